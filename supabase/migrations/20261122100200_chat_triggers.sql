@@ -1,0 +1,281 @@
+-- What the server decides whatever a client writes: clocks, roles, counters, the owner of a token.
+
+create function private.touch_updated_at() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  new.updated_at := clock_timestamp();
+  return new;
+end $$;
+comment on function private.touch_updated_at() is 'updated_at, by the server''s clock.';
+
+create trigger touch_updated_at before update on public.chat_rooms
+  for each row execute function private.touch_updated_at();
+create trigger touch_updated_at before update on public.chat_messages
+  for each row execute function private.touch_updated_at();
+create trigger touch_updated_at before update on public.user_devices
+  for each row execute function private.touch_updated_at();
+
+-- Conversations ---------------------------------------------------------------------------------
+
+create function private.prepare_room() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if new.user1_id = new.user2_id then
+    raise check_violation using message = 'user1_id and user2_id must be two people';
+  end if;
+  -- Not a unique index: databases from before may hold several rooms of the same two people.
+  perform pg_advisory_xact_lock(hashtextextended(
+    least(new.user1_id, new.user2_id)::text || greatest(new.user1_id, new.user2_id)::text, 0));
+  if exists (
+    select from public.chat_rooms room
+    where (room.user1_id, room.user2_id) in ((new.user1_id, new.user2_id), (new.user2_id, new.user1_id))
+  ) then
+    raise unique_violation using message = 'these two people already have a conversation';
+  end if;
+  if new.tourist_id is null and new.guide_id is null then
+    select max(person.id::text) filter (where person.role::text = 'tourist')::uuid,
+      max(person.id::text) filter (where person.role::text = 'guide')::uuid
+    into new.tourist_id, new.guide_id
+    from public.users person where person.id in (new.user1_id, new.user2_id);
+  end if;
+  return new;
+end $$;
+comment on function private.prepare_room() is
+  'One conversation for two people, even when both open it at once; roles come from their profiles.';
+
+create trigger prepare_room before insert on public.chat_rooms
+  for each row execute function private.prepare_room();
+
+create function private.guard_archive() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  if (new.archived_by_user1 is distinct from old.archived_by_user1 and old.user1_id is distinct from auth.uid())
+    or (new.archived_by_user2 is distinct from old.archived_by_user2 and old.user2_id is distinct from auth.uid())
+  then
+    raise insufficient_privilege using message = 'each person archives a conversation only for themselves';
+  end if;
+  return new;
+end $$;
+comment on function private.guard_archive() is 'A row policy cannot compare old and new values.';
+
+create trigger guard_archive before update of archived_by_user1, archived_by_user2 on public.chat_rooms
+  for each row when (current_user = 'authenticated') execute function private.guard_archive();
+
+-- Messages --------------------------------------------------------------------------------------
+
+create function private.limit_message_rate() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  settings push.settings;
+  recent integer;
+begin
+  if auth.uid() is null then
+    return new;  -- A backend, not a person.
+  end if;
+  select * into strict settings from push.settings;
+  -- One at a time for each sender, or parallel inserts would not see each other.
+  perform pg_advisory_xact_lock(hashtextextended(new.sender_id::text, 1));
+  select count(*) into recent from (
+    select from public.chat_messages
+    where sender_id = new.sender_id
+      and server_timestamp > clock_timestamp() - settings.message_limit_window
+    limit settings.message_limit
+  ) newest;
+  if recent >= settings.message_limit then
+    -- PostgREST turns PT429 into HTTP status 429.
+    raise sqlstate 'PT429' using
+      message = format('too many messages: at most %s in %s seconds',
+        settings.message_limit, extract(epoch from settings.message_limit_window)::integer),
+      hint = 'Wait a moment and send the message again with the same client_msg_id.';
+  end if;
+  return new;
+end $$;
+comment on function private.limit_message_rate() is 'Anti-spam limit on message inserts, per sender.';
+
+create function private.stamp_message() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  guide uuid;
+begin
+  -- The row lock makes timestamps within a conversation follow the order of commits, so that a reader who has
+  -- seen a message never misses an older one that commits later.
+  select guide_id into guide from public.chat_rooms where id = new.room_id for no key update;
+  new.server_timestamp := clock_timestamp();
+  new.created_at := coalesce(new.created_at, new.server_timestamp);
+  new.sender_role := case when new.sender_id = guide then 'guide' else 'tourist' end;
+  return new;
+end $$;
+comment on function private.stamp_message() is 'Order and role of a message, which clients must not forge.';
+
+create function private.stamp_message_change() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  if (new.message, new.attachments) is distinct from (old.message, old.attachments) then
+    new.edited_at := clock_timestamp();
+  end if;
+  if new.deleted_at is not null then
+    new.deleted_at := coalesce(old.deleted_at, clock_timestamp());
+  end if;
+  return new;
+end $$;
+comment on function private.stamp_message_change() is 'When a message was edited or deleted, by the server''s clock.';
+
+create function private.count_new_message() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  update public.chat_rooms
+  set last_message = new.message,
+    last_message_at = new.server_timestamp,
+    unread_count_user1 = unread_count_user1 + (new.sender_id = user2_id and new.is_read is not true)::integer,
+    unread_count_user2 = unread_count_user2 + (new.sender_id = user1_id and new.is_read is not true)::integer
+  where id = new.room_id;
+  return null;
+end $$;
+comment on function private.count_new_message() is 'last_message and the recipient''s unread counter.';
+
+create function private.recount_rooms(p_room_ids uuid[]) returns void
+language plpgsql security definer set search_path = '' as $$
+begin
+  -- The lock first: the counting statement after it sees every message that was committed by then.
+  perform from public.chat_rooms where id = any(p_room_ids) order by id for no key update;
+  update public.chat_rooms room
+  set last_message = newest.message,
+    last_message_at = newest.server_timestamp,
+    unread_count_user1 = unread.user1,
+    unread_count_user2 = unread.user2
+  from public.chat_rooms counted
+  left join lateral (
+    select message.message, message.server_timestamp from public.chat_messages message
+    where message.room_id = counted.id and message.deleted_at is null
+    order by message.server_timestamp desc, message.id limit 1
+  ) newest on true
+  cross join lateral (
+    select count(*) filter (where message.sender_id = counted.user2_id) as user1,
+      count(*) filter (where message.sender_id = counted.user1_id) as user2
+    from public.chat_messages message
+    where message.room_id = counted.id and message.is_read is not true and message.deleted_at is null
+  ) unread
+  where counted.id = any(p_room_ids) and room.id = counted.id;
+end $$;
+comment on function private.recount_rooms(uuid[]) is
+  'Counters and newest message from the messages themselves, after reads, edits and deletions.';
+
+create function private.recount_after_change() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform private.recount_rooms(array(
+    select distinct changed.room_id
+    from new_messages changed join old_messages before using (id)
+    where (changed.is_read, changed.deleted_at, changed.message)
+      is distinct from (before.is_read, before.deleted_at, before.message)
+  ));
+  return null;
+end $$;
+
+create function private.recount_after_delete() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform private.recount_rooms(array(select distinct room_id from old_messages));
+  return null;
+end $$;
+
+create trigger limit_message_rate before insert on public.chat_messages
+  for each row execute function private.limit_message_rate();
+create trigger stamp_message before insert on public.chat_messages
+  for each row execute function private.stamp_message();
+create trigger stamp_message_change before update on public.chat_messages
+  for each row execute function private.stamp_message_change();
+create trigger count_new_message after insert on public.chat_messages
+  for each row when (new.deleted_at is null) execute function private.count_new_message();
+create trigger recount_after_change after update on public.chat_messages
+  referencing old table as old_messages new table as new_messages
+  for each statement execute function private.recount_after_change();
+create trigger recount_after_delete after delete on public.chat_messages
+  referencing old table as old_messages
+  for each statement execute function private.recount_after_delete();
+
+-- Receipts --------------------------------------------------------------------------------------
+
+create function private.stamp_receipt() returns trigger
+language plpgsql set search_path = '' as $$
+declare
+  before public.message_receipts;
+begin
+  if tg_op = 'UPDATE' then
+    before := old;
+  end if;
+  -- The first time counts, and a message that was read has been delivered.
+  new.read_at := coalesce(before.read_at, case when new.read_at is not null then clock_timestamp() end);
+  new.delivered_at := coalesce(before.delivered_at,
+    case when coalesce(new.delivered_at, new.read_at) is not null then clock_timestamp() end);
+  new.device_id := coalesce(before.device_id, new.device_id);
+  return new;
+end $$;
+comment on function private.stamp_receipt() is 'Times of a receipt by the server''s clock; they never move again.';
+
+create function private.mark_messages_of_receipts() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  update public.chat_messages message
+  set delivered_at = coalesce(message.delivered_at, receipt.delivered_at),
+    is_read = message.is_read is true or receipt.read_at is not null,
+    read_at = coalesce(message.read_at, receipt.read_at)
+  from new_receipts receipt
+  where message.id = receipt.message_id and message.sender_id <> receipt.user_id
+    and ((message.delivered_at is null and receipt.delivered_at is not null)
+      or (message.is_read is not true and receipt.read_at is not null));
+  return null;
+end $$;
+comment on function private.mark_messages_of_receipts() is 'chat_messages shows what the receipts say.';
+
+create trigger stamp_receipt before insert or update on public.message_receipts
+  for each row execute function private.stamp_receipt();
+create trigger mark_messages_after_insert after insert on public.message_receipts
+  referencing new table as new_receipts
+  for each statement execute function private.mark_messages_of_receipts();
+create trigger mark_messages_after_update after update on public.message_receipts
+  referencing new table as new_receipts
+  for each statement execute function private.mark_messages_of_receipts();
+
+-- Devices and presence --------------------------------------------------------------------------
+
+create function private.claim_push_token() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if tg_op = 'INSERT' or auth.uid() is not null then
+    new.last_seen_at := clock_timestamp();
+  end if;
+  if new.push_token is not null and (tg_op = 'INSERT' or new.push_token is distinct from old.push_token) then
+    -- A device belongs to its last login: the token leaves whoever had it.
+    perform pg_advisory_xact_lock(hashtextextended(new.push_token, 2));
+    update public.user_devices
+    set push_token = null, is_active = false
+    where push_token = new.push_token and id <> new.id;
+  end if;
+  return new;
+end $$;
+comment on function private.claim_push_token() is
+  'A push token names one installation: registering it takes it from the account that was logged in before.';
+
+create trigger claim_push_token before insert or update on public.user_devices
+  for each row execute function private.claim_push_token();
+
+create function private.stamp_presence() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  new.updated_at := clock_timestamp();
+  new.last_seen_at := case when new.is_online then new.updated_at else coalesce(new.last_seen_at, new.updated_at) end;
+  return new;
+end $$;
+comment on function private.stamp_presence() is
+  'A heartbeat counts from the server''s clock: a phone''s clock may be hours off.';
+
+create trigger stamp_presence before insert or update on public.user_presence
+  for each row execute function private.stamp_presence();
+
+revoke execute on function
+  private.touch_updated_at(), private.prepare_room(), private.guard_archive(), private.limit_message_rate(),
+  private.stamp_message(), private.stamp_message_change(), private.count_new_message(),
+  private.recount_rooms(uuid[]), private.recount_after_change(), private.recount_after_delete(),
+  private.stamp_receipt(), private.mark_messages_of_receipts(), private.claim_push_token(), private.stamp_presence()
+from public;

@@ -1,0 +1,164 @@
+-- Who may see and write which rows and columns (specification, section B). Grants are explicit: Supabase makes none
+-- by itself since 2026-10-30. Columns that no grant names are the server's.
+
+-- Helpers run as their owner, so that policies which refer to each other do not recurse.
+create function private.my_rooms() returns setof uuid
+language sql stable security definer set search_path = '' as $$
+  select id from public.chat_rooms where user1_id = (select auth.uid())
+  union all
+  select id from public.chat_rooms where user2_id = (select auth.uid());
+$$;
+comment on function private.my_rooms() is 'Conversations of the caller.';
+
+create function private.my_partners() returns setof uuid
+language sql stable security definer set search_path = '' as $$
+  select user2_id from public.chat_rooms where user1_id = (select auth.uid())
+  union all
+  select user1_id from public.chat_rooms where user2_id = (select auth.uid());
+$$;
+comment on function private.my_partners() is 'People whom the caller has a conversation with.';
+
+create function private.is_in_my_rooms(p_message_id uuid) returns boolean
+language sql stable security definer set search_path = '' as $$
+  select exists (
+    select from public.chat_messages message join public.chat_rooms room on room.id = message.room_id
+    where message.id = p_message_id and (select auth.uid()) in (room.user1_id, room.user2_id)
+  );
+$$;
+comment on function private.is_in_my_rooms(uuid) is 'Whether the message is part of a conversation of the caller.';
+
+create function private.is_sent_to_me(p_message_id uuid) returns boolean
+language sql stable security definer set search_path = '' as $$
+  select private.is_in_my_rooms(p_message_id) and exists (
+    select from public.chat_messages where id = p_message_id and sender_id <> (select auth.uid())
+  );
+$$;
+comment on function private.is_sent_to_me(uuid) is 'Whether the caller is the recipient of the message.';
+
+revoke execute on function private.my_rooms(), private.my_partners(), private.is_in_my_rooms(uuid),
+  private.is_sent_to_me(uuid) from public;
+grant execute on function private.my_rooms(), private.my_partners(), private.is_in_my_rooms(uuid),
+  private.is_sent_to_me(uuid) to authenticated;
+
+-- users: an app that was there before keeps its own rules; a table without any is closed.
+do $$
+begin
+  if not (select relrowsecurity from pg_class where oid = 'public.users'::regclass) then
+    alter table public.users enable row level security;
+    create policy users_select_self_and_partners on public.users for select to authenticated
+      using (id = (select auth.uid()) or id in (select private.my_partners()));
+    create policy users_insert_self on public.users for insert to authenticated
+      with check (id = (select auth.uid()));
+    create policy users_update_self on public.users for update to authenticated
+      using (id = (select auth.uid())) with check (id = (select auth.uid()));
+    revoke all on public.users from public, anon, authenticated, service_role;
+    grant select, insert (id, display_name, role, avatar_url, locale),
+      update (display_name, avatar_url, locale) on public.users to authenticated;
+    grant all on public.users to service_role;
+  end if;
+end $$;
+
+alter table public.chat_rooms enable row level security;
+alter table public.chat_messages enable row level security;
+alter table public.message_receipts enable row level security;
+alter table public.user_devices enable row level security;
+alter table public.user_presence enable row level security;
+
+revoke all on public.chat_rooms, public.chat_messages, public.message_receipts, public.user_devices,
+  public.user_presence from public, anon, authenticated, service_role;
+grant all on public.chat_rooms, public.chat_messages, public.message_receipts, public.user_devices,
+  public.user_presence to service_role;
+
+-- Conversations are never deleted by a person, only archived.
+drop policy if exists chat_rooms_select_participants on public.chat_rooms;
+create policy chat_rooms_select_participants on public.chat_rooms for select to authenticated
+  using ((select auth.uid()) in (user1_id, user2_id));
+drop policy if exists chat_rooms_insert_participant on public.chat_rooms;
+create policy chat_rooms_insert_participant on public.chat_rooms for insert to authenticated
+  with check ((select auth.uid()) in (user1_id, user2_id));
+drop policy if exists chat_rooms_update_participant on public.chat_rooms;
+create policy chat_rooms_update_participant on public.chat_rooms for update to authenticated
+  using ((select auth.uid()) in (user1_id, user2_id)) with check ((select auth.uid()) in (user1_id, user2_id));
+grant select, insert (id, user1_id, user2_id), update (archived_by_user1, archived_by_user2)
+  on public.chat_rooms to authenticated;
+
+-- Messages are deleted by deleted_at. The recipient marks them through receipts.
+drop policy if exists chat_messages_select_participants on public.chat_messages;
+create policy chat_messages_select_participants on public.chat_messages for select to authenticated
+  using (room_id in (select private.my_rooms()));
+drop policy if exists chat_messages_insert_sender on public.chat_messages;
+create policy chat_messages_insert_sender on public.chat_messages for insert to authenticated
+  with check (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()));
+drop policy if exists chat_messages_update_sender on public.chat_messages;
+create policy chat_messages_update_sender on public.chat_messages for update to authenticated
+  using (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()))
+  with check (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()));
+grant select, insert (id, room_id, sender_id, message, message_type, client_msg_id, attachments),
+  update (message, attachments, deleted_at) on public.chat_messages to authenticated;
+
+-- Receipts stay. user_id and message_id may be updated only because an upsert names them.
+drop policy if exists receipts_select_participants on public.message_receipts;
+create policy receipts_select_participants on public.message_receipts for select to authenticated
+  using (private.is_in_my_rooms(message_id));
+drop policy if exists receipts_insert_own on public.message_receipts;
+create policy receipts_insert_own on public.message_receipts for insert to authenticated
+  with check (user_id = (select auth.uid()) and private.is_sent_to_me(message_id));
+drop policy if exists receipts_update_own on public.message_receipts;
+create policy receipts_update_own on public.message_receipts for update to authenticated
+  using (user_id = (select auth.uid()))
+  with check (user_id = (select auth.uid()) and private.is_sent_to_me(message_id));
+grant select, insert (message_id, user_id, device_id, delivered_at, read_at),
+  update (message_id, user_id, device_id, delivered_at, read_at) on public.message_receipts to authenticated;
+
+drop policy if exists devices_select_own on public.user_devices;
+create policy devices_select_own on public.user_devices for select to authenticated
+  using (user_id = (select auth.uid()));
+drop policy if exists devices_insert_own on public.user_devices;
+create policy devices_insert_own on public.user_devices for insert to authenticated
+  with check (user_id = (select auth.uid()));
+drop policy if exists devices_update_own on public.user_devices;
+create policy devices_update_own on public.user_devices for update to authenticated
+  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
+drop policy if exists devices_delete_own on public.user_devices;
+create policy devices_delete_own on public.user_devices for delete to authenticated
+  using (user_id = (select auth.uid()));
+grant select, delete,
+  insert (user_id, device_id, platform, push_token, push_provider, app_version, is_active),
+  update (user_id, device_id, platform, push_token, push_provider, app_version, is_active)
+  on public.user_devices to authenticated;
+
+drop policy if exists presence_select_self_and_partners on public.user_presence;
+create policy presence_select_self_and_partners on public.user_presence for select to authenticated
+  using (user_id = (select auth.uid()) or user_id in (select private.my_partners()));
+drop policy if exists presence_insert_own on public.user_presence;
+create policy presence_insert_own on public.user_presence for insert to authenticated
+  with check (user_id = (select auth.uid()));
+drop policy if exists presence_update_own on public.user_presence;
+create policy presence_update_own on public.user_presence for update to authenticated
+  using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
+drop policy if exists presence_delete_own on public.user_presence;
+create policy presence_delete_own on public.user_presence for delete to authenticated
+  using (user_id = (select auth.uid()));
+-- last_seen_at is accepted because apps send it; a trigger replaces it by the server's clock.
+grant select, delete,
+  insert (user_id, is_online, last_seen_at, current_conversation_id),
+  update (user_id, is_online, last_seen_at, current_conversation_id)
+  on public.user_presence to authenticated;
+
+-- Realtime: what apps subscribe to.
+do $$
+declare
+  name text;
+begin
+  if not exists (select from pg_publication where pubname = 'supabase_realtime') then
+    create publication supabase_realtime;
+  end if;
+  foreach name in array array['chat_messages', 'chat_rooms', 'message_receipts', 'user_presence'] loop
+    if not exists (
+      select from pg_publication_tables
+      where pubname = 'supabase_realtime' and schemaname = 'public' and tablename = name
+    ) then
+      execute format('alter publication supabase_realtime add table public.%I', name);
+    end if;
+  end loop;
+end $$;

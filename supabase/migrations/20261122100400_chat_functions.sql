@@ -1,0 +1,136 @@
+-- What apps call. They run with the caller's rights, under the policies above.
+
+create function private.require_self(p_user_id uuid) returns void
+language plpgsql stable set search_path = '' as $$
+begin
+  if auth.uid() is null or p_user_id is distinct from auth.uid() then
+    raise insufficient_privilege using
+      message = 'p_user_id is not the signed-in user',
+      hint = 'Pass the id of the session''s own user.';
+  end if;
+end $$;
+comment on function private.require_self(uuid) is 'Refuses a p_user_id that is not auth.uid(): 42501, HTTP 403.';
+
+create function public.get_or_create_conversation(p_user1_id uuid, p_user2_id uuid) returns uuid
+language plpgsql set search_path = '' as $$
+declare
+  conversation uuid;
+begin
+  perform private.require_self(case when p_user2_id = auth.uid() then p_user2_id else p_user1_id end);
+  loop
+    select id into conversation from public.chat_rooms
+    where (user1_id = p_user1_id and user2_id = p_user2_id) or (user1_id = p_user2_id and user2_id = p_user1_id)
+    order by created_at, id limit 1;
+    if found then
+      return conversation;
+    end if;
+    begin
+      insert into public.chat_rooms (user1_id, user2_id) values (p_user1_id, p_user2_id)
+      returning id into conversation;
+      return conversation;
+    exception when unique_violation then
+      null;  -- The other person opened it in the same moment: look again.
+    end;
+  end loop;
+end $$;
+comment on function public.get_or_create_conversation(uuid, uuid) is
+  'Id of the conversation of the two people, one of whom is the caller; made when there is none.';
+
+create function public.get_messages_paginated(
+  p_conversation_id uuid,
+  p_limit integer default 30,
+  p_cursor_timestamp timestamptz default null,
+  p_cursor_id uuid default null
+) returns setof public.chat_messages
+language sql stable set search_path = '' as $$
+  select * from public.chat_messages
+  where room_id = p_conversation_id
+    and server_timestamp <= coalesce(p_cursor_timestamp, 'infinity')
+    and (p_cursor_timestamp is null or server_timestamp < p_cursor_timestamp or id > p_cursor_id)
+  order by server_timestamp desc, id
+  limit least(greatest(p_limit, 1), 200);
+$$;
+comment on function public.get_messages_paginated(uuid, integer, timestamptz, uuid) is
+  'Messages of a conversation, newest first; the cursor is server_timestamp and id of the last one of the page before.';
+
+create function public.get_missed_messages(
+  p_user_id uuid,
+  p_since_timestamp timestamptz,
+  p_after_id uuid default null,
+  p_limit integer default 500
+) returns setof public.chat_messages
+language plpgsql stable set search_path = '' as $$
+begin
+  perform private.require_self(p_user_id);
+  return query
+    select * from public.chat_messages
+    where room_id in (select private.my_rooms())
+      and server_timestamp >= case
+        -- A message of another conversation may commit up to this much later than its timestamp says.
+        when p_after_id is null then p_since_timestamp - interval '1 minute'
+        else p_since_timestamp
+      end
+      and (p_after_id is null or server_timestamp > p_since_timestamp or id > p_after_id)
+    order by server_timestamp, id
+    limit least(greatest(p_limit, 1), 1000);
+end $$;
+comment on function public.get_missed_messages(uuid, timestamptz, uuid, integer) is
+  'Messages since a sync, oldest first. p_since_timestamp is the greatest server_timestamp the app holds, never the phone''s '
+  'clock; the first page overlaps by a minute, so deduplicate by id. Further pages: pass server_timestamp and id of the last row.';
+
+create function public.mark_messages_delivered(
+  p_user_id uuid,
+  p_message_ids uuid[],
+  p_device_id text default null
+) returns integer
+language plpgsql set search_path = '' as $$
+declare
+  marked integer;
+begin
+  perform private.require_self(p_user_id);
+  insert into public.message_receipts (message_id, user_id, device_id, delivered_at)
+  select id, p_user_id, p_device_id, now()
+  from public.chat_messages
+  where id = any(p_message_ids) and sender_id <> p_user_id
+  on conflict (message_id, user_id) do update set delivered_at = excluded.delivered_at
+    where message_receipts.delivered_at is null;
+  get diagnostics marked = row_count;
+  return marked;
+end $$;
+comment on function public.mark_messages_delivered(uuid, uuid[], text) is
+  'Marks messages that reached the caller''s device; returns how many were new.';
+
+create function public.mark_messages_read(p_user_id uuid, p_conversation_id uuid) returns integer
+language plpgsql set search_path = '' as $$
+declare
+  marked integer;
+begin
+  perform private.require_self(p_user_id);
+  insert into public.message_receipts (message_id, user_id, read_at)
+  select id, p_user_id, now()
+  from public.chat_messages
+  where room_id = p_conversation_id and sender_id <> p_user_id and is_read is not true
+  on conflict (message_id, user_id) do update set read_at = excluded.read_at
+    where message_receipts.read_at is null;
+  get diagnostics marked = row_count;
+  return marked;
+end $$;
+comment on function public.mark_messages_read(uuid, uuid) is
+  'Marks every message of the conversation that the caller received; returns how many were new.';
+
+revoke execute on function private.require_self(uuid) from public;
+grant execute on function private.require_self(uuid) to authenticated;
+revoke execute on function
+  public.get_or_create_conversation(uuid, uuid),
+  public.get_messages_paginated(uuid, integer, timestamptz, uuid),
+  public.get_missed_messages(uuid, timestamptz, uuid, integer),
+  public.mark_messages_delivered(uuid, uuid[], text),
+  public.mark_messages_read(uuid, uuid)
+from public, anon, service_role;
+grant execute on function
+  public.get_or_create_conversation(uuid, uuid),
+  public.get_messages_paginated(uuid, integer, timestamptz, uuid),
+  public.get_missed_messages(uuid, timestamptz, uuid, integer),
+  public.mark_messages_delivered(uuid, uuid[], text),
+  public.mark_messages_read(uuid, uuid)
+to authenticated;

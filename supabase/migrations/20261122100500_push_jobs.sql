@@ -1,0 +1,98 @@
+-- The durable record: one job for each message, written in the message's own transaction, and one delivery for
+-- each message and device.
+
+create table push.jobs (
+  message_id uuid primary key references public.chat_messages (id) on delete cascade,
+  recipient_id uuid not null references public.users (id) on delete cascade,
+  state text not null default 'pending' check (state in ('pending', 'leased', 'done')),
+  outcome text check (outcome in ('accepted', 'maybe_sent', 'failed', 'skipped')),
+  reason text,
+  attempts integer not null default 0,
+  next_attempt_at timestamptz not null default clock_timestamp(),
+  lease_id uuid,
+  leased_until timestamptz,
+  created_at timestamptz not null default clock_timestamp(),
+  finished_at timestamptz,
+  check ((state = 'done') = (outcome is not null and finished_at is not null)),
+  check ((state = 'leased') = (lease_id is not null and leased_until is not null))
+);
+comment on table push.jobs is 'What is to be pushed. A worker owns a job only while its lease lasts.';
+comment on column push.jobs.outcome is
+  'accepted: Expo took it for at least one device; maybe_sent: nobody knows; failed; skipped: not to be sent.';
+comment on column push.jobs.reason is 'Why the job was skipped, deferred or given up.';
+comment on column push.jobs.attempts is 'Claims for sending so far; a fault of the configuration takes none.';
+
+-- The only question asked of many rows: what is due?
+create index idx_push_jobs_due on push.jobs (greatest(next_attempt_at, leased_until)) where state <> 'done';
+create index idx_push_jobs_recipient on push.jobs (recipient_id);
+
+create table push.deliveries (
+  message_id uuid not null references push.jobs (message_id) on delete cascade,
+  device_id uuid not null,
+  push_token text not null,
+  status text not null check (status in ('accepted', 'maybe_sent', 'retry', 'failed')),
+  error text,
+  ticket_id text,
+  attempts integer not null default 1,
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  primary key (message_id, device_id)
+);
+comment on table push.deliveries is 'What Expo said of each message and device.';
+comment on column push.deliveries.device_id is 'user_devices.id; kept when the device goes.';
+comment on column push.deliveries.push_token is 'The token as it was sent to.';
+comment on column push.deliveries.status is
+  'accepted: ticket ok; maybe_sent: no readable answer; retry: refused for now; failed: refused for good.';
+
+create function push.create_job() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  insert into push.jobs (message_id, recipient_id)
+  select new.id, case when new.sender_id = room.user1_id then room.user2_id else room.user1_id end
+  from public.chat_rooms room
+  where room.id = new.room_id and new.sender_id in (room.user1_id, room.user2_id);
+  return null;
+end $$;
+comment on function push.create_job() is 'The message and its push are stored together or not at all.';
+
+create trigger create_push_job after insert on public.chat_messages
+  for each row when (new.is_read is not true and new.deleted_at is null)
+  execute function push.create_job();
+
+-- What an app may say differently: replace these two functions with your own.
+
+create function push.display_name(p_user_id uuid) returns text
+language sql stable set search_path = '' as $$
+  select nullif(btrim(display_name), '') from public.users where id = p_user_id;
+$$;
+comment on function push.display_name(uuid) is 'Title of a push: the sender''s name, or null for a neutral title.';
+
+create function push.message_preview(p_message public.chat_messages) returns text
+language sql immutable set search_path = '' as $$
+  select coalesce(
+    nullif(btrim(p_message.message), ''),
+    case coalesce(p_message.attachments -> 0 ->> 'type', p_message.message_type)
+      when 'image' then '📷 Photo'
+      when 'photo' then '📷 Photo'
+      when 'video' then '🎥 Video'
+      when 'audio' then '🎤 Voice message'
+      when 'voice' then '🎤 Voice message'
+      when 'location' then '📍 Location'
+      when 'file' then '📎 File'
+      else 'New message'
+    end
+  );
+$$;
+comment on function push.message_preview(public.chat_messages) is 'Body of a push, before it is cut to length.';
+
+create function push.message_image(p_message public.chat_messages) returns text
+language sql immutable set search_path = '' as $$
+  select attachment ->> 'url'
+  from jsonb_array_elements(p_message.attachments) with ordinality as listed (attachment, place)
+  where attachment ->> 'type' in ('image', 'photo') and attachment ->> 'url' like 'https://%'
+  order by place limit 1;
+$$;
+comment on function push.message_image(public.chat_messages) is 'Address of the first image, or null.';
+
+revoke execute on function push.create_job(), push.display_name(uuid),
+  push.message_preview(public.chat_messages), push.message_image(public.chat_messages) from public;

@@ -1,0 +1,310 @@
+-- What the workers call: claim, record, explain. In public because the Data API must reach them; only service_role may.
+
+create view push.sendable_devices with (security_invoker = true) as
+  select job.message_id, device.id as device_id, device.push_token, device.platform
+  from push.jobs job
+  join public.user_devices device on device.user_id = job.recipient_id
+  left join push.deliveries delivery
+    on delivery.message_id = job.message_id and delivery.device_id = device.id
+  where device.is_active and device.push_token is not null and device.push_provider = 'expo'
+    and (delivery.status is null or delivery.status in ('retry', 'maybe_sent'));
+comment on view push.sendable_devices is
+  'Active devices of the recipient that have neither accepted nor finally refused the message.';
+
+create function push.decide(p_message_ids uuid[], p_at timestamptz)
+returns table (message_id uuid, verdict text, reason text, look_again_at timestamptz)
+language sql stable set search_path = '' as $$
+  select job.message_id,
+    case decided.reason when 'viewing' then 'defer' when 'send' then 'send' else 'finish' end,
+    case when decided.reason = 'read' and job.reason = 'viewing' then 'viewing' else decided.reason end,
+    presence.updated_at + settings.presence_fresh_for
+  from push.jobs job
+  cross join push.settings settings
+  join public.chat_messages message on message.id = job.message_id
+  -- Missing, stale or in the future: absent. When in doubt, push.
+  left join public.user_presence presence
+    on presence.user_id = job.recipient_id
+    and presence.is_online
+    and presence.current_conversation_id = message.room_id
+    and presence.updated_at > p_at - settings.presence_fresh_for
+    and presence.updated_at <= p_at
+  cross join lateral (
+    -- The decision table: the first line that applies wins. Presence is looked at before devices.
+    select case
+      when message.deleted_at is not null then 'deleted'
+      when message.is_read or exists (
+        select from public.message_receipts receipt
+        where receipt.message_id = job.message_id and receipt.user_id = job.recipient_id
+          and receipt.read_at is not null
+      ) then 'read'
+      when message.server_timestamp <= p_at - settings.time_to_live then 'expired'
+      when presence.user_id is not null then 'viewing'
+      when job.attempts >= settings.max_attempts then 'attempts_exhausted'
+      when not exists (
+        select from push.sendable_devices device where device.message_id = job.message_id
+      ) then 'no_device'
+      else 'send'
+    end as reason
+  ) decided
+  where job.message_id = any(p_message_ids);
+$$;
+comment on function push.decide(uuid[], timestamptz) is
+  'The decision table for a batch of jobs: finish, defer (with when to look again) or send, and why.';
+
+create function push.finish_jobs(p_message_ids uuid[], p_reason text) returns void
+language sql set search_path = '' as $$
+  update push.jobs job
+  set state = 'done',
+    outcome = case
+      when delivered.accepted then 'accepted'
+      -- A worker took it and never reported: it may have been sent.
+      when delivered.maybe_sent or (delivered.none and job.attempts > 0) then 'maybe_sent'
+      when not delivered.none then 'failed'
+      else 'skipped'
+    end,
+    reason = p_reason,
+    lease_id = null,
+    leased_until = null,
+    finished_at = clock_timestamp()
+  from unnest(p_message_ids) finished (message_id)
+  cross join lateral (
+    select coalesce(bool_or(status = 'accepted'), false) as accepted,
+      coalesce(bool_or(status = 'maybe_sent'), false) as maybe_sent,
+      count(*) = 0 as none
+    from push.deliveries delivery where delivery.message_id = finished.message_id
+  ) delivered
+  where job.message_id = finished.message_id and job.state <> 'done';
+$$;
+comment on function push.finish_jobs(uuid[], text) is
+  'Ends jobs; the outcome is the best of their deliveries, skipped if nothing was ever sent.';
+
+create function push.due_jobs(p_message_ids uuid[], p_at timestamptz, p_limit integer) returns uuid[]
+language plpgsql set search_path = '' as $$
+begin
+  -- Two statements, so that each has its own plan: by primary key, and by due time.
+  if p_message_ids is not null then
+    return array(
+      select message_id from push.jobs
+      where message_id = any(p_message_ids) and state <> 'done'
+        and greatest(next_attempt_at, leased_until) <= p_at
+      limit p_limit for update skip locked
+    );
+  end if;
+  return array(
+    select message_id from push.jobs
+    where state <> 'done' and greatest(next_attempt_at, leased_until) <= p_at
+    order by greatest(next_attempt_at, leased_until)
+    limit p_limit for update skip locked
+  );
+end $$;
+comment on function push.due_jobs(uuid[], timestamptz, integer) is
+  'Locks jobs that are due, of the given messages or the longest waiting; those that another worker has are passed over.';
+
+create function public.claim_push_jobs(p_message_ids uuid[] default null, p_limit integer default 100)
+returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  now_at constant timestamptz := clock_timestamp();
+  lease constant uuid := gen_random_uuid();
+  due constant uuid[] := push.due_jobs(p_message_ids, now_at, p_limit);
+  decided jsonb;
+  to_send uuid[];
+  finished record;
+begin
+  select coalesce(jsonb_agg(to_jsonb(d)), '[]') into decided from push.decide(due, now_at) d;
+
+  for finished in
+    select d.reason, array_agg(d.message_id) as message_ids
+    from jsonb_to_recordset(decided) d (message_id uuid, verdict text, reason text)
+    where d.verdict = 'finish' group by d.reason
+  loop
+    perform push.finish_jobs(finished.message_ids, finished.reason);
+  end loop;
+
+  update push.jobs job
+  set state = 'pending', reason = d.reason, next_attempt_at = d.look_again_at,
+    lease_id = null, leased_until = null
+  from jsonb_to_recordset(decided) d (message_id uuid, verdict text, reason text, look_again_at timestamptz)
+  where d.verdict = 'defer' and job.message_id = d.message_id;
+
+  to_send := array(
+    select d.message_id from jsonb_to_recordset(decided) d (message_id uuid, verdict text) where d.verdict = 'send'
+  );
+  update push.jobs job
+  set state = 'leased', reason = null, attempts = job.attempts + 1,
+    lease_id = lease, leased_until = now_at + settings.lease_for
+  from push.settings settings
+  where job.message_id = any(to_send);
+
+  return jsonb_build_object(
+    'lease_id', lease,
+    'claimed_at', now_at,
+    'jobs', push.notifications(to_send),
+    'finished', (
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'message_id', job.message_id, 'outcome', job.outcome, 'reason', job.reason)), '[]')
+      from jsonb_to_recordset(decided) d (message_id uuid, verdict text)
+      join push.jobs job on job.message_id = d.message_id
+      where d.verdict = 'finish'
+    ),
+    'deferred', (
+      select coalesce(jsonb_agg(d.message_id), '[]')
+      from jsonb_to_recordset(decided) d (message_id uuid, verdict text) where d.verdict = 'defer'
+    ),
+    -- Being sent by another worker, waiting for their next attempt, or done already.
+    'not_due', (
+      select coalesce(jsonb_agg(job.message_id), '[]')
+      from push.jobs job
+      where job.message_id = any(p_message_ids) and job.message_id <> all(due)
+    ),
+    'unknown', (
+      select coalesce(jsonb_agg(asked), '[]') from unnest(p_message_ids) asked
+      where not exists (select from push.jobs job where job.message_id = asked)
+    )
+  );
+end $$;
+comment on function public.claim_push_jobs(uuid[], integer) is
+  'Leases the jobs that are due, of the given messages or, without any, the longest waiting; decides each; returns what to send '
+  '(jobs), what ended (finished), what waits because its recipient is looking at the conversation (deferred).';
+
+create function push.notifications(p_message_ids uuid[]) returns jsonb
+language sql stable set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'message_id', job.message_id,
+    'room_id', sent.room_id,
+    'sender_id', sent.sender_id,
+    'title', push.display_name(sent.sender_id),
+    'body', left(push.message_preview(sent), 2000),
+    'image_url', push.message_image(sent),
+    'badge', unread.total,
+    'sent_at', sent.server_timestamp,
+    'attempt', job.attempts,
+    'devices', device.list
+  ) order by sent.server_timestamp), '[]')
+  from push.jobs job
+  join public.chat_messages sent on sent.id = job.message_id
+  cross join lateral (
+    -- The app's icon shows all conversations, not one.
+    select coalesce(sum(case when room.user1_id = job.recipient_id
+      then room.unread_count_user1 else room.unread_count_user2 end), 0) as total
+    from public.chat_rooms room
+    where room.user1_id = job.recipient_id or room.user2_id = job.recipient_id
+  ) unread
+  cross join lateral (
+    select jsonb_agg(jsonb_build_object(
+      'device_id', sendable.device_id, 'push_token', sendable.push_token)) as list
+    from push.sendable_devices sendable where sendable.message_id = job.message_id
+  ) device
+  where job.message_id = any(p_message_ids);
+$$;
+comment on function push.notifications(uuid[]) is 'What a worker needs to compose and address the pushes.';
+
+create function push.switch_off(p_device_id uuid, p_push_token text, p_sent_at timestamptz) returns boolean
+language sql set search_path = '' as $$
+  with switched_off as (
+    update public.user_devices set is_active = false
+    where id = p_device_id and is_active and push_token = p_push_token and last_seen_at <= p_sent_at
+    returning id
+  )
+  select exists (select from switched_off);
+$$;
+comment on function push.switch_off(uuid, text, timestamptz) is
+  'Switches a device off whose token is dead, unless it has another token by now or registered again after the send.';
+
+create function push.backoff(p_attempts integer) returns interval
+language sql volatile set search_path = '' as $$
+  select least(retry_cap, retry_base * power(2, least(greatest(p_attempts, 1), 24) - 1)) * (1 + random() * 0.15)
+  from push.settings;
+$$;
+comment on function push.backoff(integer) is 'Wait before the next attempt: doubling, capped, with up to 15 % jitter.';
+
+create function public.record_push_results(p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[])
+returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  result jsonb;
+  job push.jobs;
+  own_lease boolean;
+  switched_off integer := 0;
+  lost_leases uuid[] := '{}';
+begin
+  foreach result in array p_results loop
+    select * into job from push.jobs where message_id = (result ->> 'message_id')::uuid for update;
+    continue when not found;  -- The message was erased meanwhile, and its job with it.
+
+    -- Facts are recorded whoever holds the lease by now; a ticket is never replaced by less.
+    insert into push.deliveries as known (message_id, device_id, push_token, status, error, ticket_id)
+    select job.message_id, d.device_id, d.push_token, d.status, d.error, d.ticket_id
+    from jsonb_to_recordset(result -> 'deliveries')
+      d (device_id uuid, push_token text, status text, error text, ticket_id text)
+    on conflict (message_id, device_id) do update
+      set push_token = excluded.push_token, status = excluded.status, error = excluded.error,
+        ticket_id = excluded.ticket_id, attempts = known.attempts + 1, updated_at = clock_timestamp()
+      where known.status <> 'accepted';
+
+    switched_off := switched_off + (
+      select count(*) filter (where push.switch_off(d.device_id, d.push_token, p_claimed_at))
+      from jsonb_to_recordset(result -> 'deliveries')
+        d (device_id uuid, push_token text, status text, error text)
+      where d.error = 'DeviceNotRegistered'
+    );
+
+    if job.lease_id is distinct from p_lease_id then
+      lost_leases := lost_leases || job.message_id;
+    elsif exists (select from push.sendable_devices device where device.message_id = job.message_id) then
+      update push.jobs
+      set state = 'pending', lease_id = null, leased_until = null,
+        attempts = attempts - coalesce((result ->> 'configuration_fault')::boolean, false)::integer,
+        next_attempt_at = clock_timestamp() + greatest(
+          push.backoff(attempts), (result ->> 'retry_after_seconds')::double precision * interval '1 second')
+      where message_id = job.message_id;
+    else
+      perform push.finish_jobs(array[job.message_id], null);
+    end if;
+  end loop;
+  return jsonb_build_object('switched_off', switched_off, 'lost_leases', to_jsonb(lost_leases));
+end $$;
+comment on function public.record_push_results(uuid, timestamptz, jsonb[]) is
+  'Records what Expo said of each delivery, switches dead devices off, and finishes each job or sets its next attempt. An element: '
+  '{message_id, deliveries: [{device_id, push_token, status, error, ticket_id}], retry_after_seconds, configuration_fault}.';
+
+create function public.explain_push(p_message_id uuid) returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select jsonb_build_object(
+    'message_id', job.message_id,
+    'recipient_id', job.recipient_id,
+    'state', job.state,
+    'outcome', job.outcome,
+    'reason', job.reason,
+    'attempts', job.attempts,
+    'next_attempt_at', case when job.state <> 'done' then greatest(job.next_attempt_at, job.leased_until) end,
+    'deliveries', (
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'device_id', coalesce(device.device_id, delivery.device_id::text),
+        'platform', device.platform,
+        'status', delivery.status,
+        'error', delivery.error,
+        'ticket_id', delivery.ticket_id,
+        'attempts', delivery.attempts
+      ) order by delivery.created_at), '[]')
+      from push.deliveries delivery
+      left join public.user_devices device on device.id = delivery.device_id
+      where delivery.message_id = job.message_id
+    )
+  )
+  from push.jobs job where job.message_id = p_message_id;
+$$;
+comment on function public.explain_push(uuid) is 'Why the push of a message came to which device, or did not; null without a job.';
+
+revoke execute on function
+  push.decide(uuid[], timestamptz), push.finish_jobs(uuid[], text), push.due_jobs(uuid[], timestamptz, integer),
+  push.notifications(uuid[]), push.switch_off(uuid, text, timestamptz), push.backoff(integer)
+from public;
+revoke execute on function
+  public.claim_push_jobs(uuid[], integer), public.record_push_results(uuid, timestamptz, jsonb[]),
+  public.explain_push(uuid)
+from public, anon, authenticated;
+grant execute on function
+  public.claim_push_jobs(uuid[], integer), public.record_push_results(uuid, timestamptz, jsonb[]),
+  public.explain_push(uuid)
+to service_role;
