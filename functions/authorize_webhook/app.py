@@ -1,0 +1,39 @@
+"""Lambda authorizer of the HTTP API: lets a webhook in that carries the shared secret."""
+
+from hmac import compare_digest
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from chat_push.observability import logger
+from chat_push.secrets import read_secret
+from chat_push.settings import read_settings
+from pydantic import BaseModel, SecretStr
+
+
+class Settings(BaseModel):
+    webhook_secret_id: str
+
+
+class WebhookSecret(BaseModel):
+    """`previous` is accepted too while the database is given a new secret."""
+
+    current: SecretStr
+    previous: SecretStr | None = None
+
+
+settings = read_settings(Settings)
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, bool]:
+    """The simple response of payload format 2.0.
+
+    Raises SecretUnavailable: the gateway then answers 500 and, other than a refusal, does not cache it.
+    """
+    secret = read_secret(settings.webhook_secret_id, WebhookSecret)
+    given = event.get("headers", {}).get("x-webhook-secret", "").encode()
+    accepted = [known.get_secret_value().encode() for known in (secret.current, secret.previous) if known]
+    is_authorized = any(compare_digest(given, known) for known in accepted if known)
+    if not is_authorized:
+        logger.warning("webhook refused: wrong secret")
+    return {"isAuthorized": is_authorized}

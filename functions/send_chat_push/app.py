@@ -1,0 +1,109 @@
+"""Sends the pushes of chat messages: when a webhook rang (SQS), of all that are due (every minute), or on request."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabase
+from chat_push.delivery import Report, deliver, sweep
+from chat_push.expo import Expo
+from chat_push.observability import count, logger, metrics
+from chat_push.secrets import SecretUnavailable, read_secret
+from chat_push.settings import read_settings
+from pydantic import BaseModel, SecretStr
+
+
+class Settings(BaseModel):
+    supabase_url: str
+    backend_secret_id: str
+    expo_url: str = "https://exp.host"
+
+
+class BackendSecret(BaseModel):
+    supabase_secret_key: SecretStr
+    expo_access_token: SecretStr | None = None
+
+
+class Request(BaseModel):
+    """Of the schedule or of an operator: everything that is due, or certain messages."""
+
+    sweep: bool = False
+    message_ids: list[UUID] = []
+
+
+settings = read_settings(Settings)
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context(clear_state=True)
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answers SQS with the records that must come back, anybody else with the counts of what was done."""
+
+    def time_left() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
+    if "Records" in event:
+        return {"batchItemFailures": _from_queue(event["Records"], time_left)}
+    request = Request.model_validate(event)
+    report = sweep(*_clients(), time_left) if request.sweep else deliver(request.message_ids, *_clients(), time_left)
+    return _count(report)
+
+
+def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -> list[dict[str, str]]:
+    """A record holds a message id and nothing else. What cannot be read ends in the dead-letter queue."""
+    failed, record_of = [], {}
+    for record in records:
+        try:
+            record_of[record["messageId"]] = UUID(record["body"])
+        except ValueError:
+            failed.append(record["messageId"])
+            logger.error("record is no message id", sqs_message_id=record["messageId"])
+    count("MalformedRecord", len(failed))
+    try:
+        _count(deliver(record_of.values(), *_clients(), time_left))
+    except (DatabaseUnavailable, DatabaseRefused, SecretUnavailable) as error:
+        # The jobs are safe in the database; the records come back and find them, or the sweep does.
+        logger.error("no push sent, the records come back", error=str(error))
+        failed += record_of
+    return [{"itemIdentifier": message_id} for message_id in failed]
+
+
+def _clients() -> tuple[PushDatabase, Expo]:
+    secret = read_secret(settings.backend_secret_id, BackendSecret)
+    token = secret.expo_access_token
+    return (
+        _database(secret.supabase_secret_key.get_secret_value()),
+        _expo(token.get_secret_value() if token else None),
+    )
+
+
+@lru_cache(maxsize=1)
+def _database(secret_key: str) -> PushDatabase:
+    return PushDatabase(settings.supabase_url, secret_key)
+
+
+@lru_cache(maxsize=1)
+def _expo(access_token: str | None) -> Expo:
+    return Expo(settings.expo_url, access_token)
+
+
+def _count(report: Report) -> dict[str, Any]:
+    for status, deliveries in report.deliveries.items():
+        count(f"Push{status.title().replace('_', '')}", deliveries)
+    count("PushSkipped", sum(report.skipped.values()))
+    count("PushDeferred", report.deferred)
+    count("UnknownMessage", report.unknown)
+    count("LeaseLost", report.lost_leases)
+    count("DeviceSwitchedOff", report.switched_off)
+    for milliseconds in report.insert_to_accept:
+        count("InsertToAccept", milliseconds, MetricUnit.Milliseconds)
+    if report.deliveries["configuration_fault"]:
+        logger.error(
+            "Expo refuses the project: check its push credentials and access token",
+            errors=dict(report.errors),
+        )
+    return asdict(report)

@@ -1,0 +1,72 @@
+"""The database, through Supabase's Data API. The only module that knows PostgREST.
+
+It uses `postgrest`, the client that supabase-py itself is made of, alone: the whole of supabase-py costs another 300 ms
+of each cold start.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import httpx
+from postgrest import APIError, SyncPostgrestClient
+
+from chat_push.models import Claim, PushResult, Recorded
+
+# A claim or a record takes milliseconds. HTTP/1.1, because idle HTTP/2 connections break in a frozen Lambda.
+TIMEOUT = httpx.Timeout(5, connect=2)
+
+# States in which the same call may succeed later: SQLSTATE classes 08 (connection), 40 (serialization, deadlock),
+# 53 (resources) and 57 (shutting down, timeout), PostgREST's own connection errors, and a gateway's HTTP status, which
+# postgrest puts into the code when the body is not PostgREST's.
+_TRANSIENT = re.compile(r"(08|40|53|57)...|PGRST00[0-3]|429|5\d\d")
+
+
+class DatabaseUnavailable(Exception):
+    """The database did not answer; the same call may succeed later."""
+
+
+class DatabaseRefused(Exception):
+    """The database refused the call: a wrong key, missing migrations, or a bug of ours. The text holds its code."""
+
+
+class PushDatabase:
+    """The worker functions of the database, called as service_role."""
+
+    def __init__(self, supabase_url: str, secret_key: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._client = SyncPostgrestClient(
+            f"{supabase_url.rstrip('/')}/rest/v1",
+            # Secret keys are no JWTs: they go into apikey, never into Authorization.
+            headers={"apikey": secret_key},
+            http_client=httpx.Client(transport=transport or httpx.HTTPTransport(retries=1), timeout=TIMEOUT),
+        )
+
+    def claim_push_jobs(self, message_ids: Sequence[UUID] | None, limit: int) -> Claim:
+        """Leases due jobs: those of the given messages or, with None, the longest waiting."""
+        ids = None if message_ids is None else [str(message_id) for message_id in message_ids]
+        return Claim.model_validate(self._call("claim_push_jobs", {"p_message_ids": ids, "p_limit": limit}))
+
+    def record_push_results(self, claim: Claim, results: Sequence[PushResult]) -> Recorded:
+        """Stores what Expo said. Safe to repeat: a ticket is never replaced by less."""
+        answer = self._call(
+            "record_push_results",
+            {
+                "p_lease_id": str(claim.lease_id),
+                "p_claimed_at": claim.claimed_at.isoformat(),
+                "p_results": [result.model_dump(mode="json") for result in results],
+            },
+        )
+        return Recorded.model_validate(answer)
+
+    def _call(self, function: str, arguments: dict[str, Any]) -> Any:
+        try:
+            return self._client.rpc(function, arguments).execute().data
+        except httpx.TransportError as error:
+            raise DatabaseUnavailable(f"{function}: {type(error).__name__}") from error
+        except APIError as error:
+            # Only the code: message and details may quote values.
+            code = str(error.code)
+            if _TRANSIENT.fullmatch(code):
+                raise DatabaseUnavailable(f"{function}: {code}") from None
+            raise DatabaseRefused(f"{function}: {code}") from None

@@ -1,0 +1,272 @@
+"""Expo's push service. The only module that knows its protocol, its SDK and its errors.
+
+`exponent-server-sdk` speaks the protocol, over an httpx session of ours. Each request is a call of its own, so that one
+that fails never costs the tickets of another. The rules come from Expo's documentation of sending notifications and from
+the behaviour recorded in the issues of its SDKs.
+"""
+
+import gzip
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import batched
+from typing import Any, Literal, Self
+
+import httpx
+from exponent_server_sdk import PushClient, PushMessage, PushServerError
+
+from chat_push.notification import Notification
+
+MAX_RECIPIENTS_PER_REQUEST = 100
+MAX_CALLS_PER_REQUEST = 3
+GZIP_ABOVE_BYTES = 1024
+CONNECT_TIMEOUT_SECONDS = 2.0
+ANSWER_TIMEOUT_SECONDS = 8.0
+# A project without push credentials or a wrong access token is mended by a person, not by haste.
+CONFIGURATION_RETRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of one notification after sending it.
+
+    accepted: Expo answered 200 and named no error (without ticket_id if its tickets could not be read); maybe_sent:
+    nobody knows; retry: refused for now; failed: refused for good; configuration_fault: refused until somebody mends it.
+    """
+
+    status: Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault"]
+    error: str | None = None
+    ticket_id: str | None = None
+    retry_after_seconds: float | None = None
+    whole_request: bool = False  # Expo refused the request, not this recipient.
+
+
+# Errors of one recipient, in tickets and receipts alike. Every other code is final for the message and keeps the token.
+_RECIPIENT_ERRORS: dict[str, Literal["retry", "failed", "configuration_fault"]] = {
+    "DeviceNotRegistered": "failed",
+    "MessageTooBig": "failed",
+    "DeveloperError": "failed",
+    "MessageRateExceeded": "retry",
+    "ExpoError": "retry",
+    "ProviderError": "retry",
+    "InvalidCredentials": "configuration_fault",
+    "MismatchSenderId": "configuration_fault",
+}
+
+
+def classify_recipient(details: dict[str, Any] | None) -> Outcome:
+    """The outcome for one recipient from the `details` of an error ticket or receipt."""
+    details = details or {}
+    error = details.get("error")
+    fcm = details.get("fcm")
+    if isinstance(fcm, dict) and fcm.get("error") == "MismatchSenderId":
+        error = "MismatchSenderId"  # Also seen inside a ProviderError.
+    if not isinstance(error, str):
+        return Outcome("failed", "UnknownError")
+    status = _RECIPIENT_ERRORS.get(error, "failed")
+    wait = CONFIGURATION_RETRY_SECONDS if status == "configuration_fault" else None
+    return Outcome(status, error, retry_after_seconds=wait)
+
+
+class Expo:
+    """A client of the push service with its own kept-alive connections.
+
+    `transport` and `pause` are there for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        access_token: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._session = _Session(access_token, transport)
+        self._client = PushClient(host=url, session=self._session)
+        self._pause = pause
+
+    def send(self, notifications: Sequence[Notification], time_left: Callable[[], float]) -> list[Outcome]:
+        """One outcome for each notification, in order; never raises for what Expo answers.
+
+        `time_left` tells the seconds that may still be used. Once Expo turns requests away, the rest is not tried.
+        """
+        outcomes: list[Outcome] = []
+        for chunk in batched(notifications, MAX_RECIPIENTS_PER_REQUEST):
+            outcomes += self._send_chunk(chunk, time_left)
+            if outcomes[-1].whole_request and outcomes[-1].status in ("retry", "configuration_fault"):
+                break
+        return outcomes + outcomes[-1:] * (len(notifications) - len(outcomes))
+
+    def _send_chunk(self, chunk: Sequence[Notification], time_left: Callable[[], float]) -> list[Outcome]:
+        """Calls again at once only for what was certainly not accepted, and only while there is time."""
+        calls = 0
+        while True:
+            calls += 1
+            if time_left() < CONNECT_TIMEOUT_SECONDS:
+                return [Outcome("retry", "OutOfTime", whole_request=True)] * len(chunk)
+            try:
+                return self._call(chunk, time_left)
+            except _RequestRefused as refused:
+                if refused.parts:
+                    return self._send_parts(chunk, refused.parts, time_left)
+                wait = max(refused.outcome.retry_after_seconds or 0, 0.25 * 2**calls)
+                if refused.outcome.status != "retry" or calls == MAX_CALLS_PER_REQUEST or wait > time_left() / 2:
+                    return [refused.outcome] * len(chunk)
+            self._pause(wait)
+
+    def _send_parts(
+        self, chunk: Sequence[Notification], parts: Sequence[Sequence[int]], time_left: Callable[[], float]
+    ) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        for part in parts:
+            sent = self._send_chunk([chunk[index] for index in part], time_left)
+            outcomes.update(zip(part, sent, strict=True))
+        return [outcomes[index] for index in range(len(chunk))]
+
+    def _call(self, chunk: Sequence[Notification], time_left: Callable[[], float]) -> list[Outcome]:
+        """One request. Raises _RequestRefused when none of the recipients was accepted."""
+        self._client.timeout = min(ANSWER_TIMEOUT_SECONDS, time_left())
+        try:
+            tickets = self._client.publish_multiple([_Message(n.push_token, n.payload) for n in chunk])
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise _RequestRefused(_whole("retry", type(error).__name__)) from None
+        except httpx.RequestError as error:
+            # The request may have been read: Expo has delivered what it answered with a reset or a 504.
+            return [_whole("maybe_sent", type(error).__name__)] * len(chunk)
+        except PushServerError as error:
+            return _judge(error.response, chunk)
+        return [
+            Outcome("accepted", ticket_id=ticket.id) if ticket.is_success() else classify_recipient(ticket.details)
+            for ticket in tickets
+        ]
+
+
+class _RequestRefused(Exception):
+    """Expo accepted nothing of a request. `parts` are indexes to send apart from one another, if that can help."""
+
+    def __init__(self, outcome: Outcome, parts: Sequence[Sequence[int]] = ()) -> None:
+        super().__init__(outcome.error)
+        self.outcome = outcome
+        self.parts = parts
+
+
+def _whole(status: Literal["maybe_sent", "retry", "failed", "configuration_fault"], error: str) -> Outcome:
+    return Outcome(status, error, whole_request=True)
+
+
+def _judge(answer: "_Answer", chunk: Sequence[Notification]) -> list[Outcome]:
+    """What an answer without usable tickets means for its recipients. Raises _RequestRefused if none was accepted."""
+    status, error = answer.status_code, answer.error()
+    code = error.get("code") or f"Http{status}"
+    if status == 429 or code == "TOO_MANY_REQUESTS":
+        outcome = replace(_whole("retry", code), retry_after_seconds=answer.retry_after_seconds())
+        raise _RequestRefused(outcome)
+    if status in (401, 403, 404) or code in ("UNAUTHORIZED", "invalid_token"):
+        outcome = replace(_whole("configuration_fault", code), retry_after_seconds=CONFIGURATION_RETRY_SECONDS)
+        raise _RequestRefused(outcome)
+    if code == "PUSH_TOO_MANY_EXPERIENCE_IDS":
+        raise _RequestRefused(_whole("failed", code), _by_project(error.get("details"), chunk))
+    if status == 200 and not error:
+        # Expo took the request, but its tickets cannot be attributed: sending it again would be a second push.
+        return [Outcome("accepted", "UnreadableAnswer")] * len(chunk)
+    if 400 <= status < 500 or code in ("VALIDATION_ERROR", "API_ERROR", "PUSH_TOO_MANY_NOTIFICATIONS"):
+        # One bad message refuses a hundred: halve until it is alone.
+        middle = len(chunk) // 2
+        halves = (range(middle), range(middle, len(chunk))) if middle else ()
+        raise _RequestRefused(_whole("failed", code), halves)
+    return [_whole("maybe_sent", code)] * len(chunk)
+
+
+def _by_project(details: object, chunk: Sequence[Notification]) -> Sequence[Sequence[int]]:
+    """Indexes grouped by Expo project, from `details` = {"@owner/slug": [tokens]}; none if there is but one group."""
+    if not isinstance(details, dict):
+        return ()
+    project_of = {token: project for project, tokens in details.items() for token in tokens}
+    groups: dict[str | None, list[int]] = {}
+    for index, notification in enumerate(chunk):
+        groups.setdefault(project_of.get(notification.push_token), []).append(index)
+    return list(groups.values()) if len(groups) > 1 else ()
+
+
+class _Message(PushMessage):  # type: ignore[misc]  # The SDK has no types.
+    """The SDK's own message knows no collapseId, tag, threadId or richContent, and refuses ExpoPushToken[…]."""
+
+    def __new__(cls, push_token: str, payload: Mapping[str, Any]) -> Self:
+        message: Self = super().__new__(cls, to=push_token, data=payload)
+        return message
+
+    def get_payload(self) -> dict[str, Any]:
+        return {"to": self.to, **self.data}
+
+
+class _Session:
+    """What the SDK uses of a requests session, with keep-alive, gzip, a timeout for each call and the access token.
+
+    Without a token no bearer is sent: Expo refuses a wrong one even where none is needed.
+    """
+
+    def __init__(self, access_token: str | None, transport: httpx.BaseTransport | None) -> None:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "Content-Type": "application/json",
+        }
+        if access_token:
+            headers["Authorization"] = f"Bearer {access_token}"
+        # Retries of the transport concern connecting only.
+        self._client = httpx.Client(headers=headers, transport=transport or httpx.HTTPTransport(retries=1))
+
+    def post(self, url: str, *, data: str, timeout: float) -> "_Answer":
+        body, headers = data.encode(), {}
+        if len(body) > GZIP_ABOVE_BYTES:
+            body, headers = gzip.compress(body, compresslevel=5), {"Content-Encoding": "gzip"}
+        limits = httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT_SECONDS))
+        return _Answer(self._client.post(url, content=body, headers=headers, timeout=limits))
+
+
+class _Answer:
+    """What the SDK uses of a response, with every malformed body an error of one kind."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status_code = response.status_code
+
+    def json(self) -> dict[str, Any]:
+        body = self._response.json()
+        if not isinstance(body, dict):
+            raise ValueError("not a JSON object")
+        tickets = body.get("data")
+        if isinstance(tickets, dict):  # The answer to a single message outside of a list.
+            tickets = body["data"] = [tickets]
+        if tickets is not None and not (
+            isinstance(tickets, list) and all(isinstance(ticket, dict) for ticket in tickets)
+        ):
+            raise ValueError("no list of tickets")
+        return body
+
+    def raise_for_status(self) -> None:
+        if not self._response.is_success:
+            raise PushServerError("request failed", self)
+
+    def error(self) -> dict[str, Any]:
+        """The first error of the body; that of a refused access token has a shape of its own."""
+        try:
+            body = self.json()
+        except ValueError:
+            return {}
+        if isinstance(body.get("error"), str):
+            return {"code": body["error"]}
+        errors = body.get("errors")
+        return errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+
+    def retry_after_seconds(self) -> float | None:
+        """Retry-After, in seconds or as a date; None if absent or unreadable."""
+        value = self._response.headers.get("Retry-After", "")
+        if value.isdecimal():
+            return float(value)
+        try:
+            return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        except (TypeError, ValueError):
+            return None

@@ -1,0 +1,81 @@
+"""What the parts of Chat Push say to one another."""
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+DeliveryStatus = Literal["accepted", "maybe_sent", "retry", "failed"]
+
+
+class _Model(BaseModel):
+    # Neither a repr nor an error message may show a text or a push token.
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+
+class Device(_Model):
+    """An installation that a push goes to; device_id is the id of its row in user_devices."""
+
+    device_id: UUID
+    push_token: str = Field(repr=False)
+
+
+class Push(_Model):
+    """A message that is to be pushed now, and everything that its notification says."""
+
+    message_id: UUID
+    room_id: UUID
+    sender_id: UUID
+    title: str | None = Field(repr=False)
+    body: str = Field(repr=False)
+    image_url: str | None = Field(repr=False)
+    badge: int
+    sent_at: AwareDatetime
+    attempt: int
+    devices: list[Device]
+
+
+class FinishedJob(_Model):
+    """A job that ended without being sent now."""
+
+    message_id: UUID
+    outcome: str
+    reason: str
+
+
+class Claim(_Model):
+    """What claim_push_jobs answers: the jobs that are now leased to the caller, and what became of the others."""
+
+    lease_id: UUID
+    claimed_at: AwareDatetime
+    jobs: list[Push]
+    finished: list[FinishedJob]
+    deferred: list[UUID]
+    not_due: list[UUID]
+    unknown: list[UUID]
+
+
+class Delivery(_Model):
+    """What Expo said of one message and one device."""
+
+    device_id: UUID
+    push_token: str = Field(repr=False)
+    status: DeliveryStatus
+    error: str | None = None
+    ticket_id: str | None = None
+
+
+class PushResult(_Model):
+    """What became of one leased job. A configuration fault uses up no attempt."""
+
+    message_id: UUID
+    deliveries: list[Delivery]
+    retry_after_seconds: float | None = None
+    configuration_fault: bool = False
+
+
+class Recorded(_Model):
+    """What record_push_results answers: devices switched off, and jobs whose lease had run out."""
+
+    switched_off: int
+    lost_leases: list[UUID]

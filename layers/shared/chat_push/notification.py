@@ -1,0 +1,80 @@
+"""The notification that a phone shows, as Expo's message fields (specification, section E)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chat_push.models import Push
+
+MAX_BODY_CHARACTERS = 200
+MAX_TITLE_CHARACTERS = 100
+
+# APNs and FCM take 4096 bytes in total; what Expo adds by itself is not documented, so some room is left for it.
+MAX_BYTES = 4096 - 512
+
+NEUTRAL_TITLE = "New message"
+
+
+@dataclass(frozen=True)
+class Notification:
+    """One payload to one push token: Expo's Python SDK cannot send a list of recipients."""
+
+    push_token: str = field(repr=False)
+    payload: Mapping[str, Any] = field(repr=False)
+
+
+def payload(push: Push) -> dict[str, Any]:
+    """The message fields without its recipient, at most MAX_BYTES long as JSON.
+
+    collapseId (iOS) and tag (Android) carry the message id: a second copy replaces the first on the screen, which makes
+    a resend invisible, since Expo has no idempotency key.
+    """
+    message_id, room_id = str(push.message_id), str(push.room_id)
+    fields: dict[str, Any] = {
+        "title": cut(push.title or NEUTRAL_TITLE, MAX_TITLE_CHARACTERS),
+        "body": cut(push.body, MAX_BODY_CHARACTERS),
+        "data": {
+            "conversationId": room_id,
+            "messageId": message_id,
+            "senderId": str(push.sender_id),
+            "type": "chat_message",
+        },
+        "sound": "default",
+        "badge": push.badge,
+        "channelId": "chat-messages",
+        # Android's default priority waits for the phone to wake up.
+        "priority": "high",
+        "collapseId": message_id,
+        "tag": message_id,
+        "threadId": room_id,
+    }
+    if push.image_url:
+        with_image = {**fields, "richContent": {"image": push.image_url}}
+        if size(with_image) <= MAX_BYTES:
+            fields = with_image
+    # Nobody writes 200 characters of 18 bytes each, but one flag or family emoji alone can take more.
+    for limit in range(MAX_BODY_CHARACTERS, 0, -20):
+        if size(fields) <= MAX_BYTES:
+            break
+        fields["body"] = cut(push.body, limit)
+    return fields
+
+
+def size(fields: Mapping[str, Any]) -> int:
+    """Bytes of the fields as JSON in UTF-8."""
+    return len(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def cut(text: str, limit: int) -> str:
+    """The text in at most `limit` characters, ending in "…" if it was longer, never inside a grapheme."""
+    if len(text) <= limit:
+        return text
+    import regex  # Only long texts pay for the import.
+
+    kept = 0
+    for grapheme in regex.finditer(r"\X", text[: 2 * limit]):
+        if grapheme.end() > limit - 1:
+            break
+        kept = grapheme.end()
+    return text[: kept or limit - 1].rstrip() + "…"
