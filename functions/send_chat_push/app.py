@@ -1,7 +1,6 @@
 """Sends the pushes of chat messages: when a webhook rang (SQS), of all that are due (every minute), or on request."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -106,4 +105,4 @@ def _count(report: Report) -> dict[str, Any]:
             "Expo refuses the project: check its push credentials and access token",
             errors=dict(report.errors),
         )
-    return asdict(report)
+    return vars(report)

@@ -33,10 +33,10 @@ begin
     raise unique_violation using message = 'these two people already have a conversation';
   end if;
   if new.tourist_id is null and new.guide_id is null then
-    select max(person.id::text) filter (where person.role::text = 'tourist')::uuid,
-      max(person.id::text) filter (where person.role::text = 'guide')::uuid
-    into new.tourist_id, new.guide_id
-    from public.users person where person.id in (new.user1_id, new.user2_id);
+    select tourist.id, guide.id into new.tourist_id, new.guide_id
+    from public.users tourist, public.users guide
+    where tourist.id in (new.user1_id, new.user2_id) and tourist.role::text = 'tourist'
+      and guide.id in (new.user1_id, new.user2_id) and guide.role::text = 'guide';
   end if;
   return new;
 end $$;
@@ -242,15 +242,16 @@ create trigger mark_messages_after_update after update on public.message_receipt
 create function private.claim_push_token() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  if tg_op = 'INSERT' or auth.uid() is not null then
+  if tg_op = 'INSERT' or auth.uid() = new.user_id then
     new.last_seen_at := clock_timestamp();
   end if;
   if new.push_token is not null and (tg_op = 'INSERT' or new.push_token is distinct from old.push_token) then
-    -- A device belongs to its last login: the token leaves whoever had it.
+    -- A device belongs to its last login: the token leaves whoever had it. Its own row is told by user and device,
+    -- because the id of an upsert is a new one.
     perform pg_advisory_xact_lock(hashtextextended(new.push_token, 2));
     update public.user_devices
     set push_token = null, is_active = false
-    where push_token = new.push_token and id <> new.id;
+    where push_token = new.push_token and (user_id, device_id) <> (new.user_id, new.device_id);
   end if;
   return new;
 end $$;
@@ -264,7 +265,7 @@ create function private.stamp_presence() returns trigger
 language plpgsql set search_path = '' as $$
 begin
   new.updated_at := clock_timestamp();
-  new.last_seen_at := case when new.is_online then new.updated_at else coalesce(new.last_seen_at, new.updated_at) end;
+  new.last_seen_at := new.updated_at;
   return new;
 end $$;
 comment on function private.stamp_presence() is

@@ -29,8 +29,10 @@ comment on function private.is_in_my_rooms(uuid) is 'Whether the message is part
 
 create function private.is_sent_to_me(p_message_id uuid) returns boolean
 language sql stable security definer set search_path = '' as $$
-  select private.is_in_my_rooms(p_message_id) and exists (
-    select from public.chat_messages where id = p_message_id and sender_id <> (select auth.uid())
+  select exists (
+    select from public.chat_messages message join public.chat_rooms room on room.id = message.room_id
+    where message.id = p_message_id and message.sender_id <> (select auth.uid())
+      and (select auth.uid()) in (room.user1_id, room.user2_id)
   );
 $$;
 comment on function private.is_sent_to_me(uuid) is 'Whether the caller is the recipient of the message.';
@@ -64,32 +66,40 @@ alter table public.message_receipts enable row level security;
 alter table public.user_devices enable row level security;
 alter table public.user_presence enable row level security;
 
+-- Only the policies below: permissive ones add up, so an older one beside them would open what they close.
+do $$
+declare
+  older record;
+begin
+  for older in
+    select policyname, tablename from pg_policies where schemaname = 'public'
+      and tablename in ('chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence')
+  loop
+    execute format('drop policy %I on public.%I', older.policyname, older.tablename);
+    raise notice 'policy % of % is replaced', older.policyname, older.tablename;
+  end loop;
+end $$;
+
 revoke all on public.chat_rooms, public.chat_messages, public.message_receipts, public.user_devices,
   public.user_presence from public, anon, authenticated, service_role;
 grant all on public.chat_rooms, public.chat_messages, public.message_receipts, public.user_devices,
   public.user_presence to service_role;
 
 -- Conversations are never deleted by a person, only archived.
-drop policy if exists chat_rooms_select_participants on public.chat_rooms;
 create policy chat_rooms_select_participants on public.chat_rooms for select to authenticated
   using ((select auth.uid()) in (user1_id, user2_id));
-drop policy if exists chat_rooms_insert_participant on public.chat_rooms;
 create policy chat_rooms_insert_participant on public.chat_rooms for insert to authenticated
   with check ((select auth.uid()) in (user1_id, user2_id));
-drop policy if exists chat_rooms_update_participant on public.chat_rooms;
 create policy chat_rooms_update_participant on public.chat_rooms for update to authenticated
   using ((select auth.uid()) in (user1_id, user2_id)) with check ((select auth.uid()) in (user1_id, user2_id));
 grant select, insert (id, user1_id, user2_id), update (archived_by_user1, archived_by_user2)
   on public.chat_rooms to authenticated;
 
 -- Messages are deleted by deleted_at. The recipient marks them through receipts.
-drop policy if exists chat_messages_select_participants on public.chat_messages;
 create policy chat_messages_select_participants on public.chat_messages for select to authenticated
   using (room_id in (select private.my_rooms()));
-drop policy if exists chat_messages_insert_sender on public.chat_messages;
 create policy chat_messages_insert_sender on public.chat_messages for insert to authenticated
   with check (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()));
-drop policy if exists chat_messages_update_sender on public.chat_messages;
 create policy chat_messages_update_sender on public.chat_messages for update to authenticated
   using (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()))
   with check (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()));
@@ -97,29 +107,22 @@ grant select, insert (id, room_id, sender_id, message, message_type, client_msg_
   update (message, attachments, deleted_at) on public.chat_messages to authenticated;
 
 -- Receipts stay. user_id and message_id may be updated only because an upsert names them.
-drop policy if exists receipts_select_participants on public.message_receipts;
 create policy receipts_select_participants on public.message_receipts for select to authenticated
   using (private.is_in_my_rooms(message_id));
-drop policy if exists receipts_insert_own on public.message_receipts;
 create policy receipts_insert_own on public.message_receipts for insert to authenticated
   with check (user_id = (select auth.uid()) and private.is_sent_to_me(message_id));
-drop policy if exists receipts_update_own on public.message_receipts;
 create policy receipts_update_own on public.message_receipts for update to authenticated
   using (user_id = (select auth.uid()))
   with check (user_id = (select auth.uid()) and private.is_sent_to_me(message_id));
 grant select, insert (message_id, user_id, device_id, delivered_at, read_at),
   update (message_id, user_id, device_id, delivered_at, read_at) on public.message_receipts to authenticated;
 
-drop policy if exists devices_select_own on public.user_devices;
 create policy devices_select_own on public.user_devices for select to authenticated
   using (user_id = (select auth.uid()));
-drop policy if exists devices_insert_own on public.user_devices;
 create policy devices_insert_own on public.user_devices for insert to authenticated
   with check (user_id = (select auth.uid()));
-drop policy if exists devices_update_own on public.user_devices;
 create policy devices_update_own on public.user_devices for update to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
-drop policy if exists devices_delete_own on public.user_devices;
 create policy devices_delete_own on public.user_devices for delete to authenticated
   using (user_id = (select auth.uid()));
 grant select, delete,
@@ -127,16 +130,12 @@ grant select, delete,
   update (user_id, device_id, platform, push_token, push_provider, app_version, is_active)
   on public.user_devices to authenticated;
 
-drop policy if exists presence_select_self_and_partners on public.user_presence;
 create policy presence_select_self_and_partners on public.user_presence for select to authenticated
   using (user_id = (select auth.uid()) or user_id in (select private.my_partners()));
-drop policy if exists presence_insert_own on public.user_presence;
 create policy presence_insert_own on public.user_presence for insert to authenticated
   with check (user_id = (select auth.uid()));
-drop policy if exists presence_update_own on public.user_presence;
 create policy presence_update_own on public.user_presence for update to authenticated
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
-drop policy if exists presence_delete_own on public.user_presence;
 create policy presence_delete_own on public.user_presence for delete to authenticated
   using (user_id = (select auth.uid()));
 -- last_seen_at is accepted because apps send it; a trigger replaces it by the server's clock.

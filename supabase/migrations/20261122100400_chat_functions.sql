@@ -67,7 +67,7 @@ begin
     where room_id in (select private.my_rooms())
       and server_timestamp >= case
         -- A message of another conversation may commit up to this much later than its timestamp says.
-        when p_after_id is null then p_since_timestamp - interval '1 minute'
+        when p_after_id is null then coalesce(p_since_timestamp, '-infinity') - interval '1 minute'
         else p_since_timestamp
       end
       and (p_after_id is null or server_timestamp > p_since_timestamp or id > p_after_id)
@@ -75,8 +75,8 @@ begin
     limit least(greatest(p_limit, 1), 1000);
 end $$;
 comment on function public.get_missed_messages(uuid, timestamptz, uuid, integer) is
-  'Messages since a sync, oldest first. p_since_timestamp is the greatest server_timestamp the app holds, never the phone''s '
-  'clock; the first page overlaps by a minute, so deduplicate by id. Further pages: pass server_timestamp and id of the last row.';
+  'Messages since a sync, oldest first. p_since_timestamp is the greatest server_timestamp the app holds (null: none), never '
+  'the phone''s clock; the first page overlaps by a minute, so deduplicate by id. Further pages: pass server_timestamp and id of the last row.';
 
 create function public.mark_messages_delivered(
   p_user_id uuid,
@@ -92,7 +92,8 @@ begin
   select id, p_user_id, p_device_id, now()
   from public.chat_messages
   where id = any(p_message_ids) and sender_id <> p_user_id
-  on conflict (message_id, user_id) do update set delivered_at = excluded.delivered_at
+  on conflict (message_id, user_id) do update
+    set delivered_at = excluded.delivered_at, device_id = excluded.device_id
     where message_receipts.delivered_at is null;
   get diagnostics marked = row_count;
   return marked;

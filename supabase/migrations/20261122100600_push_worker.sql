@@ -7,9 +7,10 @@ create view push.sendable_devices with (security_invoker = true) as
   left join push.deliveries delivery
     on delivery.message_id = job.message_id and delivery.device_id = device.id
   where device.is_active and device.push_token is not null and device.push_provider = 'expo'
-    and (delivery.status is null or delivery.status in ('retry', 'maybe_sent'));
+    and delivery.status is distinct from 'accepted'
+    and (delivery.status, delivery.push_token) is distinct from ('failed', device.push_token);
 comment on view push.sendable_devices is
-  'Active devices of the recipient that have neither accepted nor finally refused the message.';
+  'Active devices of the recipient that have not accepted the message, nor was it refused for good for their present token.';
 
 create function push.decide(p_message_ids uuid[], p_at timestamptz)
 returns table (message_id uuid, verdict text, reason text, look_again_at timestamptz)
@@ -51,8 +52,14 @@ $$;
 comment on function push.decide(uuid[], timestamptz) is
   'The decision table for a batch of jobs: finish, defer (with when to look again) or send, and why.';
 
-create function push.finish_jobs(p_message_ids uuid[], p_reason text) returns void
+create function push.finish_job(p_message_id uuid, p_reason text) returns void
 language sql set search_path = '' as $$
+  with delivered as (
+    select coalesce(bool_or(status = 'accepted'), false) as accepted,
+      coalesce(bool_or(status = 'maybe_sent'), false) as maybe_sent,
+      count(*) = 0 as none
+    from push.deliveries where message_id = p_message_id
+  )
   update push.jobs job
   set state = 'done',
     outcome = case
@@ -66,17 +73,11 @@ language sql set search_path = '' as $$
     lease_id = null,
     leased_until = null,
     finished_at = clock_timestamp()
-  from unnest(p_message_ids) finished (message_id)
-  cross join lateral (
-    select coalesce(bool_or(status = 'accepted'), false) as accepted,
-      coalesce(bool_or(status = 'maybe_sent'), false) as maybe_sent,
-      count(*) = 0 as none
-    from push.deliveries delivery where delivery.message_id = finished.message_id
-  ) delivered
-  where job.message_id = finished.message_id and job.state <> 'done';
+  from delivered
+  where job.message_id = p_message_id;
 $$;
-comment on function push.finish_jobs(uuid[], text) is
-  'Ends jobs; the outcome is the best of their deliveries, skipped if nothing was ever sent.';
+comment on function push.finish_job(uuid, text) is
+  'Ends a job; its outcome is the best of its deliveries, skipped if nothing was ever sent.';
 
 create function push.due_jobs(p_message_ids uuid[], p_at timestamptz, p_limit integer) returns uuid[]
 language plpgsql set search_path = '' as $$
@@ -107,29 +108,27 @@ declare
   now_at constant timestamptz := clock_timestamp();
   lease constant uuid := gen_random_uuid();
   due constant uuid[] := push.due_jobs(p_message_ids, now_at, p_limit);
-  decided jsonb;
-  to_send uuid[];
-  finished record;
+  decision record;
+  to_send uuid[] := '{}';
+  finished uuid[] := '{}';
+  deferred uuid[] := '{}';
 begin
-  select coalesce(jsonb_agg(to_jsonb(d)), '[]') into decided from push.decide(due, now_at) d;
-
-  for finished in
-    select d.reason, array_agg(d.message_id) as message_ids
-    from jsonb_to_recordset(decided) d (message_id uuid, verdict text, reason text)
-    where d.verdict = 'finish' group by d.reason
-  loop
-    perform push.finish_jobs(finished.message_ids, finished.reason);
+  for decision in select * from push.decide(due, now_at) loop
+    case decision.verdict
+      when 'send' then
+        to_send := to_send || decision.message_id;
+      when 'defer' then
+        deferred := deferred || decision.message_id;
+        update push.jobs
+        set state = 'pending', reason = decision.reason, next_attempt_at = decision.look_again_at,
+          lease_id = null, leased_until = null
+        where message_id = decision.message_id;
+      when 'finish' then
+        finished := finished || decision.message_id;
+        perform push.finish_job(decision.message_id, decision.reason);
+    end case;
   end loop;
 
-  update push.jobs job
-  set state = 'pending', reason = d.reason, next_attempt_at = d.look_again_at,
-    lease_id = null, leased_until = null
-  from jsonb_to_recordset(decided) d (message_id uuid, verdict text, reason text, look_again_at timestamptz)
-  where d.verdict = 'defer' and job.message_id = d.message_id;
-
-  to_send := array(
-    select d.message_id from jsonb_to_recordset(decided) d (message_id uuid, verdict text) where d.verdict = 'send'
-  );
   update push.jobs job
   set state = 'leased', reason = null, attempts = job.attempts + 1,
     lease_id = lease, leased_until = now_at + settings.lease_for
@@ -143,14 +142,9 @@ begin
     'finished', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'message_id', job.message_id, 'outcome', job.outcome, 'reason', job.reason)), '[]')
-      from jsonb_to_recordset(decided) d (message_id uuid, verdict text)
-      join push.jobs job on job.message_id = d.message_id
-      where d.verdict = 'finish'
+      from push.jobs job where job.message_id = any(finished)
     ),
-    'deferred', (
-      select coalesce(jsonb_agg(d.message_id), '[]')
-      from jsonb_to_recordset(decided) d (message_id uuid, verdict text) where d.verdict = 'defer'
-    ),
+    'deferred', to_jsonb(deferred),
     -- Being sent by another worker, waiting for their next attempt, or done already.
     'not_due', (
       select coalesce(jsonb_agg(job.message_id), '[]')
@@ -158,7 +152,7 @@ begin
       where job.message_id = any(p_message_ids) and job.message_id <> all(due)
     ),
     'unknown', (
-      select coalesce(jsonb_agg(asked), '[]') from unnest(p_message_ids) asked
+      select coalesce(jsonb_agg(distinct asked), '[]') from unnest(p_message_ids) asked
       where not exists (select from push.jobs job where job.message_id = asked)
     )
   );
@@ -191,8 +185,9 @@ language sql stable set search_path = '' as $$
     where room.user1_id = job.recipient_id or room.user2_id = job.recipient_id
   ) unread
   cross join lateral (
-    select jsonb_agg(jsonb_build_object(
-      'device_id', sendable.device_id, 'push_token', sendable.push_token)) as list
+    -- None, if the last one left between the decision and this query.
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'device_id', sendable.device_id, 'push_token', sendable.push_token)), '[]') as list
     from push.sendable_devices sendable where sendable.message_id = job.message_id
   ) device
   where job.message_id = any(p_message_ids);
@@ -224,11 +219,11 @@ language plpgsql security definer set search_path = '' as $$
 declare
   result jsonb;
   job push.jobs;
-  own_lease boolean;
   switched_off integer := 0;
   lost_leases uuid[] := '{}';
 begin
-  foreach result in array p_results loop
+  -- In one order, so that two workers that report the same messages never wait for each other.
+  for result in select reported from unnest(p_results) reported order by reported ->> 'message_id' loop
     select * into job from push.jobs where message_id = (result ->> 'message_id')::uuid for update;
     continue when not found;  -- The message was erased meanwhile, and its job with it.
 
@@ -259,7 +254,7 @@ begin
           push.backoff(attempts), (result ->> 'retry_after_seconds')::double precision * interval '1 second')
       where message_id = job.message_id;
     else
-      perform push.finish_jobs(array[job.message_id], null);
+      perform push.finish_job(job.message_id, null);
     end if;
   end loop;
   return jsonb_build_object('switched_off', switched_off, 'lost_leases', to_jsonb(lost_leases));
@@ -297,7 +292,7 @@ $$;
 comment on function public.explain_push(uuid) is 'Why the push of a message came to which device, or did not; null without a job.';
 
 revoke execute on function
-  push.decide(uuid[], timestamptz), push.finish_jobs(uuid[], text), push.due_jobs(uuid[], timestamptz, integer),
+  push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.due_jobs(uuid[], timestamptz, integer),
   push.notifications(uuid[]), push.switch_off(uuid, text, timestamptz), push.backoff(integer)
 from public;
 revoke execute on function

@@ -1,0 +1,49 @@
+"""`python -m local up` and `python -m local demo`; ./dev sets everything up and calls them."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from local.cloud import local_cloud
+from local.demo import demo
+
+
+async def up(env_file: Path | None) -> int:
+    """Keeps a local cloud running until SIGINT or SIGTERM; prints, and writes, how to reach it."""
+    async with local_cloud(schedules=True) as cloud:
+        lines = [f"{name}={value}" for name, value in cloud.environment().items()]
+        if env_file:
+            # Whole or not at all: whoever waits for the file may read it at once.
+            part = env_file.with_name(f"{env_file.name}.part")
+            part.write_text("\n".join(lines) + "\n")
+            part.replace(env_file)
+        print("\n".join(["", *lines, "", f"logs: {cloud.folder}", "Ctrl-C ends it."]), flush=True)
+        await asyncio.get_running_loop().create_future()
+    return 0
+
+
+def main() -> int:
+    """Runs a command; the exit code. A signal ends it in order, so that no process stays behind."""
+    parser = argparse.ArgumentParser(prog="local")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up").add_argument("--env", type=Path, metavar="FILE")
+    commands.add_parser("demo").add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    command = up(arguments.env) if arguments.command == "up" else demo(arguments.json)
+
+    async def until_signal() -> int:
+        task = asyncio.ensure_future(command)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(until_signal())
+    except asyncio.CancelledError:
+        return 0 if arguments.command == "up" else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The whole system on one machine: everything that is deployed, and everything it talks to."""
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import aiohttp
+import psycopg
+
+from local.aws import Aws, aws
+from local.build import built
+from local.expo_protocol import Json
+from local.expo_service import ExpoService, expo_service
+from local.gateway import gateway
+from local.lambda_runtime import LambdaFunction, lambda_function
+from local.pg_net import PgNet, pg_net
+from local.postgres import Postgres, postgres
+from local.processes import temporary_folder
+from local.queue_poller import QueuePoller, queue_poller
+from local.scheduler import Scheduler, scheduler
+from local.supabase import Supabase, supabase
+from local.template import Template, read_template
+
+
+@dataclass(frozen=True)
+class LocalCloud:
+    """A running local cloud; its parts by their names in template.yaml where they have one."""
+
+    folder: Path  # logs of the child processes
+    template: Template
+    api_url: str
+    webhook_secret: str
+    postgres: Postgres
+    supabase: Supabase
+    pg_net: PgNet
+    expo: ExpoService
+    aws: Aws
+    functions: Mapping[str, LambdaFunction]
+    poller: QueuePoller
+    scheduler: Scheduler
+
+    @property
+    def database_url(self) -> str:
+        """The database as its owner, for settings and for looking at push.jobs."""
+        return self.postgres.dsn()
+
+    def environment(self) -> dict[str, str]:
+        """What another program needs to use the cloud."""
+        return {
+            "API_URL": self.api_url,
+            "WEBHOOK_SECRET": self.webhook_secret,
+            "SUPABASE_URL": self.supabase.url,
+            "SUPABASE_PUBLISHABLE_KEY": self.supabase.publishable_key,
+            "SUPABASE_SECRET_KEY": self.supabase.secret_key,
+            "DATABASE_URL": self.database_url,
+            "EXPO_URL": self.expo.url,
+            "EXPO_CONTROL_URL": self.expo.control_url,
+            "SQS_URL": self.template.queues["PushQueue"].url,
+        }
+
+    async def explain_push(self, message_id: UUID) -> Json:
+        """What the database says of the push of a message."""
+        async with (
+            aiohttp.ClientSession(headers={"apikey": self.supabase.secret_key}) as session,
+            session.post(
+                f"{self.supabase.url}/rest/v1/rpc/explain_push", json={"p_message_id": str(message_id)}
+            ) as answer,
+        ):
+            explained: Json = await answer.json()
+            return explained
+
+
+@asynccontextmanager
+async def local_cloud(*, schedules: bool = False) -> AsyncIterator[LocalCloud]:
+    """Everything, from nothing, on free ports, with its state in a folder that is removed at the end.
+
+    `schedules`: they fire in their time; otherwise only when Scheduler.fire is called.
+    """
+    async with AsyncExitStack() as parts:
+        folder = parts.enter_context(temporary_folder())
+        enter = parts.enter_async_context
+        with _step("the functions, as sam build makes them"):
+            build = await enter(built())
+        with _step("PostgreSQL"):
+            database = await enter(postgres(folder))
+        with _step("Supabase: Data API, Auth, migrations"):
+            project = await enter(supabase(folder, database))
+        with _step("SQS and Secrets Manager"):
+            services = await enter(aws(folder))
+        with _step("functions, queue, schedule, HTTP API, pg_net, Expo"):
+            expo = await enter(expo_service())
+            parameters = {"SupabaseUrl": project.url, "ExpoUrl": expo.url}
+            template = read_template(build.template, parameters, services.endpoint_url)
+            await services.create(template)
+            await services.put_secret(
+                template.secrets["BackendSecret"].name, {"supabase_secret_key": project.secret_key}
+            )
+            webhook_secret = (await services.secret(template.secrets["WebhookSecret"].name))["current"]
+            assert webhook_secret
+            functions = {
+                name: await enter(
+                    lambda_function(function, runtime=build.runtime, environment=services.environment, folder=folder)
+                )
+                for name, function in template.functions.items()
+            }
+            (mapping,) = template.event_source_mappings.values()
+            poller = await enter(
+                queue_poller(mapping, template.queues[mapping.queue], functions[mapping.function], services.sqs)
+            )
+            scheduling = await enter(scheduler(template.schedules, functions, automatic=schedules))
+            api_url = await enter(gateway(template, functions, services.sqs))
+            net = await enter(pg_net(database.dsn()))
+            await _configure_webhook(database.dsn(), f"{api_url}/api/push/chat-message", webhook_secret)
+        yield LocalCloud(
+            folder,
+            template,
+            api_url,
+            webhook_secret,
+            database,
+            project,
+            net,
+            expo,
+            services,
+            functions,
+            poller,
+            scheduling,
+        )
+
+
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    print(f"start: {what} ...", end=" ", flush=True)
+    begun = time.monotonic()
+    yield
+    print(f"{time.monotonic() - begun:.1f} s", flush=True)
+
+
+async def _configure_webhook(dsn: str, url: str, secret: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+        await connection.execute("select push.configure_webhook(%s, %s)", (url, secret))

