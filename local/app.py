@@ -1,15 +1,17 @@
 """What an app does, with supabase-py: the people of the demo and of the system tests."""
 
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-import aiohttp
-from supabase import AsyncClient, AsyncClientOptions, acreate_client
+import httpx
 
 from local.expo_service import ExpoService
 from local.phones import Phone
 from local.supabase import Supabase
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 
 class Person:
@@ -59,6 +61,10 @@ class Person:
             "mark_messages_read", {"p_user_id": str(self.id), "p_conversation_id": str(conversation)}
         ).execute()
 
+    async def delete(self, message_id: UUID) -> None:
+        """Deletes a message of their own, for both."""
+        await self.client.table("chat_messages").update({"deleted_at": "now"}).eq("id", str(message_id)).execute()
+
     async def devices(self) -> dict[str, dict[str, Any]]:
         """The person's own rows of user_devices, by device_id."""
         answer = await self.client.table("user_devices").select("*").execute()
@@ -69,25 +75,47 @@ class Person:
         row = {"user_id": str(self.id), "device_id": device_id, "platform": phone.platform, "push_token": phone.token}
         await self.client.table("user_devices").insert(row).execute()
 
+    async def log_out_of(self, device_id: str) -> None:
+        """Removes this person's own registration of a device."""
+        await self.client.table("user_devices").delete().eq("device_id", device_id).execute()
 
-async def sign_up(project: Supabase, name: str, role: str) -> Person:
-    """A new account through the Auth API, and its profile."""
-    email = f"{name.lower()}-{secrets.token_hex(4)}@example.com"
-    # Not by supabase-py: it cannot read the way in which Supabase Lite 0.10 writes times, as in 12:00:00+00.
-    async with (
-        aiohttp.ClientSession(headers={"apikey": project.publishable_key}, raise_for_status=True) as http,
-        http.post(
-            f"{project.url}/auth/v1/signup", json={"email": email, "password": secrets.token_urlsafe(16)}
-        ) as answer,
-    ):
-        session = await answer.json()
-    options = AsyncClientOptions(
-        headers={"Authorization": f"Bearer {session['access_token']}"}, auto_refresh_token=False, persist_session=False
-    )
-    client = await acreate_client(project.url, project.publishable_key, options)
-    person = Person(name, UUID(session["user"]["id"]), client)
-    await client.table("users").insert({"id": str(person.id), "display_name": name, "role": role}).execute()
-    return person
+
+class App:
+    """The app of a project. Its people share connections, but each has a session of their own."""
+
+    def __init__(self, project: Supabase, http: httpx.AsyncClient) -> None:
+        self._project = project
+        self._http = http
+
+    async def sign_up(self, name: str, role: Literal["tourist", "guide"]) -> Person:
+        """A new account through the Auth API, and its profile."""
+        # Not by supabase-py: it cannot read the way in which Supabase Lite 0.10 writes times, as in 12:00:00+00.
+        answer = await self._http.post(
+            f"{self._project.url}/auth/v1/signup",
+            headers={"apikey": self._project.publishable_key},
+            json={
+                "email": f"{name.lower()}-{secrets.token_hex(4)}@example.com",
+                "password": secrets.token_urlsafe(16),
+            },
+        )
+        session = answer.raise_for_status().json()
+        options = AsyncClientOptions(
+            headers={"Authorization": f"Bearer {session['access_token']}"},
+            auto_refresh_token=False,
+            persist_session=False,
+            httpx_client=self._http,
+        )
+        client = await acreate_client(self._project.url, self._project.publishable_key, options)
+        person = Person(name, UUID(session["user"]["id"]), client)
+        await client.table("users").insert({"id": str(person.id), "display_name": name, "role": role}).execute()
+        return person
+
+
+@asynccontextmanager
+async def chat_app(project: Supabase) -> AsyncIterator[App]:
+    """The app of this project; its people can act while the context is open."""
+    async with httpx.AsyncClient(timeout=30) as http:
+        yield App(project, http)
 
 
 def new_phone(expo: ExpoService, platform: Literal["ios", "android"]) -> Phone:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boto3.session import Session
+from botocore.config import Config
 
 from local.cloudformation import REGION
 from local.processes import answers, child, free_port
@@ -34,8 +35,12 @@ class Aws:
             "AWS_REGION": REGION,
             "AWS_SECRET_ACCESS_KEY": "local",
         }
-        self.sqs: SQSClient = session.client("sqs", endpoint_url=endpoint_url)
-        self.secrets_manager: SecretsManagerClient = session.client("secretsmanager", endpoint_url=endpoint_url)
+        # No retries: the server is here or it is gone, and a retry would only delay the end.
+        once = Config(retries={"total_max_attempts": 1})
+        self.sqs: SQSClient = session.client("sqs", endpoint_url=endpoint_url, config=once)
+        self.secrets_manager: SecretsManagerClient = session.client(
+            "secretsmanager", endpoint_url=endpoint_url, config=once
+        )
 
     async def create(self, template: Template) -> None:
         """Create the queues and secrets of the template, as CloudFormation would."""
@@ -81,7 +86,8 @@ async def aws(folder: Path) -> AsyncIterator[Aws]:
     """Run the AWS services while the context is open; the server logs to `folder/aws.log`."""
     port = free_port()
     argv = (sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port))
-    async with child("aws", *argv, folder=folder, env=dict(os.environ)) as server:
+    # It keeps nothing, and takes 4 s to end politely.
+    async with child("aws", *argv, folder=folder, stop_signal=signal.SIGKILL) as server:
         endpoint_url = f"http://127.0.0.1:{port}"
         clients = await asyncio.to_thread(Aws, endpoint_url)  # half a second, in which the server starts
         await answers(server, f"{endpoint_url}/moto-api/")

@@ -89,7 +89,7 @@ async def _sam_build(project: Path, folder: Path) -> None:
         "sam-build",
         bin_folder / "sam",
         *("build", "--template-file", project / "template.yaml", "--build-dir", unfinished),
-        *("--cached", "--cache-dir", _sam_cache(project, folder.parent), "--parallel"),
+        *("--cached", "--cache-dir", _sam_cache(project, folder.parent)),
         folder=folder.parent,
         cwd=project,
         env={

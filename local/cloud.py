@@ -1,8 +1,8 @@
 """The whole system on one machine: everything that is deployed, and everything it talks to."""
 
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -12,7 +12,7 @@ import psycopg
 
 from local.aws import Aws, aws
 from local.build import built
-from local.expo_protocol import Json
+from local.cloudformation import Json
 from local.expo_service import ExpoService, expo_service
 from local.gateway import gateway
 from local.lambda_runtime import LambdaFunction, lambda_function
@@ -62,15 +62,32 @@ class LocalCloud:
         }
 
     async def explain_push(self, message_id: UUID) -> Json:
-        """What the database says of the push of a message."""
+        """What the database says of the push of a message; None: it has none."""
         async with (
-            aiohttp.ClientSession(headers={"apikey": self.supabase.secret_key}) as session,
+            aiohttp.ClientSession(headers={"apikey": self.supabase.secret_key}, raise_for_status=True) as session,
             session.post(
                 f"{self.supabase.url}/rest/v1/rpc/explain_push", json={"p_message_id": str(message_id)}
             ) as answer,
         ):
-            explained: Json = await answer.json()
-            return explained
+            return await answer.json()
+
+    async def until_push(
+        self, message_id: UUID, reached: Callable[[Json], bool], *, sweep: bool = False, seconds: float = 30
+    ) -> Json:
+        """What explain_push says once `reached` holds for it. `sweep`: meanwhile the schedule fires again and again.
+
+        Raises TimeoutError, with what it says then.
+        """
+        job: Json = None
+        try:
+            async with asyncio.timeout(seconds):
+                while not reached(job := await self.explain_push(message_id)):
+                    if sweep:
+                        await self.scheduler.fire("SendChatPushSweep")
+                    await asyncio.sleep(0.05)  # The database tells nobody when a job changes.
+        except TimeoutError:
+            raise TimeoutError(f"not within {seconds:g} s: {job}") from None
+        return job
 
 
 @asynccontextmanager
@@ -82,38 +99,36 @@ async def local_cloud(*, schedules: bool = False) -> AsyncIterator[LocalCloud]:
     async with AsyncExitStack() as parts:
         folder = parts.enter_context(temporary_folder())
         enter = parts.enter_async_context
-        with _step("the functions, as sam build makes them"):
-            build = await enter(built())
-        with _step("PostgreSQL"):
-            database = await enter(postgres(folder))
-        with _step("Supabase: Data API, Auth, migrations"):
-            project = await enter(supabase(folder, database))
-        with _step("SQS and Secrets Manager"):
-            services = await enter(aws(folder))
-        with _step("functions, queue, schedule, HTTP API, pg_net, Expo"):
-            expo = await enter(expo_service())
-            parameters = {"SupabaseUrl": project.url, "ExpoUrl": expo.url}
-            template = read_template(build.template, parameters, services.endpoint_url)
-            await services.create(template)
-            await services.put_secret(
-                template.secrets["BackendSecret"].name, {"supabase_secret_key": project.secret_key}
+        _starting("functions and layers, built by sam build")
+        build = await enter(built())
+        _starting("PostgreSQL")
+        database = await enter(postgres(folder))
+        _starting("Supabase Data API and Auth, and the migrations")
+        project = await enter(supabase(folder, database))
+        _starting("SQS and Secrets Manager")
+        services = await enter(aws(folder))
+        _starting("Expo, functions, queue, schedule, HTTP API, webhook")
+        expo = await enter(expo_service())
+        parameters = {"SupabaseUrl": project.url, "ExpoUrl": expo.url}
+        template = read_template(build.template, parameters, services.endpoint_url)
+        await services.create(template)
+        await services.put_secret(template.secrets["BackendSecret"].name, {"supabase_secret_key": project.secret_key})
+        webhook_secret = (await services.secret(template.secrets["WebhookSecret"].name))["current"]
+        assert webhook_secret
+        functions = {
+            name: await enter(
+                lambda_function(function, runtime=build.runtime, environment=services.environment, folder=folder)
             )
-            webhook_secret = (await services.secret(template.secrets["WebhookSecret"].name))["current"]
-            assert webhook_secret
-            functions = {
-                name: await enter(
-                    lambda_function(function, runtime=build.runtime, environment=services.environment, folder=folder)
-                )
-                for name, function in template.functions.items()
-            }
-            (mapping,) = template.event_source_mappings.values()
-            poller = await enter(
-                queue_poller(mapping, template.queues[mapping.queue], functions[mapping.function], services.sqs)
-            )
-            scheduling = await enter(scheduler(template.schedules, functions, automatic=schedules))
-            api_url = await enter(gateway(template, functions, services.sqs))
-            net = await enter(pg_net(database.dsn()))
-            await _configure_webhook(database.dsn(), f"{api_url}/api/push/chat-message", webhook_secret)
+            for name, function in template.functions.items()
+        }
+        (mapping,) = template.event_source_mappings.values()
+        poller = await enter(
+            queue_poller(mapping, template.queues[mapping.queue], functions[mapping.function], services.sqs)
+        )
+        scheduling = await enter(scheduler(template.schedules, functions, automatic=schedules))
+        api_url = await enter(gateway(template, functions, services.sqs))
+        net = await enter(pg_net(database.dsn()))
+        await _configure_webhook(database.dsn(), f"{api_url}/api/push/chat-message", webhook_secret)
         yield LocalCloud(
             folder,
             template,
@@ -130,12 +145,8 @@ async def local_cloud(*, schedules: bool = False) -> AsyncIterator[LocalCloud]:
         )
 
 
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    print(f"start: {what} ...", end=" ", flush=True)
-    begun = time.monotonic()
-    yield
-    print(f"{time.monotonic() - begun:.1f} s", flush=True)
+def _starting(part: str) -> None:
+    print(f"start: {part}", flush=True)
 
 
 async def _configure_webhook(dsn: str, url: str, secret: str) -> None:

@@ -13,7 +13,7 @@ from chat_push.expo import Expo
 from chat_push.observability import count, logger, metrics
 from chat_push.secrets import SecretUnavailable, read_secret
 from chat_push.settings import read_settings
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 
 class Settings(BaseModel):
@@ -29,6 +29,8 @@ class BackendSecret(BaseModel):
 
 class Request(BaseModel):
     """Of the schedule or of an operator: everything that is due, or certain messages."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     sweep: bool = False
     message_ids: list[UUID] = []

@@ -200,14 +200,15 @@ create function private.stamp_receipt() returns trigger
 language plpgsql set search_path = '' as $$
 declare
   before public.message_receipts;
+  now_at constant timestamptz := clock_timestamp();
 begin
   if tg_op = 'UPDATE' then
     before := old;
   end if;
   -- The first time counts, and a message that was read has been delivered.
-  new.read_at := coalesce(before.read_at, case when new.read_at is not null then clock_timestamp() end);
+  new.read_at := coalesce(before.read_at, case when new.read_at is not null then now_at end);
   new.delivered_at := coalesce(before.delivered_at,
-    case when coalesce(new.delivered_at, new.read_at) is not null then clock_timestamp() end);
+    case when coalesce(new.delivered_at, new.read_at) is not null then now_at end);
   new.device_id := coalesce(before.device_id, new.device_id);
   return new;
 end $$;

@@ -1,9 +1,10 @@
 -- Who may see and write which rows and columns (specification, section B). Grants are explicit: Supabase makes none
 -- by itself since 2026-10-30. Columns that no grant names are the server's.
 
--- Helpers run as their owner, so that policies which refer to each other do not recurse.
+-- Helpers run as their owner, so that policies which refer to each other do not recurse. A person has tens of
+-- conversations, not the 1000 that the planner takes a function for.
 create function private.my_rooms() returns setof uuid
-language sql stable security definer set search_path = '' as $$
+language sql stable security definer rows 20 set search_path = '' as $$
   select id from public.chat_rooms where user1_id = (select auth.uid())
   union all
   select id from public.chat_rooms where user2_id = (select auth.uid());
@@ -11,7 +12,7 @@ $$;
 comment on function private.my_rooms() is 'Conversations of the caller.';
 
 create function private.my_partners() returns setof uuid
-language sql stable security definer set search_path = '' as $$
+language sql stable security definer rows 20 set search_path = '' as $$
   select user2_id from public.chat_rooms where user1_id = (select auth.uid())
   union all
   select user1_id from public.chat_rooms where user2_id = (select auth.uid());

@@ -60,19 +60,27 @@ create function public.get_missed_messages(
   p_limit integer default 500
 ) returns setof public.chat_messages
 language plpgsql stable set search_path = '' as $$
+declare
+  page_size constant integer := least(greatest(p_limit, 1), 1000);
+  since constant timestamptz := case
+    -- A message of another conversation may commit up to this much later than its timestamp says.
+    when p_after_id is null then coalesce(p_since_timestamp, '-infinity') - interval '1 minute'
+    else p_since_timestamp
+  end;
 begin
   perform private.require_self(p_user_id);
   return query
-    select * from public.chat_messages
-    where room_id in (select private.my_rooms())
-      and server_timestamp >= case
-        -- A message of another conversation may commit up to this much later than its timestamp says.
-        when p_after_id is null then coalesce(p_since_timestamp, '-infinity') - interval '1 minute'
-        else p_since_timestamp
-      end
-      and (p_after_id is null or server_timestamp > p_since_timestamp or id > p_after_id)
-    order by server_timestamp, id
-    limit least(greatest(p_limit, 1), 1000);
+    select message.*
+    from private.my_rooms() mine (room_id)
+    -- Each conversation by its index: joined freely, the planner is tempted to read everybody's messages.
+    cross join lateral (
+      select * from public.chat_messages
+      where room_id = mine.room_id and server_timestamp >= since
+        and (p_after_id is null or server_timestamp > since or id > p_after_id)
+      order by server_timestamp, id limit page_size
+    ) message
+    order by message.server_timestamp, message.id
+    limit page_size;
 end $$;
 comment on function public.get_missed_messages(uuid, timestamptz, uuid, integer) is
   'Messages since a sync, oldest first. p_since_timestamp is the greatest server_timestamp the app holds (null: none), never '

@@ -84,8 +84,10 @@ begin
   if not exists (
     select from pg_trigger where tgname = 'ring_doorbell' and tgrelid = 'public.chat_messages'::regclass
   ) then
+    -- For messages that have a job, as create_push_job does.
     create trigger ring_doorbell after insert on public.chat_messages
-      for each row execute function push.ring_doorbell();
+      for each row when (new.is_read is not true and new.deleted_at is null)
+      execute function push.ring_doorbell();
   end if;
 end $$;
 comment on function push.configure_webhook(text, text) is

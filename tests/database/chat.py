@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,11 +10,39 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
+
+from local.postgres import Postgres
 
 type Connection = psycopg.AsyncConnection[DictRow]
 type Row = dict[str, Any]
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    """A connection in autocommit, whose rows are dictionaries. A lock that never comes fails the test."""
+    async with await psycopg.AsyncConnection.connect(
+        dsn, autocommit=True, row_factory=dict_row, options="-c lock_timeout=10s"
+    ) as connection:
+        yield connection
+
+
+class Database:
+    """A database of a test's own, for what happens between connections."""
+
+    def __init__(self, server: Postgres, name: str) -> None:
+        self._server = server
+        self._name = name
+        self._connections = AsyncExitStack()
+
+    async def connect(self, role: str = "postgres") -> Connection:
+        """A new connection in autocommit; closed with the database."""
+        return await self._connections.enter_async_context(connected(self._server.dsn(self._name, role)))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._connections.aclose()
 
 
 async def rows(connection: Connection, query: str, *parameters: Any) -> list[Row]:
@@ -56,7 +84,7 @@ async def acting_as(connection: Connection, role: str, user_id: UUID | None = No
         await connection.execute(become, ("none", ""))
 
 
-def as_user(connection: Connection, user_id: UUID) -> Any:
+def as_user(connection: Connection, user_id: UUID) -> AbstractAsyncContextManager[None]:
     """Be a signed-in user."""
     return acting_as(connection, "authenticated", user_id)
 
@@ -73,11 +101,10 @@ async def refused(connection: Connection, sqlstate: str) -> AsyncIterator[None]:
 async def waits_for_lock(observer: Connection, waiting: Connection) -> None:
     """Return once the other connection's statement waits for a lock."""
     async with asyncio.timeout(10):
-        while not await value(
-            observer,
-            "select exists (select from pg_locks where pid = %s and not granted)",
-            waiting.info.backend_pid,
-        ):
+        while True:
+            waits = "select exists (select from pg_locks where pid = %s and not granted)"
+            if await value(observer, waits, waiting.info.backend_pid):
+                return
             await asyncio.sleep(0.005)  # nothing tells when a backend begins to wait
 
 
@@ -126,9 +153,7 @@ class Chat:
     async def read(self) -> int:
         """The guide opens the conversation; returns how many messages that marks as read."""
         async with as_user(self.connection, self.guide):
-            marked = await value(
-                self.connection, "select public.mark_messages_read(%s, %s)", self.guide, self.room
-            )
+            marked = await value(self.connection, "select public.mark_messages_read(%s, %s)", self.guide, self.room)
         assert isinstance(marked, int)
         return marked
 
@@ -165,9 +190,7 @@ async def start_chat(connection: Connection) -> Chat:
 async def claim(connection: Connection, *message_ids: UUID, limit: int = 100) -> Row:
     """claim_push_jobs for these messages, or for whatever is due."""
     async with acting_as(connection, "service_role"):
-        claimed = await value(
-            connection, "select public.claim_push_jobs(%s, %s)", list(message_ids) or None, limit
-        )
+        claimed = await value(connection, "select public.claim_push_jobs(%s, %s)", list(message_ids) or None, limit)
     assert isinstance(claimed, dict)
     return claimed
 

@@ -1,7 +1,6 @@
 """What happens between connections: leases, and the rules that must hold when two people act at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,13 +10,11 @@ import pytest
 from tests.database.chat import (
     Chat,
     Connection,
-    acting_as,
+    Database,
     as_user,
     claim,
-    claim_one,
     insert,
     record,
-    refused,
     row,
     rows,
     start_chat,
@@ -25,17 +22,12 @@ from tests.database.chat import (
     value,
     waits_for_lock,
 )
-from tests.database.conftest import Database
 
 
 @pytest.fixture
-async def chat(database: Database) -> AsyncIterator[Chat]:
+async def chat(database: Database) -> Chat:
     """A conversation that every connection of the test's own database sees."""
-    yield await start_chat(await database.connect())
-
-
-async def both_orders_of(chat: Chat, database: Database) -> tuple[Connection, Connection]:
-    return await database.connect(), await database.connect()
+    return await start_chat(await database.connect())
 
 
 # Claims ----------------------------------------------------------------------------------------
@@ -74,20 +66,21 @@ async def test_doorbell_and_sweep_send_once(chat: Chat, database: Database) -> N
         assert (await claim(other))["jobs"] == []
 
 
-async def test_reports_of_the_same_messages_in_opposite_orders_do_not_deadlock(
-    chat: Chat, database: Database
-) -> None:
+async def test_report_takes_its_jobs_in_one_order(chat: Chat, database: Database) -> None:
+    """Or two workers that report the same messages would wait for each other."""
     await chat.device()
-    messages = [await chat.message(), await chat.message()]
-    first = await claim(chat.connection, *messages)
-    await chat.pass_time(31)
-    second = await claim(chat.connection, *messages)
-    reports = [told(job) for job in second["jobs"]]
-    for _ in range(20):
-        await asyncio.gather(
-            record(chat.connection, first, *reports),
-            record(await database.connect(), second, *reversed(reports)),
-        )
+    low, high = sorted([await chat.message(), await chat.message()])
+    claimed = await claim(chat.connection, low, high)
+    reports = sorted((told(job) for job in claimed["jobs"]), key=lambda report: report["message_id"], reverse=True)
+    worker, other = await database.connect(), await database.connect()
+    lock = "select from push.jobs where message_id = %s for update nowait"
+    async with other.transaction():
+        await rows(other, lock, low)
+        reporting = asyncio.create_task(record(worker, claimed, *reports))
+        await waits_for_lock(chat.connection, worker)
+        assert len(await rows(chat.connection, lock, high)) == 1, "taken before the lower one"
+    await reporting
+    assert (await chat.job(high))["outcome"] == "accepted"
 
 
 async def test_job_is_stored_with_its_message_or_not_at_all(chat: Chat, database: Database) -> None:
@@ -102,42 +95,33 @@ async def test_job_is_stored_with_its_message_or_not_at_all(chat: Chat, database
 # Order and counters ----------------------------------------------------------------------------
 
 
-async def test_timestamps_of_a_conversation_follow_the_order_of_commits(
-    chat: Chat, database: Database
-) -> None:
-    first, second = await database.connect(), await database.connect()
-    send = "insert into chat_messages (room_id, sender_id, message) values (%s, %s, %s)"
-    async with first.transaction():
-        # The first one's timestamp exists before the second one begins, but commits after the second one tries.
-        await first.execute(send, (chat.room, chat.tourist, "first to commit"))
-        waiting = asyncio.create_task(second.execute(send, (chat.room, chat.guide, "second")))
-        await waits_for_lock(chat.connection, second)
+async def test_timestamps_of_a_conversation_follow_the_order_of_commits(chat: Chat, database: Database) -> None:
+    answering = Chat(await database.connect(), chat.tourist, chat.guide, chat.room)
+    async with chat.connection.transaction():
+        await chat.message("one")
+        waiting = asyncio.create_task(answering.message("three", sender_id=chat.guide))
+        await waits_for_lock(await database.connect(), answering.connection)
+        await chat.message("two")  # later than the start of three, but committed before it
     await waiting
     texts = await rows(chat.connection, "select message from chat_messages order by server_timestamp")
-    assert [text["message"] for text in texts] == ["first to commit", "second"]
-    assert (await chat.see_room())["last_message"] == "second"
+    assert [text["message"] for text in texts] == ["one", "two", "three"]
+    assert (await chat.see_room())["last_message"] == "three"
 
 
-async def test_message_of_another_conversation_that_commits_late_is_not_missed(
-    chat: Chat, database: Database
-) -> None:
+async def test_message_of_another_conversation_that_commits_late_is_not_missed(chat: Chat, database: Database) -> None:
     """A cursor over timestamps that are not ordered by commit skips; the overlap of a minute does not."""
     other = await start_chat(await database.connect())
     room = await insert(chat.connection, "public.chat_rooms", user1_id=other.tourist, user2_id=chat.guide)
     async with other.connection.transaction():
         late = await other.message(room_id=room["id"])
         newest = await chat.message()
-        cursor = await value(
-            chat.connection, "select server_timestamp from chat_messages where id = %s", newest
-        )
+        cursor = await value(chat.connection, "select server_timestamp from chat_messages where id = %s", newest)
     missed = "select id from public.get_missed_messages(%s, %s)"
     async with as_user(chat.connection, chat.guide):
         assert [one["id"] for one in await rows(chat.connection, missed, chat.guide, cursor)] == [late, newest]
 
 
-async def test_counter_is_exact_when_a_message_arrives_while_others_are_read(
-    chat: Chat, database: Database
-) -> None:
+async def test_counter_is_exact_when_a_message_arrives_while_others_are_read(chat: Chat, database: Database) -> None:
     await chat.message()
     reader = Chat(await database.connect(), chat.tourist, chat.guide, chat.room)
     async with chat.connection.transaction():
@@ -148,9 +132,7 @@ async def test_counter_is_exact_when_a_message_arrives_while_others_are_read(
     assert (await chat.see_room())["unread_count_user2"] == 1
 
 
-async def test_counter_is_exact_when_a_message_arrives_before_the_read_commits(
-    chat: Chat, database: Database
-) -> None:
+async def test_counter_is_exact_when_a_message_arrives_before_the_read_commits(chat: Chat, database: Database) -> None:
     await chat.message()
     reader = Chat(await database.connect(), chat.tourist, chat.guide, chat.room)
     async with reader.connection.transaction():
@@ -164,9 +146,7 @@ async def test_counter_is_exact_when_a_message_arrives_before_the_read_commits(
 async def test_read_on_two_devices_at_once_counts_once(chat: Chat, database: Database) -> None:
     for _ in range(5):
         await chat.message()
-    devices = [
-        Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)
-    ]
+    devices = [Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)]
     assert sorted(await asyncio.gather(*(device.read() for device in devices))) == [0, 5]
     assert (await chat.see_room())["unread_count_user2"] == 0
 
@@ -174,9 +154,7 @@ async def test_read_on_two_devices_at_once_counts_once(chat: Chat, database: Dat
 # One of each -----------------------------------------------------------------------------------
 
 
-async def test_two_people_who_open_a_conversation_at_once_get_the_same(
-    chat: Chat, database: Database
-) -> None:
+async def test_two_people_who_open_a_conversation_at_once_get_the_same(chat: Chat, database: Database) -> None:
     guide = (await start_chat(chat.connection)).guide
     first, second = await database.connect(), await database.connect()
     open_chat = "select public.get_or_create_conversation(%s, %s)"
@@ -195,9 +173,7 @@ async def test_two_people_who_open_a_conversation_at_once_get_the_same(
 async def test_same_client_msg_id_is_stored_once(chat: Chat, database: Database) -> None:
     """23505 is how the app learns that its retry was a duplicate."""
     client_msg_id = str(uuid4())
-    senders = [
-        Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)
-    ]
+    senders = [Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)]
     outcomes = await asyncio.gather(
         *(sender.message(client_msg_id=client_msg_id) for sender in senders), return_exceptions=True
     )
@@ -207,24 +183,14 @@ async def test_same_client_msg_id_is_stored_once(chat: Chat, database: Database)
 
 
 async def test_parallel_messages_cannot_pass_the_rate_limit(chat: Chat, database: Database) -> None:
-    async def send() -> bool:
+    async def send() -> None:
         connection = await database.connect()
-        try:
-            async with as_user(connection, chat.tourist):
-                await send_as_user(connection, chat)
-        except psycopg.Error as error:
-            assert error.sqlstate == "PT429"
-            return False
-        return True
+        async with as_user(connection, chat.tourist):
+            await Chat(connection, chat.tourist, chat.guide, chat.room).message()
 
-    assert sum(await asyncio.gather(*(send() for _ in range(40)))) == 30
-
-
-async def send_as_user(connection: Connection, chat: Chat) -> None:
-    await connection.execute(
-        "insert into chat_messages (room_id, sender_id, message) values (%s, %s, 'Hi')",
-        (chat.room, chat.tourist),
-    )
+    outcomes = await asyncio.gather(*(send() for _ in range(40)), return_exceptions=True)
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, psycopg.Error)]
+    assert [refusal.sqlstate for refusal in refusals] == ["PT429"] * 10
 
 
 UPSERT_DEVICE = """
@@ -246,9 +212,7 @@ async def test_concurrent_registration_one_row(chat: Chat, database: Database) -
     assert (device["push_token"], device["is_active"]) == ("ExponentPushToken[same]", True)
 
 
-async def test_token_moves_to_last_login_even_when_both_log_in_at_once(
-    chat: Chat, database: Database
-) -> None:
+async def test_token_moves_to_last_login_even_when_both_log_in_at_once(chat: Chat, database: Database) -> None:
     first, second = await database.connect(), await database.connect()
 
     async def log_in(connection: Connection, user_id: UUID) -> None:

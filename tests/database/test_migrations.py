@@ -1,13 +1,10 @@
 """The migrations, applied by the real Supabase CLI on every PostgreSQL that they support."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
-import psycopg
 import pytest
-from psycopg.rows import dict_row
 
 from local.postgres import Postgres, postgres
 from local.processes import temporary_folder
@@ -18,6 +15,7 @@ from tests.database.chat import (
     Row,
     as_user,
     claim,
+    connected,
     insert,
     record,
     row,
@@ -26,6 +24,7 @@ from tests.database.chat import (
     told,
     value,
 )
+from tests.database.test_access import WRITABLE, check_function_rights, check_writable_columns
 
 EXISTING_APP = Path(__file__).with_name("existing_app.sql")
 
@@ -44,12 +43,6 @@ async def any_server(request: pytest.FixtureRequest, server: Postgres) -> AsyncI
         with temporary_folder() as folder:
             async with postgres(folder, request.param) as older_server:
                 yield older_server
-
-
-@asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[Connection]:
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
-        yield connection
 
 
 async def advise(dsn: str) -> None:
@@ -207,9 +200,7 @@ async def check_messages_are_pushed(chat: Chat) -> None:
     unread = (await chat.see_room())["unread_count_user2"]
     assert await chat.read() == unread == job["badge"]
     async with as_user(chat.connection, chat.guide):
-        page = await rows(
-            chat.connection, "select id, is_read from public.get_messages_paginated(%s, 1)", chat.room
-        )
+        page = await rows(chat.connection, "select id, is_read from public.get_messages_paginated(%s, 1)", chat.room)
     assert page == [{"id": message, "is_read": True}]
 
 
@@ -323,9 +314,7 @@ async def test_existing_app_works(before_and_after: tuple[str, str]) -> None:
         chat = Chat(connection, twice["user1_id"], twice["user2_id"], twice["id"])
         for pair in ((chat.tourist, chat.guide), (chat.guide, chat.tourist)):
             async with as_user(connection, chat.tourist):
-                assert chat.room == await value(
-                    connection, "select public.get_or_create_conversation(%s, %s)", *pair
-                )
+                assert chat.room == await value(connection, "select public.get_or_create_conversation(%s, %s)", *pair)
         # The badge counts both rooms; the check wants one.
         async with as_user(connection, chat.guide):
             others = await rows(
@@ -336,6 +325,14 @@ async def test_existing_app_works(before_and_after: tuple[str, str]) -> None:
             )
         assert others
         await check_messages_are_pushed(chat)
+
+
+async def test_existing_default_privileges_open_nothing(before_and_after: tuple[str, str]) -> None:
+    """An older project grants ALL on whatever is new to every API role."""
+    async with connected(before_and_after[1]) as connection:
+        await check_function_rights(connection)
+        for table in WRITABLE.keys() - {"users"}:
+            await check_writable_columns(connection, table)
 
 
 async def test_existing_policies_do_not_open_what_ours_close(before_and_after: tuple[str, str]) -> None:

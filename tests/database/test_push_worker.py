@@ -174,9 +174,7 @@ async def test_never_to_the_sender(chat: Chat) -> None:
 async def test_two_devices_both_get_it(chat: Chat) -> None:
     devices = [await chat.device(), await chat.device(platform="android")]
     _, job = await claim_one(chat.connection, await chat.message())
-    assert {device["push_token"] for device in job["devices"]} == {
-        device["push_token"] for device in devices
-    }
+    assert {device["push_token"] for device in job["devices"]} == {device["push_token"] for device in devices}
 
 
 @pytest.mark.parametrize(
@@ -275,9 +273,7 @@ async def test_preview(chat: Chat, text: str, message_type: str, attachments: st
          "https://a.example"),
     ],
 )  # fmt: skip
-async def test_image_is_the_first_that_expo_can_fetch(
-    chat: Chat, attachments: str, image: str | None
-) -> None:
+async def test_image_is_the_first_that_expo_can_fetch(chat: Chat, attachments: str, image: str | None) -> None:
     await chat.device()
     message = await chat.message(attachments=attachments)
     assert (await claim_one(chat.connection, message))[1]["image_url"] == image
@@ -543,9 +539,7 @@ async def test_read_while_retrying_is_not_sent_again(chat: Chat) -> None:
 
 
 async def is_active(chat: Chat, device: Row) -> bool:
-    active = await value(
-        chat.connection, "select is_active from public.user_devices where id = %s", device["id"]
-    )
+    active = await value(chat.connection, "select is_active from public.user_devices where id = %s", device["id"])
     assert isinstance(active, bool)
     return active
 

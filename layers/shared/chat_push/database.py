@@ -65,8 +65,8 @@ class PushDatabase:
         except httpx.TransportError as error:
             raise DatabaseUnavailable(f"{function}: {type(error).__name__}") from error
         except APIError as error:
-            # Only the code: message and details may quote values.
-            code = str(error.code)
+            # Only the code: message and details may quote values. A gateway's JSON has no code, only a message.
+            code = str(error.code or error.message)
             if _TRANSIENT.fullmatch(code):
                 raise DatabaseUnavailable(f"{function}: {code}") from None
             raise DatabaseRefused(f"{function}: {code}") from None

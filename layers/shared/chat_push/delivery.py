@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from uuid import UUID
 
-from chat_push.database import PushDatabase
+from chat_push.database import DatabaseUnavailable, PushDatabase
 from chat_push.expo import Expo, Outcome
 from chat_push.models import Claim, Delivery, Push, PushResult
 from chat_push.notification import Notification, payload
@@ -30,6 +30,7 @@ class Report:
     unknown: int = 0
     lost_leases: int = 0
     switched_off: int = 0
+    turned_away: bool = False  # Expo takes nothing at the moment.
     insert_to_accept: list[float] = field(default_factory=list)
 
     def add(self, push: Push, outcomes: Sequence[Outcome], answered_at: datetime) -> None:
@@ -38,10 +39,11 @@ class Report:
         errors = Counter(outcome.error for outcome in outcomes if outcome.error)
         self.deliveries.update(statuses)
         self.errors.update(errors)
+        self.turned_away = any(outcome.turned_away for outcome in outcomes)
         if statuses["accepted"]:
             self.insert_to_accept.append((answered_at - push.sent_at).total_seconds() * 1000)
         logger.info(
-            "push sent",
+            "push tried",
             correlation_id=str(push.message_id),
             attempt=push.attempt,
             deliveries=dict(statuses),
@@ -56,14 +58,18 @@ def deliver(message_ids: Iterable[UUID], database: PushDatabase, expo: Expo, tim
     """
     report = Report()
     ids = list(dict.fromkeys(message_ids))
-    _work(database.claim_push_jobs(ids, limit=len(ids)), database, expo, time_left, report)
+    if ids:  # None, when no record of a batch could be read.
+        _work(database.claim_push_jobs(ids, limit=len(ids)), database, expo, time_left, report)
     return report
 
 
 def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) -> Report:
-    """Pushes whatever is due, the longest waiting first, until nothing is or time runs out. Raises like deliver."""
+    """Pushes whatever is due, the longest waiting first; stops when nothing is, when time runs out, or when Expo
+
+    turns everything away. Raises like deliver.
+    """
     report = Report()
-    while time_left() > 2 * RECORD_RESERVE_SECONDS:
+    while time_left() > 2 * RECORD_RESERVE_SECONDS and not report.turned_away:
         claim = database.claim_push_jobs(None, limit=JOBS_PER_CLAIM)
         _work(claim, database, expo, time_left, report)
         if len(claim.jobs) + len(claim.finished) + len(claim.deferred) < JOBS_PER_CLAIM:
@@ -99,7 +105,11 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
         of_push = list(islice(outcomes, len(push.devices)))
         results.append(_result(push, of_push))
         report.add(push, of_push, answered_at)
-    recorded = database.record_push_results(claim, results)
+    try:
+        recorded = database.record_push_results(claim, results)
+    except DatabaseUnavailable:
+        # Recording is safe to repeat, and saves sending it all again.
+        recorded = database.record_push_results(claim, results)
     report.switched_off += recorded.switched_off
     report.lost_leases += len(recorded.lost_leases)
 

@@ -1,14 +1,15 @@
 """Expo's push service. The only module that knows its protocol, its SDK and its errors.
 
 `exponent-server-sdk` speaks the protocol, over an httpx session of ours. Each request is a call of its own, so that one
-that fails never costs the tickets of another. The rules come from Expo's documentation of sending notifications and from
-the behaviour recorded in the issues of its SDKs.
+that fails never costs the tickets of another. The rules come from Expo's documentation of sending notifications and
+from the behaviour recorded in the issues of its SDKs.
 """
 
 import gzip
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import batched
@@ -26,6 +27,8 @@ CONNECT_TIMEOUT_SECONDS = 2.0
 ANSWER_TIMEOUT_SECONDS = 8.0
 # A project without push credentials or a wrong access token is mended by a person, not by haste.
 CONFIGURATION_RETRY_SECONDS = 60.0
+# No gateway's slip may hold a chat message back for longer.
+MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Outcome:
     """What is known of one notification after sending it.
 
     accepted: Expo answered 200 and named no error (without ticket_id if its tickets could not be read); maybe_sent:
-    nobody knows; retry: refused for now; failed: refused for good; configuration_fault: refused until somebody mends it.
+    nobody knows; retry: refused for now; failed: refused for good; configuration_fault: refused until it is mended.
     """
 
     status: Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault"]
@@ -41,6 +44,11 @@ class Outcome:
     ticket_id: str | None = None
     retry_after_seconds: float | None = None
     whole_request: bool = False  # Expo refused the request, not this recipient.
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether Expo takes nothing from us at the moment."""
+        return self.whole_request and self.status in ("retry", "configuration_fault")
 
 
 # Errors of one recipient, in tickets and receipts alike. Every other code is final for the message and keeps the token.
@@ -56,18 +64,21 @@ _RECIPIENT_ERRORS: dict[str, Literal["retry", "failed", "configuration_fault"]] 
 }
 
 
-def classify_recipient(details: dict[str, Any] | None) -> Outcome:
+def classify_recipient(details: object) -> Outcome:
     """The outcome for one recipient from the `details` of an error ticket or receipt."""
-    details = details or {}
-    error = details.get("error")
+    details = details if isinstance(details, dict) else {}
+    error = _code(details.get("error")) or "UnknownError"
     fcm = details.get("fcm")
     if isinstance(fcm, dict) and fcm.get("error") == "MismatchSenderId":
         error = "MismatchSenderId"  # Also seen inside a ProviderError.
-    if not isinstance(error, str):
-        return Outcome("failed", "UnknownError")
     status = _RECIPIENT_ERRORS.get(error, "failed")
     wait = CONFIGURATION_RETRY_SECONDS if status == "configuration_fault" else None
     return Outcome(status, error, retry_after_seconds=wait)
+
+
+def _code(value: object) -> str | None:
+    """The value if it looks like a code; what does not may quote a text or a token, and codes are logged."""
+    return value if isinstance(value, str) and re.fullmatch(r"\w{1,100}", value, re.ASCII) else None
 
 
 class Expo:
@@ -95,7 +106,7 @@ class Expo:
         outcomes: list[Outcome] = []
         for chunk in batched(notifications, MAX_RECIPIENTS_PER_REQUEST):
             outcomes += self._send_chunk(chunk, time_left)
-            if outcomes[-1].whole_request and outcomes[-1].status in ("retry", "configuration_fault"):
+            if outcomes[-1].turned_away:
                 break
         return outcomes + outcomes[-1:] * (len(notifications) - len(outcomes))
 
@@ -138,7 +149,9 @@ class Expo:
         except PushServerError as error:
             return _judge(error.response, chunk)
         return [
-            Outcome("accepted", ticket_id=ticket.id) if ticket.is_success() else classify_recipient(ticket.details)
+            Outcome("accepted", ticket_id=str(ticket.id) if ticket.id else None)
+            if ticket.is_success()
+            else classify_recipient(ticket.details)
             for ticket in tickets
         ]
 
@@ -152,22 +165,27 @@ class _RequestRefused(Exception):
         self.parts = parts
 
 
-def _whole(status: Literal["maybe_sent", "retry", "failed", "configuration_fault"], error: str) -> Outcome:
-    return Outcome(status, error, whole_request=True)
+def _whole(
+    status: Literal["maybe_sent", "retry", "failed", "configuration_fault"],
+    error: str,
+    retry_after_seconds: float | None = None,
+) -> Outcome:
+    return Outcome(status, error, retry_after_seconds=retry_after_seconds, whole_request=True)
 
 
 def _judge(answer: "_Answer", chunk: Sequence[Notification]) -> list[Outcome]:
     """What an answer without usable tickets means for its recipients. Raises _RequestRefused if none was accepted."""
     status, error = answer.status_code, answer.error()
-    code = error.get("code") or f"Http{status}"
+    code = _code(error.get("code")) or f"Http{status}"
     if status == 429 or code == "TOO_MANY_REQUESTS":
-        outcome = replace(_whole("retry", code), retry_after_seconds=answer.retry_after_seconds())
-        raise _RequestRefused(outcome)
+        raise _RequestRefused(_whole("retry", code, answer.retry_after_seconds()))
     if status in (401, 403, 404) or code in ("UNAUTHORIZED", "invalid_token"):
-        outcome = replace(_whole("configuration_fault", code), retry_after_seconds=CONFIGURATION_RETRY_SECONDS)
-        raise _RequestRefused(outcome)
+        raise _RequestRefused(_whole("configuration_fault", code, CONFIGURATION_RETRY_SECONDS))
     if code == "PUSH_TOO_MANY_EXPERIENCE_IDS":
-        raise _RequestRefused(_whole("failed", code), _by_project(error.get("details"), chunk))
+        # With one project only, its slug was renamed: then it refuses every batch.
+        raise _RequestRefused(
+            _whole("configuration_fault", code, CONFIGURATION_RETRY_SECONDS), _by_project(error.get("details"), chunk)
+        )
     if status == 200 and not error:
         # Expo took the request, but its tickets cannot be attributed: sending it again would be a second push.
         return [Outcome("accepted", "UnreadableAnswer")] * len(chunk)
@@ -183,7 +201,13 @@ def _by_project(details: object, chunk: Sequence[Notification]) -> Sequence[Sequ
     """Indexes grouped by Expo project, from `details` = {"@owner/slug": [tokens]}; none if there is but one group."""
     if not isinstance(details, dict):
         return ()
-    project_of = {token: project for project, tokens in details.items() for token in tokens}
+    project_of = {
+        token: project
+        for project, tokens in details.items()
+        if isinstance(tokens, list)
+        for token in tokens
+        if isinstance(token, str)
+    }
     groups: dict[str | None, list[int]] = {}
     for index, notification in enumerate(chunk):
         groups.setdefault(project_of.get(notification.push_token), []).append(index)
@@ -234,16 +258,15 @@ class _Answer:
         self.status_code = response.status_code
 
     def json(self) -> dict[str, Any]:
+        """The body; without `data`, which the SDK then reports as missing, unless it is a list of tickets."""
         body = self._response.json()
         if not isinstance(body, dict):
             raise ValueError("not a JSON object")
-        tickets = body.get("data")
+        tickets = body.pop("data", None)
         if isinstance(tickets, dict):  # The answer to a single message outside of a list.
-            tickets = body["data"] = [tickets]
-        if tickets is not None and not (
-            isinstance(tickets, list) and all(isinstance(ticket, dict) for ticket in tickets)
-        ):
-            raise ValueError("no list of tickets")
+            tickets = [tickets]
+        if isinstance(tickets, list) and all(isinstance(ticket, dict) for ticket in tickets):
+            body["data"] = tickets
         return body
 
     def raise_for_status(self) -> None:
@@ -258,15 +281,20 @@ class _Answer:
             return {}
         if isinstance(body.get("error"), str):
             return {"code": body["error"]}
-        errors = body.get("errors")
-        return errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+        if "errors" not in body:
+            return {}
+        errors = body["errors"]
+        return errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {"code": None}
 
     def retry_after_seconds(self) -> float | None:
-        """Retry-After, in seconds or as a date; None if absent or unreadable."""
+        """Retry-After, in seconds or as a date, within bounds; None if absent or unreadable."""
         value = self._response.headers.get("Retry-After", "")
-        if value.isdecimal():
-            return float(value)
         try:
-            return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+            wait = (
+                float(value)
+                if value.isdecimal()
+                else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+            )
         except (TypeError, ValueError):
             return None
+        return min(max(0.0, wait), MAX_RETRY_AFTER_SECONDS)

@@ -27,6 +27,8 @@ class Notification:
 def payload(push: Push) -> dict[str, Any]:
     """The message fields without its recipient, at most MAX_BYTES long as JSON.
 
+    A character takes six bytes at the most, so title and body always fit; an image is left out when it does not.
+
     collapseId (iOS) and tag (Android) carry the message id: a second copy replaces the first on the screen, which makes
     a resend invisible, since Expo has no idempotency key.
     """
@@ -53,11 +55,6 @@ def payload(push: Push) -> dict[str, Any]:
         with_image = {**fields, "richContent": {"image": push.image_url}}
         if size(with_image) <= MAX_BYTES:
             fields = with_image
-    # Nobody writes 200 characters of 18 bytes each, but one flag or family emoji alone can take more.
-    for limit in range(MAX_BODY_CHARACTERS, 0, -20):
-        if size(fields) <= MAX_BYTES:
-            break
-        fields["body"] = cut(push.body, limit)
     return fields
 
 
@@ -67,7 +64,10 @@ def size(fields: Mapping[str, Any]) -> int:
 
 
 def cut(text: str, limit: int) -> str:
-    """The text in at most `limit` characters, ending in "…" if it was longer, never inside a grapheme."""
+    """The text in at most `limit` characters, ending in "…" if it was longer, never inside a grapheme.
+
+    Unless the first grapheme alone is longer: a letter under hundreds of accents is no letter to be kept whole.
+    """
     if len(text) <= limit:
         return text
     import regex  # Only long texts pay for the import.
@@ -76,5 +76,6 @@ def cut(text: str, limit: int) -> str:
     for grapheme in regex.finditer(r"\X", text[: 2 * limit]):
         if grapheme.end() > limit - 1:
             break
-        kept = grapheme.end()
-    return text[: kept or limit - 1].rstrip() + "…"
+        if not grapheme[0].isspace():
+            kept = grapheme.end()
+    return text[: kept or limit - 1] + "…"

@@ -4,8 +4,13 @@ Service name, namespace and log level come from the POWERTOOLS_ variables of the
 JWTs and keys are never passed to either.
 """
 
+import warnings
+
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+
+# A sweep that finds nothing due is no reason to warn.
+warnings.filterwarnings("ignore", "No application metrics to publish", UserWarning)
 
 logger = Logger()
 metrics = Metrics()

@@ -15,11 +15,11 @@ def read_secret[Secret: BaseModel](secret_id: str, model: type[Secret]) -> Secre
     """The secret's JSON as a model. Raises SecretUnavailable, which names the secret and its fields, never a value."""
     try:
         value = parameters.get_secret(secret_id, transform="json", max_age=CACHED_FOR_SECONDS)
-    except (GetParameterError, TransformParameterError) as error:
-        # The cause's own text may quote the secret's value.
-        raise SecretUnavailable(
-            f"secret {secret_id} cannot be read: {type(error.__cause__ or error).__name__}"
-        ) from None
+    except GetParameterError as error:
+        raise SecretUnavailable(f"secret {secret_id} cannot be read: {error}") from None
+    except TransformParameterError:
+        # Its text may quote the secret's value.
+        raise SecretUnavailable(f"secret {secret_id} is not JSON") from None
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -10,13 +10,13 @@ class SettingsError(Exception):
 
 
 def read_settings[Settings: BaseModel](model: type[Settings]) -> Settings:
-    """The function's settings; field `supabase_url` is the environment variable SUPABASE_URL.
+    """The function's settings; field `supabase_url` is the environment variable SUPABASE_URL; an empty one is none.
 
     Raises SettingsError, which ends the function's start, when one is missing or wrong.
     """
     environment = {name.lower(): value for name, value in os.environ.items()}
     try:
-        return model.model_validate({name: environment[name] for name in model.model_fields if name in environment})
+        return model.model_validate({name: environment[name] for name in model.model_fields if environment.get(name)})
     except ValidationError as error:
         raise SettingsError(f"settings of {model.__module__}: {describe(error)}") from None
 

@@ -12,7 +12,7 @@ from local.cloudformation import ACCOUNT, Json
 from local.lambda_runtime import LambdaFunction
 from local.queue_poller import QueuePoller, failed_messages, queue_poller
 from local.template import EventSourceMapping, Queue, Redrive, Template
-from tests.cloud.conftest import StartFunction, eventually
+from tests.local.conftest import StartFunction, eventually
 
 FUNCTION = """
     import json, time

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from local.scheduler import scheduler
 from local.template import Schedule
-from tests.cloud.conftest import StartFunction, eventually
+from tests.local.conftest import StartFunction, eventually
 
 FUNCTION = """
     def lambda_handler(event, context):

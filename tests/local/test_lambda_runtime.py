@@ -10,7 +10,7 @@ import pytest
 
 from local.build import PROJECT
 from local.lambda_runtime import FunctionError
-from tests.cloud.conftest import StartFunction, eventually
+from tests.local.conftest import StartFunction, eventually
 
 ECHO = """
     import os, time
@@ -31,7 +31,7 @@ ECHO = """
 
 async def read_when_written(path: Path) -> str:
     await eventually(lambda: path.exists() and path.read_text() != "")
-    return path.read_text()
+    return await asyncio.to_thread(path.read_text)
 
 
 async def process_ends(pid: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from io import BytesIO
 from uuid import uuid4
 
 import aiohttp
@@ -16,7 +17,7 @@ from local.cloudformation import ACCOUNT, Json
 from local.gateway import gateway
 from local.lambda_runtime import LambdaFunction
 from local.template import Authorizer, LambdaIntegration, Queue, Route, SqsIntegration, Template
-from tests.cloud.conftest import StartFunction
+from tests.local.conftest import StartFunction
 
 AUTHORIZER = """
     def lambda_handler(event, context):
@@ -174,8 +175,9 @@ async def test_what_is_no_route_is_404(api: Api, method: str, path: str) -> None
 
 
 async def test_a_body_over_10_mb_is_413(api: Api) -> None:
-    status, body = await api.ring(b"x" * (10 * 1024**2 + 1))
-    assert (status, body) == (413, '{"message": "Request Entity Too Large"}')
+    body = BytesIO(b"x" * (10 * 1024**2 + 1))
+    async with api.http.post("/whole", data=body) as response:
+        assert (response.status, await response.json()) == (413, {"message": "Request Entity Too Large"})
 
 
 async def test_an_authorizer_gets_format_2_without_the_body(api: Api) -> None:

@@ -1,0 +1,150 @@
+"""Supabase and Expo as HTTP requests and answers, and what is printed: all that leaves a function."""
+
+import gzip
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+
+type Json = dict[str, Any]
+type Messages = list[Json]
+type ExpoAnswer = httpx.Response | Exception | Callable[[Messages], httpx.Response]
+type Printed = Callable[[], list[Json]]  # log lines and metrics, since it was last asked
+
+SUPABASE_URL = "https://project.supabase.co"
+EXPO_URL = "https://exp.host"
+
+LEASE_ID = "1ea5e000-0000-4000-8000-000000000000"
+CLAIMED_AT = "2026-11-22T10:00:01+00:00"
+
+
+def body_of(request: httpx.Request) -> Any:
+    """The JSON that a request carries, unzipped if need be."""
+    content = request.content
+    return json.loads(gzip.decompress(content) if request.headers.get("content-encoding") == "gzip" else content)
+
+
+def ticket_id(push_token: str) -> str:
+    """The ticket that PushService gives for a token, so that a test sees which ticket belongs to whom."""
+    return f"ticket of {push_token}"
+
+
+def ok(messages: Messages) -> httpx.Response:
+    """Expo's answer when all is well."""
+    return httpx.Response(
+        200, json={"data": [{"status": "ok", "id": ticket_id(message["to"])} for message in messages]}
+    )
+
+
+def errors(status: int, code: str, **fields: Any) -> httpx.Response:
+    """Expo's refusal of a whole request."""
+    return httpx.Response(status, json={"errors": [{"code": code, "message": "refused", **fields}]})
+
+
+class PushService:
+    """Expo: gives the scripted answers in turn, then accepts everything. A handler for httpx.MockTransport."""
+
+    def __init__(self, *answers: ExpoAnswer) -> None:
+        self.answers = deque(answers)
+        self.requests: list[httpx.Request] = []
+        self.accepted: list[Json] = []  # messages answered with 200, in order
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        messages = body_of(request)
+        answer = self.answers.popleft() if self.answers else ok
+        if isinstance(answer, Exception):
+            raise answer
+        response = answer if isinstance(answer, httpx.Response) else answer(messages)
+        if response.status_code == 200:
+            self.accepted += messages
+        return response
+
+    @property
+    def recipients(self) -> list[list[str]]:
+        """The tokens of each request."""
+        return [[message["to"] for message in body_of(request)] for request in self.requests]
+
+
+class DataApi:
+    """PostgREST: gives the scripted claims in turn, then empty ones. A handler for httpx.MockTransport."""
+
+    def __init__(self, *claims: Json) -> None:
+        self.claims = deque(claims)
+        self.faults: dict[str, httpx.Response | Exception] = {}  # by function
+        self._forgiving: dict[str, int] = {}
+        self.recorded: Json = {"switched_off": 0, "lost_leases": []}
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        function = request.url.path.removeprefix("/rest/v1/rpc/")
+        if function in self._forgiving and len(self.calls(function)) > self._forgiving[function]:
+            self.faults.pop(function, None)
+        match self.faults.get(function):
+            case None:
+                pass
+            case httpx.Response() as refusal:
+                return refusal
+            case error:
+                raise error
+        if function == "record_push_results":
+            return httpx.Response(200, json=self.recorded)
+        assert function == "claim_push_jobs"
+        return httpx.Response(200, json=self.claims.popleft() if self.claims else claim())
+
+    def forgive(self, function: str, after: int) -> None:
+        """Lets a function answer again once it was called this often."""
+        self._forgiving[function] = after
+
+    def calls(self, function: str) -> list[Json]:
+        """The arguments of each call of a function."""
+        return [body_of(request) for request in self.requests if request.url.path.endswith(f"/{function}")]
+
+    @property
+    def results(self) -> list[Json]:
+        """All results that were recorded."""
+        return [result for call in self.calls("record_push_results") for result in call["p_results"]]
+
+
+def uuid(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012}"
+
+
+def push_token(number: int) -> str:
+    return f"ExponentPushToken[{number:022}]"
+
+
+def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
+    """A claimed job as push.notifications() gives it; its devices are numbered from 100 * number on."""
+    return {
+        "message_id": uuid(number),
+        "room_id": uuid(7001),
+        "sender_id": uuid(7002),
+        "title": "Ana",
+        "body": "Hello",
+        "image_url": None,
+        "badge": 3,
+        "sent_at": "2026-11-22T10:00:00.123456+00:00",
+        "attempt": 1,
+        "devices": [
+            {"device_id": uuid(100 * number + index), "push_token": token} for index, token in enumerate(tokens)
+        ],
+        **fields,
+    }
+
+
+def claim(*jobs: Json, **fields: Any) -> Json:
+    """What claim_push_jobs answers."""
+    return {
+        "lease_id": LEASE_ID,
+        "claimed_at": CLAIMED_AT,
+        "jobs": list(jobs),
+        "finished": [],
+        "deferred": [],
+        "not_due": [],
+        "unknown": [],
+        **fields,
+    }

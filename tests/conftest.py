@@ -1,0 +1,78 @@
+"""What holds for every test: the environment that is read on import, Hypothesis, logs and Secrets Manager."""
+
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from tests.borders import Printed
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+# Powertools reads it when chat_push.observability is imported; the template sets it.
+os.environ["POWERTOOLS_METRICS_NAMESPACE"] = "ChatPush"
+
+# The same examples on every machine, and none of them fails for being slow there.
+hypothesis.settings.register_profile("chat-push", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("chat-push")
+
+
+@pytest.fixture
+def forget_secrets() -> Callable[[], None]:
+    """Lets the five minutes pass for which secrets are cached."""
+    # Here, because only few tests pay for these imports.
+    from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
+
+    def forget() -> None:
+        for provider in DEFAULT_PROVIDERS.values():
+            provider.clear_cache()  # but keep its client, which takes a quarter of a second to make
+
+    return forget
+
+
+@pytest.fixture
+def secrets_manager(
+    monkeypatch: pytest.MonkeyPatch, forget_secrets: Callable[[], None]
+) -> "Iterator[SecretsManagerClient]":
+    """An empty Secrets Manager in this process, and no secret cached from another test."""
+    from moto import mock_aws
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    forget_secrets()
+    with mock_aws():
+        yield _secrets_manager_client()
+
+
+@cache
+def _secrets_manager_client() -> "SecretsManagerClient":
+    import boto3
+
+    return boto3.client("secretsmanager")
+
+
+class Stdout(io.TextIOBase):
+    """Standard output as it is when something is written; a log handler keeps that of the time when it was made."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+
+@pytest.fixture
+def printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Printed:
+    """Everything that a function printed since it was last asked: its log and its metrics. All loggers are at DEBUG."""
+    from chat_push.observability import logger
+
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger.name)
+    monkeypatch.setattr(logger.registered_handler, "stream", Stdout())
+    return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -1,0 +1,354 @@
+"""Who may do what: row level security and grants, every table by operation by role."""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from uuid import UUID
+
+import pytest
+
+from tests.database.chat import (
+    Chat,
+    Connection,
+    acting_as,
+    as_user,
+    insert,
+    person,
+    refused,
+    rows,
+)
+
+ROLES = ["anon", "owner", "other", "stranger", "service_role"]
+
+# How many of one row each role sees or changes; "denied" is 42501, for want of a grant or by WITH CHECK. Whose row
+# it is: the guide's profile, device and presence; the tourist's message; the guide's receipt of it; their room. `other`
+# is the other participant. What is inserted is named in STATEMENTS.
+MATRIX = """
+    table             operation  anon    owner   other   stranger  service_role
+    users             select     denied  1       1       0         1
+    users             insert     denied  1       denied  denied    1
+    users             update     denied  1       0       0         1
+    users             delete     denied  denied  denied  denied    1
+    chat_rooms        select     denied  1       1       0         1
+    chat_rooms        insert     denied  1       1       denied    1
+    chat_rooms        update     denied  1       denied  0         1
+    chat_rooms        delete     denied  denied  denied  denied    1
+    chat_messages     select     denied  1       1       0         1
+    chat_messages     insert     denied  1       denied  denied    1
+    chat_messages     update     denied  1       0       0         1
+    chat_messages     delete     denied  denied  denied  denied    1
+    message_receipts  select     denied  1       1       0         1
+    message_receipts  insert     denied  1       denied  denied    1
+    message_receipts  update     denied  1       0       0         1
+    message_receipts  delete     denied  denied  denied  denied    1
+    user_devices      select     denied  1       0       0         1
+    user_devices      insert     denied  1       denied  denied    1
+    user_devices      update     denied  1       0       0         1
+    user_devices      delete     denied  1       0       0         1
+    user_presence     select     denied  1       1       0         1
+    user_presence     insert     denied  1       denied  denied    1
+    user_presence     update     denied  1       0       0         1
+    user_presence     delete     denied  1       0       0         1
+"""
+CELLS = [
+    (table, operation, role, expected)
+    for table, operation, *expectations in map(str.split, MATRIX.strip().splitlines()[1:])
+    for role, expected in zip(ROLES, expectations, strict=True)
+]
+
+# Inserted: a newcomer's own profile, a room with the newcomer, a message of the tourist, a receipt of the second
+# message, one more device of the guide, the newcomer's presence.
+STATEMENTS = {
+    ("users", "insert"): "(id, display_name, role) values (%(newcomer)s, 'Nia', 'guide')",
+    ("users", "update"): "set display_name = 'Other' where id = %(guide)s",
+    ("users", ""): "where id = %(guide)s",
+    ("chat_rooms", "insert"): "(user1_id, user2_id) values (%(guide)s, %(newcomer)s)",
+    ("chat_rooms", "update"): "set archived_by_user2 = true where id = %(room)s",
+    ("chat_rooms", ""): "where id = %(room)s",
+    ("chat_messages", "insert"): "(room_id, sender_id, message) values (%(room)s, %(tourist)s, 'Hi')",
+    ("chat_messages", "update"): "set message = 'Edited' where id = %(message)s",
+    ("chat_messages", ""): "where id = %(message)s",
+    ("message_receipts", "insert"): "(message_id, user_id, read_at) values (%(unread)s, %(guide)s, now())",
+    ("message_receipts", "update"): "set read_at = now() where message_id = %(message)s",
+    ("message_receipts", ""): "where message_id = %(message)s",
+    ("user_devices", "insert"): "(user_id, device_id, platform) values (%(guide)s, 'second', 'web')",
+    ("user_devices", "update"): "set is_active = false where device_id = 'first'",
+    ("user_devices", ""): "where device_id = 'first'",
+    ("user_presence", "insert"): "(user_id, is_online) values (%(newcomer)s, true)",
+    ("user_presence", "update"): "set is_online = false where user_id = %(guide)s",
+    ("user_presence", ""): "where user_id = %(guide)s",
+}
+VERBS = {"select": "select from", "insert": "insert into", "update": "update", "delete": "delete from"}
+
+
+@dataclass(frozen=True)
+class World:
+    chat: Chat
+    ids: dict[str, UUID]
+
+    def acting_as(self, role: str, table: str, operation: str) -> AbstractAsyncContextManager[None]:
+        if role in ("anon", "service_role"):
+            return acting_as(self.chat.connection, role)
+        owner, other = "guide", "tourist"
+        if table == "chat_messages":
+            owner, other = "tourist", "guide"
+        elif operation == "insert" and table in ("users", "user_presence"):
+            owner, other = "newcomer", "guide"
+        elif operation == "insert" and table == "chat_rooms":
+            other = "newcomer"
+        return as_user(self.chat.connection, self.ids[{"owner": owner, "other": other}.get(role, role)])
+
+
+@pytest.fixture
+async def world(chat: Chat) -> World:
+    newcomer = await insert(chat.connection, "auth.users", email="newcomer@example.com")
+    ids = {
+        "tourist": chat.tourist,
+        "guide": chat.guide,
+        "room": chat.room,
+        "stranger": await person(chat.connection),
+        "newcomer": newcomer["id"],
+        "message": await chat.message(),
+        "unread": await chat.message(),
+    }
+    await insert(chat.connection, "public.message_receipts", message_id=ids["message"], user_id=chat.guide)
+    await chat.device(device_id="first")
+    await chat.look(chat.room)
+    return World(chat, ids)
+
+
+@pytest.mark.parametrize(("table", "operation", "role", "expected"), CELLS)
+async def test_every_cell(world: World, table: str, operation: str, role: str, expected: str) -> None:
+    connection = world.chat.connection
+    if operation == "insert" and table != "users":
+        await insert(connection, "public.users", id=world.ids["newcomer"])
+    rest = STATEMENTS.get((table, operation)) or STATEMENTS[table, ""]
+    statement = f"{VERBS[operation]} public.{table} {rest}"
+    if expected == "denied":
+        async with refused(connection, "42501"), world.acting_as(role, table, operation):
+            await connection.execute(statement.encode(), world.ids)
+    else:
+        async with world.acting_as(role, table, operation):
+            assert (await connection.execute(statement.encode(), world.ids)).rowcount == int(expected)
+
+
+def test_matrix_is_complete() -> None:
+    assert len(CELLS) == 6 * 4 * 5 == len(set(CELLS))
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "table push.jobs",
+        "table push.deliveries",
+        "table push.settings",
+        "table push.webhook",
+        "table push.sendable_devices",
+        "select push.webhook_target()",
+        "select push.configure_webhook('https://example.com', repeat('x', 24))",
+        "select push.display_name(gen_random_uuid())",
+    ],
+)
+async def test_schema_push_is_closed_to_every_api_role(world: World, role: str, query: str) -> None:
+    connection = world.chat.connection
+    async with refused(connection, "42501"), acting_as(connection, role, world.ids["guide"]):
+        await connection.execute(query.encode())
+
+
+# Columns ---------------------------------------------------------------------------------------
+
+# What a signed-in person may write at all. Everything else is the server's: clocks, counters, roles.
+WRITABLE = {
+    "users": {
+        "INSERT": "id display_name role avatar_url locale",
+        "UPDATE": "display_name avatar_url locale",
+    },
+    "chat_rooms": {
+        "INSERT": "id user1_id user2_id",
+        "UPDATE": "archived_by_user1 archived_by_user2",
+    },
+    "chat_messages": {
+        "INSERT": "id room_id sender_id message message_type client_msg_id attachments",
+        "UPDATE": "message attachments deleted_at",
+    },
+    "message_receipts": {
+        "INSERT": "message_id user_id device_id delivered_at read_at",
+        "UPDATE": "message_id user_id device_id delivered_at read_at",
+    },
+    "user_devices": {
+        "INSERT": "user_id device_id platform push_token push_provider app_version is_active",
+        "UPDATE": "user_id device_id platform push_token push_provider app_version is_active",
+    },
+    "user_presence": {
+        "INSERT": "user_id is_online last_seen_at current_conversation_id",
+        "UPDATE": "user_id is_online last_seen_at current_conversation_id",
+    },
+}
+
+
+@pytest.mark.parametrize("table", WRITABLE)
+async def test_columns_that_clients_must_not_forge_are_not_writable(shared_connection: Connection, table: str) -> None:
+    await check_writable_columns(shared_connection, table)
+
+
+async def check_writable_columns(connection: Connection, table: str) -> None:
+    for operation, columns in WRITABLE[table].items():
+        found = await rows(
+            connection,
+            """
+            select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped
+              and has_column_privilege('authenticated', attrelid, attnum, %s)
+            """,
+            f"public.{table}",
+            operation,
+        )
+        assert {column["attname"] for column in found} == set(columns.split()), (table, operation)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update users set role = 'guide' where id = %(tourist)s",
+        "update chat_rooms set unread_count_user1 = 0 where id = %(room)s",
+        "update chat_rooms set last_message = 'forged' where id = %(room)s",
+        "insert into chat_rooms (user1_id, user2_id, guide_id) values (%(tourist)s, %(stranger)s, %(tourist)s)",
+        "insert into chat_messages (room_id, sender_id, message, server_timestamp)"
+        " values (%(room)s, %(tourist)s, 'Hi', 'infinity')",
+        "insert into chat_messages (room_id, sender_id, message, sender_role)"
+        " values (%(room)s, %(tourist)s, 'Hi', 'guide')",
+        "update chat_messages set is_read = true where id = %(message)s",
+        "update chat_messages set created_at = '2000-01-01' where id = %(message)s",
+        "update chat_messages set room_id = gen_random_uuid() where id = %(message)s",
+        "insert into user_devices (user_id, device_id, platform, last_seen_at)"
+        " values (%(tourist)s, 'mine', 'ios', 'infinity')",
+        "insert into user_presence (user_id, updated_at) values (%(tourist)s, 'infinity')",
+        # Rows that are somebody else's business, by WITH CHECK:
+        "insert into chat_messages (room_id, sender_id, message) values (%(foreign)s, %(tourist)s, 'Hi')",
+        "insert into chat_messages (room_id, sender_id, message) values (%(room)s, %(guide)s, 'As you')",
+        "insert into message_receipts (message_id, user_id) values (%(message)s, %(tourist)s)",
+        "insert into message_receipts (message_id, user_id) values (%(foreign_message)s, %(tourist)s)",
+        "insert into user_devices (user_id, device_id, platform) values (%(guide)s, 'not mine', 'ios')",
+    ],
+)
+async def test_tourist_cannot_forge(world: World, statement: str) -> None:
+    connection = world.chat.connection
+    foreign = await insert(connection, "public.chat_rooms", user1_id=world.ids["guide"], user2_id=world.ids["stranger"])
+    message = await world.chat.message(room_id=foreign["id"], sender_id=world.ids["guide"])
+    ids = {**world.ids, "foreign": foreign["id"], "foreign_message": message}
+    async with refused(connection, "42501"), as_user(connection, world.chat.tourist):
+        await connection.execute(statement.encode(), ids)
+
+
+# Functions -------------------------------------------------------------------------------------
+
+APP_FUNCTIONS = {
+    "get_or_create_conversation": "select public.get_or_create_conversation(%(user)s, gen_random_uuid())",
+    "get_messages_paginated": "select public.get_messages_paginated(%(room)s)",
+    "get_missed_messages": "select public.get_missed_messages(%(user)s, '-infinity')",
+    "mark_messages_delivered": "select public.mark_messages_delivered(%(user)s, array[%(message)s]::uuid[])",
+    "mark_messages_read": "select public.mark_messages_read(%(user)s, %(room)s)",
+}
+WORKER_FUNCTIONS = {
+    "claim_push_jobs": "select public.claim_push_jobs()",
+    "record_push_results": "select public.record_push_results(gen_random_uuid(), now(), '{}')",
+    "explain_push": "select public.explain_push(gen_random_uuid())",
+}
+POLICY_FUNCTIONS = {"my_rooms", "my_partners", "is_in_my_rooms", "is_sent_to_me", "require_self"}
+
+
+async def check_function_rights(connection: Connection) -> None:
+    """Each API role may execute exactly the functions that are for it."""
+    functions = await rows(
+        connection,
+        """
+        select nspname as schema, proname as name, prosecdef as definer, proconfig as config,
+          array(select role from unnest(array['anon', 'authenticated', 'service_role']) role
+            where has_function_privilege(role, proc.oid, 'execute')) as roles
+        from pg_proc proc join pg_namespace on pg_namespace.oid = pronamespace
+        where nspname in ('public', 'private', 'push')
+        """,
+    )
+    assert len(functions) > 30
+    for function in functions:
+        assert function["config"] == ['search_path=""'], function
+        expected: list[str] = []
+        if function["schema"] == "public":
+            if function["name"] in APP_FUNCTIONS:
+                expected = ["authenticated"]
+                assert not function["definer"], "lints 0028 and 0029"
+            else:
+                assert function["name"] in WORKER_FUNCTIONS, function
+                expected = ["service_role"]
+        elif function["name"] in POLICY_FUNCTIONS:
+            expected = ["authenticated"]
+        assert function["roles"] == expected, function
+
+
+async def test_each_role_executes_only_its_functions(shared_connection: Connection) -> None:
+    await check_function_rights(shared_connection)
+
+
+@pytest.mark.parametrize(
+    ("role", "call"),
+    [(role, call) for role in ("anon", "service_role") for call in APP_FUNCTIONS.values()]
+    + [(role, call) for role in ("anon", "authenticated") for call in WORKER_FUNCTIONS.values()],
+)
+async def test_calls_of_the_wrong_role_are_refused(world: World, role: str, call: str) -> None:
+    connection = world.chat.connection
+    async with refused(connection, "42501"), acting_as(connection, role, world.chat.guide):
+        await connection.execute(call.encode(), {**world.ids, "user": world.chat.guide})
+
+
+@pytest.mark.parametrize("name", [name for name, call in APP_FUNCTIONS.items() if "%(user)s" in call])
+@pytest.mark.parametrize("foreign", ["tourist", None])
+async def test_foreign_user_id_is_refused(world: World, name: str, foreign: str | None) -> None:
+    user = world.ids[foreign] if foreign else None
+    connection = world.chat.connection
+    async with refused(connection, "42501"), as_user(connection, world.ids["stranger"]):
+        await connection.execute(APP_FUNCTIONS[name].encode(), {**world.ids, "user": user})
+
+
+@pytest.mark.parametrize("name", APP_FUNCTIONS.keys() - {"get_or_create_conversation"})
+async def test_stranger_gets_and_marks_nothing(world: World, name: str) -> None:
+    connection = world.chat.connection
+    stranger = world.ids["stranger"]
+    async with as_user(connection, stranger):
+        cursor = await connection.execute(APP_FUNCTIONS[name].encode(), {**world.ids, "user": stranger})
+        found = await cursor.fetchall()
+    assert found in ([], [{name: 0}])
+
+
+# Declarations ----------------------------------------------------------------------------------
+
+
+async def test_every_public_table_has_rls_for_signed_in_people_and_explicit_grants(
+    shared_connection: Connection,
+) -> None:
+    """No table relies on default privileges: a project made since 2026-10-30 has none."""
+    tables = await rows(
+        shared_connection,
+        """
+        select relname, relrowsecurity,
+          (select bool_and(roles = '{authenticated}') from pg_policies where tablename = relname) as to_authenticated,
+          array(select distinct grantee::regrole::text from aclexplode(relacl) where grantee <> relowner) as grantees,
+          array(select privilege_type from aclexplode(relacl) where grantee = 'service_role'::regrole) as service
+        from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'
+        """,
+    )
+    assert {table["relname"] for table in tables} == set(WRITABLE)
+    for table in tables:
+        assert table["relrowsecurity"]
+        assert table["to_authenticated"]
+        assert set(table["grantees"]) <= {"authenticated", "service_role"}
+        assert {"SELECT", "INSERT", "UPDATE", "DELETE"} <= set(table["service"])
+
+
+async def test_policies_ask_for_the_user_once_per_query(shared_connection: Connection) -> None:
+    """(select auth.uid()) is evaluated once; a bare auth.uid() once per row."""
+    policies = await rows(
+        shared_connection,
+        "select policyname, concat(qual, with_check) as rule from pg_policies where schemaname = 'public'",
+    )
+    assert len(policies) > 15
+    for policy in policies:
+        assert policy["rule"].count("auth.uid()") == policy["rule"].count("( SELECT auth.uid() AS uid)"), policy

@@ -1,0 +1,205 @@
+"""What apps call: conversations, pages, missed messages, marks."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.database.chat import Chat, Database, Row, as_user, insert, person, refused, row, rows, start_chat, value
+
+# Conversations ---------------------------------------------------------------------------------
+
+
+async def open_chat(chat: Chat, caller: UUID, *people: UUID | None) -> Any:
+    async with as_user(chat.connection, caller):
+        return await value(chat.connection, "select public.get_or_create_conversation(%s, %s)", *people)
+
+
+async def test_conversation_is_the_same_for_both_and_in_either_order(chat: Chat) -> None:
+    new = await person(chat.connection, "guide")
+    made = await open_chat(chat, new, new, chat.tourist)
+    for caller, people in (
+        (new, (new, chat.tourist)),
+        (new, (chat.tourist, new)),
+        (chat.tourist, (chat.tourist, new)),
+        (chat.tourist, (new, chat.tourist)),
+    ):
+        assert await open_chat(chat, caller, *people) == made
+    assert made != chat.room == await open_chat(chat, chat.guide, chat.guide, chat.tourist)
+
+
+@pytest.mark.parametrize(("other", "sqlstate"), [("nobody", "23503"), ("self", "23514"), ("null", "23502")])
+async def test_conversation_with_nobody_is_refused(chat: Chat, other: str, sqlstate: str) -> None:
+    others = {"nobody": uuid4(), "self": chat.tourist, "null": None}
+    async with refused(chat.connection, sqlstate):
+        await open_chat(chat, chat.tourist, chat.tourist, others[other])
+
+
+# Pages -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+async def long_chat(module_database: Database) -> Chat:
+    """1003 messages, three at a time with the same timestamp."""
+    chat = await start_chat(await module_database.connect())
+    await chat.connection.execute(
+        "insert into chat_messages (room_id, sender_id, message)"
+        " select %s, %s, n::text from generate_series(0, 1002) n",
+        (chat.room, chat.tourist),
+    )
+    await chat.connection.execute(
+        "update chat_messages set server_timestamp"
+        " = timestamptz '2026-01-01' + (message::integer / 3) * interval '1 second'"
+    )
+    return chat
+
+
+NEWEST_FIRST = "select id from chat_messages order by server_timestamp desc, id"
+OLDEST_FIRST = "select id from chat_messages order by server_timestamp, id"
+
+
+@pytest.mark.parametrize("size", [1, 30, 31, 200])
+async def test_pages_hold_every_message_once_and_in_order(long_chat: Chat, size: int) -> None:
+    expected = await rows(long_chat.connection, f"{NEWEST_FIRST} limit {40 if size == 1 else 2000}")
+    found: list[Row] = []
+    cursor: tuple[datetime | None, UUID | None] = (None, None)
+    async with as_user(long_chat.connection, long_chat.guide):
+        while len(found) < len(expected):
+            page = await rows(
+                long_chat.connection,
+                "select * from public.get_messages_paginated(%s, %s, %s, %s)",
+                long_chat.room,
+                size,
+                *cursor,
+            )
+            assert len(page) == min(size, len(expected) - len(found))
+            found += page
+            cursor = (page[-1]["server_timestamp"], page[-1]["id"])
+    assert [message["id"] for message in found] == [message["id"] for message in expected]
+    assert found[0].keys() >= {"message", "sender_id", "server_timestamp", "client_msg_id"}
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 1), (0, 1), (-5, 1), (30, 30), (10_000, 200)])
+async def test_size_of_a_page_is_bounded(long_chat: Chat, asked: int | None, given: int) -> None:
+    async with as_user(long_chat.connection, long_chat.guide):
+        page = await rows(
+            long_chat.connection, "select from public.get_messages_paginated(%s, %s)", long_chat.room, asked
+        )
+    assert len(page) == given
+
+
+async def test_page_is_30_by_default(long_chat: Chat) -> None:
+    async with as_user(long_chat.connection, long_chat.guide):
+        page = await rows(long_chat.connection, "select from public.get_messages_paginated(%s)", long_chat.room)
+    assert len(page) == 30
+
+
+# Missed messages -------------------------------------------------------------------------------
+
+
+async def missed(chat: Chat, since: datetime | None, after: UUID | None = None, limit: int = 500) -> list[Row]:
+    async with as_user(chat.connection, chat.guide):
+        return await rows(
+            chat.connection,
+            "select * from public.get_missed_messages(%s, %s, %s, %s)",
+            chat.guide,
+            since,
+            after,
+            limit,
+        )
+
+
+@pytest.mark.parametrize("size", [7, 500, 1000])
+async def test_missed_messages_page_exactly(long_chat: Chat, size: int) -> None:
+    since = datetime.fromisoformat("2026-01-01T00:05:00Z")
+    expected = [
+        message["id"]
+        for message in await rows(
+            long_chat.connection,
+            "select id from chat_messages where server_timestamp >= %s order by server_timestamp, id",
+            since - timedelta(minutes=1),
+        )
+    ]
+    found: list[UUID] = []
+    page = await missed(long_chat, since, limit=size)
+    while page:
+        found += [message["id"] for message in page]
+        page = await missed(long_chat, page[-1]["server_timestamp"], page[-1]["id"], size)
+    assert found == expected
+
+
+async def test_first_sync_has_no_timestamp_and_gets_everything(long_chat: Chat) -> None:
+    everything = await rows(long_chat.connection, f"{OLDEST_FIRST} limit 500")
+    assert [message["id"] for message in await missed(long_chat, None)] == [message["id"] for message in everything]
+
+
+async def test_missed_messages_are_those_of_all_own_conversations(chat: Chat) -> None:
+    other, stranger = await person(chat.connection), await person(chat.connection)
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=other, user2_id=chat.guide)
+    foreign = await insert(chat.connection, "public.chat_rooms", user1_id=other, user2_id=stranger)
+    expected = [
+        await chat.message(),
+        await chat.message(room_id=room["id"], sender_id=other),
+        await chat.message(sender_id=chat.guide),  # from another of one's own devices
+    ]
+    await chat.message(room_id=foreign["id"], sender_id=other)
+    assert [message["id"] for message in await missed(chat, None)] == expected
+
+
+# Marks -----------------------------------------------------------------------------------------
+
+
+async def mark_delivered(chat: Chat, user: UUID, *messages: UUID, device_id: str | None = None) -> Any:
+    async with as_user(chat.connection, user):
+        return await value(
+            chat.connection,
+            "select public.mark_messages_delivered(%s, %s, %s)",
+            user,
+            list(messages),
+            device_id,
+        )
+
+
+async def test_delivered_counts_once_per_message_and_only_to_the_recipient(chat: Chat) -> None:
+    messages = [await chat.message(), await chat.message()]
+    assert await mark_delivered(chat, chat.tourist, *messages) == 0
+    assert await mark_delivered(chat, chat.guide, messages[0], messages[0], uuid4(), device_id="phone") == 1
+    assert await mark_delivered(chat, chat.guide, *messages, device_id="tablet") == 1
+    assert await mark_delivered(chat, chat.guide) == 0
+    found = await rows(
+        chat.connection,
+        "select message_id, device_id, chat_messages.delivered_at = receipt.delivered_at as shown"
+        " from message_receipts receipt join chat_messages on chat_messages.id = message_id"
+        " order by server_timestamp",
+    )
+    assert found == [
+        {"message_id": messages[0], "device_id": "phone", "shown": True},
+        {"message_id": messages[1], "device_id": "tablet", "shown": True},
+    ]
+
+
+async def test_delivery_after_an_empty_receipt_is_recorded(chat: Chat) -> None:
+    message = await chat.message()
+    await insert(chat.connection, "public.message_receipts", message_id=message, user_id=chat.guide)
+    assert await mark_delivered(chat, chat.guide, message, device_id="phone") == 1
+    receipt = await row(chat.connection, "table message_receipts")
+    assert (receipt["device_id"], receipt["delivered_at"] is None) == ("phone", False)
+
+
+async def test_reading_marks_all_that_the_other_sent(chat: Chat) -> None:
+    delivered, unseen = await chat.message(), await chat.message()
+    await mark_delivered(chat, chat.guide, delivered)
+    answer = await chat.message(sender_id=chat.guide)
+    assert await chat.read() == 2
+    assert await chat.read() == 0
+    unread = await rows(chat.connection, "select id from chat_messages where not is_read")
+    assert unread == [{"id": answer}]
+    receipts = await rows(chat.connection, "select message_id from message_receipts where read_at is not null")
+    assert {receipt["message_id"] for receipt in receipts} == {delivered, unseen}
+
+
+async def test_thousand_messages_are_read_in_one_call(long_chat: Chat) -> None:
+    async with long_chat.connection.transaction(force_rollback=True):
+        assert await long_chat.read() == 1003
+        assert (await long_chat.see_room())["unread_count_user2"] == 0

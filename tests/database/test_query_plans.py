@@ -1,0 +1,129 @@
+"""The questions that are asked all day are answered by an index, with many rows around them."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.database.chat import Chat, Database, as_user, claim, record, rows, start_chat, told
+
+ONE_ROW = {"push.settings", "push.webhook"}
+TABLES = {
+    *("chat_messages", "chat_rooms", "message_receipts", "user_devices", "user_presence", "users"),
+    *("jobs", "deliveries"),
+}
+
+
+@pytest.fixture(scope="module")
+async def busy(module_database: Database) -> Chat:
+    """A conversation among 2000 others, 200 of which have 100 old messages each."""
+    connection = await module_database.connect()
+    chat = await start_chat(connection)
+    # Without the triggers: thousands of rows in a second.
+    await connection.execute("""
+        alter table public.chat_rooms disable trigger user;
+        alter table public.chat_messages disable trigger user;
+        alter table public.message_receipts disable trigger user;
+        insert into auth.users (id) select md5('user' || n)::uuid from generate_series(1, 4000) n;
+        insert into public.users (id) select md5('user' || n)::uuid from generate_series(1, 4000) n;
+        insert into public.user_devices (user_id, device_id, platform, push_token)
+          select md5('user' || n)::uuid, 'phone', 'ios', 'ExponentPushToken[' || n || ']'
+          from generate_series(1, 4000) n;
+        insert into public.user_presence (user_id) select md5('user' || n)::uuid from generate_series(1, 4000) n;
+        insert into public.chat_rooms (user1_id, user2_id)
+          select md5('user' || n)::uuid, md5('user' || 4001 - n)::uuid from generate_series(1, 2000) n;
+        insert into public.chat_messages (room_id, sender_id, message, is_read, server_timestamp)
+          select id, user1_id, 'Hello', true, now() - n * interval '1 hour'
+          from (table public.chat_rooms limit 200) talkative, generate_series(1, 100) n;
+        insert into push.jobs (message_id, recipient_id, state, outcome, finished_at)
+          select message.id, user2_id, 'done', 'skipped', now()
+          from public.chat_messages message join public.chat_rooms room on room.id = room_id;
+        insert into push.deliveries (message_id, device_id, push_token, status)
+          select message_id, message_id, '', 'accepted' from push.jobs limit 5000;
+        insert into public.message_receipts (message_id, user_id, read_at)
+          select message_id, recipient_id, now() from push.jobs limit 5000;
+        alter table public.chat_rooms enable trigger user;
+        alter table public.chat_messages enable trigger user;
+        alter table public.message_receipts enable trigger user;
+        analyze;
+    """)
+    await chat.device()
+    return chat
+
+
+@asynccontextmanager
+async def only_by_index(chat: Chat, *indexes: str) -> AsyncIterator[None]:
+    """What runs inside reads no table from end to end, and uses these indexes."""
+
+    async def scans() -> Counter[str]:
+        # Of this connection since it last reported them to the server, so only a difference means something.
+        found = await rows(
+            chat.connection,
+            """
+            select relid::regclass::text as name, seq_scan as scans from pg_stat_xact_user_tables
+            union all
+            select indexrelid::regclass::text, pg_stat_get_xact_numscans(indexrelid) from pg_stat_user_indexes
+            """,
+        )
+        return Counter({one["name"]: one["scans"] for one in found})
+
+    async with chat.connection.transaction(force_rollback=True):
+        before = await scans()
+        yield
+        used = {name for name, number in (await scans() - before).items() if number}
+        tables = {name for name in used if name.split(".")[-1] in TABLES}
+        assert tables <= ONE_ROW
+        assert used >= set(indexes)
+
+
+async def test_sending_a_message(busy: Chat) -> None:
+    async with only_by_index(busy, "idx_messages_sender_timestamp"), as_user(busy.connection, busy.tourist):
+        await busy.message()
+
+
+@pytest.mark.parametrize("by_id", [True, False], ids=["doorbell", "sweep"])
+async def test_claiming_and_recording(busy: Chat, by_id: bool) -> None:
+    index = "push.jobs_pkey" if by_id else "push.idx_push_jobs_due"
+    async with only_by_index(busy, index, "idx_devices_active", "push.deliveries_pkey"):
+        messages = [await busy.message() for _ in range(10)]
+        claimed = await claim(busy.connection, *(messages if by_id else []))
+        assert len(claimed["jobs"]) == 10
+        await record(busy.connection, claimed, *map(told, claimed["jobs"]))
+
+
+@pytest.mark.parametrize(
+    ("call", "index"),
+    [
+        ("get_messages_paginated(%(room)s)", "idx_messages_conversation_cursor"),
+        ("get_messages_paginated(%(room)s, 30, now(), %(room)s)", "idx_messages_conversation_cursor"),
+        ("get_missed_messages(%(user)s, now() - interval '1 day')", "idx_messages_room_after_timestamp"),
+        ("mark_messages_read(%(user)s, %(room)s)", "idx_messages_unread"),
+        ("mark_messages_delivered(%(user)s, array[%(message)s]::uuid[])", "chat_messages_pkey"),
+        ("get_or_create_conversation(%(user)s, %(tourist)s)", "idx_rooms_user1"),
+    ],
+)
+async def test_app_functions(busy: Chat, call: str, index: str) -> None:
+    async with only_by_index(busy, index):
+        names = {"room": busy.room, "user": busy.guide, "tourist": busy.tourist}
+        names["message"] = await busy.message()
+        async with as_user(busy.connection, busy.guide):
+            await busy.connection.execute(f"select public.{call}".encode(), names)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        # What supabase-js asks for; the policies add theirs.
+        "select * from chat_messages where room_id = %(room)s order by server_timestamp desc limit 30",
+        "select * from chat_rooms where user1_id = %(user)s or user2_id = %(user)s",
+        "select * from user_devices where user_id = %(user)s",
+        "select * from user_presence where user_id = %(user)s",
+        "select * from users where id = %(tourist)s",
+        "select * from message_receipts where message_id = %(room)s",
+    ],
+)
+async def test_queries_under_row_level_security(busy: Chat, query: str) -> None:
+    names = {"room": busy.room, "user": busy.guide, "tourist": busy.tourist}
+    async with only_by_index(busy), as_user(busy.connection, busy.guide):
+        await busy.connection.execute(query.encode(), names)

@@ -1,0 +1,458 @@
+"""What the server decides whatever a client writes: clocks, roles, counters, receipts, the owner of a token."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.database.chat import (
+    Chat,
+    acting_as,
+    as_user,
+    insert,
+    person,
+    refused,
+    row,
+    rows,
+    start_chat,
+    value,
+)
+
+FORGED = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+async def message_row(chat: Chat, message_id: UUID) -> dict[str, Any]:
+    return await row(chat.connection, "select * from chat_messages where id = %s", message_id)
+
+
+async def server_time(chat: Chat) -> datetime:
+    now = await value(chat.connection, "select clock_timestamp()")
+    assert isinstance(now, datetime)
+    return now
+
+
+# Messages --------------------------------------------------------------------------------------
+
+
+async def test_order_of_messages_is_by_the_servers_clock(chat: Chat) -> None:
+    before = await server_time(chat)
+    first = await message_row(chat, await chat.message(server_timestamp=datetime.max))
+    second = await message_row(chat, await chat.message(server_timestamp=FORGED))
+    assert before < first["server_timestamp"] < second["server_timestamp"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_sender_role_is_the_senders(chat: Chat, backwards: bool) -> None:
+    for sender, role in ((chat.tourist, "tourist"), (chat.guide, "guide")):
+        message = await chat.message(sender_id=sender, sender_role="guide" if backwards else "tourist")
+        assert (await message_row(chat, message))["sender_role"] == role
+
+
+@pytest.mark.parametrize("change", [{"message": "Edited"}, {"attachments": '[{"type": "file"}]'}])
+async def test_edit_is_stamped(chat: Chat, change: dict[str, str]) -> None:
+    message = await chat.message()
+    before = await server_time(chat)
+    [(column, new)] = change.items()
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(f"update chat_messages set {column} = %s", (new,))
+    edited = await message_row(chat, message)
+    assert edited["edited_at"] > before
+    assert edited["updated_at"] > before
+
+
+async def test_reading_is_no_edit(chat: Chat) -> None:
+    message = await chat.message()
+    await chat.read()
+    assert (await message_row(chat, message))["edited_at"] is None
+
+
+async def test_time_of_deletion_is_the_servers_and_stays(chat: Chat) -> None:
+    message = await chat.message()
+    before = await server_time(chat)
+    for _ in range(2):
+        async with as_user(chat.connection, chat.tourist):
+            await chat.connection.execute("update chat_messages set deleted_at = %s", (FORGED,))
+    deleted_at = (await message_row(chat, message))["deleted_at"]
+    assert before < deleted_at < await server_time(chat)
+    await chat.connection.execute("update chat_messages set deleted_at = now()")
+    assert (await message_row(chat, message))["deleted_at"] == deleted_at
+
+
+@pytest.mark.parametrize("table", ["chat_rooms", "chat_messages", "user_devices", "user_presence"])
+async def test_updated_at_is_kept(chat: Chat, table: str) -> None:
+    await chat.message()
+    await chat.device()
+    await chat.look(None)
+    before = await server_time(chat)
+    await chat.connection.execute(f"update {table} set updated_at = '2000-01-01'")
+    assert await value(chat.connection, f"select updated_at from {table}") > before
+
+
+# Conversations ---------------------------------------------------------------------------------
+
+
+async def counters(chat: Chat) -> tuple[int, int]:
+    room = await chat.see_room()
+    return room["unread_count_user1"], room["unread_count_user2"]
+
+
+async def test_unread_counters_of_both_through_a_conversation(chat: Chat) -> None:
+    first, second = await chat.message("first"), await chat.message("second")
+    answer = await chat.message("answer", sender_id=chat.guide)
+    assert await counters(chat) == (1, 2)
+
+    await chat.message("already read", is_read=True)
+    await chat.message("already deleted", deleted_at=FORGED)
+    assert await counters(chat) == (1, 2)
+
+    await chat.connection.execute("update chat_messages set deleted_at = now() where id = %s", (first,))
+    assert await counters(chat) == (1, 1)
+
+    await chat.connection.execute("update chat_messages set message = 'edited' where id = %s", (second,))
+    assert await counters(chat) == (1, 1)
+
+    assert await chat.read() == 3  # the deleted ones too: they show as deleted
+    assert await counters(chat) == (1, 0)
+    assert await chat.read() == 0
+
+    await chat.connection.execute("delete from chat_messages where id = %s", (answer,))
+    assert await counters(chat) == (0, 0)
+
+
+async def test_counters_of_many_messages_in_one_statement(chat: Chat) -> None:
+    other = await start_chat(chat.connection)
+    await chat.connection.execute(
+        "insert into chat_messages (room_id, sender_id, message)"
+        " select room, sender, 'Hi' from (values (%s::uuid, %s::uuid), (%s, %s)) rooms (room, sender),"
+        " generate_series(1, 10)",
+        (chat.room, chat.tourist, other.room, other.guide),
+    )
+    assert (await counters(chat), await counters(other)) == ((0, 10), (10, 0))
+    await chat.connection.execute("update chat_messages set is_read = true")
+    assert (await counters(chat), await counters(other)) == ((0, 0), (0, 0))
+    await chat.connection.execute("update chat_messages set is_read = null")
+    await chat.connection.execute("delete from chat_messages where message = 'Hi'")
+    assert (await counters(chat), await counters(other)) == ((0, 0), (0, 0))
+
+
+async def last(chat: Chat) -> tuple[str | None, datetime | None]:
+    room = await chat.see_room()
+    return room["last_message"], room["last_message_at"]
+
+
+async def test_last_message_follows_edits_and_deletions(chat: Chat) -> None:
+    assert await last(chat) == (None, None)
+    first, second = await chat.message("first"), await chat.message("second")
+    times = [(await message_row(chat, message))["server_timestamp"] for message in (first, second)]
+    assert await last(chat) == ("second", times[1])
+    await chat.connection.execute("update chat_messages set message = 'edited' where id = %s", (second,))
+    assert await last(chat) == ("edited", times[1])
+    await chat.connection.execute("update chat_messages set deleted_at = now() where id = %s", (second,))
+    assert await last(chat) == ("first", times[0])
+    await chat.connection.execute("update chat_messages set deleted_at = null where id = %s", (second,))
+    assert await last(chat) == ("edited", times[1])
+    await chat.connection.execute("delete from chat_messages")
+    assert await last(chat) == (None, None)
+
+
+async def test_conversation_can_be_erased_with_its_messages(chat: Chat) -> None:
+    await chat.message()
+    await chat.connection.execute("delete from chat_rooms where id = %s", (chat.room,))
+    assert await rows(chat.connection, "select from chat_messages") == []
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_two_people_have_one_conversation(chat: Chat, swapped: bool) -> None:
+    people = [chat.tourist, chat.guide]
+    user1, user2 = reversed(people) if swapped else people
+    async with refused(chat.connection, "23505"):
+        await insert(chat.connection, "public.chat_rooms", user1_id=user1, user2_id=user2)
+
+
+async def test_nobody_talks_to_themselves(chat: Chat) -> None:
+    async with refused(chat.connection, "23514"):
+        await insert(chat.connection, "public.chat_rooms", user1_id=chat.guide, user2_id=chat.guide)
+
+
+@pytest.mark.parametrize("roles", [("tourist", "guide"), ("guide", "tourist")])
+async def test_roles_of_a_room_come_from_the_profiles(chat: Chat, roles: tuple[str, str]) -> None:
+    first, second = [await person(chat.connection, role) for role in roles]
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=first, user2_id=second)
+    found = {room["tourist_id"]: "tourist", room["guide_id"]: "guide"}
+    assert found == dict(zip((first, second), roles, strict=True))
+
+
+@pytest.mark.parametrize("role", ["tourist", "guide", None])
+async def test_room_of_two_of_the_same_role_names_none(chat: Chat, role: str | None) -> None:
+    people = [await person(chat.connection) for _ in range(2)]
+    await chat.connection.execute("update users set role = %s where id = any(%s)", (role, people))
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=people[0], user2_id=people[1])
+    assert (room["tourist_id"], room["guide_id"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("who", "column", "allowed"),
+    [
+        ("tourist", "archived_by_user1", True),
+        ("tourist", "archived_by_user2", False),
+        ("guide", "archived_by_user1", False),
+        ("guide", "archived_by_user2", True),
+    ],
+)
+async def test_each_person_archives_only_for_themselves(chat: Chat, who: str, column: str, allowed: bool) -> None:
+    archive = f"update chat_rooms set {column} = true"
+    if allowed:
+        async with as_user(chat.connection, getattr(chat, who)):
+            await chat.connection.execute(archive)
+        assert (await chat.see_room())[column] is True
+    else:
+        async with refused(chat.connection, "42501"), as_user(chat.connection, getattr(chat, who)):
+            await chat.connection.execute(archive)
+
+
+# The rate limit --------------------------------------------------------------------------------
+
+
+async def send_many(chat: Chat, sender: UUID, number: int) -> None:
+    await chat.connection.execute(
+        "insert into chat_messages (room_id, sender_id, message) select %s, %s, 'Hi' from generate_series(1, %s)",
+        (chat.room, sender, number),
+    )
+
+
+async def test_31st_message_in_10_seconds_is_refused_as_429(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 30)
+    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 1)
+    async with as_user(chat.connection, chat.guide):
+        await send_many(chat, chat.guide, 30)
+    await chat.pass_time(10)
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 1)
+
+
+async def test_rate_limit_holds_within_one_statement_and_stores_nothing(chat: Chat) -> None:
+    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 31)
+    assert await value(chat.connection, "select count(*) from push.jobs") == 0
+
+
+async def test_rate_limit_is_a_setting(chat: Chat) -> None:
+    await chat.connection.execute("update push.settings set message_limit = 2, message_limit_window = '1 hour'")
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 2)
+    await chat.pass_time(60)
+    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 1)
+
+
+async def test_backend_is_not_limited(chat: Chat) -> None:
+    async with acting_as(chat.connection, "service_role"):
+        await send_many(chat, chat.tourist, 100)
+
+
+# Push jobs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sender", "recipient"), [("tourist", "guide"), ("guide", "tourist")])
+async def test_job_is_for_the_other_person(chat: Chat, sender: str, recipient: str) -> None:
+    message = await chat.message(sender_id=getattr(chat, sender))
+    job = await chat.job(message)
+    assert (job["recipient_id"], job["state"], job["attempts"]) == (getattr(chat, recipient), "pending", 0)
+
+
+@pytest.mark.parametrize("columns", [{"is_read": True}, {"deleted_at": FORGED}], ids=str)
+async def test_import_of_old_messages_makes_no_job(chat: Chat, columns: dict[str, Any]) -> None:
+    await chat.message(**columns)
+    assert await rows(chat.connection, "table push.jobs") == []
+
+
+async def test_sender_who_is_not_in_the_room_makes_no_job(chat: Chat) -> None:
+    """Such as a system message, stored by a backend."""
+    await chat.message(sender_id=await person(chat.connection))
+    assert await rows(chat.connection, "table push.jobs") == []
+
+
+# Receipts --------------------------------------------------------------------------------------
+
+
+async def receipt(chat: Chat, message: UUID) -> dict[str, Any]:
+    return await row(chat.connection, "select * from message_receipts where message_id = %s", message)
+
+
+async def upsert_receipt(chat: Chat, message: UUID, **columns: Any) -> None:
+    """As supabase.from('message_receipts').upsert(…) does."""
+    names = ["message_id", "user_id", *columns]
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute(
+            f"insert into message_receipts ({', '.join(names)}) values ({', '.join(['%s'] * len(names))})"
+            " on conflict (message_id, user_id) do update set "
+            + ", ".join(f"{name} = excluded.{name}" for name in names),
+            [message, chat.guide, *columns.values()],
+        )
+
+
+async def test_first_receipt_counts_and_the_servers_clock(chat: Chat) -> None:
+    message = await chat.message()
+    before = await server_time(chat)
+    await upsert_receipt(chat, message, device_id="phone", delivered_at=FORGED)
+    first = await receipt(chat, message)
+    assert before < first["delivered_at"] < await server_time(chat)
+    assert (first["device_id"], first["read_at"]) == ("phone", None)
+
+    await upsert_receipt(chat, message, device_id="tablet", delivered_at=datetime.max)
+    assert await receipt(chat, message) == first
+
+    await upsert_receipt(chat, message, read_at=FORGED)
+    read = await receipt(chat, message)
+    assert read["read_at"] > first["delivered_at"]
+    assert read["delivered_at"] == first["delivered_at"]
+
+    await upsert_receipt(chat, message, read_at=None, delivered_at=None)
+    assert await receipt(chat, message) == read
+
+
+async def test_message_shows_what_the_receipt_says(chat: Chat) -> None:
+    message = await chat.message()
+    await upsert_receipt(chat, message, delivered_at=FORGED)
+    delivered = await message_row(chat, message)
+    assert delivered["delivered_at"] == (await receipt(chat, message))["delivered_at"]
+    assert (delivered["is_read"], await counters(chat)) == (False, (0, 1))
+
+    await upsert_receipt(chat, message, read_at=FORGED)
+    read = await message_row(chat, message)
+    assert (read["is_read"], read["read_at"]) == (True, (await receipt(chat, message))["read_at"])
+    assert read["delivered_at"] == delivered["delivered_at"]
+    assert await counters(chat) == (0, 0)
+
+
+async def test_read_message_has_been_delivered(chat: Chat) -> None:
+    message = await chat.message()
+    await upsert_receipt(chat, message, read_at=FORGED)
+    read = await receipt(chat, message)
+    assert read["delivered_at"] == read["read_at"]
+
+
+# Devices and presence --------------------------------------------------------------------------
+
+
+async def register(chat: Chat, user: UUID, token: str, device_id: str = "phone", **columns: Any) -> None:
+    """As supabase.from('user_devices').upsert({…}, {onConflict: 'user_id,device_id'}) does."""
+    columns = {
+        "user_id": user,
+        "device_id": device_id,
+        "platform": "ios",
+        "push_token": token,
+        "is_active": True,
+        **columns,
+    }
+    async with as_user(chat.connection, user):
+        await chat.connection.execute(
+            f"insert into user_devices ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
+            " on conflict (user_id, device_id) do update set "
+            + ", ".join(f"{name} = excluded.{name}" for name in columns),
+            list(columns.values()),
+        )
+
+
+async def devices(chat: Chat) -> set[tuple[UUID, str, str | None, bool]]:
+    return {
+        (device["user_id"], device["device_id"], device["push_token"], device["is_active"])
+        for device in await rows(chat.connection, "table user_devices")
+    }
+
+
+ONE, TWO = "ExponentPushToken[one]", "ExponentPushToken[two]"
+
+
+async def test_registering_again_keeps_the_device(chat: Chat) -> None:
+    await register(chat, chat.guide, ONE)
+    first = await row(chat.connection, "table user_devices")
+    await register(chat, chat.guide, ONE, app_version="2.0")
+    again = await row(chat.connection, "table user_devices")
+    assert (again["id"], again["push_token"], again["is_active"]) == (first["id"], ONE, True)
+    assert (again["app_version"], again["created_at"]) == ("2.0", first["created_at"])
+    assert again["last_seen_at"] > first["last_seen_at"]
+
+
+async def test_registering_a_switched_off_device_switches_it_on(chat: Chat) -> None:
+    await register(chat, chat.guide, ONE)
+    await chat.connection.execute("update user_devices set is_active = false")
+    await register(chat, chat.guide, TWO)
+    assert await devices(chat) == {(chat.guide, "phone", TWO, True)}
+
+
+async def test_token_moves_to_last_login(chat: Chat) -> None:
+    await register(chat, chat.guide, ONE)
+    former = await row(chat.connection, "table user_devices")
+    await register(chat, chat.tourist, ONE)
+    assert await devices(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
+    assert former["last_seen_at"] == await value(
+        chat.connection, "select last_seen_at from user_devices where id = %s", former["id"]
+    )
+
+
+async def test_token_moves_by_an_update_too(chat: Chat) -> None:
+    await register(chat, chat.guide, ONE)
+    await register(chat, chat.tourist, TWO)
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute("update user_devices set push_token = %s", (ONE,))
+    assert await devices(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
+
+
+async def test_duplicate_registration_by_two_ids(chat: Chat) -> None:
+    await register(chat, chat.guide, ONE, device_id="before reinstall")
+    await register(chat, chat.guide, ONE, device_id="after reinstall")
+    assert await devices(chat) == {
+        (chat.guide, "before reinstall", None, False),
+        (chat.guide, "after reinstall", ONE, True),
+    }
+
+
+async def test_late_logout_keeps_transferred_token(chat: Chat) -> None:
+    await register(chat, chat.guide, ONE)
+    await register(chat, chat.tourist, ONE)
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute("delete from user_devices where device_id = 'phone'")
+    assert await devices(chat) == {(chat.tourist, "phone", ONE, True)}
+
+
+@pytest.mark.parametrize(
+    ("token", "valid"),
+    [
+        ("ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]", True),
+        ("ExpoPushToken[a]", True),
+        (str(uuid4()), True),
+        ("ExponentPushToken[]", False),
+        ("ExponentPushToken[a] ", False),
+        ("ExponentPushToken[a b]", False),
+        ("exponentpushtoken[a]", False),
+        ("fcm:APA91b", False),
+        ("", False),
+        (f"ExponentPushToken[{'x' * 81}]", False),
+    ],
+)
+async def test_format_of_an_expo_token(chat: Chat, token: str, valid: bool) -> None:
+    if valid:
+        await register(chat, chat.guide, token)
+    else:
+        async with refused(chat.connection, "23514"):
+            await register(chat, chat.guide, token)
+
+
+@pytest.mark.parametrize("is_online", [True, False])
+async def test_presence_counts_from_the_servers_clock(chat: Chat, is_online: bool) -> None:
+    before = await server_time(chat)
+    for _ in range(2):
+        async with as_user(chat.connection, chat.guide):
+            await chat.connection.execute(
+                "insert into user_presence (user_id, is_online, last_seen_at) values (%s, %s, 'infinity')"
+                " on conflict (user_id) do update"
+                " set is_online = excluded.is_online, last_seen_at = excluded.last_seen_at",
+                (chat.guide, is_online),
+            )
+        presence = await row(chat.connection, "table user_presence")
+        assert before < presence["updated_at"] == presence["last_seen_at"] < await server_time(chat)
+        before = presence["updated_at"]

@@ -1,0 +1,35 @@
+"""What Lambda calls a function with."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+type LoadFunction = Callable[..., ModuleType]
+
+
+@dataclass
+class Context:
+    """What a function and Powertools use of Lambda's context."""
+
+    function_name: str
+    seconds_left: float = 20
+    memory_limit_in_mb: int = 512
+    aws_request_id: str = "8b1e6a4e-0000-4000-8000-000000000000"
+
+    @property
+    def invoked_function_arn(self) -> str:
+        return f"arn:aws:lambda:eu-central-1:123456789012:function:{self.function_name}:live"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return round(self.seconds_left * 1000)
+
+
+def event(name: str) -> dict[str, Any]:
+    """An event as AWS sends it, from tests/events."""
+    loaded: dict[str, Any] = json.loads((ROOT / "tests" / "events" / f"{name}.json").read_text())
+    return loaded

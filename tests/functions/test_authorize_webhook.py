@@ -1,0 +1,100 @@
+"""authorize_webhook: who may ring."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from chat_push.secrets import SecretUnavailable
+from chat_push.settings import SettingsError
+
+from tests.borders import Printed
+from tests.functions.invocation import Context, LoadFunction, event
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+pytestmark = pytest.mark.disable_socket
+
+type Authorize = Callable[[dict[str, Any]], dict[str, bool]]
+
+CURRENT, PREVIOUS = "the current secret", "the previous secret"
+
+
+def ringing_with(secret: str | None) -> dict[str, Any]:
+    """The authorizer's event with another secret, or without the header."""
+    request = event("authorizer")
+    del request["headers"]["x-webhook-secret"]
+    if secret is not None:
+        request["headers"]["x-webhook-secret"] = secret
+        request["identitySource"] = [secret]
+    return request
+
+
+@pytest.fixture
+def authorize(secrets_manager: "SecretsManagerClient", load_function: LoadFunction) -> Authorize:
+    handler = load_function("authorize_webhook", WEBHOOK_SECRET_ID="webhook").lambda_handler
+    return lambda request: handler(request, Context("authorize_webhook"))
+
+
+class TestSecret:
+    @pytest.mark.parametrize(
+        ("stored", "given", "authorized"),
+        [
+            ({"current": CURRENT}, CURRENT, True),
+            ({"current": CURRENT, "previous": None}, CURRENT, True),
+            ({"current": CURRENT, "previous": PREVIOUS}, CURRENT, True),
+            ({"current": CURRENT, "previous": PREVIOUS}, PREVIOUS, True),
+            ({"current": CURRENT, "previous": PREVIOUS}, "guessed", False),
+            ({"current": CURRENT}, CURRENT + " ", False),
+            ({"current": CURRENT}, CURRENT[:-1], False),
+            ({"current": CURRENT}, CURRENT.upper(), False),
+            ({"current": CURRENT}, "", False),
+            ({"current": CURRENT}, None, False),
+            ({"current": CURRENT, "previous": ""}, "", False),
+            ({"current": ""}, "", False),
+            ({"current": ""}, None, False),
+            ({"current": "", "previous": PREVIOUS}, PREVIOUS, True),
+            ({"current": CURRENT}, "schlüssel 🔑", False),
+            ({"current": "schlüssel 🔑"}, "schlüssel 🔑", True),
+        ],
+    )
+    def test_opens_or_not(
+        self,
+        secrets_manager: "SecretsManagerClient",
+        authorize: Authorize,
+        stored: dict[str, str | None],
+        given: str | None,
+        authorized: bool,
+    ) -> None:
+        secrets_manager.create_secret(Name="webhook", SecretString=json.dumps(stored))
+        assert authorize(ringing_with(given)) == {"isAuthorized": authorized}
+
+    def test_webhook_without_secret_refused(
+        self, secrets_manager: "SecretsManagerClient", authorize: Authorize, printed: Printed
+    ) -> None:
+        """And the refusal is logged, but neither secret is."""
+        secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
+        assert authorize(ringing_with("guessed")) == {"isAuthorized": False}
+        lines = printed()
+        assert [(line["level"], line["message"]) for line in lines] == [("WARNING", "webhook refused: wrong secret")]
+        assert "guessed" not in str(lines)
+        assert CURRENT not in str(lines)
+
+    @pytest.mark.parametrize("value", [None, "not JSON", "{}", '{"current": null}'])
+    def test_that_cannot_be_read_opens_nothing_and_is_no_refusal_that_would_be_cached(
+        self, secrets_manager: "SecretsManagerClient", authorize: Authorize, value: str | None
+    ) -> None:
+        if value is not None:
+            secrets_manager.create_secret(Name="webhook", SecretString=value)
+        for given in (CURRENT, "", None):
+            with pytest.raises(SecretUnavailable, match="secret webhook"):
+                authorize(ringing_with(given))
+
+
+def test_without_its_settings_the_function_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction
+) -> None:
+    monkeypatch.delenv("WEBHOOK_SECRET_ID", raising=False)
+    with pytest.raises(SettingsError, match="WEBHOOK_SECRET_ID: Field required"):
+        load_function("authorize_webhook")

@@ -1,0 +1,314 @@
+"""send_chat_push: from an event to the push and its record, with Supabase and Expo at the HTTP border."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from chat_push.database import DatabaseUnavailable
+from chat_push.secrets import SecretUnavailable
+from chat_push.settings import SettingsError
+from pydantic import ValidationError
+
+from tests.borders import EXPO_URL, SUPABASE_URL, DataApi, Printed, PushService, claim, errors, push, push_token, uuid
+from tests.functions.invocation import Context, LoadFunction, event
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+pytestmark = [
+    pytest.mark.disable_socket,
+    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
+]
+
+type Invoke = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def sqs(*bodies: str) -> dict[str, Any]:
+    """A batch with these bodies; the records' SQS message ids are sqs-0, sqs-1, …"""
+    batch = event("sqs")
+    [record] = batch["Records"]
+    batch["Records"] = [{**record, "messageId": f"sqs-{index}", "body": body} for index, body in enumerate(bodies)]
+    return batch
+
+
+def failures(*indexes: int) -> dict[str, Any]:
+    return {"batchItemFailures": [{"itemIdentifier": f"sqs-{index}"} for index in indexes]}
+
+
+def numbers_of(printed: Printed) -> dict[str, Any]:
+    """The metrics that were printed, as name: value or values."""
+    [emf] = [line for line in printed() if "_aws" in line]
+    [described] = emf["_aws"]["CloudWatchMetrics"]
+    assert described["Namespace"] == "ChatPush"
+    values = {metric["Name"]: emf[metric["Name"]] for metric in described["Metrics"]}
+    return {name: value[0] if len(value) == 1 else value for name, value in values.items()}
+
+
+@pytest.fixture
+def api() -> DataApi:
+    return DataApi()
+
+
+@pytest.fixture
+def expo() -> PushService:
+    return PushService()
+
+
+@pytest.fixture(autouse=True)
+def _network(monkeypatch: pytest.MonkeyPatch, api: DataApi, expo: PushService) -> None:
+    """Supabase and Expo where the network begins; everything before it is real."""
+    hosts: dict[str, Callable[[httpx.Request], httpx.Response]] = {SUPABASE_URL: api, EXPO_URL: expo}
+
+    def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        request.read()
+        return hosts[f"{request.url.scheme}://{request.url.host}"](request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+
+
+@pytest.fixture
+def secret(secrets_manager: "SecretsManagerClient") -> None:
+    secrets_manager.create_secret(Name="backend", SecretString='{"supabase_secret_key": "sb_secret_x"}')
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction) -> Invoke:
+    monkeypatch.delenv("EXPO_URL", raising=False)
+    handler = load_function("send_chat_push", SUPABASE_URL=SUPABASE_URL, BACKEND_SECRET_ID="backend").lambda_handler
+    return lambda payload: handler(payload, Context("send_chat_push"))
+
+
+@pytest.mark.usefixtures("secret")
+class TestQueue:
+    def test_a_doorbell_sends_the_push(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
+        api.claims.append(claim(push(1, [push_token(1), push_token(2)])))
+        assert invoke(event("sqs")) == failures()
+        assert api.calls("claim_push_jobs") == [{"p_message_ids": [uuid(1)], "p_limit": 1}]
+        assert expo.recipients == [[push_token(1), push_token(2)]]
+        assert [delivery["status"] for delivery in api.results[0]["deliveries"]] == ["accepted", "accepted"]
+
+    @pytest.mark.parametrize("body", ["", "null", "Hello there", '{"record": {"id": 1}}', uuid(1) + "0", uuid(1)[:-1]])
+    def test_a_record_that_is_no_message_id_stops_nothing_else(
+        self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed, body: str
+    ) -> None:
+        """It comes back alone, until it is a dead letter; the log names it but not what is in it."""
+        api.claims.append(claim(push(1, [push_token(1)]), push(2, [push_token(2)])))
+        assert invoke(sqs(uuid(1), body, uuid(2))) == failures(1)
+        assert api.calls("claim_push_jobs") == [{"p_message_ids": [uuid(1), uuid(2)], "p_limit": 2}]
+        assert expo.recipients == [[push_token(1), push_token(2)]]
+        lines = printed()
+        [line] = [line for line in lines if line.get("level") == "ERROR"]
+        assert line["sqs_message_id"] == "sqs-1"
+        assert "Hello" not in str(lines)
+        [metrics] = [line for line in lines if "_aws" in line]
+        assert metrics["MalformedRecord"] == [1]
+
+    def test_a_batch_of_none_but_such_records_asks_nobody(self, invoke: Invoke, api: DataApi) -> None:
+        assert invoke(sqs("a", "b")) == failures(0, 1)
+        assert api.requests == []
+
+    def test_a_message_that_rang_twice_is_claimed_once(self, invoke: Invoke, api: DataApi) -> None:
+        assert invoke(sqs(uuid(1), uuid(2), uuid(1))) == failures()
+        assert api.calls("claim_push_jobs") == [{"p_message_ids": [uuid(1), uuid(2)], "p_limit": 2}]
+
+    @pytest.mark.parametrize("function", ["claim_push_jobs", "record_push_results"])
+    @pytest.mark.parametrize(
+        "fault", [httpx.ConnectError("refused"), httpx.Response(503), httpx.Response(401, json={"code": "42501"})]
+    )
+    def test_without_the_database_all_records_come_back(
+        self, invoke: Invoke, api: DataApi, printed: Printed, function: str, fault: httpx.Response | Exception
+    ) -> None:
+        api.claims.append(claim(push(1, [push_token(1)])))
+        api.faults[function] = fault
+        assert invoke(sqs(uuid(1), "x", uuid(2))) == failures(1, 0, 2)
+        assert any(line.get("level") == "ERROR" and function in line.get("error", "") for line in printed())
+
+    def test_a_message_without_a_job_does_not_come_back(self, invoke: Invoke, api: DataApi, printed: Printed) -> None:
+        """Rolled back, or a webhook on the wrong table: logged and counted."""
+        api.claims.append(claim(unknown=[uuid(1)]))
+        assert invoke(sqs(uuid(1))) == failures()
+        assert numbers_of(printed) == {"UnknownMessage": 1}
+
+    def test_a_failed_push_does_not_come_back_by_the_queue(
+        self, invoke: Invoke, api: DataApi, expo: PushService
+    ) -> None:
+        """Its next attempt is in the database."""
+        api.claims.append(claim(push(1, [push_token(1)])))
+        expo.answers.append(httpx.Response(500))
+        assert invoke(sqs(uuid(1))) == failures()
+        assert [delivery["status"] for delivery in api.results[0]["deliveries"]] == ["maybe_sent"]
+
+
+class TestSecret:
+    @pytest.mark.parametrize("value", [None, "{}", "sb_secret_x"])
+    def test_that_cannot_be_read_lets_all_records_come_back(
+        self, invoke: Invoke, secrets_manager: "SecretsManagerClient", value: str | None, printed: Printed
+    ) -> None:
+        if value is not None:
+            secrets_manager.create_secret(Name="backend", SecretString=value)
+        assert invoke(sqs(uuid(1), uuid(2))) == failures(0, 1)
+        lines = printed()
+        assert "secret backend" in str(lines)
+        assert "sb_secret_x" not in str(lines)
+
+    def test_that_cannot_be_read_fails_a_sweep(self, invoke: Invoke, secrets_manager: "SecretsManagerClient") -> None:
+        with pytest.raises(SecretUnavailable, match="secret backend"):
+            invoke(event("sweep"))
+
+    @pytest.mark.parametrize(("token", "bearer"), [("robot", "Bearer robot"), ("", None), (None, None)])
+    def test_holds_the_keys_of_database_and_expo(
+        self,
+        invoke: Invoke,
+        secrets_manager: "SecretsManagerClient",
+        api: DataApi,
+        expo: PushService,
+        token: str | None,
+        bearer: str | None,
+    ) -> None:
+        keys = {"supabase_secret_key": "sb_secret_x", "expo_access_token": token}
+        secrets_manager.create_secret(Name="backend", SecretString=json.dumps(keys))
+        api.claims.append(claim(push(1, [push_token(1)])))
+        invoke(event("sqs"))
+        assert [request.headers["apikey"] for request in api.requests] == ["sb_secret_x"] * 2
+        assert expo.requests[0].headers.get("authorization") == bearer
+
+    def test_that_was_rotated_is_used_without_a_deploy(
+        self,
+        invoke: Invoke,
+        secrets_manager: "SecretsManagerClient",
+        forget_secrets: Callable[[], None],
+        api: DataApi,
+    ) -> None:
+        secrets_manager.create_secret(Name="backend", SecretString='{"supabase_secret_key": "old"}')
+        invoke(event("sweep"))
+        secrets_manager.put_secret_value(SecretId="backend", SecretString='{"supabase_secret_key": "new"}')
+        forget_secrets()
+        invoke(event("sweep"))
+        assert [request.headers["apikey"] for request in api.requests] == ["old", "new"]
+
+
+@pytest.mark.usefixtures("secret")
+class TestSweepAndRequests:
+    def test_sweep_sends_what_is_due(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
+        api.claims.append(claim(push(1, [push_token(1)])))
+        report = invoke(event("sweep"))
+        assert api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100}]
+        assert expo.recipients == [[push_token(1)]]
+        assert report["deliveries"] == {"accepted": 1}
+
+    def test_an_operator_can_name_messages(self, invoke: Invoke, api: DataApi) -> None:
+        api.claims.append(claim(not_due=[uuid(2)], deferred=[uuid(1)]))
+        report = invoke({"message_ids": [uuid(1), uuid(2)]})
+        assert api.calls("claim_push_jobs") == [{"p_message_ids": [uuid(1), uuid(2)], "p_limit": 2}]
+        assert (report["not_due"], report["deferred"]) == (1, 1)
+
+    def test_the_answer_is_json(self, invoke: Invoke, api: DataApi) -> None:
+        api.claims.append(claim(push(1, [push_token(1)]), finished=[{**FINISHED, "message_id": uuid(2)}]))
+        report = invoke(event("sweep"))
+        assert json.loads(json.dumps(report)) == report
+
+    @pytest.mark.parametrize(
+        ("request_", "field"),
+        [
+            ({"message_ids": [uuid(1), "Hello"]}, "message_ids.1"),
+            ({"message_ids": uuid(1)}, "message_ids"),
+            ({"message_id": uuid(1)}, "message_id"),
+            ({"sweep": "Hello"}, "sweep"),
+        ],
+    )
+    def test_a_bad_request_is_refused_naming_the_field(
+        self, invoke: Invoke, api: DataApi, request_: dict[str, Any], field: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=rf"(?m)^{field}$") as raised:
+            invoke(request_)
+        assert "Hello" not in str(raised.value)
+        assert api.requests == []
+
+    def test_without_the_database_a_sweep_fails(self, invoke: Invoke, api: DataApi) -> None:
+        api.faults["claim_push_jobs"] = httpx.ConnectError("refused")
+        with pytest.raises(DatabaseUnavailable):
+            invoke(event("sweep"))
+
+
+FINISHED = {"message_id": uuid(3), "outcome": "skipped", "reason": "read"}
+
+
+@pytest.mark.usefixtures("secret")
+class TestMetrics:
+    def test_metrics_are_exported(self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed) -> None:
+        tokens = [push_token(number) for number in range(4)]
+        api.claims.append(
+            claim(push(1, tokens[:3]), push(2, tokens[3:]), finished=[FINISHED], deferred=[uuid(4)], unknown=[uuid(5)])
+        )
+        api.recorded = {"switched_off": 1, "lost_leases": [uuid(2)]}
+        expo.answers.append(
+            httpx.Response(
+                200,
+                json={
+                    "data": [
+                        {"status": "ok", "id": "t"},
+                        {"status": "error", "details": {"error": "DeviceNotRegistered"}},
+                        {"status": "error", "details": {"error": "MessageRateExceeded"}},
+                        {"status": "ok", "id": "u"},
+                    ]
+                },
+            )
+        )
+        invoke(sqs(*[uuid(number) for number in range(1, 6)]))
+        metrics = numbers_of(printed)
+        milliseconds = metrics.pop("InsertToAccept")
+        assert len(milliseconds) == 2
+        assert all(value > 0 for value in milliseconds)
+        assert metrics == {
+            "PushAccepted": 2,
+            "PushFailed": 1,
+            "PushRetry": 1,
+            "PushSkipped": 1,
+            "PushDeferred": 1,
+            "UnknownMessage": 1,
+            "LeaseLost": 1,
+            "DeviceSwitchedOff": 1,
+        }
+
+    def test_refused_credentials_are_counted_and_logged_as_an_error(
+        self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed
+    ) -> None:
+        api.claims.append(claim(push(1, [push_token(1)])))
+        expo.answers.append(errors(403, "UNAUTHORIZED"))
+        invoke(event("sweep"))
+        lines = printed()
+        [line] = [line for line in lines if line.get("level") == "ERROR"]
+        assert line["errors"] == {"UNAUTHORIZED": 1}
+        assert [line["PushConfigurationFault"] for line in lines if "_aws" in line] == [[1]]
+
+    def test_lines_of_one_message_do_not_carry_the_id_of_another(
+        self, invoke: Invoke, api: DataApi, printed: Printed
+    ) -> None:
+        api.claims.append(claim(push(1, [push_token(1)]), push(2, [push_token(2)])))
+        invoke(sqs(uuid(1), uuid(2), "x"))
+        lines = [line for line in printed() if "_aws" not in line]
+        assert [line.get("correlation_id") for line in lines] == [None, uuid(1), uuid(2)]
+
+    def test_no_text_token_or_key_is_printed(
+        self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed
+    ) -> None:
+        job = push(1, [push_token(1)], body="Secret text", title="Secret name")
+        api.claims.append(claim(job))
+        expo.answers.append(errors(400, "VALIDATION_ERROR", message=f"Secret text for {push_token(1)}"))
+        invoke(event("sqs"))
+        lines = str(printed())
+        assert uuid(1) in lines
+        for secret in ("Secret", push_token(1), "sb_secret_x"):
+            assert secret not in lines
+
+
+def test_without_its_settings_the_function_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction
+) -> None:
+    for name in ("SUPABASE_URL", "BACKEND_SECRET_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SettingsError, match="SUPABASE_URL: Field required; BACKEND_SECRET_ID: Field required"):
+        load_function("send_chat_push")

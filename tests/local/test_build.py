@@ -1,0 +1,89 @@
+"""`sam build` makes for this machine what it makes for Lambda, and only when something changed."""
+
+import asyncio
+import importlib.util
+import shutil
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from local.build import PROJECT, built
+from local.processes import ChildError
+from local.template import read_template
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with one function and one layer, and the Makefile of this one."""
+    (tmp_path / "template.yaml").write_text(
+        dedent("""
+            Transform: AWS::Serverless-2016-10-31
+            Resources:
+              SendChatPush:
+                Type: AWS::Serverless::Function
+                Metadata: {BuildMethod: makefile, ContextPath: .}
+                Properties:
+                  CodeUri: functions/send
+                  Handler: app.lambda_handler
+                  Runtime: python3.13
+                  Layers: [!Ref SharedLayer]
+              SharedLayer:
+                Type: AWS::Serverless::LayerVersion
+                Metadata: {BuildMethod: makefile, BuildArchitecture: arm64, ContextPath: .}
+                Properties: {ContentUri: layers/shared, CompatibleRuntimes: [python3.13]}
+        """)
+    )
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    (tmp_path / "functions" / "send").mkdir(parents=True)
+    (tmp_path / "functions" / "send" / "app.py").write_text("one = 1")
+    (tmp_path / "layers" / "shared" / "chat_push" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "layers" / "shared" / "chat_push" / "__init__.py").write_text("two = 2")
+    (tmp_path / "layers" / "shared" / "chat_push" / "__pycache__" / "old.pyc").touch()
+    return tmp_path
+
+
+async def test_a_build_is_made_once_for_the_same_input(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(_build(project) for _ in range(2)))
+        await _build(project)
+    assert capsys.readouterr().out.count("build: done") == 1
+
+
+async def test_a_build_stays_while_it_is_in_use_and_goes_when_another_replaced_it(project: Path) -> None:
+    async with built(project) as first:
+        (project / "functions" / "send" / "app.py").write_text("one = 3")
+        async with built(project) as second:
+            assert second.template != first.template
+            assert first.template.exists()
+        await _build(project)
+        assert first.template.exists()
+    await _build(project)
+    assert not first.template.exists()
+    assert second.template.exists()
+
+
+async def test_a_build_has_bytecode_that_python_uses_unchecked(project: Path) -> None:
+    async with built(project) as build:
+        function = read_template(build.template, {}, "http://127.0.0.1").functions["SendChatPush"]
+        for folder in (function.folder, *function.layers):
+            [bytecode] = _bytecode(folder)
+            assert bytecode[:4] == importlib.util.MAGIC_NUMBER
+            assert bytecode[4:8] == b"\x01\0\0\0"
+            assert str(project).encode() not in bytecode
+
+
+async def test_a_build_that_fails_says_why_and_leaves_nothing(project: Path) -> None:
+    (project / "functions" / "send" / "app.py").unlink()
+    for _ in range(2):
+        with pytest.raises(ChildError, match="cannot stat"):
+            await _build(project)
+
+
+async def _build(project: Path) -> None:
+    async with built(project):
+        pass
+
+
+def _bytecode(folder: Path) -> list[bytes]:
+    return [file.read_bytes() for file in folder.rglob("*.pyc")]

@@ -1,0 +1,137 @@
+"""What the system tests are told in: a conversation, what phones got of it, and what a function logged."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+import psycopg
+
+from local.app import Person, new_phone
+from local.cloud import LocalCloud
+from local.lambda_runtime import LambdaFunction
+from local.phones import Phone
+
+TEXT = "Shall we meet at the fountain?"
+
+
+def done(job: Any) -> bool:
+    """Whether a push job has come to its end."""
+    return bool(job["state"] == "done")
+
+
+def got(phone: Phone, message_id: UUID) -> tuple[int, int]:
+    """How many copies of a message arrived on a phone, and how many of them are visible."""
+    arrived, shown = (
+        sum(arrival.message_id == str(message_id) for arrival in arrivals) for arrivals in (phone.arrived, phone.shown)
+    )
+    return arrived, shown
+
+
+async def execute(cloud: LocalCloud, statement: str, *parameters: Any) -> None:
+    """Run a statement as the database's owner."""
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        await connection.execute(statement.encode(), parameters)
+
+
+async def insert_messages(cloud: LocalCloud, *messages: tuple[UUID, UUID, str], commit: bool = True) -> list[UUID]:
+    """Messages (room, sender, text) that a backend writes in one transaction, as service_role; their ids."""
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        await connection.execute("set local role service_role")
+        async with connection.cursor() as cursor:
+            await cursor.executemany(
+                "insert into chat_messages (room_id, sender_id, message, client_msg_id)"
+                " values (%s, %s, %s, gen_random_uuid()) returning id",
+                messages,
+                returning=True,
+            )
+            ids = []
+            for _ in messages:
+                [stored] = await cursor.fetchall()
+                ids.append(stored[0])
+                cursor.nextset()
+        if not commit:
+            await connection.rollback()
+    return ids
+
+
+async def phone_of(cloud: LocalCloud, person: Person, platform: Literal["ios", "android"]) -> Phone:
+    """A new phone, on which this person logs in; its device id is its token."""
+    phone = new_phone(cloud.expo, platform)
+    await person.log_in_on(phone, device_id=phone.token)
+    return phone
+
+
+@dataclass
+class Chat:
+    """A conversation in which Tina writes to Gus, who has a phone; the others are there to be mistaken for him."""
+
+    cloud: LocalCloud
+    id: UUID
+    tina: Person
+    gus: Person
+    omar: Person
+    greta: Person
+    phone: Phone
+
+    async def send(self, text: str = TEXT, *, webhook_lost: bool = False) -> UUID:
+        """Tina writes a message with her app."""
+        if webhook_lost:
+            self.cloud.pg_net.lose(1)
+        return await self.tina.send(self.id, text)
+
+    async def ended(self, message_id: UUID, *, sweep: bool = False) -> Any:
+        """The push job of a message, once it is done. `sweep`: meanwhile the schedule fires again and again."""
+        return await self.cloud.until_push(message_id, done, sweep=sweep)
+
+    async def sweep(self) -> None:
+        """The schedule fires once."""
+        await self.cloud.scheduler.fire("SendChatPushSweep")
+
+    async def time_passes(self, message_id: UUID) -> None:
+        """The wait, or the lease, of a message's job is over."""
+        await execute(
+            self.cloud,
+            "update push.jobs set next_attempt_at = clock_timestamp(), leased_until = leased_until - lease_for"
+            " from push.settings where message_id = %s",
+            message_id,
+        )
+
+    async def phone_of(self, person: Person, platform: Literal["ios", "android"] = "android") -> Phone:
+        """A new phone, on which this person logs in."""
+        return await phone_of(self.cloud, person, platform)
+
+
+class Log:
+    """What a function logs from now on."""
+
+    def __init__(self, function: LambdaFunction) -> None:
+        self._function = function
+        self._before = len(function.log_lines())
+
+    def records(self, message: str = "") -> list[dict[str, Any]]:
+        """The structured log lines, or those with this message."""
+        lines = (json.loads(line) for line in self._json_lines() if '"_aws"' not in line)
+        return [line for line in lines if message in ("", line.get("message"))]
+
+    async def until(self, message: str, seconds: float = 20) -> list[dict[str, Any]]:
+        """The log lines with this message, once there is one. Raises TimeoutError."""
+        return await eventually(lambda: self.records(message), seconds)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's values."""
+        values = (json.loads(line).get(name, []) for line in self._json_lines() if '"_aws"' in line)
+        return sum(sum(value) for value in values)
+
+    def _json_lines(self) -> list[str]:
+        return [line for line in self._function.log_lines()[self._before :] if line.startswith("{")]
+
+
+async def eventually[T](found: Callable[[], T], seconds: float = 20) -> T:
+    """The first true value of something of which no event tells. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not (value := found()):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.05)
+    return value

@@ -1,0 +1,170 @@
+"""`python -m local up`: it says all that a program needs; clouds run side by side; none leaves a trace."""
+
+import asyncio
+import os
+import re
+import select
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import psycopg
+import pytest
+from boto3.session import Session
+
+from local.cloudformation import REGION
+from local.processes import temporary_folder
+
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass
+class Supervisor:
+    """A `python -m local` in a process of its own."""
+
+    process: asyncio.subprocess.Process
+    temporary: Path  # where it puts its own temporary folder
+    env_file: Path
+
+    async def says(self, pattern: str, seconds: float = 120) -> None:
+        """Wait until it prints a line that matches."""
+        assert self.process.stdout
+        printed = []
+        async with asyncio.timeout(seconds):
+            async for line in self.process.stdout:
+                printed.append(line.decode())
+                if re.search(pattern, printed[-1]):
+                    return
+        raise AssertionError(f"ended without saying {pattern}: {''.join(printed)}")
+
+    def folders(self) -> list[Path]:
+        """What there is of its state."""
+        return list(self.temporary.glob("chat-push-*"))
+
+    def environment(self) -> dict[str, str]:
+        """What it wrote for other programs."""
+        return dict(line.split("=", 1) for line in self.env_file.read_text().splitlines())
+
+    async def ends(self, number: signal.Signals) -> int:
+        """Send it a signal; its exit code once it and every process below it have ended."""
+        family = [os.pidfd_open(pid) for pid in _descendants(self.process.pid)]
+        try:
+            self.process.send_signal(number)
+            code = await asyncio.wait_for(self.process.wait(), 30)
+            for descriptor in family:
+                await asyncio.to_thread(_until_ended, descriptor, 10)
+        finally:
+            for descriptor in family:
+                os.close(descriptor)
+        return code
+
+
+def _descendants(pid: int) -> list[int]:
+    children = [
+        int(child)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+    return children + [below for child in children for below in _descendants(child)]
+
+
+def _until_ended(descriptor: int, seconds: float) -> None:
+    """Wait for the end of a process, which makes its descriptor readable."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    assert poll.poll(seconds * 1000), f"a process outlives its supervisor for {seconds} s"
+
+
+@asynccontextmanager
+async def _supervisor() -> AsyncIterator[Supervisor]:
+    with temporary_folder() as folder:
+        env_file = folder / "env"
+        temporary = folder / "temporary"
+        temporary.mkdir(mode=0o711)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "local", "up", "--env", env_file),
+            cwd=PROJECT,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield Supervisor(process, temporary, env_file)
+        finally:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            await process.communicate()
+
+
+@pytest.fixture(scope="module")
+async def supervisors() -> AsyncIterator[list[Supervisor]]:
+    """Two clouds that start at the same time and run side by side."""
+    async with AsyncExitStack() as stack:
+        clouds = [await stack.enter_async_context(_supervisor()) for _ in range(2)]
+        await asyncio.gather(*(cloud.says("Ctrl-C ends it") for cloud in clouds))
+        yield clouds
+
+
+async def test_the_file_holds_what_a_program_needs_and_everything_answers(supervisors: list[Supervisor]) -> None:
+    for supervisor in supervisors:
+        env = supervisor.environment()
+        assert list(env) == [
+            *("API_URL", "WEBHOOK_SECRET"),
+            *("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY"),
+            *("DATABASE_URL", "EXPO_URL", "EXPO_CONTROL_URL", "SQS_URL"),
+        ]
+        token = f"ExponentPushToken[{uuid4().hex[:22]}]"
+        ring = {"record": {"id": str(uuid4())}}
+        push = {"to": token, "title": "Hello"}
+        async with aiohttp.ClientSession() as http:
+
+            async def answer(method: str, url: str, http: aiohttp.ClientSession = http, **request: object) -> int:
+                async with http.request(method, url, **request) as response:  # type: ignore[arg-type]
+                    return response.status
+
+            rest = f"{env['SUPABASE_URL']}/rest/v1/chat_messages"
+            door = f"{env['API_URL']}/api/push/chat-message"
+            assert await answer("GET", rest, headers={"apikey": env["SUPABASE_SECRET_KEY"]}) == 200
+            assert await answer("GET", rest, headers={"apikey": env["SUPABASE_PUBLISHABLE_KEY"]}) == 401
+            health = f"{env['SUPABASE_URL']}/auth/v1/health"
+            assert await answer("GET", health, headers={"apikey": env["SUPABASE_PUBLISHABLE_KEY"]}) == 200
+            assert await answer("POST", door, json=ring) == 401
+            assert await answer("POST", door, json=ring, headers={"x-webhook-secret": env["WEBHOOK_SECRET"]}) == 202
+            installation = {"token": token, "platform": "ios"}
+            assert await answer("POST", f"{env['EXPO_CONTROL_URL']}/phones", json=installation) == 200
+            assert await answer("POST", f"{env['EXPO_URL']}/--/api/v2/push/send", json=push) == 200
+            assert await answer("GET", f"{env['EXPO_CONTROL_URL']}/phones/{token}") == 200
+        async with await psycopg.AsyncConnection.connect(env["DATABASE_URL"]) as connection:
+            await connection.execute("update push.settings set time_to_live = time_to_live")
+        assert await asyncio.to_thread(_queue_exists, env["SQS_URL"])
+    values = [value for supervisor in supervisors for value in supervisor.environment().values()]
+    assert len(set(values)) == len(values)
+
+
+def _queue_exists(url: str) -> bool:
+    sqs = Session("local", "local", region_name=REGION).client("sqs", endpoint_url=url.rsplit("/", 2)[0])
+    return "Attributes" in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+
+
+async def test_sigterm_leaves_neither_a_process_nor_a_file_behind(supervisors: list[Supervisor]) -> None:
+    assert len(_descendants(supervisors[0].process.pid)) > 5
+    assert len(supervisors[0].folders()) == 1
+    assert await supervisors[0].ends(signal.SIGTERM) == 0
+    assert supervisors[0].folders() == []
+
+
+async def test_no_process_outlives_a_supervisor_that_is_killed(supervisors: list[Supervisor]) -> None:
+    assert len(_descendants(supervisors[1].process.pid)) > 5
+    assert await supervisors[1].ends(signal.SIGKILL) == -signal.SIGKILL
+
+
+async def test_ctrl_c_during_the_start_leaves_neither_a_process_nor_a_file_behind() -> None:
+    async with _supervisor() as supervisor:
+        await supervisor.says("start: Supabase")
+        assert await supervisor.ends(signal.SIGINT) == 0
+        assert supervisor.folders() == []
+        assert not supervisor.env_file.exists()

@@ -1,0 +1,165 @@
+"""The database client at its HTTP border."""
+
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabase
+from chat_push.models import Claim, Delivery, PushResult
+from pydantic import ValidationError
+
+from tests.borders import CLAIMED_AT, LEASE_ID, SUPABASE_URL, DataApi, claim, push, push_token, uuid
+
+
+def database(api: DataApi, url: str = SUPABASE_URL) -> PushDatabase:
+    return PushDatabase(url, "sb_secret_x", httpx.MockTransport(api))
+
+
+def of_postgrest(status: int, code: str) -> httpx.Response:
+    body = {"code": code, "message": "value too long: Hello", "details": "Hello", "hint": None}
+    return httpx.Response(status, json=body)
+
+
+RESULT = PushResult(
+    message_id=UUID(uuid(1)),
+    deliveries=[
+        Delivery(device_id=UUID(uuid(100)), push_token=push_token(1), status="accepted", ticket_id="t"),
+        Delivery(device_id=UUID(uuid(101)), push_token=push_token(2), status="failed", error="DeviceNotRegistered"),
+    ],
+    retry_after_seconds=1.5,
+)
+
+
+class TestCalls:
+    @pytest.mark.parametrize("url", [SUPABASE_URL, SUPABASE_URL + "/"])
+    def test_the_secret_key_is_the_apikey_and_no_bearer(self, url: str) -> None:
+        """It is no JWT."""
+        api = DataApi()
+        database(api, url).claim_push_jobs(None, 100)
+        [request] = api.requests
+        assert (request.method, str(request.url)) == ("POST", f"{SUPABASE_URL}/rest/v1/rpc/claim_push_jobs")
+        assert request.headers["apikey"] == "sb_secret_x"
+        assert "authorization" not in request.headers
+        assert request.extensions["timeout"] == {"connect": 2, "read": 5, "write": 5, "pool": 5}
+
+    def test_claim_of_certain_messages(self) -> None:
+        job = push(1, [push_token(1)], image_url="https://example.com/a.jpg", title=None)
+        ended = {"message_id": uuid(2), "outcome": "skipped", "reason": "read"}
+        answer = claim(job, finished=[ended], deferred=[uuid(3)], not_due=[uuid(4)], unknown=[uuid(5)])
+        api = DataApi(answer)
+        claimed = database(api).claim_push_jobs([UUID(uuid(number)) for number in range(1, 6)], 5)
+        assert api.calls("claim_push_jobs") == [
+            {"p_message_ids": [uuid(number) for number in range(1, 6)], "p_limit": 5}
+        ]
+        assert claimed == Claim.model_validate(answer)
+        assert claimed.jobs[0].devices[0].push_token == push_token(1)
+
+    def test_claim_of_whatever_is_due(self) -> None:
+        api = DataApi()
+        assert database(api).claim_push_jobs(None, 100).jobs == []
+        assert api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100}]
+
+    def test_record(self) -> None:
+        api = DataApi()
+        api.recorded = {"switched_off": 1, "lost_leases": [uuid(1)]}
+        recorded = database(api).record_push_results(Claim.model_validate(claim()), [RESULT])
+        assert api.calls("record_push_results") == [
+            {
+                "p_lease_id": LEASE_ID,
+                "p_claimed_at": CLAIMED_AT,
+                "p_results": [
+                    {
+                        "message_id": uuid(1),
+                        "deliveries": [
+                            {
+                                "device_id": uuid(100),
+                                "push_token": push_token(1),
+                                "status": "accepted",
+                                "error": None,
+                                "ticket_id": "t",
+                            },
+                            {
+                                "device_id": uuid(101),
+                                "push_token": push_token(2),
+                                "status": "failed",
+                                "error": "DeviceNotRegistered",
+                                "ticket_id": None,
+                            },
+                        ],
+                        "retry_after_seconds": 1.5,
+                        "configuration_fault": False,
+                    }
+                ],
+            }
+        ]
+        assert (recorded.switched_off, recorded.lost_leases) == (1, [UUID(uuid(1))])
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("fault", "text"),
+        [
+            (httpx.ConnectError("refused"), "ConnectError"),
+            (httpx.ReadTimeout("slow"), "ReadTimeout"),
+            (httpx.RemoteProtocolError("closed"), "RemoteProtocolError"),
+            (of_postgrest(503, "PGRST000"), "PGRST000"),
+            (of_postgrest(503, "PGRST001"), "PGRST001"),
+            (of_postgrest(503, "PGRST002"), "PGRST002"),
+            (of_postgrest(504, "PGRST003"), "PGRST003"),
+            (of_postgrest(503, "08006"), "08006"),
+            (of_postgrest(500, "40001"), "40001"),
+            (of_postgrest(500, "40P01"), "40P01"),
+            (of_postgrest(503, "53300"), "53300"),
+            (of_postgrest(500, "57014"), "57014"),
+            (of_postgrest(503, "57P03"), "57P03"),
+            (httpx.Response(502, html="<h1>Bad gateway</h1>"), "502"),
+            (httpx.Response(503), "503"),
+            (httpx.Response(521, text="web server is down"), "521"),
+            (httpx.Response(429, text="slow down"), "429"),
+        ],
+    )
+    def test_that_pass(self, fault: httpx.Response | Exception, text: str) -> None:
+        api = DataApi()
+        api.faults["claim_push_jobs"] = fault
+        with pytest.raises(DatabaseUnavailable, match=f"^claim_push_jobs: {text}$"):
+            database(api).claim_push_jobs(None, 1)
+        assert len(api.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("fault", "text"),
+        [
+            (of_postgrest(401, "PGRST301"), "PGRST301"),
+            (of_postgrest(401, "42501"), "42501"),
+            (of_postgrest(404, "PGRST202"), "PGRST202"),
+            (of_postgrest(400, "22P02"), "22P02"),
+            (of_postgrest(400, "P0001"), "P0001"),
+            (httpx.Response(401, json={"message": "Invalid API key", "hint": "Check it"}), "Invalid API key"),
+            (httpx.Response(503, json={"message": "name resolution failed"}), "name resolution failed"),
+            (httpx.Response(404, text="no project"), "404"),
+        ],
+    )
+    def test_that_stay(self, fault: httpx.Response, text: str) -> None:
+        api = DataApi()
+        api.faults["record_push_results"] = fault
+        with pytest.raises(DatabaseRefused, match=f"^record_push_results: {text}$") as raised:
+            database(api).record_push_results(Claim.model_validate(claim()), [RESULT])
+        assert raised.value.__suppress_context__  # or a traceback would show the values that the database quotes
+
+
+class TestModels:
+    @pytest.mark.parametrize(
+        "wrong", [claim(lease_id=None), {}, claim({**push(1, [push_token(1)]), "badge": "many"}), [], None]
+    )
+    def test_an_answer_that_breaks_the_contract_is_refused_without_quoting_it(self, wrong: Any) -> None:
+        with pytest.raises(ValidationError) as raised:
+            database(DataApi(wrong)).claim_push_jobs(None, 1)
+        for secret in ("Hello", push_token(1), "many"):
+            assert secret not in str(raised.value)
+
+    def test_neither_text_nor_token_is_in_a_repr(self) -> None:
+        job = push(1, [push_token(1)], body="Secret text", title="Secret name", image_url="https://secret.example")
+        for model in (Claim.model_validate(claim(job)), RESULT):
+            for secret in (push_token(1), "Secret", "secret.example"):
+                assert secret not in f"{model!r} {model}"
+            assert uuid(1) in repr(model)

@@ -1,0 +1,443 @@
+"""The Expo client at its HTTP border. Numbers in brackets are sections of the project's Expo protocol reference."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any, get_args
+
+import httpx
+import pytest
+from chat_push.expo import Expo, Outcome
+from chat_push.notification import Notification
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.borders import EXPO_URL, ExpoAnswer, Messages, PushService, body_of, errors, ok, push_token, ticket_id
+
+ONE = push_token(1)
+PAYLOAD = {"title": "Ana", "body": "Hello"}
+
+
+class Sender:
+    """A client of a scripted push service. Its clock stands still but for the pauses and what a test lets pass."""
+
+    def __init__(self, *answers: ExpoAnswer, seconds: float = 60, access_token: str | None = None) -> None:
+        self.service = PushService(*answers)
+        self.pauses: list[float] = []
+        self.seconds = seconds
+        self._expo = Expo(EXPO_URL, access_token, httpx.MockTransport(self.service), self.pauses.append)
+
+    def __call__(self, *tokens: str, body: str = "Hello") -> list[Outcome]:
+        return self._expo.send(
+            [Notification(token, {**PAYLOAD, "body": body}) for token in tokens],
+            lambda: self.seconds - sum(self.pauses),
+        )
+
+
+def accepted(*tokens: str) -> list[Outcome]:
+    return [Outcome("accepted", ticket_id=ticket_id(token)) for token in tokens]
+
+
+def tickets(*given: Any) -> httpx.Response:
+    return httpx.Response(200, json={"data": list(given)})
+
+
+def error_ticket(error: str | None, **details: Any) -> dict[str, Any]:
+    return {"status": "error", "message": "no", "details": {"error": error, **details}}
+
+
+def html(status: int) -> httpx.Response:
+    return httpx.Response(status, html=f"<h1>{status} Bad Gateway</h1>")
+
+
+class TestRequest:
+    def test_headers_and_address(self) -> None:
+        """[1]"""
+        send = Sender()
+        send(ONE)
+        [request] = send.service.requests
+        assert (request.method, str(request.url)) == ("POST", "https://exp.host/--/api/v2/push/send")
+        assert request.headers["accept"] == "application/json"
+        assert request.headers["accept-encoding"] == "gzip, deflate"
+        assert request.headers["content-type"] == "application/json"
+        assert request.headers["user-agent"]
+        assert "authorization" not in request.headers
+
+    def test_the_access_token_is_the_bearer(self) -> None:
+        """[1]"""
+        send = Sender(access_token="robot")
+        send(ONE)
+        assert send.service.requests[0].headers["authorization"] == "Bearer robot"
+
+    def test_the_body_is_a_list_even_of_one_message_with_the_given_fields_and_no_others(self) -> None:
+        """[9] single object"""
+        send = Sender()
+        send(ONE)
+        assert body_of(send.service.requests[0]) == [{"to": ONE, **PAYLOAD}]
+
+    @pytest.mark.parametrize(("characters", "encoding"), [(10, None), (900, None), (1100, "gzip")])
+    def test_only_a_body_above_1_kib_is_gzipped(self, characters: int, encoding: str | None) -> None:
+        """[1]"""
+        send = Sender()
+        send(ONE, body="x" * characters)
+        [request] = send.service.requests
+        assert request.headers.get("content-encoding") == encoding
+        assert body_of(request) == [{"to": ONE, **PAYLOAD, "body": "x" * characters}]
+        assert int(request.headers["content-length"]) == len(request.content)
+
+    @pytest.mark.parametrize("token", ["ExpoPushToken[xxxxxxxxxxxxxxxxxxxxxx]", "f0e5ee9c-3a2c-4f8f-9d2b-000000000000"])
+    def test_every_form_of_token_is_sent(self, token: str) -> None:
+        """[12], which the SDK would refuse [10]"""
+        send = Sender()
+        assert send(token) == accepted(token)
+
+    @pytest.mark.parametrize(("seconds", "read", "connect"), [(60, 8, 2), (5, 5, 2)])
+    def test_no_request_may_take_longer_than_there_is_time(self, seconds: float, read: float, connect: float) -> None:
+        send = Sender(seconds=seconds)
+        send(ONE)
+        timeout = send.service.requests[0].extensions["timeout"]
+        assert (timeout["read"], timeout["connect"]) == (read, connect)
+
+    def test_without_time_nothing_is_sent(self) -> None:
+        send = Sender(seconds=1)
+        [outcome] = send(ONE)
+        assert (outcome.status, outcome.error, send.service.requests) == ("retry", "OutOfTime", [])
+
+
+class TestChunks:
+    @pytest.mark.parametrize("recipients", [0, 1, 99, 100, 101, 450, 999])
+    def test_batch_counts_recipients(self, recipients: int) -> None:
+        """[2] At most a hundred in a request; nobody is left out, sent twice, or given another's ticket."""
+        tokens = [push_token(number) for number in range(recipients)]
+        send = Sender()
+        assert send(*tokens) == accepted(*tokens)
+        assert [token for chunk in send.service.recipients for token in chunk] == tokens
+        assert len(send.service.requests) == -(-recipients // 100)
+        assert all(len(chunk) <= 100 for chunk in send.service.recipients)
+
+    @pytest.mark.parametrize("failure", [errors(500, "INTERNAL_SERVER_ERROR"), httpx.ReadError("reset"), html(502)])
+    def test_failed_chunk_does_not_resend_earlier(self, failure: ExpoAnswer) -> None:
+        """A failing chunk 2 keeps the tickets of chunk 1, and chunk 3 goes."""
+        tokens = [push_token(number) for number in range(250)]
+        send = Sender(ok, failure)
+        outcomes = send(*tokens)
+        assert outcomes[:100] == accepted(*tokens[:100])
+        assert {outcome.status for outcome in outcomes[100:200]} == {"maybe_sent"}
+        assert outcomes[200:] == accepted(*tokens[200:])
+        assert len(send.service.requests) == 3
+
+    @pytest.mark.parametrize(
+        ("refusals", "status"),
+        [([httpx.Response(429)] * 3, "retry"), ([errors(403, "UNAUTHORIZED")], "configuration_fault")],
+    )
+    def test_once_expo_turns_requests_away_the_rest_is_not_tried(
+        self, refusals: list[httpx.Response], status: str
+    ) -> None:
+        tokens = [push_token(number) for number in range(250)]
+        send = Sender(ok, *refusals)
+        outcomes = send(*tokens)
+        assert outcomes[:100] == accepted(*tokens[:100])
+        assert [outcome.status for outcome in outcomes[100:]] == [status] * 150
+        assert len(send.service.requests) == 1 + len(refusals)
+
+    def test_a_fault_of_one_recipient_does_not_hold_up_the_next_chunk(self) -> None:
+        tokens = [push_token(number) for number in range(101)]
+        send = Sender(lambda messages: tickets(*[error_ticket("InvalidCredentials")] * len(messages)))
+        assert send(*tokens)[100:] == accepted(tokens[100])
+
+
+def refusing(*bad: str) -> ExpoAnswer:
+    """Expo refuses a whole request because of one of its messages."""
+
+    def answer(messages: Messages) -> httpx.Response:
+        indexes = [index for index, message in enumerate(messages) if message["to"] in bad]
+        return errors(400, "VALIDATION_ERROR", message=f'"{indexes[0]}.to": Invalid') if indexes else ok(messages)
+
+    return answer
+
+
+class TestIsolation:
+    @pytest.mark.parametrize("bad", [[0], [99], [41], [3, 41, 42]])
+    def test_one_bad_message_stops_nothing_else(self, bad: list[int]) -> None:
+        """[6] VALIDATION_ERROR, [9]: nothing of the request was sent; the others go, each of them once."""
+        tokens = [push_token(number) for number in range(100)]
+        bad_tokens = [tokens[number] for number in bad]
+        send = Sender(*[refusing(*bad_tokens)] * 60)
+        outcomes = dict(zip(tokens, send(*tokens), strict=True))
+        for token in bad_tokens:
+            assert (outcomes[token].status, outcomes[token].error) == ("failed", "VALIDATION_ERROR")
+        good = [token for token in tokens if token not in bad_tokens]
+        assert [outcomes[token] for token in good] == accepted(*good)
+        assert [message["to"] for message in send.service.accepted] == good
+        assert len(send.service.requests) <= 1 + 2 * 7 * len(bad)
+
+    def test_isolating_ends_when_time_does(self) -> None:
+        """What was not refused for its own sake is tried another time."""
+
+        def refuse_slowly(messages: Messages) -> httpx.Response:
+            send.seconds -= 10
+            return errors(400, "VALIDATION_ERROR")
+
+        send = Sender(*[refuse_slowly] * 9)
+        outcomes = send(*[push_token(number) for number in range(100)])
+        assert {(outcome.status, outcome.error) for outcome in outcomes} == {("retry", "OutOfTime")}
+        assert len(send.service.requests) == 6
+
+
+def of_projects(project_of: dict[str, str]) -> ExpoAnswer:
+    """Expo refuses a request with tokens of more than one project; it names those that it knows."""
+
+    def answer(messages: Messages) -> httpx.Response:
+        details: dict[str, Any] = {}
+        for message in messages:
+            if message["to"] in project_of:
+                details.setdefault(project_of[message["to"]], []).append(message["to"])
+        return errors(400, "PUSH_TOO_MANY_EXPERIENCE_IDS", details=details) if len(details) > 1 else ok(messages)
+
+    return answer
+
+
+class TestProjects:
+    def test_mixed_projects_are_split_once_and_every_message_lands_in_exactly_one_request(self) -> None:
+        """[9]"""
+        tokens = [push_token(number) for number in range(9)]
+        project_of = {token: f"@owner/app{number % 3}" for number, token in enumerate(tokens)}
+        send = Sender(*[of_projects(project_of)] * 4)
+        assert send(*tokens) == accepted(*tokens)
+        assert send.service.recipients == [tokens, tokens[0::3], tokens[1::3], tokens[2::3]]
+        assert sorted(message["to"] for message in send.service.accepted) == tokens
+
+    def test_a_token_of_no_project_is_sent_apart(self) -> None:
+        tokens = [push_token(number) for number in range(3)]
+        send = Sender(*[of_projects({tokens[0]: "@a/a", tokens[2]: "@b/b"})] * 4)
+        assert send(*tokens) == accepted(*tokens)
+        assert send.service.recipients[1:] == [[token] for token in tokens]
+
+    def test_a_conflict_that_splitting_does_not_end_is_not_split_again(self) -> None:
+        """[9] typical cause: a renamed project, whose every request is refused."""
+        tokens = [push_token(1), push_token(2)]
+        details: dict[str, Any] = {"@old/app": tokens[:1], "@new/app": tokens[1:]}
+        send = Sender(*[errors(400, "PUSH_TOO_MANY_EXPERIENCE_IDS", details=details)] * 9)
+        assert [outcome.status for outcome in send(*tokens)] == ["configuration_fault"] * 2
+        assert send.service.recipients == [tokens, tokens[:1], tokens[1:]]
+
+    @pytest.mark.parametrize(
+        "details",
+        [{"@owner/app": [push_token(1), push_token(2)]}, {}, None, "text", {"@owner/app": None}, {"@owner/app": 5}],
+    )
+    def test_what_names_no_two_groups_is_not_sent_again(self, details: Any) -> None:
+        """[9] a map with a single group loops."""
+        send = Sender(errors(400, "PUSH_TOO_MANY_EXPERIENCE_IDS", details=details))
+        outcomes = send(push_token(1), push_token(2))
+        assert [(outcome.status, outcome.error) for outcome in outcomes] == [
+            ("configuration_fault", "PUSH_TOO_MANY_EXPERIENCE_IDS")
+        ] * 2
+        assert len(send.service.requests) == 1
+
+
+UNREADABLE = ("accepted", "UnreadableAnswer", 1)
+
+REQUEST_ERRORS = {
+    # [6] not accepted, safe to retry
+    "429": (errors(429, "TOO_MANY_REQUESTS"), ("retry", "TOO_MANY_REQUESTS", 3)),
+    "429 without a body": (httpx.Response(429), ("retry", "Http429", 3)),
+    "429 of another code": (errors(429, "SLOW_DOWN"), ("retry", "SLOW_DOWN", 3)),
+    "too many requests as 400": (errors(400, "TOO_MANY_REQUESTS"), ("retry", "TOO_MANY_REQUESTS", 3)),
+    "no connection": (httpx.ConnectError("refused"), ("retry", "ConnectError", 3)),
+    "no connection in time": (httpx.ConnectTimeout("slow"), ("retry", "ConnectTimeout", 3)),
+    "no free connection": (httpx.PoolTimeout("busy"), ("retry", "PoolTimeout", 3)),
+    # [6] a person must mend it
+    "401": (errors(401, "UNAUTHORIZED"), ("configuration_fault", "UNAUTHORIZED", 1)),
+    "403": (errors(403, "UNAUTHORIZED"), ("configuration_fault", "UNAUTHORIZED", 1)),
+    "unauthorized as 400": (errors(400, "UNAUTHORIZED"), ("configuration_fault", "UNAUTHORIZED", 1)),
+    "401 without a body": (httpx.Response(401), ("configuration_fault", "Http401", 1)),
+    "403 of another code": (errors(403, "FORBIDDEN"), ("configuration_fault", "FORBIDDEN", 1)),
+    "wrong access token": (
+        httpx.Response(401, json={"error": "invalid_token", "error_description": "The bearer token is invalid"}),
+        ("configuration_fault", "invalid_token", 1),
+    ),
+    "wrong address": (html(404), ("configuration_fault", "Http404", 1)),
+    # [6] refused for good
+    "one too many": (errors(400, "PUSH_TOO_MANY_NOTIFICATIONS"), ("failed", "PUSH_TOO_MANY_NOTIFICATIONS", 1)),
+    "invalid": (errors(400, "VALIDATION_ERROR"), ("failed", "VALIDATION_ERROR", 1)),
+    "invalid, with 200": (errors(200, "VALIDATION_ERROR"), ("failed", "VALIDATION_ERROR", 1)),
+    "invalid, formerly": (errors(400, "API_ERROR"), ("failed", "API_ERROR", 1)),
+    "400 without a code": (httpx.Response(400, json={"errors": [{"message": "no"}]}), ("failed", "Http400", 1)),
+    "400 with any JSON": (httpx.Response(400, json={"foo": "bar"}), ("failed", "Http400", 1)),
+    "413": (html(413), ("failed", "Http413", 1)),
+    # [8] nobody knows
+    "500": (errors(500, "INTERNAL_SERVER_ERROR"), ("maybe_sent", "INTERNAL_SERVER_ERROR", 1)),
+    "errors in a 200": (errors(200, "INTERNAL_SERVER_ERROR"), ("maybe_sent", "INTERNAL_SERVER_ERROR", 1)),
+    "odd errors in a 200": (httpx.Response(200, json={"errors": []}), ("maybe_sent", "Http200", 1)),
+    "500 without a body": (httpx.Response(500), ("maybe_sent", "Http500", 1)),
+    "500 with tickets": (httpx.Response(500, json={"data": [{"status": "ok"}]}), ("maybe_sent", "Http500", 1)),
+    "502": (html(502), ("maybe_sent", "Http502", 1)),
+    "503": (httpx.Response(503, text="no healthy upstream"), ("maybe_sent", "Http503", 1)),
+    "504": (html(504), ("maybe_sent", "Http504", 1)),
+    "reset while writing": (httpx.WriteError("reset"), ("maybe_sent", "WriteError", 1)),
+    "reset while reading": (httpx.ReadError("reset"), ("maybe_sent", "ReadError", 1)),
+    "closed without an answer": (httpx.RemoteProtocolError("closed"), ("maybe_sent", "RemoteProtocolError", 1)),
+    "no answer in time": (httpx.ReadTimeout("slow"), ("maybe_sent", "ReadTimeout", 1)),
+    # [8] accepted, but whose ticket is which?
+    "truncated JSON": (httpx.Response(200, text='{"data":[{"status":"ok","id":"019b'), UNREADABLE),
+    "null": (httpx.Response(200, json=None), UNREADABLE),
+    "a list": (httpx.Response(200, json=[]), UNREADABLE),
+    "no data": (httpx.Response(200, json={}), UNREADABLE),
+    "data is null": (httpx.Response(200, json={"data": None}), UNREADABLE),
+    "data is text": (httpx.Response(200, json={"data": "ok"}), UNREADABLE),
+    "tickets are no objects": (tickets("ok"), UNREADABLE),
+    "a ticket too few": (tickets(), UNREADABLE),
+    "a ticket too many": (tickets({"status": "ok", "id": "a"}, {"status": "ok", "id": "b"}), UNREADABLE),
+}
+
+RECIPIENT_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
+    **{
+        error: (error_ticket(error), (status, error))
+        for error, status in {
+            "DeviceNotRegistered": "failed",
+            "MessageTooBig": "failed",
+            "DeveloperError": "failed",
+            "MessageRateExceeded": "retry",
+            "ExpoError": "retry",
+            "ProviderError": "retry",
+            "MismatchSenderId": "configuration_fault",
+            "InvalidCredentials": "configuration_fault",
+            "SomethingNew": "failed",
+        }.items()
+    },
+    "mismatch inside of a provider error": (
+        error_ticket("ProviderError", fcm={"error": "MismatchSenderId"}),
+        ("configuration_fault", "MismatchSenderId"),
+    ),
+    "another provider error": (
+        error_ticket("ProviderError", fcm={"httpStatus": 503, "error": "UNAVAILABLE"}),
+        ("retry", "ProviderError"),
+    ),
+    "no details": ({"status": "error", "message": "no"}, ("failed", "UnknownError")),
+    "no code in the details": (error_ticket(None), ("failed", "UnknownError")),
+    "details are text": ({"status": "error", "details": "no"}, ("failed", "UnknownError")),
+    "no status": ({"id": "a"}, ("failed", "UnknownError")),
+    "status decides, not the id": (
+        {"id": "a", **error_ticket("DeviceNotRegistered", fault="developer")},
+        ("failed", "DeviceNotRegistered"),
+    ),
+}
+
+
+class TestErrors:
+    @pytest.mark.parametrize(("answer", "expected"), REQUEST_ERRORS.values(), ids=REQUEST_ERRORS)
+    def test_of_a_request(self, answer: ExpoAnswer, expected: tuple[str, str, int]) -> None:
+        send = Sender(*[answer] * 9)
+        [outcome] = send(ONE)
+        assert (outcome.status, outcome.error, len(send.service.requests)) == expected
+        assert outcome.ticket_id is None
+
+    @pytest.mark.parametrize(("ticket", "expected"), RECIPIENT_ERRORS.values(), ids=RECIPIENT_ERRORS)
+    def test_of_a_recipient_leaves_the_others_alone(self, ticket: dict[str, Any], expected: tuple[str, str]) -> None:
+        """[7] bad_token_does_not_stop_rest, bad_token_does_not_resend_batch"""
+        good = {"status": "ok", "id": ticket_id(ONE)}
+        send = Sender(tickets(good, ticket, good))
+        before, outcome, after = send(ONE, push_token(2), ONE)
+        assert (outcome.status, outcome.error) == expected
+        assert outcome.ticket_id is None
+        assert [before, after] == accepted(ONE, ONE)
+        assert len(send.service.requests) == 1
+
+    def test_data_that_is_the_ticket_itself_is_understood(self) -> None:
+        """[9] single object"""
+        send = Sender(httpx.Response(200, json={"data": {"status": "ok", "id": ticket_id(ONE)}}))
+        assert send(ONE) == accepted(ONE)
+
+    def test_a_ticket_without_id_is_accepted(self) -> None:
+        send = Sender(tickets({"status": "ok"}))
+        assert send(ONE) == [Outcome("accepted")]
+
+    @pytest.mark.parametrize("code", ["bad token ExponentPushToken[x]", 5, None, "x" * 101, ""])
+    def test_what_is_no_code_is_not_taken_for_one(self, code: Any) -> None:
+        """It would end in logs and in the database."""
+        for answer, error in [
+            (tickets(error_ticket(code)), "UnknownError"),
+            (errors(500, code), "Http500"),
+            (httpx.Response(500, json={"error": code}), "Http500"),
+        ]:
+            assert Sender(answer)(ONE)[0].error == error
+
+    @given(
+        status=st.sampled_from([200, 302, 400, 401, 429, 500]),
+        body=st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(
+                    st.sampled_from(["data", "errors", "error", "code", "details", "status", "id", "fcm"]), inner
+                )
+            ),
+        ),
+    )
+    def test_no_answer_raises(self, status: int, body: Any) -> None:
+        outcomes = Sender(*[httpx.Response(status, json=body)] * 9)(ONE, push_token(2))
+        assert len(outcomes) == 2
+        for outcome in outcomes:
+            assert outcome.status in get_args(Outcome.__annotations__["status"])
+            assert outcome.ticket_id is None or isinstance(outcome.ticket_id, str)
+            assert outcome.error is None or re.fullmatch(r"\w{1,100}", outcome.error)
+
+
+class TestRetry:
+    @pytest.mark.parametrize("refusals", [1, 2])
+    @pytest.mark.parametrize("refusal", [httpx.Response(429), httpx.ConnectError("refused")])
+    def test_what_was_certainly_not_accepted_is_sent_again(self, refusal: ExpoAnswer, refusals: int) -> None:
+        """429_is_retryable, retry_waits, retry_body_not_nested"""
+        send = Sender(*[refusal] * refusals)
+        assert send(ONE) == accepted(ONE)
+        assert send.pauses == [0.5, 1.0][:refusals]
+        assert send.service.recipients == [[ONE]] * (refusals + 1)
+
+    def test_no_sleep_after_last_attempt(self) -> None:
+        send = Sender(*[httpx.Response(429)] * 9)
+        assert send(ONE)[0].status == "retry"
+        assert (len(send.service.requests), len(send.pauses)) == (3, 2)
+
+    @pytest.mark.parametrize(
+        ("retry_after", "pause"),
+        [
+            ("7", 7),
+            ("0", 0.5),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 0.5),
+            ("Tue, 31 Nov 2026 10:00:00 GMT", 0.5),
+            ("-5", 0.5),
+            ("soon", 0.5),
+            ("", 0.5),
+            (None, 0.5),
+        ],
+    )
+    def test_retry_after_is_a_floor(self, retry_after: str | None, pause: float) -> None:
+        """[2] honoured if present, never relied on; in seconds or as a date"""
+        headers = {} if retry_after is None else {"Retry-After": retry_after}
+        send = Sender(httpx.Response(429, headers=headers))
+        assert send(ONE) == accepted(ONE)
+        assert send.pauses == [pause]
+
+    def test_retry_after_may_be_a_date(self) -> None:
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+        send = Sender(httpx.Response(429, headers={"Retry-After": date}))
+        assert send(ONE) == accepted(ONE)
+        assert send.pauses == [pytest.approx(20, abs=5)]
+
+    def test_a_wait_that_is_too_long_is_left_to_the_database(self) -> None:
+        """slow_failure_does_not_block_queue"""
+        send = Sender(httpx.Response(429, headers={"Retry-After": "40"}))
+        [outcome] = send(ONE)
+        assert (outcome.status, outcome.retry_after_seconds) == ("retry", 40)
+        assert (len(send.service.requests), send.pauses) == (1, [])
+
+    @pytest.mark.parametrize("retry_after", ["86400", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+    def test_no_wait_is_longer_than_an_hour(self, retry_after: str) -> None:
+        send = Sender(httpx.Response(429, headers={"Retry-After": retry_after}))
+        assert send(ONE)[0].retry_after_seconds == 3600
+
+    @pytest.mark.parametrize(
+        "answer", [errors(401, "UNAUTHORIZED"), tickets(error_ticket("InvalidCredentials"))], ids=["401", "ticket"]
+    )
+    def test_what_a_person_must_mend_is_tried_again_after_a_minute(self, answer: ExpoAnswer) -> None:
+        assert Sender(answer)(ONE)[0].retry_after_seconds == 60
