@@ -76,10 +76,10 @@ async def test_each_message_of_a_bulk_insert_rings_once(chat: Chat) -> None:
     assert len(rung) == 50
 
 
-@pytest.mark.parametrize("column", ["is_read", "deleted_at"])
-async def test_import_of_old_messages_does_not_ring(chat: Chat, column: str) -> None:
+@pytest.mark.parametrize("columns", [{"is_read": True}, {"deleted_at": datetime.now(UTC)}], ids=["read", "deleted"])
+async def test_import_of_old_messages_does_not_ring(chat: Chat, columns: Row) -> None:
     await configure(chat)
-    await chat.message(**{column: True if column == "is_read" else datetime.now(UTC)})
+    await chat.message(**columns)
     assert await requests(chat) == []
 
 
