@@ -182,6 +182,6 @@ async def test_the_door_is_closed_while_no_secret_is_configured(
     cloud: LocalCloud, value: dict[str, str | None], status: int
 ) -> None:
     async with _webhook_secret(cloud, value) as door:
-        for given in (cloud.webhook_secret, "None", "null", " "):
-            assert await door.ring(_record(), {"x-webhook-secret": given}) in {status, 401}
+        for given in (cloud.webhook_secret, "None", "null", "{}"):
+            assert await door.ring(_record(), {"x-webhook-secret": given}) == status
         assert await door.queued() == []
