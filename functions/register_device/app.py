@@ -5,17 +5,18 @@ from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import BaseModel
-
-from admission import access_token, refuse_unreadable
 from chat_push.database import DeviceRegistry
-from chat_push.devices import Device, DeviceId, Registration, Unregistration
+from chat_push.devices import Device, DeviceId, Registration
 from chat_push.identity import Auth
 from chat_push.observability import count, logger, metrics
 from chat_push.settings import read_settings
-from failures import FAILURES, RESPONSES, failure_of, missing_device_id
+from pydantic import BaseModel
+
+from admission import access_token, admitted
+from failures import FAILURES, documented, failure_of
 
 
 class Settings(BaseModel):
@@ -27,28 +28,58 @@ settings = read_settings(Settings)
 app = APIGatewayHttpResolver(enable_validation=True)
 
 
-@app.post("/api/push/register", responses=RESPONSES)
+def _one_device(description: str) -> OpenAPIResponse:
+    return {"description": description, "content": {"application/json": {"model": Device}}}
+
+
+@app.post(
+    "/api/push/register",
+    summary="Register a phone",
+    description="After each login, and when the push token changes. Its former account gets no more pushes on the phone.",
+    operation_id="registerDevice",
+    responses={
+        200: _one_device("Registered before; now seen again, and active"),
+        201: _one_device("Registered for the first time"),
+        **documented(400, 401, 403, 413, 415, 422, 429, 503),
+    },
+)
 def register(registration: Annotated[Registration, Body()]) -> Response[Device]:
-    """Registers the caller's phone: 200, or 201 if it is new. Its former account gets no more pushes on it."""
-    device, created = _registry().register(app.context["access_token"], registration)
+    registered = _registry().register(app.context["access_token"], registration)
     count("DeviceRegistered")
-    return Response(201 if created else 200, "application/json", device)
+    return Response(201 if registered.created else 200, "application/json", registered.device)
 
 
-@app.delete("/api/push/unregister", status_code=204, responses=RESPONSES)
-def unregister(
-    device_id: Annotated[DeviceId | None, Query()] = None,
-    body: Annotated[Unregistration | None, Body()] = None,
-) -> Response[None]:
-    """Removes the caller's phone, named in the query or the body; also when there is none."""
-    _registry().unregister(app.context["access_token"], body.device_id if body else device_id or missing_device_id())
+@app.delete(
+    "/api/push/unregister",
+    summary="Unregister a phone",
+    description="Before logout. Only the caller's own: a phone that another account has registered since stays theirs. "
+    'A JSON body {"device_id": ...} does instead of the query.',
+    operation_id="unregisterDevice",
+    responses={
+        204: {"description": "The phone is not registered, or no longer", "content": {}},
+        **documented(401, 403, 422, 503),
+    },
+)
+def unregister(device_id: Annotated[DeviceId, Query()]) -> Response[None]:
+    _registry().unregister(app.context["access_token"], device_id)
     count("DeviceUnregistered")
     return Response(204)
 
 
-@app.get("/api/push/devices", responses=RESPONSES)
+@app.get(
+    "/api/push/devices",
+    summary="List the caller's phones",
+    description="Also those that are switched off. Push tokens are shortened.",
+    operation_id="listDevices",
+    responses={
+        200: {
+            "description": "The phones, the one that was seen last first",
+            "content": {"application/json": {"model": list[Device]}},
+        },
+        **documented(401, 403, 503),
+    },
+)
 def devices() -> list[Device]:
-    """The caller's phones, the one that was seen last first; push tokens are shortened."""
     return _registry().devices(app.context["access_token"])
 
 
@@ -65,11 +96,11 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     try:
         token = access_token(event)
         logger.append_keys(user_id=str(_auth().user_id(token)))
-        refuse_unreadable(event)
+        request = admitted(event)
     except tuple(FAILURES) as error:
         return failure_of(error).proxy_response()
     app.context["access_token"] = token
-    return app.resolve(event, context)
+    return app.resolve(request, context)
 
 
 @lru_cache(maxsize=1)

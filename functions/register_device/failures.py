@@ -1,14 +1,11 @@
 """The one shape of every error of this API, and which exception becomes which answer."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
-from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
-from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
-from pydantic import BaseModel
-
+from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse, OpenAPIResponseContentModel
 from chat_push.database import (
     AccessTokenRefused,
     DatabaseRefused,
@@ -18,6 +15,7 @@ from chat_push.database import (
 )
 from chat_push.identity import AuthUnavailable, TokenNotSignedIn, TokenRefused
 from chat_push.observability import logger
+from pydantic import BaseModel
 
 RETRY_AFTER_SECONDS = 5
 
@@ -78,27 +76,12 @@ FAILURES: list[type[Exception]] = [
     DatabaseRefused,
     DatabaseUnavailable,
     Failure,
-    NotFoundError,
     ProfileMissing,
     RequestValidationError,
     TokenNotSignedIn,
     TokenRefused,
     TooManyRegistrations,
 ]
-
-RESPONSES: dict[int, OpenAPIResponse] = {
-    status: {"description": description, "content": {"application/json": {"model": ErrorAnswer}}}
-    for status, description in {
-        400: "The body is not JSON",
-        401: "No valid access token",
-        403: "Nobody is signed in with this access token, or the account has no profile",
-        413: "The body is longer than 8 KB",
-        415: "The body is not application/json",
-        422: "Fields are missing or wrong",
-        429: "Too many registrations",
-        503: "The database or Auth does not answer",
-    }.items()
-}
 
 
 def failure_of(error: Exception) -> Failure:
@@ -107,7 +90,8 @@ def failure_of(error: Exception) -> Failure:
         case Failure():
             return error
         case RequestValidationError():
-            return _invalid(error.errors())
+            # Where the field was, body or query, is in front of its path.
+            return invalid([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()])
         case AccessTokenRefused():
             return failure_of(TokenRefused("the access token is not valid, or has expired"))
         case TokenRefused():
@@ -120,32 +104,45 @@ def failure_of(error: Exception) -> Failure:
         case TooManyRegistrations():
             wait = {"Retry-After": str(error.retry_after_seconds)}
             return Failure(429, "too_many_registrations", "too many registrations: try again later", headers=wait)
-        case NotFoundError():
-            return Failure(404, "not_found", "no such route")
         case DatabaseUnavailable() | AuthUnavailable() | DatabaseRefused():
             logger.error("request not served", error=str(error))
-            return Failure(
-                503, "unavailable", "try again in some seconds", headers={"Retry-After": str(RETRY_AFTER_SECONDS)}
-            )
+            wait = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return Failure(503, "unavailable", "try again in some seconds", headers=wait)
     raise error
 
 
-def missing_device_id() -> NoReturn:
-    """Neither the query nor the body names the phone."""
-    raise Failure(
-        422, "invalid", "fields are missing or wrong", [FieldError(field="device_id", message="Field required")]
-    )
-
-
-def _invalid(faults: Sequence[Mapping[str, Any]]) -> Failure:
-    """400 for what is not JSON, otherwise 422 with each wrong field. `faults` are pydantic's; values are left out."""
-    if any(fault["type"] == "json_invalid" for fault in faults):
-        return Failure(400, "not_json", "the body is not JSON")
+def invalid(faults: Sequence[Mapping[str, Any]]) -> Failure:
+    """422 with each wrong field. `faults` are pydantic's; of the values nothing is shown."""
     fields = [
         FieldError(
-            field=".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0]),
+            # A name may be any string of JSON, even half a character.
+            field=".".join(map(str, fault["loc"])).encode(errors="replace").decode() or "body",
             message=str(fault["msg"]).removeprefix("Value error, "),
         )
         for fault in faults
     ]
     return Failure(422, "invalid", "fields are missing or wrong", fields)
+
+
+_DOCUMENTED = {
+    400: "The body is not JSON",
+    401: "No access token, or one that is not valid here",
+    403: "Nobody is signed in with this access token, or the account has no profile",
+    413: "The body is longer than 8 KB",
+    415: "The body is not application/json",
+    422: "Fields are missing or wrong; `fields` names each",
+    429: "Too many registrations",
+    503: "The database or Auth does not answer",
+}
+_HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+
+
+def documented(*statuses: int) -> dict[int, OpenAPIResponse]:
+    """What the OpenAPI document says of these errors."""
+    documents: dict[int, OpenAPIResponse] = {}
+    for status in statuses:
+        content: OpenAPIResponseContentModel = {"model": ErrorAnswer}
+        documents[status] = {"description": _DOCUMENTED[status], "content": {"application/json": content}}
+        if header := _HEADERS.get(status):
+            documents[status]["headers"] = {header: {"schema": {"type": "string"}}}
+    return documents

@@ -3,6 +3,25 @@
 alter table public.user_devices add column if not exists session_id uuid;
 comment on column public.user_devices.session_id is 'The session (auth.sessions.id) that registered the device.';
 
+create or replace function private.claim_push_token() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  -- A row that is switched off was not seen: its token is taken, its owner has too many, or logs out.
+  if tg_op = 'INSERT' or (auth.uid() = new.user_id and new.is_active) then
+    new.last_seen_at := clock_timestamp();
+    new.session_id := (auth.jwt() ->> 'session_id')::uuid;
+  end if;
+  if new.push_token is not null and (tg_op = 'INSERT' or new.push_token is distinct from old.push_token) then
+    -- A device belongs to its last login: the token leaves whoever had it. Its own row is told by user and device,
+    -- because the id of an upsert is a new one.
+    perform pg_advisory_xact_lock(hashtextextended(new.push_token, 2));
+    update public.user_devices
+    set push_token = null, is_active = false
+    where push_token = new.push_token and (user_id, device_id) <> (new.user_id, new.device_id);
+  end if;
+  return new;
+end $$;
+
 alter table push.settings
   add column device_limit integer not null default 25 check (device_limit > 0),
   add column registration_limit integer not null default 20 check (registration_limit > 0),
@@ -53,8 +72,8 @@ language sql stable set search_path = '' as $$
     'device_id', p_device.device_id,
     'platform', p_device.platform,
     'push_provider', p_device.push_provider,
-    -- A push token is a bearer secret: enough of it to tell two apart.
-    'push_token', left(p_device.push_token, 22) || '…',
+    -- A push token is a bearer secret: its kind, and enough of it to tell two apart.
+    'push_token', substring(p_device.push_token from '^(?:Expo(?:nent)?PushToken\[)?.{0,4}') || '…',
     'app_version', p_device.app_version,
     'is_active', p_device.is_active,
     'last_seen_at', p_device.last_seen_at,
@@ -76,16 +95,12 @@ begin
     raise insufficient_privilege using message = 'nobody is signed in';
   end if;
   perform push.count_registration(me);
-  -- Before any row is locked, so that two logins with one token wait for each other instead of deadlocking.
-  perform pg_advisory_xact_lock(hashtextextended(p_push_token, 2));
   insert into public.user_devices as known
-    (user_id, device_id, platform, push_token, push_provider, app_version, session_id)
-  values (me, p_device_id, p_platform, p_push_token, p_push_provider, p_app_version,
-    (auth.jwt() ->> 'session_id')::uuid)
+    (user_id, device_id, platform, push_token, push_provider, app_version)
+  values (me, p_device_id, p_platform, p_push_token, p_push_provider, p_app_version)
   on conflict (user_id, device_id) do update set
     platform = excluded.platform, push_token = excluded.push_token, push_provider = excluded.push_provider,
-    app_version = coalesce(excluded.app_version, known.app_version), session_id = excluded.session_id,
-    is_active = true
+    app_version = coalesce(excluded.app_version, known.app_version), is_active = true
   returning id, xmax = 0 into row_id, created;
   update public.user_devices set is_active = false
   where id in (

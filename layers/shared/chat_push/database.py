@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 from postgrest import APIError, SyncPostgrestClient
 
-from chat_push.devices import Device, Registration
+from chat_push.devices import Device, Registered, Registration
 from chat_push.models import Claim, PushResult, Recorded
 
 # A claim or a record takes milliseconds. HTTP/1.1, because idle HTTP/2 connections break in a frozen Lambda.
@@ -92,8 +92,8 @@ class DeviceRegistry:
         self._publishable_key = publishable_key
         self._http = httpx.Client(transport=transport or httpx.HTTPTransport(retries=1), timeout=TIMEOUT)
 
-    def register(self, access_token: str, registration: Registration) -> tuple[Device, bool]:
-        """The device as it is now, and whether it is new. Raises TooManyRegistrations or ProfileMissing."""
+    def register(self, access_token: str, registration: Registration) -> Registered:
+        """Registers the person's device. Raises TooManyRegistrations or ProfileMissing."""
         arguments = {f"p_{name}": value for name, value in registration.model_dump().items()}
         try:
             answer = self._call(access_token, "register_device", arguments)
@@ -103,7 +103,7 @@ class DeviceRegistry:
             if error.code == "23503":
                 raise ProfileMissing from None
             raise
-        return Device.model_validate(answer["device"]), bool(answer["created"])
+        return Registered.model_validate(answer)
 
     def unregister(self, access_token: str, device_id: str) -> None:
         """Removes the person's device, if there is one."""

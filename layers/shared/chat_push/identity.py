@@ -4,6 +4,7 @@ An HTTP API's own JWT authorizer knows no ES256, so the function checks the toke
 https://supabase.com/docs/guides/auth/signing-keys
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ KEYS_CACHED_FOR_SECONDS = 600
 KEYS_ASKED_AT_MOST_EVERY_SECONDS = 60
 CLOCK_SKEW_SECONDS = 10
 AUDIENCE = "authenticated"
+_JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 
 
 class TokenRefused(Exception):
@@ -57,9 +59,12 @@ class Auth:
     def user_id(self, access_token: str) -> UUID:
         """The person whose token it is. Raises TokenRefused, TokenNotSignedIn or AuthUnavailable."""
         try:
-            header = jwt.get_unverified_header(access_token)
+            # Base64 decoders skip what is not base64, but no HTTP header can pass it on.
+            header = jwt.get_unverified_header(access_token) if _JWT.fullmatch(access_token) else None
         except jwt.PyJWTError:
-            raise TokenRefused("the access token is not a JWT") from None
+            header = None
+        if header is None:
+            raise TokenRefused("the access token is not a JWT")
         keys = self._current_keys(header.get("kid"))
         claims = self._verified(access_token, header, keys) if keys else self._asked(access_token)
         if claims.get("role") != "authenticated":
