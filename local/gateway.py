@@ -230,7 +230,7 @@ def _response(answer: Json) -> web.Response:
     """The HTTP response of a function's answer: format 2.0, or any JSON value, which stands for a body with 200."""
     if not isinstance(answer, dict) or "statusCode" not in answer:
         return web.json_response(answer)
-    body = answer.get("body", "")
+    body = answer.get("body") or ""
     response = web.Response(
         status=int(answer["statusCode"]),
         body=base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode(),

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from local.build import PROJECT
@@ -33,9 +32,3 @@ def openapi() -> str:
         del document["components"]["schemas"][schema]
     del document["paths"]["/api/push/devices"]["get"]["responses"]["422"]
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def write(file: Path = DOCUMENT) -> int:
-    """Writes the document; the exit code."""
-    file.write_text(openapi())
-    return 0

@@ -35,7 +35,7 @@ def _one_device(description: str) -> OpenAPIResponse:
 @app.post(
     "/api/push/register",
     summary="Register a phone",
-    description="After each login, and when the push token changes. Its former account gets no more pushes on the phone.",
+    description="After each login, and when the push token changes. Its former account gets no more pushes on it.",
     operation_id="registerDevice",
     responses={
         200: _one_device("Registered before; now seen again, and active"),
