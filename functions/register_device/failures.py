@@ -115,8 +115,7 @@ def invalid(faults: Sequence[Mapping[str, Any]]) -> Failure:
     """422 with each wrong field. `faults` are pydantic's; of the values nothing is shown."""
     fields = [
         FieldError(
-            # A name may be any string of JSON, even half a character.
-            field=".".join(map(str, fault["loc"])).encode(errors="replace").decode() or "body",
+            field=".".join(map(str, fault["loc"])) or "body",
             message=str(fault["msg"]).removeprefix("Value error, "),
         )
         for fault in faults
