@@ -35,10 +35,10 @@ def admitted(event: Event) -> Event:
     plain = {
         **event,
         "headers": {**event["headers"], "content-type": "application/json"},
-        "body": body and json.dumps(body),
+        "body": None if body is None else json.dumps(body),
         "isBase64Encoded": False,
     }
-    return _with_body_as_query(plain, body) if body and allowed == "DELETE" else plain
+    return plain if body is None or allowed != "DELETE" else _with_body_as_query(plain, body)
 
 
 def _body(event: Event) -> dict[str, Any] | None:
