@@ -1,4 +1,4 @@
-"""`python -m local up` and `python -m local demo`; ./dev sets everything up and calls them."""
+"""`python -m local up`, `demo` and `openapi`; ./dev sets everything up and calls them."""
 
 import argparse
 import asyncio
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from local.cloud import local_cloud
 from local.demo import demo
+from local.openapi import DOCUMENT, openapi
 
 
 async def up(env_file: Path | None) -> int:
@@ -30,7 +31,11 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up").add_argument("--env", type=Path, metavar="FILE")
     commands.add_parser("demo").add_argument("--json", type=Path, metavar="FILE")
+    commands.add_parser("openapi")
     arguments = parser.parse_args()
+    if arguments.command == "openapi":
+        DOCUMENT.write_text(openapi())
+        return 0
     command = up(arguments.env) if arguments.command == "up" else demo(arguments.json)
 
     async def until_signal() -> int:

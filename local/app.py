@@ -1,4 +1,4 @@
-"""What an app does, with supabase-py: the people of the demo and of the system tests."""
+"""What an app does, with supabase-py and the HTTP API: the people of the demo and of the system tests."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -17,10 +17,12 @@ from supabase import AsyncClient, AsyncClientOptions, acreate_client
 class Person:
     """Somebody with a session of their own, as the app on their phone holds it."""
 
-    def __init__(self, name: str, id: UUID, client: AsyncClient) -> None:
+    def __init__(self, name: str, id: UUID, access_token: str, client: AsyncClient, api: httpx.AsyncClient) -> None:
         self.name = name
         self.id = id
+        self.access_token = access_token
         self.client = client
+        self._api = api
 
     async def open_chat(self, other: "Person") -> UUID:
         """The id of the conversation with the other person."""
@@ -65,27 +67,33 @@ class Person:
         """Deletes a message of their own, for both."""
         await self.client.table("chat_messages").update({"deleted_at": "now"}).eq("id", str(message_id)).execute()
 
-    async def devices(self) -> dict[str, dict[str, Any]]:
-        """The person's own rows of user_devices, by device_id."""
-        answer = await self.client.table("user_devices").select("*").execute()
-        return {row["device_id"]: row for row in _rows(answer.data)}
+    async def call(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """The answer of the HTTP API to this person; `content` is httpx's: json, params, ..."""
+        headers = {"Authorization": f"Bearer {self.access_token}"}
+        return await self._api.request(method, path, headers=headers, **content)
 
     async def log_in_on(self, phone: Phone, device_id: str) -> None:
         """Registers the phone's push token for this person."""
-        row = {"user_id": str(self.id), "device_id": device_id, "platform": phone.platform, "push_token": phone.token}
-        await self.client.table("user_devices").insert(row).execute()
+        registration = {"device_id": device_id, "platform": phone.platform, "push_token": phone.token}
+        (await self.call("POST", "/api/push/register", json=registration)).raise_for_status()
 
     async def log_out_of(self, device_id: str) -> None:
         """Removes this person's own registration of a device."""
-        await self.client.table("user_devices").delete().eq("device_id", device_id).execute()
+        (await self.call("DELETE", "/api/push/unregister", params={"device_id": device_id})).raise_for_status()
+
+    async def devices(self) -> dict[str, dict[str, Any]]:
+        """The person's own devices, by device_id."""
+        answer = await self.call("GET", "/api/push/devices")
+        return {device["device_id"]: device for device in answer.raise_for_status().json()}
 
 
 class App:
     """The app of a project. Its people share connections, but each has a session of their own."""
 
-    def __init__(self, project: Supabase, http: httpx.AsyncClient) -> None:
+    def __init__(self, project: Supabase, http: httpx.AsyncClient, api: httpx.AsyncClient) -> None:
         self._project = project
         self._http = http
+        self._api = api
 
     async def sign_up(self, name: str, role: Literal["tourist", "guide"]) -> Person:
         """A new account through the Auth API, and its profile."""
@@ -106,16 +114,16 @@ class App:
             httpx_client=self._http,
         )
         client = await acreate_client(self._project.url, self._project.publishable_key, options)
-        person = Person(name, UUID(session["user"]["id"]), client)
+        person = Person(name, UUID(session["user"]["id"]), session["access_token"], client, self._api)
         await client.table("users").insert({"id": str(person.id), "display_name": name, "role": role}).execute()
         return person
 
 
 @asynccontextmanager
-async def chat_app(project: Supabase) -> AsyncIterator[App]:
-    """The app of this project; its people can act while the context is open."""
-    async with httpx.AsyncClient(timeout=30) as http:
-        yield App(project, http)
+async def chat_app(project: Supabase, api_url: str) -> AsyncIterator[App]:
+    """The app of this project and of this HTTP API; its people can act while the context is open."""
+    async with httpx.AsyncClient(timeout=30) as http, httpx.AsyncClient(base_url=api_url, timeout=30) as api:
+        yield App(project, http, api)
 
 
 def new_phone(expo: ExpoService, platform: Literal["ios", "android"]) -> Phone:

@@ -110,6 +110,7 @@ class Story:
     tina: Person
     gus: Person
     omar: Person
+    greta: Person
     phones: Mapping[str, Phone]
     scenes: list[Scene] = field(default_factory=list)
 
@@ -127,6 +128,10 @@ class Story:
         scene.seconds = round(time.monotonic() - begun, 2)
         scene.look(self.phones)
         print("\n".join(f"   {line}" for line in scene.lines()), flush=True)
+
+    async def log_in(self, person: Person, phone: str) -> None:
+        """Somebody logs in on one of the phones."""
+        await person.log_in_on(self.phones[phone], device_id=phone)
 
     async def end(self, scene: Scene, sweep: bool = False) -> None:
         """Waits until the scene's push job is done, and notes how it ended."""
@@ -146,7 +151,7 @@ async def tell(cloud: LocalCloud) -> list[Scene]:
     """Runs the whole story."""
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
         await connection.execute(STORY_SETTINGS)
-    async with chat_app(cloud.supabase) as app:
+    async with chat_app(cloud.supabase, cloud.api_url) as app:
         story = await _cast(cloud, app)
         chat = await story.tina.open_chat(story.gus)
         for act in (
@@ -158,6 +163,8 @@ async def tell(cloud: LocalCloud) -> list[Scene]:
             _photo,
             _expo_answers_503_twice,
             _webhook_is_lost,
+            _phone_changes_accounts,
+            _logout,
             _dead_token,
         ):
             await act(story, chat)
@@ -168,12 +175,14 @@ async def _cast(cloud: LocalCloud, app: App) -> Story:
     tina = await app.sign_up("Tina", "tourist")
     omar = await app.sign_up("Omar", "tourist")
     gus = await app.sign_up("Gus", "guide")
+    greta = await app.sign_up("Greta", "guide")
     phones = {"iPhone": new_phone(cloud.expo, "ios"), "Pixel": new_phone(cloud.expo, "android")}
-    for name, phone in phones.items():
-        await gus.log_in_on(phone, device_id=f"gus-{name.lower()}")
-    print("\nTina and Omar are tourists; Gus is a guide with two phones. Tina writes to Gus.")
+    story = Story(cloud, tina, gus, omar, greta, phones)
+    for phone in phones:
+        await story.log_in(gus, phone)
+    print("\nTina and Omar are tourists; Gus and Greta are guides. Gus has two phones. Tina writes to him.")
     print("In this story a heartbeat of presence counts for 3 s, and the sweep comes when it is needed.")
-    return Story(cloud, tina, gus, omar, phones)
+    return story
 
 
 def _both(text: str) -> dict[str, Screen]:
@@ -258,6 +267,34 @@ async def _webhook_is_lost(story: Story, chat: UUID) -> None:
         await story.end(scene, sweep=True)
 
 
+async def _phone_changes_accounts(story: Story, chat: UUID) -> None:
+    title = "Greta logs in on the Pixel, where Gus never logged out: his messages show there no more, hers do"
+    text = "The bus is late"
+    async with story.scene(title, {"iPhone": Screen(1, "Tina", text), "Pixel": NOTHING}) as scene:
+        await story.log_in(story.greta, "Pixel")
+        scene.message_id = await story.tina.send(chat, text)
+        await story.end(scene)
+        hers = Scene("", {"iPhone": NOTHING, "Pixel": Screen(1, "Tina", "Hello Greta")})
+        hers.message_id = await story.tina.send(await story.tina.open_chat(story.greta), "Hello Greta")
+        await story.end(hers)
+        hers.look(story.phones)
+        await story.gus.log_out_of("Pixel")
+        scene.facts["what Tina writes to Greta shows on the Pixel, and only there"] = hers.ok
+        scene.facts["the Pixel is still Greta's after Gus's late logout"] = list(await story.greta.devices()) == [
+            "Pixel"
+        ]
+
+
+async def _logout(story: Story, chat: UUID) -> None:
+    title = "Greta logs out on the Pixel: what is written to her shows nowhere"
+    async with story.scene(title, {"iPhone": NOTHING, "Pixel": NOTHING}) as scene:
+        await story.greta.log_out_of("Pixel")
+        scene.message_id = await story.tina.send(await story.tina.open_chat(story.greta), "Are you there, Greta?")
+        await story.end(scene)
+        scene.facts["she has no phone left, so the push was skipped"] = scene.push == "skipped: no_device"
+    await story.log_in(story.gus, "Pixel")
+
+
 async def _dead_token(story: Story, chat: UUID) -> None:
     title = "The app was removed from the Pixel, whose token is dead: the iPhone gets its push"
     async with story.scene(title, {"iPhone": Screen(1, "Tina", "Thank you!"), "Pixel": NOTHING}) as scene:
@@ -266,7 +303,7 @@ async def _dead_token(story: Story, chat: UUID) -> None:
         await story.end(scene)
         devices = await story.gus.devices()
         scene.facts["the Pixel is switched off, the iPhone is not"] = (
-            not devices["gus-pixel"]["is_active"] and devices["gus-iphone"]["is_active"]
+            not devices["Pixel"]["is_active"] and devices["iPhone"]["is_active"]
         )
 
 

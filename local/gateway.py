@@ -31,6 +31,7 @@ _API_ID = "local"
 _MAX_BODY_BYTES = 10 * 1024**2
 _MAX_MAPPED_BYTES = 100 * 1024  # of a body that parameter mapping looks at
 _INTEGRATION_SECONDS = 30
+_REST_OF_PATH = "{proxy+}"
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Gateway:
     """Answers the requests to the routes of a template."""
 
     def __init__(self, template: Template, functions: Mapping[str, LambdaFunction], sqs: "SQSClient") -> None:
-        self._routes = {(route.method, route.path): route for route in template.routes}
+        self._routes = {route.key: route for route in template.routes}
         self._queues = template.queues
         self._functions = functions
         self._sqs = sqs
@@ -47,7 +48,7 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Find the route, ask its authorizer, hand the request on."""
-        route = self._routes.get((request.method, request.path))
+        route = self._route(request.method, request.path)
         if route is None:
             return _message(404, "Not Found")
         authorization: Json = {}
@@ -72,6 +73,13 @@ class Gateway:
             case LambdaIntegration(function):
                 event = _event(route, request, body, authorization.get("context"))
                 return await self._invoke(self._functions[function], event)
+
+    def _route(self, method: str, path: str) -> Route | None:
+        """The most specific route: https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html"""
+        folders = path.split("/")[:-1]
+        paths = [path, *("/".join([*folders[:depth], _REST_OF_PATH]) for depth in range(len(folders), 0, -1))]
+        keys = (f"{verb} {of_route}" for of_route in paths for verb in (method, "ANY"))
+        return next((self._routes[key] for key in keys if key in self._routes), None)
 
     async def _authorization(self, route: Route, authorizer: Authorizer, identity: str, request: web.Request) -> Json:
         """The authorizer's answer, which holds for its time to live for all requests with this identity."""
@@ -175,15 +183,16 @@ def _request_fields(route: Route, request: web.Request) -> dict[str, Json]:
     now = datetime.now(UTC)
     headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
     cookies = headers.pop("cookie", None)
-    route_key = f"{route.method} {route.path}"
+    below = route.path.removesuffix(_REST_OF_PATH)
     return {
         "version": "2.0",
-        "routeKey": route_key,
+        "routeKey": route.key,
         "rawPath": request.path,
         "rawQueryString": request.rel_url.raw_query_string,
         "cookies": cookies.split("; ") if cookies else None,
         "headers": headers,
         "queryStringParameters": {name: ",".join(request.query.getall(name)) for name in request.query} or None,
+        "pathParameters": {"proxy": request.path.removeprefix(below)} if below != route.path else None,
         "requestContext": {
             "accountId": ACCOUNT,
             "apiId": _API_ID,
@@ -197,7 +206,7 @@ def _request_fields(route: Route, request: web.Request) -> dict[str, Json]:
                 "userAgent": request.headers.get("User-Agent", ""),
             },
             "requestId": str(uuid4()),
-            "routeKey": route_key,
+            "routeKey": route.key,
             "stage": "$default",
             "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
             "timeEpoch": int(now.timestamp() * 1000),
@@ -221,7 +230,7 @@ def _response(answer: Json) -> web.Response:
     """The HTTP response of a function's answer: format 2.0, or any JSON value, which stands for a body with 200."""
     if not isinstance(answer, dict) or "statusCode" not in answer:
         return web.json_response(answer)
-    body = answer.get("body", "")
+    body = answer.get("body") or ""
     response = web.Response(
         status=int(answer["statusCode"]),
         body=base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode(),

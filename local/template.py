@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -89,12 +89,17 @@ class Authorizer:
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the HTTP API."""
+    """A route of the HTTP API: of one method or ANY, of one path or, if it ends in /{proxy+}, of all paths below."""
 
     method: str
     path: str
     integration: SqsIntegration | LambdaIntegration
     authorizer: Authorizer | None
+
+    @property
+    def key(self) -> str:
+        """How API Gateway names it."""
+        return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True)
@@ -140,11 +145,14 @@ def read_template(path: Path, parameters: Mapping[str, str], endpoint_url: str) 
         if kind not in _READ | _WITHOUT_LOCAL_PART:
             raise TemplateError(f"{name}: the local cloud has no {kind}")
     retries = dict(_invoke_retries(stack, p) for _, p in stack.of_type("AWS::Lambda::EventInvokeConfig"))
+    routes = tuple(r for _, p in stack.of_type("AWS::ApiGatewayV2::Api") for r in _routes(stack, p))
+    for _, p in stack.of_type("AWS::ApiGatewayV2::Stage"):
+        _check_stage(p, {route.key for route in routes})
     return Template(
         functions={name: _function(name, p) for name, p in stack.of_type("AWS::Lambda::Function")},
         queues={name: _queue(stack, name, p) for name, p in stack.of_type("AWS::SQS::Queue")},
         secrets={name: _secret(name, p) for name, p in stack.of_type("AWS::SecretsManager::Secret")},
-        routes=tuple(r for _, p in stack.of_type("AWS::ApiGatewayV2::Api") for r in _routes(stack, p)),
+        routes=routes,
         event_source_mappings={
             name: _event_source_mapping(stack, name, p) for name, p in stack.of_type("AWS::Lambda::EventSourceMapping")
         },
@@ -154,6 +162,7 @@ def read_template(path: Path, parameters: Mapping[str, str], endpoint_url: str) 
 
 _READ = {
     "AWS::ApiGatewayV2::Api",
+    "AWS::ApiGatewayV2::Stage",
     "AWS::Lambda::Alias",
     "AWS::Lambda::EventInvokeConfig",
     "AWS::Lambda::EventSourceMapping",
@@ -165,7 +174,6 @@ _READ = {
 }
 
 _WITHOUT_LOCAL_PART = {
-    "AWS::ApiGatewayV2::Stage",  # its throttling is best effort in AWS, too
     "AWS::IAM::Role",
     "AWS::Lambda::Permission",
     "AWS::Lambda::Version",
@@ -298,6 +306,22 @@ def _routes(stack: Stack, p: Properties) -> list[Route]:
     ]
 
 
+def _check_stage(p: Properties, route_keys: Collection[str]) -> None:
+    """Throttling has no local part: it is best effort in AWS, too. But it must be of routes that there are."""
+    p.ignore("ApiId", "StageName", "Tags")
+    p.expect("AutoDeploy", True)
+    if "RouteSettings" in p:
+        settings = p.take_properties("RouteSettings")
+        for key in settings:
+            if key not in route_keys:
+                raise settings.error(key, "is no route")
+            limits = settings.take_properties(key)
+            limits.ignore("ThrottlingBurstLimit", "ThrottlingRateLimit")
+            limits.end()
+        settings.end()
+    p.end()
+
+
 def _authorizer(stack: Stack, name: str, p: Properties) -> Authorizer:
     p.ignore("type", "name", "in")  # for OpenAPI's sake; API Gateway reads the extension
     how = p.take_properties("x-amazon-apigateway-authorizer")
@@ -320,15 +344,16 @@ def _authorizer(stack: Stack, name: str, p: Properties) -> Authorizer:
 
 
 def _route(stack: Stack, method: str, path: str, p: Properties, authorizers: Mapping[str, Authorizer]) -> Route:
-    if "{" in path or method.startswith("x-"):
-        raise TemplateError(f"{p.where}: the local cloud knows only plain paths and methods")
-    p.ignore("responses")
+    if "{" in path.removesuffix("/{proxy+}"):
+        raise TemplateError(f"{p.where}: the local cloud knows only plain paths, and {{proxy+}} at their end")
+    p.ignore("parameters", "responses")
     names = [name for requirement in p.take("security", list, []) for name in requirement]
     if len(names) > 1 or not authorizers.keys() >= set(names):
         raise p.error("security", f"{names} is not one of the authorizers {sorted(authorizers)}")
     integration = _integration(stack, p.take_properties("x-amazon-apigateway-integration"))
     p.end()
-    return Route(method.upper(), path, integration, authorizers[names[0]] if names else None)
+    method = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
+    return Route(method, path, integration, authorizers[names[0]] if names else None)
 
 
 def _integration(stack: Stack, p: Properties) -> SqsIntegration | LambdaIntegration:

@@ -74,9 +74,11 @@ async def insert(connection: Connection, table: str, **columns: Any) -> Row:
 
 
 @asynccontextmanager
-async def acting_as(connection: Connection, role: str, user_id: UUID | None = None) -> AsyncIterator[None]:
+async def acting_as(
+    connection: Connection, role: str, user_id: UUID | None = None, **more_claims: str
+) -> AsyncIterator[None]:
     """Be `role`, with the claims that PostgREST would set from a user's JWT, in a transaction or savepoint."""
-    claims = Jsonb({"sub": str(user_id), "role": role}) if user_id else ""
+    claims = Jsonb({"sub": str(user_id), "role": role, **more_claims}) if user_id else ""
     become = "select set_config('role', %s, true), set_config('request.jwt.claims', %s::text, true)"
     async with connection.transaction():
         await connection.execute(become, (role, claims))
@@ -84,9 +86,9 @@ async def acting_as(connection: Connection, role: str, user_id: UUID | None = No
         await connection.execute(become, ("none", ""))
 
 
-def as_user(connection: Connection, user_id: UUID) -> AbstractAsyncContextManager[None]:
+def as_user(connection: Connection, user_id: UUID, **more_claims: str) -> AbstractAsyncContextManager[None]:
     """Be a signed-in user."""
-    return acting_as(connection, "authenticated", user_id)
+    return acting_as(connection, "authenticated", user_id, **more_claims)
 
 
 @asynccontextmanager

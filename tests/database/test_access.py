@@ -143,6 +143,8 @@ def test_matrix_is_complete() -> None:
         "table push.deliveries",
         "table push.settings",
         "table push.webhook",
+        "table push.registration_counts",
+        "select push.count_registration(gen_random_uuid())",
         "table push.sendable_devices",
         "select push.webhook_target()",
         "select push.configure_webhook('https://example.com', repeat('x', 24))",
@@ -221,6 +223,8 @@ async def check_writable_columns(connection: Connection, table: str) -> None:
         "update chat_messages set room_id = gen_random_uuid() where id = %(message)s",
         "insert into user_devices (user_id, device_id, platform, last_seen_at)"
         " values (%(tourist)s, 'mine', 'ios', 'infinity')",
+        "insert into user_devices (user_id, device_id, platform, session_id)"
+        " values (%(tourist)s, 'mine', 'ios', gen_random_uuid())",
         "insert into user_presence (user_id, updated_at) values (%(tourist)s, 'infinity')",
         # Rows that are somebody else's business, by WITH CHECK:
         "insert into chat_messages (room_id, sender_id, message) values (%(foreign)s, %(tourist)s, 'Hi')",
@@ -248,12 +252,21 @@ APP_FUNCTIONS = {
     "mark_messages_delivered": "select public.mark_messages_delivered(%(user)s, array[%(message)s]::uuid[])",
     "mark_messages_read": "select public.mark_messages_read(%(user)s, %(room)s)",
 }
+DEVICE_FUNCTIONS = {
+    "register_device": "select public.register_device('phone', 'ios', 'ExponentPushToken[a]')",
+    "unregister_device": "select public.unregister_device('first')",
+    "my_devices": "select public.my_devices()",
+}
 WORKER_FUNCTIONS = {
     "claim_push_jobs": "select public.claim_push_jobs()",
     "record_push_results": "select public.record_push_results(gen_random_uuid(), now(), '{}')",
     "explain_push": "select public.explain_push(gen_random_uuid())",
 }
-POLICY_FUNCTIONS = {"my_rooms", "my_partners", "is_in_my_rooms", "is_sent_to_me", "require_self"}
+# Called by policies, and by the functions for apps.
+PRIVATE_FUNCTIONS = {
+    *("my_rooms", "my_partners", "is_in_my_rooms", "is_sent_to_me", "require_self"),
+    *("register_device", "device"),
+}
 
 
 async def check_function_rights(connection: Connection) -> None:
@@ -273,13 +286,13 @@ async def check_function_rights(connection: Connection) -> None:
         assert function["config"] == ['search_path=""'], function
         expected: list[str] = []
         if function["schema"] == "public":
-            if function["name"] in APP_FUNCTIONS:
+            if function["name"] in APP_FUNCTIONS | DEVICE_FUNCTIONS:
                 expected = ["authenticated"]
                 assert not function["definer"], "lints 0028 and 0029"
             else:
                 assert function["name"] in WORKER_FUNCTIONS, function
                 expected = ["service_role"]
-        elif function["name"] in POLICY_FUNCTIONS:
+        elif function["schema"] == "private" and function["name"] in PRIVATE_FUNCTIONS:
             expected = ["authenticated"]
         assert function["roles"] == expected, function
 
@@ -290,7 +303,7 @@ async def test_each_role_executes_only_its_functions(shared_connection: Connecti
 
 @pytest.mark.parametrize(
     ("role", "call"),
-    [(role, call) for role in ("anon", "service_role") for call in APP_FUNCTIONS.values()]
+    [(role, call) for role in ("anon", "service_role") for call in (APP_FUNCTIONS | DEVICE_FUNCTIONS).values()]
     + [(role, call) for role in ("anon", "authenticated") for call in WORKER_FUNCTIONS.values()],
 )
 async def test_calls_of_the_wrong_role_are_refused(world: World, role: str, call: str) -> None:
@@ -316,6 +329,18 @@ async def test_stranger_gets_and_marks_nothing(world: World, name: str) -> None:
         cursor = await connection.execute(APP_FUNCTIONS[name].encode(), {**world.ids, "user": stranger})
         found = await cursor.fetchall()
     assert found in ([], [{name: 0}])
+
+
+@pytest.mark.parametrize("call", DEVICE_FUNCTIONS.values())
+async def test_devices_of_others_are_neither_seen_nor_touched(world: World, call: str) -> None:
+    connection = world.chat.connection
+    theirs = "select * from user_devices where user_id = %s"
+    before = await rows(connection, theirs, world.chat.guide)
+    async with as_user(connection, world.chat.tourist):
+        cursor = await connection.execute(call.encode())
+        [answer] = await cursor.fetchall()
+    assert "first" not in str(answer)
+    assert await rows(connection, theirs, world.chat.guide) == before
 
 
 # Declarations ----------------------------------------------------------------------------------

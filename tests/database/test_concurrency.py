@@ -14,6 +14,7 @@ from tests.database.chat import (
     as_user,
     claim,
     insert,
+    person,
     record,
     row,
     rows,
@@ -229,3 +230,43 @@ async def test_token_moves_to_last_login_even_when_both_log_in_at_once(chat: Cha
         {"user_id": chat.guide, "push_token": None, "is_active": False},
         {"user_id": chat.tourist, "push_token": "ExponentPushToken[shared]", "is_active": True},
     ]
+
+
+REGISTER = "select public.register_device(%s, 'ios', %s) -> 'created'"
+
+
+async def test_fifty_registrations_of_one_token_by_ten_accounts_leave_one_active_device(
+    chat: Chat, database: Database
+) -> None:
+    users = [await person(chat.connection) for _ in range(10)]
+
+    async def log_in(user_id: UUID) -> list[bool]:
+        connection = await database.connect()
+        created = []
+        for number in range(5):
+            async with as_user(connection, user_id):
+                created.append(await value(connection, REGISTER, f"phone {number % 2}", "ExponentPushToken[shared]"))
+        return created
+
+    created = await asyncio.gather(*(log_in(user) for user in users))
+    assert created == [[True, True, False, False, False]] * 10
+    devices = await rows(chat.connection, "table user_devices")
+    assert len(devices) == 20
+    [active] = [device for device in devices if device["is_active"]]
+    assert active["push_token"] == "ExponentPushToken[shared]"
+    assert [device["push_token"] for device in devices if device is not active] == [None] * 19
+
+
+async def test_parallel_registrations_cannot_pass_the_limits(chat: Chat, database: Database) -> None:
+    await chat.connection.execute("update push.settings set device_limit = 5")
+
+    async def register(number: int) -> Any:
+        connection = await database.connect()
+        async with as_user(connection, chat.guide):
+            return await value(connection, REGISTER, f"phone {number}", f"ExponentPushToken[{number}]")
+
+    outcomes = await asyncio.gather(*(register(number) for number in range(30)), return_exceptions=True)
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, psycopg.Error)]
+    assert [refusal.sqlstate for refusal in refusals] == ["PT429"] * 10
+    assert await value(chat.connection, "select count(*) from user_devices where is_active") == 5
+    assert await value(chat.connection, "select count(*) from user_devices") == 20

@@ -45,6 +45,8 @@ ECHO = """
                 return {
                     "statusCode": 201, "headers": {"X-Id": 7}, "cookies": ["a=1", "b=2"], "body": "made"
                 }
+            case "empty":
+                return {"statusCode": 204, "body": None}
             case "binary":
                 return {"statusCode": 200, "isBase64Encoded": True, "body": "AAE="}
         return event
@@ -87,6 +89,9 @@ async def api(services: Aws, start_function: StartFunction) -> AsyncIterator[Api
             Route("POST", "/whole", SqsIntegration(name, "$request.body", 200), None),
             Route("POST", "/echo", LambdaIntegration("Echo"), None),
             Route("GET", "/echo", LambdaIntegration("Echo"), authorizer),
+            Route("ANY", "/echo/{proxy+}", LambdaIntegration("Echo"), None),
+            Route("GET", "/echo/{proxy+}", LambdaIntegration("Echo"), None),
+            Route("GET", "/echo/a/b", LambdaIntegration("Echo"), None),
         ),
         event_source_mappings={},
         schedules={},
@@ -174,6 +179,23 @@ async def test_what_is_no_route_is_404(api: Api, method: str, path: str) -> None
         assert (response.status, await response.json()) == (404, {"message": "Not Found"})
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "route", "rest"),
+    [
+        ("GET", "/echo/a/b", "GET /echo/a/b", None),
+        ("GET", "/echo/a", "GET /echo/{proxy+}", "a"),
+        ("GET", "/echo/a/b/c", "GET /echo/{proxy+}", "a/b/c"),
+        ("PUT", "/echo/a/b", "ANY /echo/{proxy+}", "a/b"),
+        ("PATCH", "/echo/a/", "ANY /echo/{proxy+}", "a/"),
+    ],
+)
+async def test_the_most_specific_route_is_taken(api: Api, method: str, path: str, route: str, rest: str | None) -> None:
+    async with api.http.request(method, path) as response:
+        event = await response.json()
+    assert (event["routeKey"], event["requestContext"]["routeKey"], event["rawPath"]) == (route, route, path)
+    assert event.get("pathParameters") == (rest and {"proxy": rest})
+
+
 async def test_a_body_over_10_mb_is_413(api: Api) -> None:
     body = BytesIO(b"x" * (10 * 1024**2 + 1))
     async with api.http.post("/whole", data=body) as response:
@@ -223,6 +245,11 @@ async def test_an_answer_of_format_2_becomes_the_response(api: Api) -> None:
         assert await response.text() == "made"
         assert response.headers["X-Id"] == "7"
         assert response.headers.getall("Set-Cookie") == ["a=1", "b=2"]
+
+
+async def test_an_answer_without_a_body_has_none(api: Api) -> None:
+    async with api.http.post("/echo", data="empty") as response:
+        assert (response.status, await response.read()) == (204, b"")
 
 
 async def test_an_answer_in_base64_is_decoded(api: Api) -> None:

@@ -15,7 +15,7 @@ CALM = (
     "delete from public.user_presence",
     # Retries take parts of a second, and the same people write in all tests. Everything else is as deployed.
     "update push.settings set presence_fresh_for = default,"
-    " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', message_limit = 10000",
+    " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', message_limit = 10000, registration_limit = 10000",
 )
 
 
@@ -43,7 +43,7 @@ async def cloud(running_cloud: LocalCloud) -> LocalCloud:
 @pytest.fixture(scope="session")
 async def people(running_cloud: LocalCloud) -> AsyncIterator[dict[str, Person]]:
     """Tina, a tourist, and the guides Gus, Omar and Greta."""
-    async with chat_app(running_cloud.supabase) as app:
+    async with chat_app(running_cloud.supabase, running_cloud.api_url) as app:
         tina = await app.sign_up("Tina", "tourist")
         guides = [await app.sign_up(name, "guide") for name in ("Gus", "Omar", "Greta")]
         yield {person.name.lower(): person for person in (tina, *guides)}

@@ -18,14 +18,14 @@ async def test_every_scene_of_the_story_is_as_it_should_be_and_is_written_as_dat
     assert conclude(scenes, tmp_path / "story.json") == 0
     told = json.loads((tmp_path / "story.json").read_text())
     assert told["ok"]
-    assert len(told["messages"]) == 9
+    assert len(told["messages"]) == 11
     for message in told["messages"]:
         for phone in ("iPhone", "Pixel"):
             screen = message["phones"][phone]
             assert screen["expected"] == screen["observed"]
             assert screen["expected"].keys() == {"visible", "title", "body"}
     copies = [[phone["copies"] for phone in message["phones"].values()] for message in told["messages"]]
-    assert copies == [[1, 1], [0, 0], [1, 1], [1, 1], [1, 1], [1, 1], [3, 3], [1, 1], [1, 0]]
+    assert copies == [[1, 1], [0, 0], [1, 1], [1, 1], [1, 1], [1, 1], [3, 3], [1, 1], [1, 0], [0, 0], [1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_one_wrong_scene_makes_the_demo_fail_and_is_named(
 
 
 async def test_a_push_that_never_ends_makes_its_scene_wrong_and_the_story_goes_on(chat: Chat) -> None:
-    story = Story(chat.cloud, chat.tina, chat.gus, chat.tina, {"iPhone": chat.phone})
+    story = Story(chat.cloud, chat.tina, chat.gus, chat.omar, chat.greta, {"iPhone": chat.phone})
     async with story.scene("A message", {"iPhone": NOTHING}) as scene:
         scene.message_id = await chat.send(webhook_lost=True)
         await chat.cloud.until_push(scene.message_id, lambda job: job["state"] == "done", seconds=0.5)

@@ -12,7 +12,10 @@ from local.build import PROJECT
 from local.cloudformation import TemplateError, translate
 from local.template import LambdaIntegration, SqsIntegration, Template, read_template
 
-PARAMETERS = {"SupabaseUrl": "https://abcdefghijklmnopqrst.supabase.co"}
+PARAMETERS = {
+    "SupabaseUrl": "https://abcdefghijklmnopqrst.supabase.co",
+    "SupabasePublishableKey": "sb_publishable_0123-abc_DEF",
+}
 ENDPOINT = "http://127.0.0.1:5055"
 
 
@@ -98,8 +101,11 @@ def test_everybody_calls_the_alias(resources: dict[str, Any]) -> None:
     for scheme in api["Body"]["components"]["securitySchemes"].values():
         _, variables = scheme["x-amazon-apigateway-authorizer"]["authorizerUri"]["Fn::Sub"]
         callers += variables.values()
-    assert len(callers) == 4
+    assert len(callers) == 8
     assert all(caller["Ref"] in aliases for caller in callers)
+    uris = re.findall(r"functions/\${(\w+)}/invocations", json.dumps(api["Body"]["paths"]))
+    assert len(uris) == 4
+    assert set(uris) <= aliases
 
 
 def test_each_function_has_a_log_group_that_forgets(resources: dict[str, Any]) -> None:
@@ -110,17 +116,46 @@ def test_each_function_has_a_log_group_that_forgets(resources: dict[str, Any]) -
     assert all(resources[group]["Properties"]["RetentionInDays"] for group in groups)
 
 
-def test_the_authorizer_answers_before_the_gateway_gives_up(template: Template) -> None:
+def test_functions_answer_before_the_gateway_gives_up(template: Template) -> None:
     for route in template.routes:
-        assert route.authorizer
-        assert template.functions[route.authorizer.function].timeout < timedelta(seconds=10)
+        if route.authorizer:
+            assert template.functions[route.authorizer.function].timeout < timedelta(seconds=10)
+        if isinstance(route.integration, LambdaIntegration):
+            assert template.functions[route.integration.function].timeout < timedelta(seconds=30)
+
+
+def test_the_webhooks_authorizer_is_for_the_webhook_alone(template: Template) -> None:
+    """The routes of apps have none: register_device checks the access token itself."""
+    assert {route.key: route.authorizer and route.authorizer.name for route in template.routes} == {
+        "POST /api/push/chat-message": "WebhookAuthorizer",
+        "POST /api/push/register": None,
+        "DELETE /api/push/unregister": None,
+        "GET /api/push/devices": None,
+        "ANY /api/push/{proxy+}": None,
+    }
+
+
+def test_every_route_that_anybody_can_call_is_throttled(template: Template, resources: dict[str, Any]) -> None:
+    [stage] = properties(resources, "AWS::ApiGatewayV2::Stage")
+    assert stage["RouteSettings"].keys() == {route.key for route in template.routes if route.authorizer is None}
+    for limits in stage["RouteSettings"].values():
+        assert 0 < limits["ThrottlingRateLimit"] <= limits["ThrottlingBurstLimit"]
+
+
+def test_register_device_holds_no_secret(template: Template) -> None:
+    environment = template.functions["RegisterDevice"].environment
+    assert environment.keys() - {name for name in environment if name.startswith("POWERTOOLS_")} == {
+        "SUPABASE_URL",
+        "SUPABASE_PUBLISHABLE_KEY",
+    }
+    assert environment["SUPABASE_PUBLISHABLE_KEY"] == PARAMETERS["SupabasePublishableKey"]
 
 
 def test_each_role_may_do_one_thing_to_one_resource(resources: dict[str, Any]) -> None:
     statements = {
         name: [
             (statement["Action"], next(iter(statement["Resource"].values())))
-            for policy in resource["Properties"]["Policies"]
+            for policy in resource["Properties"].get("Policies", [])
             for statement in policy["PolicyDocument"]["Statement"]
         ]
         for name, resource in resources.items()
@@ -129,6 +164,7 @@ def test_each_role_may_do_one_thing_to_one_resource(resources: dict[str, Any]) -
     assert statements == {
         "ApiRole": [("sqs:SendMessage", ["PushQueue", "Arn"])],
         "AuthorizeWebhookRole": [("secretsmanager:GetSecretValue", "WebhookSecret")],
+        "RegisterDeviceRole": [],
         "SendChatPushRole": [("secretsmanager:GetSecretValue", "BackendSecret")],
         "SendChatPushSweepRole": [("lambda:InvokeFunction", "SendChatPushAliaslive")],
     }
@@ -139,16 +175,16 @@ def test_no_secret_passes_through_the_template(resources: dict[str, Any]) -> Non
 
 
 def test_the_gateway_queues_the_id_alone(template: Template) -> None:
-    [route] = template.routes
-    assert (route.method, route.path) == ("POST", "/api/push/chat-message")
+    [route] = [route for route in template.routes if isinstance(route.integration, SqsIntegration)]
+    assert route.key == "POST /api/push/chat-message"
     assert route.integration == SqsIntegration("PushQueue", "$request.body.record.id", 202)
 
 
 def test_the_webhook_url_that_is_put_out_is_a_route() -> None:
     translated = translate(PROJECT / "template.yaml")
     url = translated["Outputs"]["WebhookUrl"]["Value"]["Fn::Sub"]
-    [path] = translated["Resources"]["Api"]["Properties"]["Body"]["paths"]
-    assert url == f"https://${{Api}}.execute-api.${{AWS::Region}}.${{AWS::URLSuffix}}{path}"
+    assert url == "https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api/push/chat-message"
+    assert "/api/push/chat-message" in translated["Resources"]["Api"]["Properties"]["Body"]["paths"]
 
 
 def test_the_makefile_builds_what_the_template_asks_it_to(resources: dict[str, Any]) -> None:
@@ -183,6 +219,7 @@ def test_references_become_local_values(template: Template) -> None:
         ({}, "parameter SupabaseUrl is missing"),
         ({"SupabaseUrl": "https://x.supabase.co/"}, "SupabaseUrl must be an https URL"),
         ({"SupabaseUrl": "http://x.supabase.co"}, "SupabaseUrl must be an https URL"),
+        (PARAMETERS | {"SupabasePublishableKey": "sb_secret_x"}, "must be the publishable key"),
         (PARAMETERS | {"ExpoUrl": "exp.host"}, "ExpoUrl must be an https URL"),
         (PARAMETERS | {"Supabase": "x"}, "no such parameter: Supabase"),
     ],
@@ -208,6 +245,8 @@ def test_a_wrong_parameter_is_refused(parameters: dict[str, str], message: str) 
         ("SQS-SendMessage", "Kinesis-PutRecord", "knows only 'SQS-SendMessage'"),
         ("security: [{WebhookAuthorizer", "security: [{Nobody", "'Nobody'"),
         ("/api/push/chat-message:", "/api/{proxy}:", "knows only plain paths"),
+        ("POST /api/push/register:", "POST /api/push/registre:", "POST /api/push/registre: is no route"),
+        ("20, ThrottlingRateLimit: 10", "20, Throttling: 10", "{proxy+}.Throttling: unknown"),
         ("rate(1 minute)", "cron(0 * * * ? *)", r"SendChatPushSweep: the local cloud knows only rate"),
         ("EventInvokeConfig: {MaximumRetryAttempts: 0,", "EventInvokeConfig: {", "knows no retries"),
         ("WindowInSeconds: 0", "WindowInSeconds: 5", "MaximumBatchingWindowInSeconds: the local cloud knows only"),

@@ -4,14 +4,16 @@ It uses `postgrest`, the client that supabase-py itself is made of, alone: the w
 of each cold start.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import httpx
 from postgrest import APIError, SyncPostgrestClient
 
+from chat_push.devices import Device, Registered, Registration
 from chat_push.models import Claim, PushResult, Recorded
 
 # A claim or a record takes milliseconds. HTTP/1.1, because idle HTTP/2 connections break in a frozen Lambda.
@@ -30,6 +32,27 @@ class DatabaseUnavailable(Exception):
 class DatabaseRefused(Exception):
     """The database refused the call: a wrong key, missing migrations, or a bug of ours. The text holds its code."""
 
+    def __init__(self, function: str, code: str, details: object = None) -> None:
+        super().__init__(f"{function}: {code}")
+        self.code = code
+        self.details = details
+
+
+class AccessTokenRefused(Exception):
+    """The Data API does not accept the person's access token, for example because it has expired meanwhile."""
+
+
+class TooManyRegistrations(Exception):
+    """The person has registered devices too often of late."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(f"again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ProfileMissing(Exception):
+    """The account has no row in users, which a device belongs to."""
+
 
 class PushDatabase:
     """The worker functions of the database, called as service_role."""
@@ -45,11 +68,12 @@ class PushDatabase:
     def claim_push_jobs(self, message_ids: Sequence[UUID] | None, limit: int) -> Claim:
         """Leases due jobs: those of the given messages or, with None, the longest waiting."""
         ids = None if message_ids is None else [str(message_id) for message_id in message_ids]
-        return Claim.model_validate(self._call("claim_push_jobs", {"p_message_ids": ids, "p_limit": limit}))
+        return Claim.model_validate(_call(self._client, "claim_push_jobs", {"p_message_ids": ids, "p_limit": limit}))
 
     def record_push_results(self, claim: Claim, results: Sequence[PushResult]) -> Recorded:
         """Stores what Expo said. Safe to repeat: a ticket is never replaced by less."""
-        answer = self._call(
+        answer = _call(
+            self._client,
             "record_push_results",
             {
                 "p_lease_id": str(claim.lease_id),
@@ -59,14 +83,56 @@ class PushDatabase:
         )
         return Recorded.model_validate(answer)
 
-    def _call(self, function: str, arguments: dict[str, Any]) -> Any:
+
+class DeviceRegistry:
+    """The devices of the person whose access token is passed, under their own rights: it holds no secret key."""
+
+    def __init__(self, supabase_url: str, publishable_key: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = f"{supabase_url.rstrip('/')}/rest/v1"
+        self._publishable_key = publishable_key
+        self._http = httpx.Client(transport=transport or httpx.HTTPTransport(retries=1), timeout=TIMEOUT)
+
+    def register(self, access_token: str, registration: Registration) -> Registered:
+        """Registers the person's device. Raises TooManyRegistrations or ProfileMissing."""
+        arguments = {f"p_{name}": value for name, value in registration.model_dump().items()}
         try:
-            return self._client.rpc(function, arguments).execute().data
-        except httpx.TransportError as error:
-            raise DatabaseUnavailable(f"{function}: {type(error).__name__}") from error
-        except APIError as error:
-            # Only the code: message and details may quote values. A gateway's JSON has no code, only a message.
-            code = str(error.code or error.message)
-            if _TRANSIENT.fullmatch(code):
-                raise DatabaseUnavailable(f"{function}: {code}") from None
-            raise DatabaseRefused(f"{function}: {code}") from None
+            answer = self._call(access_token, "register_device", arguments)
+        except DatabaseRefused as error:
+            if error.code == "PT429":
+                raise TooManyRegistrations(json.loads(str(error.details))["retry_after_seconds"]) from None
+            if error.code == "23503":
+                raise ProfileMissing from None
+            raise
+        return Registered.model_validate(answer)
+
+    def unregister(self, access_token: str, device_id: str) -> None:
+        """Removes the person's device, if there is one."""
+        self._call(access_token, "unregister_device", {"p_device_id": device_id})
+
+    def devices(self, access_token: str) -> list[Device]:
+        """The person's devices, the one that was seen last first."""
+        return [Device.model_validate(device) for device in self._call(access_token, "my_devices", {})]
+
+    def _call(self, access_token: str, function: str, arguments: Mapping[str, Any]) -> Any:
+        # A client for each call: `auth()` on a shared one would leave this person's identity to the next request.
+        headers = {"apikey": self._publishable_key, "Authorization": f"Bearer {access_token}"}
+        client = SyncPostgrestClient(self._url, headers=headers, http_client=self._http)
+        try:
+            return _call(client, function, arguments)
+        except DatabaseRefused as error:
+            if error.code in ("PGRST301", "PGRST303", "401"):  # PostgREST checks the token once more.
+                raise AccessTokenRefused from None
+            raise
+
+
+def _call(client: SyncPostgrestClient, function: str, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return client.rpc(function, dict(arguments)).execute().data
+    except httpx.TransportError as error:
+        raise DatabaseUnavailable(f"{function}: {type(error).__name__}") from error
+    except APIError as error:
+        # Only the code is shown: message and details may quote values. A gateway's JSON has no code, only a message.
+        code = str(error.code or error.message)
+        if _TRANSIENT.fullmatch(code):
+            raise DatabaseUnavailable(f"{function}: {code}") from None
+        raise DatabaseRefused(function, code, error.details) from None

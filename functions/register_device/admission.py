@@ -1,0 +1,68 @@
+"""What must hold before a request is looked into, and the plain form in which it is passed on."""
+
+import base64
+import json
+from typing import Any
+
+from chat_push.devices import Unregistration
+from pydantic import ValidationError
+
+from failures import Failure, invalid
+
+type Event = dict[str, Any]
+
+METHODS = {"/api/push/register": "POST", "/api/push/unregister": "DELETE", "/api/push/devices": "GET"}
+MAX_BODY_BYTES = 8 * 1024
+
+
+def access_token(event: Event) -> str:
+    """The bearer token of the Authorization header. Raises Failure if there is none."""
+    scheme, _, token = event["headers"].get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        advice = "pass the Supabase session's access token: Authorization: Bearer <token>"
+        raise Failure(401, "unauthorized", advice, headers={"WWW-Authenticate": "Bearer"})
+    return str(token).strip()
+
+
+def admitted(event: Event) -> Event:
+    """The request with a body of plain JSON, or without one. Raises Failure for what is no request to this API."""
+    allowed = METHODS.get(event["rawPath"])
+    if allowed is None:
+        raise Failure(404, "not_found", "no such route")
+    if event["requestContext"]["http"]["method"] != allowed:
+        raise Failure(405, "method_not_allowed", f"use {allowed}", headers={"Allow": allowed})
+    body = _body(event)
+    plain = {
+        **event,
+        "headers": {**event["headers"], "content-type": "application/json"},
+        "body": None if body is None else json.dumps(body),
+        "isBase64Encoded": False,
+    }
+    return plain if body is None or allowed != "DELETE" else _with_body_as_query(plain, body)
+
+
+def _body(event: Event) -> dict[str, Any] | None:
+    text = event.get("body") or ""
+    body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode(errors="surrogatepass")
+    if not body:
+        return None
+    if len(body) > MAX_BODY_BYTES:
+        raise Failure(413, "too_long", f"the body is longer than {MAX_BODY_BYTES} bytes")
+    if event["headers"].get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Failure(415, "wrong_content_type", "send the body as Content-Type: application/json")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Failure(400, "not_json", "the body is not JSON") from None
+    if not isinstance(value, dict):  # Powertools would take a list for its first item.
+        raise invalid([{"loc": (), "msg": "Input should be an object"}])
+    return value
+
+
+def _with_body_as_query(event: Event, body: dict[str, Any]) -> Event:
+    """A DELETE may name the phone in its body, which OpenAPI does not provide for; some clients can only do that."""
+    try:
+        query = Unregistration.model_validate(body).model_dump()
+    except ValidationError as error:
+        raise invalid(error.errors()) from None
+    return {**event, "body": None, "rawQueryString": "", "queryStringParameters": query}

@@ -1,0 +1,145 @@
+"""Who is calling: Supabase Auth's access tokens. The only module that knows JWTs, JWKS and the Auth API.
+
+An HTTP API's own JWT authorizer knows no ES256, so the function checks the token itself; PostgREST checks it again.
+https://supabase.com/docs/guides/auth/signing-keys
+"""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import httpx
+import jwt
+
+TIMEOUT = httpx.Timeout(3, connect=2)
+# Supabase's edge caches the key set for ten minutes too; a key that was revoked may live that long.
+KEYS_CACHED_FOR_SECONDS = 600
+# An unknown key id must not let anybody make us call Auth without end.
+KEYS_ASKED_AT_MOST_EVERY_SECONDS = 60
+CLOCK_SKEW_SECONDS = 10
+AUDIENCE = "authenticated"
+_JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+
+
+class TokenRefused(Exception):
+    """The token is missing or not valid here; the text says why and holds nothing of it."""
+
+
+class TokenNotSignedIn(Exception):
+    """The token is valid but of nobody: an anonymous role."""
+
+
+class AuthUnavailable(Exception):
+    """Supabase Auth does not answer, and without it the token cannot be checked."""
+
+
+class Auth:
+    """Checks access tokens of one Supabase project. `clock` gives seconds that only go forward."""
+
+    def __init__(
+        self,
+        supabase_url: str,
+        publishable_key: str,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = f"{supabase_url.rstrip('/')}/auth/v1"
+        self._http = httpx.Client(
+            headers={"apikey": publishable_key},
+            transport=transport or httpx.HTTPTransport(retries=1),
+            timeout=TIMEOUT,
+        )
+        self._clock = clock
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._keys_read_at: float | None = None
+        self._keys_asked_at: float | None = None
+
+    def user_id(self, access_token: str) -> UUID:
+        """The person whose token it is. Raises TokenRefused, TokenNotSignedIn or AuthUnavailable."""
+        try:
+            # Base64 decoders skip what is not base64, but no HTTP header can pass it on.
+            header = jwt.get_unverified_header(access_token) if _JWT.fullmatch(access_token) else None
+        except jwt.PyJWTError:
+            header = None
+        if header is None:
+            raise TokenRefused("the access token is not a JWT")
+        keys = self._current_keys(header.get("kid"))
+        claims = self._verified(access_token, header, keys) if keys else self._asked(access_token)
+        if claims.get("role") != "authenticated":
+            raise TokenNotSignedIn("the access token is of no signed-in user")
+        try:
+            return UUID(claims["sub"])
+        except (KeyError, TypeError, ValueError):
+            raise TokenRefused("the access token names no user") from None
+
+    def _verified(self, token: str, header: dict[str, Any], keys: dict[str, jwt.PyJWK]) -> dict[str, Any]:
+        key = keys.get(str(header.get("kid")))
+        if key is None:
+            raise TokenRefused("the access token is signed with a key that this project does not have")
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                # The key's own algorithm: neither "none" nor HS256 with a public key for a secret.
+                algorithms=[key.algorithm_name],
+                audience=AUDIENCE,
+                issuer=self._url,
+                leeway=CLOCK_SKEW_SECONDS,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except jwt.PyJWTError as error:
+            raise TokenRefused(_REFUSALS.get(type(error), "the access token is not valid")) from None
+        return claims
+
+    def _asked(self, token: str) -> dict[str, Any]:
+        """The claims of a token that only Auth can check, because the project signs with a shared secret."""
+        answer = self._get("/user", {"Authorization": f"Bearer {token}"})
+        if answer.status_code in (401, 403):
+            raise TokenRefused("the access token is not valid, or has expired")
+        # The user's role is another thing than the token's, which the database will go by.
+        token_claims = jwt.decode(token, options={"verify_signature": False})
+        return {"sub": self._json(answer).get("id"), "role": token_claims.get("role")}
+
+    def _current_keys(self, kid: object) -> dict[str, jwt.PyJWK]:
+        """The project's asymmetric keys by id; none if it signs with a shared secret."""
+        now = self._clock()
+        fresh = self._keys_read_at is not None and now - self._keys_read_at < KEYS_CACHED_FOR_SECONDS
+        known = fresh and (not self._keys or kid in self._keys)
+        asked_lately = self._keys_asked_at is not None and now - self._keys_asked_at < KEYS_ASKED_AT_MOST_EVERY_SECONDS
+        if known or (fresh and asked_lately):
+            return self._keys
+        self._keys_asked_at = now
+        try:
+            listed = self._json(self._get("/.well-known/jwks.json", {})).get("keys", [])
+        except AuthUnavailable:
+            if fresh:
+                return self._keys
+            raise
+        self._keys = {key["kid"]: jwt.PyJWK(key) for key in listed if key.get("alg") in ("ES256", "RS256")}
+        self._keys_read_at = now
+        return self._keys
+
+    def _get(self, path: str, headers: dict[str, str]) -> httpx.Response:
+        try:
+            return self._http.get(self._url + path, headers=headers)
+        except httpx.RequestError as error:
+            raise AuthUnavailable(f"Supabase Auth: {type(error).__name__}") from None
+
+    def _json(self, answer: httpx.Response) -> dict[str, Any]:
+        try:
+            answer.raise_for_status()
+            body: dict[str, Any] = answer.json()
+        except (httpx.HTTPStatusError, ValueError):
+            raise AuthUnavailable(f"Supabase Auth: HTTP {answer.status_code}") from None
+        return body
+
+
+_REFUSALS: dict[type[Exception], str] = {
+    jwt.ExpiredSignatureError: "the access token has expired",
+    jwt.ImmatureSignatureError: "the access token is not valid yet",
+    jwt.InvalidIssuerError: "the access token is of another project",
+    jwt.InvalidAudienceError: "the access token is for another audience",
+    jwt.InvalidSignatureError: "the access token's signature is wrong",
+}

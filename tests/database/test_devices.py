@@ -1,0 +1,320 @@
+"""register_device, unregister_device and my_devices: a device belongs to its last login."""
+
+import json
+import re
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from chat_push.devices import EXPO_PATTERN
+
+from tests.database.chat import Chat, Row, acting_as, as_user, insert, refused, row, rows, value
+
+ONE, TWO = "ExponentPushToken[one]", "ExponentPushToken[two]"
+
+
+async def register(
+    chat: Chat,
+    user: UUID,
+    token: str | None = ONE,
+    device_id: str | None = "phone",
+    session: UUID | None = None,
+    **more: str,
+) -> Row:
+    """As the function calls it, with the caller's own token; {device, created}."""
+    arguments = {"device_id": device_id, "platform": "ios", "push_token": token, **more}
+    named = ", ".join(f"p_{name} => %s" for name in arguments)
+    claims = {"session_id": str(session)} if session else {}
+    async with as_user(chat.connection, user, **claims):
+        answer = await value(chat.connection, f"select public.register_device({named})", *arguments.values())
+    assert isinstance(answer, dict)
+    return answer
+
+
+async def unregister(chat: Chat, user: UUID, device_id: str = "phone") -> Any:
+    async with as_user(chat.connection, user):
+        return await value(chat.connection, "select public.unregister_device(%s)", device_id)
+
+
+async def my_devices(chat: Chat, user: UUID) -> list[Row]:
+    async with as_user(chat.connection, user):
+        devices = await value(chat.connection, "select public.my_devices()")
+    assert isinstance(devices, list)
+    return devices
+
+
+async def stored(chat: Chat, user: UUID, device_id: str = "phone") -> Row:
+    return await row(
+        chat.connection, "select * from user_devices where user_id = %s and device_id = %s", user, device_id
+    )
+
+
+async def owners(chat: Chat) -> set[tuple[UUID, str, str | None, bool]]:
+    devices = await rows(chat.connection, "table user_devices")
+    return {(one["user_id"], one["device_id"], one["push_token"], one["is_active"]) for one in devices}
+
+
+async def set_up(chat: Chat, **settings: int) -> None:
+    for name, number in settings.items():
+        await chat.connection.execute(f"update push.settings set {name} = {number}")
+
+
+class TestRegister:
+    async def test_a_new_device(self, chat: Chat) -> None:
+        answer = await register(chat, chat.guide, app_version="1.4.0")
+        device = await stored(chat, chat.guide)
+        assert answer == {
+            "created": True,
+            "device": {
+                "device_id": "phone",
+                "platform": "ios",
+                "push_provider": "expo",
+                "push_token": "ExponentPushToken[one]…",
+                "app_version": "1.4.0",
+                "is_active": True,
+                "last_seen_at": device["last_seen_at"].isoformat(),
+                "created_at": device["created_at"].isoformat(),
+            },
+        }
+
+    async def test_again_changes_nothing_but_when_it_was_seen(self, chat: Chat) -> None:
+        await register(chat, chat.guide, app_version="1.4.0")
+        first = await stored(chat, chat.guide)
+        answer = await register(chat, chat.guide, app_version="1.4.0")
+        again = await stored(chat, chat.guide)
+        assert not answer["created"]
+        assert {name for name in first if first[name] != again[name]} == {"last_seen_at", "updated_at"}
+        assert again["last_seen_at"] > first["last_seen_at"]
+
+    async def test_again_without_a_version_keeps_it(self, chat: Chat) -> None:
+        for version in ("1.4.0", "1.5.0"):
+            await register(chat, chat.guide, app_version=version)
+            assert (await register(chat, chat.guide))["device"]["app_version"] == version
+
+    async def test_again_switches_it_on(self, chat: Chat) -> None:
+        await register(chat, chat.guide)
+        await chat.connection.execute("update user_devices set is_active = false, push_token = null")
+        assert not (await register(chat, chat.guide))["created"]
+        assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
+
+    async def test_the_session_is_remembered(self, chat: Chat) -> None:
+        first, second = uuid4(), uuid4()
+        await register(chat, chat.guide, session=first)
+        assert (await stored(chat, chat.guide))["session_id"] == first
+        await register(chat, chat.guide, session=second)
+        assert (await stored(chat, chat.guide))["session_id"] == second
+
+    async def test_the_session_of_a_direct_insert_is_remembered_too(self, chat: Chat) -> None:
+        session = uuid4()
+        async with as_user(chat.connection, chat.guide, session_id=str(session)):
+            await insert(chat.connection, "public.user_devices", user_id=chat.guide, device_id="phone", platform="web")
+        assert (await stored(chat, chat.guide))["session_id"] == session
+
+    async def test_a_backends_device_has_no_session(self, chat: Chat) -> None:
+        async with acting_as(chat.connection, "service_role"):
+            await chat.device(device_id="phone")
+        assert (await stored(chat, chat.guide))["session_id"] is None
+
+    async def test_the_web(self, chat: Chat) -> None:
+        assert (await register(chat, chat.guide, platform="web"))["device"]["platform"] == "web"
+
+    @pytest.mark.parametrize("provider", ["fcm", "apns"])
+    async def test_a_native_token(self, chat: Chat, provider: str) -> None:
+        answer = await register(chat, chat.guide, "0a" * 32, push_provider=provider)
+        assert (answer["device"]["push_provider"], answer["device"]["push_token"]) == (provider, "0a0a…")
+
+    @pytest.mark.parametrize(
+        ("changes", "sqlstate"),
+        [
+            ({"platform": "windows"}, "23514"),
+            ({"push_provider": "other"}, "23514"),
+            ({"token": "0a" * 32}, "23514"),
+            ({"device_id": ""}, "23514"),
+            ({"device_id": "x" * 201}, "23514"),
+            ({"device_id": None}, "23502"),
+        ],
+    )
+    async def test_what_the_table_refuses(self, chat: Chat, changes: dict[str, Any], sqlstate: str) -> None:
+        async with refused(chat.connection, sqlstate):
+            await register(chat, chat.guide, **changes)
+
+    async def test_an_account_without_a_profile_is_refused(self, chat: Chat) -> None:
+        account = await insert(chat.connection, "auth.users", email="new@example.com")
+        async with refused(chat.connection, "23503"):
+            await register(chat, account["id"])
+
+    async def test_nobody_is_refused(self, chat: Chat) -> None:
+        async with refused(chat.connection, "42501"), acting_as(chat.connection, "authenticated"):
+            await chat.connection.execute(b"select public.register_device('phone', 'ios', 'ExponentPushToken[a]')")
+
+
+class TestLastLogin:
+    async def test_takes_the_phone_from_its_former_account(self, chat: Chat) -> None:
+        await register(chat, chat.guide)
+        before = await stored(chat, chat.guide)
+        assert (await register(chat, chat.tourist))["created"]
+        assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
+        assert (await stored(chat, chat.guide))["last_seen_at"] == before["last_seen_at"]
+
+    async def test_back_on_the_same_phone(self, chat: Chat) -> None:
+        for user, created in ((chat.guide, True), (chat.tourist, True), (chat.guide, False), (chat.tourist, False)):
+            assert (await register(chat, user))["created"] == created
+        assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
+
+    async def test_of_one_account_with_two_ids_for_one_installation(self, chat: Chat) -> None:
+        await register(chat, chat.guide, device_id="before")
+        seen = (await stored(chat, chat.guide, "before"))["last_seen_at"]
+        await register(chat, chat.guide, device_id="after")
+        assert await owners(chat) == {(chat.guide, "before", None, False), (chat.guide, "after", ONE, True)}
+        assert (await stored(chat, chat.guide, "before"))["last_seen_at"] == seen
+
+    async def test_with_a_new_token(self, chat: Chat) -> None:
+        await register(chat, chat.guide, ONE)
+        assert not (await register(chat, chat.guide, TWO))["created"]
+        assert await owners(chat) == {(chat.guide, "phone", TWO, True)}
+
+    async def test_with_a_token_that_another_provider_has_too(self, chat: Chat) -> None:
+        token = str(uuid4())
+        await register(chat, chat.guide, token, push_provider="fcm")
+        await register(chat, chat.tourist, token)
+        assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", token, True)}
+
+
+class TestLimits:
+    async def test_25_active_devices_of_which_the_least_recently_seen_goes(self, chat: Chat) -> None:
+        await set_up(chat, registration_limit=100)
+        for number in range(25):
+            await register(chat, chat.guide, f"ExponentPushToken[{number}]", f"phone {number}")
+        await register(chat, chat.guide, "ExponentPushToken[0]", "phone 0")
+        oldest = await stored(chat, chat.guide, "phone 1")
+        await register(chat, chat.guide, "ExponentPushToken[25]", "phone 25")
+        switched_off = [one for one in await rows(chat.connection, "table user_devices") if not one["is_active"]]
+        [gone] = switched_off
+        assert (gone["device_id"], gone["last_seen_at"]) == ("phone 1", oldest["last_seen_at"])
+        await register(chat, chat.guide, "ExponentPushToken[1]", "phone 1")
+        active = {one["device_id"] for one in await my_devices(chat, chat.guide) if one["is_active"]}
+        assert active == {f"phone {number}" for number in range(26)} - {"phone 2"}
+
+    async def test_devices_of_others_and_inactive_ones_do_not_count(self, chat: Chat) -> None:
+        await set_up(chat, device_limit=2)
+        await chat.device(user_id=chat.tourist)
+        await chat.device(is_active=False)
+        for number in range(2):
+            await register(chat, chat.guide, f"ExponentPushToken[{number}]", f"phone {number}")
+        assert await value(chat.connection, "select count(*) from user_devices where is_active") == 3
+
+    async def test_20_registrations_a_minute(self, chat: Chat) -> None:
+        for _ in range(20):
+            await register(chat, chat.guide)
+        with pytest.raises(psycopg.Error) as raised:
+            async with chat.connection.transaction():
+                await register(chat, chat.guide, TWO)
+        assert raised.value.sqlstate == "PT429"
+        assert raised.value.diag.message_primary == "too many registrations: at most 20 in 60 seconds"
+        assert 50 < json.loads(str(raised.value.diag.message_detail))["retry_after_seconds"] <= 60
+        assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
+        # Nobody else is kept from registering, and nobody at all from logging out.
+        await register(chat, chat.tourist, TWO)
+        assert await unregister(chat, chat.guide)
+        passed = "update push.registration_counts set window_began_at = window_began_at - interval '61 s'"
+        await chat.connection.execute(passed.encode())
+        for _ in range(20):
+            await register(chat, chat.guide)
+        async with refused(chat.connection, "PT429"):
+            await register(chat, chat.guide)
+
+    async def test_of_registrations_is_a_setting(self, chat: Chat) -> None:
+        await set_up(chat, registration_limit=1)
+        await register(chat, chat.guide)
+        async with refused(chat.connection, "PT429"):
+            await register(chat, chat.guide)
+
+
+class TestUnregister:
+    async def test_removes_the_device(self, chat: Chat) -> None:
+        await register(chat, chat.guide)
+        await register(chat, chat.guide, TWO, "tablet")
+        assert await unregister(chat, chat.guide) is True
+        assert await owners(chat) == {(chat.guide, "tablet", TWO, True)}
+
+    async def test_nothing_to_remove(self, chat: Chat) -> None:
+        assert await unregister(chat, chat.guide) is False
+
+    async def test_nobody_elses(self, chat: Chat) -> None:
+        await register(chat, chat.guide)
+        assert await unregister(chat, chat.tourist) is False
+        assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
+
+    async def test_a_late_logout_keeps_the_new_owners_device(self, chat: Chat) -> None:
+        await register(chat, chat.guide)
+        await register(chat, chat.tourist)
+        assert await unregister(chat, chat.guide) is True
+        assert await owners(chat) == {(chat.tourist, "phone", ONE, True)}
+
+
+class TestMyDevices:
+    async def test_newest_first_with_those_that_are_switched_off(self, chat: Chat) -> None:
+        for device_id in ("a", "b", "c"):
+            await register(chat, chat.guide, f"ExponentPushToken[{device_id * 22}]", device_id)
+        await register(chat, chat.guide, f"ExponentPushToken[{'a' * 22}]", "a")
+        await register(chat, chat.tourist, f"ExponentPushToken[{'b' * 22}]", "b")
+        assert [
+            (device["device_id"], device["push_token"], device["is_active"])
+            for device in await my_devices(chat, chat.guide)
+        ] == [
+            ("a", "ExponentPushToken[aaaa…", True),
+            ("c", "ExponentPushToken[cccc…", True),
+            ("b", None, False),
+        ]
+
+    async def test_none(self, chat: Chat) -> None:
+        assert await my_devices(chat, chat.guide) == []
+
+    @pytest.mark.parametrize(
+        ("token", "provider", "shown"),
+        [
+            ("ExponentPushToken[abcdefghijklmnopqrstuv]", "expo", "ExponentPushToken[abcd…"),
+            ("ExpoPushToken[abcdefghijklmnopqrstuv]", "expo", "ExpoPushToken[abcd…"),
+            ("8f14e45f-ceea-467f-a8d2-0d6f2f1c7a55", "expo", "8f14…"),
+            ("cXyz_9-8:APA91bH", "fcm", "cXyz…"),
+        ],
+    )
+    async def test_tokens_are_shortened(self, chat: Chat, token: str, provider: str, shown: str) -> None:
+        await register(chat, chat.guide, token, push_provider=provider)
+        [device] = await my_devices(chat, chat.guide)
+        assert device["push_token"] == shown
+
+
+def odd_tokens() -> list[str]:
+    """Tokens that are nearly right, with every ASCII character and some that others count as spaces."""
+    characters = [chr(code) for code in range(1, 128)] + list("é\u0085\u00a0\u2003\u3000\ufeff📱")
+    uuid = "8f14e45f-ceea-467f-a8d2-0d6f2f1c7a55"
+    return [
+        *(f"{name}[{'x' * length}]" for name in ("ExponentPushToken", "ExpoPushToken") for length in (0, 1, 80, 81)),
+        *(f"ExponentPushToken[a{character}b]" for character in characters),
+        *(f"{before}ExponentPushToken[a]{after}" for before in ("", " ", "x") for after in ("", "\n", "x", "]")),
+        *("exponentpushtoken[a]", "EXPONENTPUSHTOKEN[a]", "expoPushToken[a]", "PushToken[a]", "ExponentPushToken(a)"),
+        *(uuid, uuid.upper(), uuid.replace("-", ""), uuid + "\n", uuid[:-1], uuid + "0", "g" + uuid[1:], f"{{{uuid}}}"),
+    ]
+
+
+async def test_the_function_accepts_no_expo_token_that_the_table_refuses(chat: Chat) -> None:
+    """Else it would answer 503. Printable ASCII they judge alike; what else is a space, collations decide."""
+    expression = await value(
+        chat.connection,
+        "select pg_get_expr(conbin, conrelid) from pg_constraint where conname = 'expo_push_token_format'",
+    )
+    judged = await rows(
+        chat.connection,
+        f"select push_token, {expression} as accepted"
+        " from unnest(%s::text[]) push_token, (values ('expo'::varchar)) as provider (push_provider)",
+        odd_tokens(),
+    )
+    assert len(judged) == len(odd_tokens())
+    for one in judged:
+        token = one["push_token"]
+        accepted = re.fullmatch(EXPO_PATTERN, token) is not None
+        assert one["accepted"] or not accepted, token
+        if token.isascii() and token.isprintable():
+            assert one["accepted"] == accepted, token

@@ -1,0 +1,560 @@
+"""register_device: from an HTTP request to its answer, with Supabase Auth and the Data API at the HTTP border."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from chat_push.settings import SettingsError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.auth import ANA, BEN, AuthApi, signing_key, unsigned
+from tests.borders import SUPABASE_URL, Json, Printed, body_of, push_token
+from tests.functions.invocation import Context, LoadFunction, event
+
+pytestmark = [
+    pytest.mark.disable_socket,
+    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
+]
+
+KEY = signing_key("key")
+TOKEN = KEY.token()
+REGISTER, UNREGISTER, DEVICES = "/api/push/register", "/api/push/unregister", "/api/push/devices"
+
+type Invoke = Callable[[Json], Json]
+
+
+def request(method: str = "POST", path: str = REGISTER, token: str | None = TOKEN, **changes: Any) -> Json:
+    """The event of a request of Ana's; `changes` are of the event itself."""
+    sent = event("register_device")
+    sent["routeKey"] = sent["requestContext"]["routeKey"] = f"{method} {path}"
+    sent["rawPath"] = sent["requestContext"]["http"]["path"] = path
+    sent["requestContext"]["http"]["method"] = method
+    del sent["headers"]["authorization"]
+    if token is not None:
+        sent["headers"]["authorization"] = f"Bearer {token}"
+    if method != "POST":
+        del sent["body"], sent["headers"]["content-type"]
+    return {**sent, **changes}
+
+
+def registering(content_type: str | None = "application/json", **body: Any) -> Json:
+    """A registration with changed fields, or another content type."""
+    sent = request()
+    sent["body"] = json.dumps(json.loads(sent["body"]) | body)
+    if content_type != "application/json":
+        del sent["headers"]["content-type"]
+    if content_type is not None:
+        sent["headers"]["content-type"] = content_type
+    return sent
+
+
+def unregistering(query: str = "", body: str | None = None, token: str = TOKEN) -> Json:
+    """A logout that names the phone in the query, the body, or both."""
+    sent = request("DELETE", UNREGISTER, token, rawQueryString=query)
+    if query:
+        # As API Gateway does: repeated names are joined by commas.
+        values: dict[str, list[str]] = {}
+        for name, value in httpx.QueryParams(query).multi_items():
+            values.setdefault(name, []).append(value)
+        sent["queryStringParameters"] = {name: ",".join(found) for name, found in values.items()}
+    if body is not None:
+        sent["body"] = body
+        sent["headers"]["content-type"] = "application/json"
+    return sent
+
+
+class DeviceApi:
+    """The device functions of the Data API, under the rights of whoever calls. A handler for httpx.MockTransport."""
+
+    def __init__(self) -> None:
+        self.devices: dict[tuple[str, str], Json] = {}
+        self.fault: httpx.Response | Exception | None = None
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, call: httpx.Request) -> httpx.Response:
+        self.requests.append(call)
+        if isinstance(self.fault, Exception):
+            raise self.fault
+        if self.fault:
+            return self.fault
+        user = jwt.decode(self.caller(call), options={"verify_signature": False})["sub"]
+        arguments = {name.removeprefix("p_"): value for name, value in body_of(call).items()}
+        match call.url.path.removeprefix("/rest/v1/rpc/"):
+            case "register_device":
+                key = user, arguments["device_id"]
+                created = key not in self.devices
+                times = {"last_seen_at": "2026-11-22T10:00:01+00:00", "created_at": "2026-11-22T10:00:00+00:00"}
+                self.devices[key] = {**arguments, "push_token": "ExponentPushToken[0000…", "is_active": True, **times}
+                return httpx.Response(200, json={"device": self.devices[key], "created": created})
+            case "unregister_device":
+                return httpx.Response(200, json=self.devices.pop((user, arguments["device_id"]), None) is not None)
+            case "my_devices":
+                mine = [device for (owner, _), device in self.devices.items() if owner == user]
+                return httpx.Response(200, json=mine)
+        raise AssertionError(call.url)
+
+    @staticmethod
+    def caller(call: httpx.Request) -> str:
+        """The token that a call carries."""
+        return str(call.headers["authorization"]).removeprefix("Bearer ")
+
+    def registered(self, user: str = ANA) -> list[str]:
+        """The devices of a person."""
+        return [device_id for owner, device_id in self.devices if owner == user]
+
+
+@pytest.fixture
+def auth() -> AuthApi:
+    return AuthApi(KEY)
+
+
+@pytest.fixture
+def api() -> DeviceApi:
+    return DeviceApi()
+
+
+@pytest.fixture(autouse=True)
+def _network(monkeypatch: pytest.MonkeyPatch, auth: AuthApi, api: DeviceApi) -> None:
+    """Supabase where the network begins; everything before it is real."""
+
+    def handle(transport: httpx.HTTPTransport, call: httpx.Request) -> httpx.Response:
+        call.read()
+        assert str(call.url).startswith(SUPABASE_URL)
+        return auth(call) if call.url.path.startswith("/auth/") else api(call)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+
+
+@pytest.fixture
+def invoke(load_function: LoadFunction) -> Invoke:
+    environment = {"SUPABASE_URL": SUPABASE_URL, "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x"}
+    handler = load_function("register_device", **environment).lambda_handler
+    return lambda sent: handler(sent, Context("register_device"))
+
+
+def answered(answer: Json) -> tuple[int, Any]:
+    """Status and JSON of an answer; without a body None."""
+    return answer["statusCode"], json.loads(answer["body"]) if answer["body"] else None
+
+
+def refusal(answer: Json) -> tuple[int, str, list[str]]:
+    """Status, code and wrong fields of an error, which has the one shape."""
+    assert answer["headers"]["Content-Type"] == "application/json"
+    status, body = answered(answer)
+    assert body.keys() == {"error"}
+    error = body["error"]
+    assert error.keys() in ({"code", "message"}, {"code", "message", "fields"})
+    assert error["message"]
+    assert ("fields" in error) == (status == 422)
+    for field in error.get("fields", []):
+        assert field.keys() == {"field", "message"}
+    assert "Traceback" not in answer["body"]
+    return status, error["code"], [field["field"] for field in error.get("fields", [])]
+
+
+class TestRegister:
+    def test_a_new_phone_is_201_and_from_then_on_200(self, invoke: Invoke) -> None:
+        created, again = invoke(request()), invoke(request())
+        assert [created["statusCode"], again["statusCode"]] == [201, 200]
+        for answer in (created, again):
+            assert answer["headers"]["Content-Type"] == "application/json"
+            assert json.loads(answer["body"]) == {
+                "device_id": "phone",
+                "platform": "android",
+                "push_provider": "expo",
+                "push_token": "ExponentPushToken[0000…",
+                "app_version": "1.4.0",
+                "is_active": True,
+                "last_seen_at": "2026-11-22T10:00:01Z",
+                "created_at": "2026-11-22T10:00:00Z",
+            }
+
+    def test_the_database_is_asked_with_the_callers_own_token(self, invoke: Invoke, api: DeviceApi) -> None:
+        """And with the key that every app has: the function has no other."""
+        invoke(request())
+        [call] = api.requests
+        assert str(call.url) == f"{SUPABASE_URL}/rest/v1/rpc/register_device"
+        assert call.headers["apikey"] == "sb_publishable_x"
+        assert call.headers["authorization"] == f"Bearer {TOKEN}"
+        assert body_of(call) == {
+            "p_device_id": "phone",
+            "p_platform": "android",
+            "p_push_token": push_token(1),
+            "p_push_provider": "expo",
+            "p_app_version": "1.4.0",
+        }
+
+    @pytest.mark.parametrize(
+        "content_type", ["application/json; charset=utf-8", "Application/JSON", " application/json"]
+    )
+    def test_content_type_in_any_spelling(self, invoke: Invoke, content_type: str) -> None:
+        assert invoke(registering(content_type))["statusCode"] == 201
+
+    def test_body_in_base64(self, invoke: Invoke, api: DeviceApi) -> None:
+        sent = registering(device_id="Anas Händy 📱")
+        encoded = base64.b64encode(json.dumps(json.loads(sent["body"]), ensure_ascii=False).encode()).decode()
+        assert invoke({**sent, "body": encoded, "isBase64Encoded": True})["statusCode"] == 201
+        assert api.registered() == ["Anas Händy 📱"]
+
+    def test_of_a_name_that_comes_twice_the_last_counts(self, invoke: Invoke, api: DeviceApi) -> None:
+        """As in every JSON parser of an app."""
+        sent = request()
+        sent["body"] = '{"device_id": "first", ' + sent["body"].removeprefix("{")
+        assert invoke(sent)["statusCode"] == 201
+        assert api.registered() == ["phone"]
+
+    def test_is_counted_and_logged_without_tokens(self, invoke: Invoke, printed: Printed) -> None:
+        invoke(request())
+        lines = printed()
+        [metrics] = [line for line in lines if "_aws" in line]
+        assert metrics["DeviceRegistered"] == [1]
+        assert push_token(1) not in str(lines)
+        assert TOKEN not in str(lines)
+
+
+class TestUnregister:
+    @pytest.mark.parametrize(
+        ("query", "body"),
+        [
+            ("device_id=phone", None),
+            ("", '{"device_id": "phone"}'),
+            ("device_id=phone", '{"device_id": "phone"}'),
+            ("device_id=other&device_id=phone", '{"device_id": "phone"}'),
+        ],
+    )
+    def test_by_query_or_body(self, invoke: Invoke, api: DeviceApi, query: str, body: str | None) -> None:
+        invoke(request())
+        answer = invoke(unregistering(query, body))
+        assert (answer["statusCode"], answer["body"]) == (204, None)
+        assert api.registered() == []
+
+    @pytest.mark.parametrize("device_id", ["a,b", "ä/ö 📱", "a&b=c"])
+    def test_an_id_of_any_text(self, invoke: Invoke, api: DeviceApi, device_id: str) -> None:
+        for sent in (
+            unregistering(str(httpx.QueryParams(device_id=device_id))),
+            unregistering(body=json.dumps({"device_id": device_id})),
+        ):
+            invoke(registering(device_id=device_id))
+            assert invoke(sent)["statusCode"] == 204
+            assert api.registered() == []
+
+    def test_a_phone_that_is_not_registered_is_204_too(self, invoke: Invoke) -> None:
+        assert invoke(unregistering("device_id=unknown"))["statusCode"] == 204
+
+    def test_another_persons_phone_stays(self, invoke: Invoke, api: DeviceApi) -> None:
+        invoke(request())
+        assert invoke(unregistering("device_id=phone", token=KEY.token(sub=BEN)))["statusCode"] == 204
+        assert api.registered() == ["phone"]
+
+    @pytest.mark.parametrize(
+        ("query", "body", "fields"),
+        [
+            ("", None, ["device_id"]),
+            ("device=phone", None, ["device_id"]),
+            ("device_id=", None, ["device_id"]),
+            ("device_id=a%00b", None, ["device_id"]),
+            (f"device_id={'x' * 201}", None, ["device_id"]),
+            ("device_id=phone", "{}", ["device_id"]),
+            ("device_id=phone", '{"device_id": null}', ["device_id"]),
+            ("", '{"device_id": 7}', ["device_id"]),
+            ("", '{"device_id": "phone", "user_id": "x"}', ["user_id"]),
+            ("", '["phone"]', ["body"]),
+        ],
+    )
+    def test_what_names_no_phone_is_422(
+        self, invoke: Invoke, api: DeviceApi, query: str, body: str | None, fields: list[str]
+    ) -> None:
+        assert refusal(invoke(unregistering(query, body))) == (422, "invalid", fields)
+        assert api.requests == []
+
+
+class TestDevices:
+    def test_are_the_callers(self, invoke: Invoke) -> None:
+        assert answered(invoke(request("GET", DEVICES))) == (200, [])
+        invoke(registering(device_id="a"))
+        invoke(registering(device_id="b"))
+        status, devices = answered(invoke(request("GET", DEVICES)))
+        assert (status, [device["device_id"] for device in devices]) == (200, ["a", "b"])
+        assert answered(invoke(request("GET", DEVICES, KEY.token(sub=BEN)))) == (200, [])
+
+
+class TestWhoIsCalling:
+    @pytest.mark.parametrize(
+        "authorization", [None, "", "Bearer", "Bearer ", "Basic YW5hOmFuYQ==", TOKEN], ids=lambda value: str(value)[:20]
+    )
+    @pytest.mark.parametrize(("method", "path"), [("POST", REGISTER), ("DELETE", UNREGISTER), ("GET", DEVICES)])
+    def test_without_a_token_401(
+        self, invoke: Invoke, api: DeviceApi, auth: AuthApi, method: str, path: str, authorization: str | None
+    ) -> None:
+        sent = request(method, path, None)
+        if authorization is not None:
+            sent["headers"]["authorization"] = authorization
+        answer = invoke(sent)
+        assert refusal(answer) == (401, "unauthorized", [])
+        assert answer["headers"]["WWW-Authenticate"] == "Bearer"
+        assert (api.requests, auth.requests) == ([], [])
+
+    @pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
+    def test_the_scheme_in_any_spelling(self, invoke: Invoke, scheme: str) -> None:
+        sent = request("GET", DEVICES)
+        sent["headers"]["authorization"] = f"{scheme}  {TOKEN} "
+        assert invoke(sent)["statusCode"] == 200
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            KEY.token(exp=1),
+            KEY.token(iss="https://other.supabase.co/auth/v1"),
+            KEY.token(aud="other"),
+            signing_key("stranger").token(),
+            unsigned({"alg": "none", "kid": "key"}, {"sub": ANA}),
+            "sb_publishable_x",
+            f"{TOKEN},Bearer {TOKEN}",
+            "é.é.é",
+            "\udcff",
+        ],
+        ids=["expired", "issuer", "audience", "key", "alg none", "API key", "two", "no ASCII", "half a character"],
+    )
+    def test_with_a_token_that_is_not_valid_401(self, invoke: Invoke, api: DeviceApi, token: str) -> None:
+        answer = invoke(request(token=token))
+        assert refusal(answer) == (401, "unauthorized", [])
+        challenge = answer["headers"]["WWW-Authenticate"]
+        message = json.loads(answer["body"])["error"]["message"]
+        assert challenge == f'Bearer error="invalid_token", error_description="{message}"'
+        assert '"' not in message
+        assert api.requests == []
+
+    def test_with_a_token_of_an_anonymous_role_403(self, invoke: Invoke, api: DeviceApi) -> None:
+        assert refusal(invoke(request(token=KEY.token(role="anon")))) == (403, "not_signed_in", [])
+        assert api.requests == []
+
+    def test_comes_before_everything_else(self, invoke: Invoke) -> None:
+        for sent in (
+            request(token=None, body="x" * 9000),
+            request("GET", "/api/push/nothing", None),
+            request("PUT", REGISTER, None),
+        ):
+            assert invoke(sent)["statusCode"] == 401
+
+    def test_while_auth_is_down_503(self, invoke: Invoke, auth: AuthApi, printed: Printed) -> None:
+        auth.fault = httpx.ConnectTimeout("slow")
+        answer = invoke(request())
+        assert refusal(answer) == (503, "unavailable", [])
+        assert answer["headers"]["Retry-After"] == "5"
+        assert [line["error"] for line in printed() if line.get("level") == "ERROR"] == [
+            "Supabase Auth: ConnectTimeout"
+        ]
+
+
+def data_api(status: int, code: str, details: str | None = None) -> httpx.Response:
+    """A refusal as PostgREST words it, with what must not be passed on."""
+    return httpx.Response(status, json={"code": code, "message": f"not with {push_token(1)}", "details": details})
+
+
+class TestRefusedByTheDatabase:
+    @pytest.mark.parametrize(
+        ("fault", "expected", "header"),
+        [
+            (data_api(401, "PGRST301"), (401, "unauthorized", []), "WWW-Authenticate"),
+            (data_api(401, "PGRST303"), (401, "unauthorized", []), "WWW-Authenticate"),
+            (httpx.Response(401, text="nobody"), (401, "unauthorized", []), "WWW-Authenticate"),
+            (data_api(409, "23503"), (403, "no_profile", []), None),
+            (
+                data_api(429, "PT429", '{"retry_after_seconds": 17}'),
+                (429, "too_many_registrations", []),
+                "Retry-After",
+            ),
+            (data_api(503, "PGRST001"), (503, "unavailable", []), "Retry-After"),
+            (data_api(500, "40P01"), (503, "unavailable", []), "Retry-After"),
+            (data_api(404, "PGRST202"), (503, "unavailable", []), "Retry-After"),  # without the migrations
+            (data_api(400, "22P05"), (503, "unavailable", []), "Retry-After"),
+            (httpx.Response(502, html="<h1>Bad gateway</h1>"), (503, "unavailable", []), "Retry-After"),
+            (httpx.ConnectError("refused"), (503, "unavailable", []), "Retry-After"),
+            (httpx.ReadTimeout("slow"), (503, "unavailable", []), "Retry-After"),
+        ],
+        ids=repr,
+    )
+    def test_every_kind(
+        self,
+        invoke: Invoke,
+        api: DeviceApi,
+        printed: Printed,
+        fault: httpx.Response | Exception,
+        expected: tuple[int, str, list[str]],
+        header: str | None,
+    ) -> None:
+        api.fault = fault
+        answer = invoke(request())
+        assert refusal(answer) == expected
+        assert answer["headers"].keys() == {"Content-Type", *filter(None, [header])}
+        if header == "Retry-After":
+            assert answer["headers"][header] == ("17" if expected[0] == 429 else "5")
+        for told in (answer["body"], str(printed())):
+            assert push_token(1) not in told
+            assert TOKEN not in told
+
+    def test_nothing_of_a_broken_answer_is_told(self, invoke: Invoke, api: DeviceApi, printed: Printed) -> None:
+        """A bug of ours, so the function fails and is counted as failed; API Gateway answers 500."""
+        api.fault = httpx.Response(200, json={"device": {"device_id": push_token(1)}, "created": True})
+        with pytest.raises(ValueError, match="Field required") as raised:
+            invoke(request())
+        assert push_token(1) not in str(raised.value) + str(printed())
+
+
+class TestRefusedAtOnce:
+    @pytest.mark.parametrize(
+        ("sent", "expected"),
+        [
+            (request(body="{"), (400, "not_json", [])),
+            (request(body="device_id=phone"), (400, "not_json", [])),
+            (request(body=" "), (400, "not_json", [])),
+            (request(body="9" * 5000), (400, "not_json", [])),
+            (request(body="/w==", isBase64Encoded=True), (400, "not_json", [])),
+            (request(body="\ud800"), (400, "not_json", [])),
+            (request("GET", "/api/push/nothing"), (404, "not_found", [])),
+            (request("POST", REGISTER + "/"), (404, "not_found", [])),
+            (request("GET", "/api/push/chat-message"), (404, "not_found", [])),
+            (request("GET", REGISTER), (405, "method_not_allowed", [])),
+            (request("POST", UNREGISTER), (405, "method_not_allowed", [])),
+            (request("OPTIONS", DEVICES), (405, "method_not_allowed", [])),
+            (registering(device_id="x" * 8200), (413, "too_long", [])),
+            (request(body="é" * 4097), (413, "too_long", [])),
+            (request(body=base64.b64encode(b" " * 8193).decode(), isBase64Encoded=True), (413, "too_long", [])),
+            (registering("text/plain"), (415, "wrong_content_type", [])),
+            (registering("application/x-www-form-urlencoded"), (415, "wrong_content_type", [])),
+            (registering("application/jsonp"), (415, "wrong_content_type", [])),
+            (registering(None), (415, "wrong_content_type", [])),
+            (request(body=None), (422, "invalid", ["body"])),
+            (request(body=""), (422, "invalid", ["body"])),
+            (request(body="null"), (422, "invalid", ["body"])),
+            (request(body="[]"), (422, "invalid", ["body"])),
+            (request(body=f"[{request()['body']}]"), (422, "invalid", ["body"])),
+            (request(body="{}"), (422, "invalid", ["device_id", "platform", "push_token"])),
+            (registering(device_id="\x00", platform="ios"), (422, "invalid", ["device_id"])),
+            (registering(device_id="\ud800", app_version="\ud800"), (422, "invalid", ["device_id", "app_version"])),
+            (registering(device_id=10**4000), (422, "invalid", ["device_id"])),
+            (registering(push_token="0a" * 32), (422, "invalid", ["push_token"])),
+            (registering(push_provider="fcm"), (422, "invalid", ["push_token"])),
+            (registering(user_id=BEN), (422, "invalid", ["user_id"])),
+            (registering(device_id={"a": [1]}), (422, "invalid", ["device_id"])),
+        ],
+        ids=lambda value: "" if isinstance(value, dict) else f"{value[0]} {value[1]} {' '.join(value[2])}",
+    )
+    def test_with_the_database_unasked(
+        self, invoke: Invoke, api: DeviceApi, printed: Printed, sent: Json, expected: tuple[int, str, list[str]]
+    ) -> None:
+        answer = invoke(sent)
+        assert refusal(answer) == expected
+        assert api.requests == []
+        told = answer["body"] + str(printed())
+        assert TOKEN not in told
+        assert push_token(1) not in told
+
+    def test_405_names_the_method(self, invoke: Invoke) -> None:
+        for path, method in [(REGISTER, "POST"), (UNREGISTER, "DELETE"), (DEVICES, "GET")]:
+            assert invoke(request("PATCH", path))["headers"]["Allow"] == method
+
+    def test_a_body_of_8_kb_is_read(self, invoke: Invoke) -> None:
+        sent = request()
+        sent["body"] += " " * (8 * 1024 - len(sent["body"]))
+        assert invoke(sent)["statusCode"] == 201
+
+    def test_deep_nesting(self, invoke: Invoke) -> None:
+        """Refused one way or the other: how deep a parser goes depends on the interpreter."""
+        for opening, closing in (("[", "]"), ('{"a":', "}")):
+            depth = 8000 // len(opening + closing)
+            status, _, _ = refusal(invoke(request(body=opening * depth + "1" + closing * depth)))
+            assert status in (400, 422)
+
+    def test_the_usual_mistake_is_explained(self, invoke: Invoke) -> None:
+        answer = invoke(registering(push_token="0a" * 32))
+        assert "addPushTokenListener yields the native token" in answer["body"]
+
+
+class TestWhateverComes:
+    """Property tests: the answer is one of the documented ones, and never a failure of the function."""
+
+    @given(st.binary(max_size=60) | st.text(st.characters(categories=None)).map(lambda text: json.dumps(text).encode()))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_bytes_in_base64(self, invoke: Invoke, body: bytes) -> None:
+        answer = invoke(request(body=base64.b64encode(body).decode(), isBase64Encoded=True))
+        assert refusal(answer)[0] in (400, 422)
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(categories=None)),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(categories=None)), inner),
+            max_leaves=8,
+        )
+    )
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_any_json(self, invoke: Invoke, body: Any) -> None:
+        for sent in (request(body=json.dumps(body)), unregistering(body=json.dumps(body))):
+            assert refusal(invoke(sent))[0] == 422
+
+    @given(
+        st.dictionaries(
+            st.sampled_from(["device_id", "platform", "push_token", "push_provider", "app_version"]),
+            st.text(st.characters(categories=None)) | st.sampled_from(["ios", "fcm", "\x00", "a" * 300]),
+        )
+    )
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_a_registration_with_odd_fields(self, invoke: Invoke, body: dict[str, str]) -> None:
+        answer = invoke(registering(**body))
+        if answer["statusCode"] not in (200, 201):
+            status, _, fields = refusal(answer)
+            assert status == 422
+            # A provider that is wrong leaves the token unjudged; a good one may make it wrong.
+            assert set(fields) <= body.keys() | {"push_token"}
+
+
+class TestWarmFunction:
+    def test_never_mixes_its_callers(self, invoke: Invoke, api: DeviceApi, auth: AuthApi) -> None:
+        tokens = {ANA: KEY.token(), BEN: KEY.token(sub=BEN)}
+        for round_number in range(3):
+            for user, token in tokens.items():
+                assert (
+                    invoke({**registering(device_id=f"{user} {round_number}"), **_bearer(token)})["statusCode"] == 201
+                )
+                assert api.caller(api.requests[-1]) == token
+        for user, token in tokens.items():
+            _, devices = answered(invoke(request("GET", DEVICES, token)))
+            assert [device["device_id"] for device in devices] == [f"{user} {number}" for number in range(3)]
+        assert auth.paths == [".well-known/jwks.json"]
+
+    def test_forgets_a_caller_who_was_refused(self, invoke: Invoke, api: DeviceApi, printed: Printed) -> None:
+        invoke(request())
+        for refused in (request(body="{"), registering(platform="windows"), request("GET", "/api/push/nothing")):
+            invoke(refused)
+        api.fault = httpx.ReadTimeout("slow")
+        invoke(request())
+        api.fault = None
+        printed()
+        calls = len(api.requests)
+        assert invoke(request(token=None))["statusCode"] == 401
+        assert len(api.requests) == calls
+        token = KEY.token(sub=BEN)
+        assert answered(invoke(request("GET", DEVICES, token))) == (200, [])
+        assert api.caller(api.requests[-1]) == token
+        assert ANA not in str(printed())
+
+
+def _bearer(token: str) -> Json:
+    return {"headers": {**request()["headers"], "authorization": f"Bearer {token}"}}
+
+
+@pytest.mark.parametrize("missing", ["SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY"])
+def test_without_its_settings_the_function_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction, missing: str
+) -> None:
+    for name in ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.delenv(missing)
+    with pytest.raises(SettingsError, match=f"{missing}: Field required"):
+        load_function("register_device")

@@ -1,0 +1,189 @@
+"""What an app may register: property tests on the body, and the document that describes it."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import jsonschema
+import pytest
+from chat_push.devices import Registration
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from local.openapi import DOCUMENT
+from tests.borders import push_token
+
+TOKEN = push_token(1)
+
+
+def registration(**changes: Any) -> dict[str, Any]:
+    """A body with changed fields; a field of None is left out."""
+    body = {"device_id": "phone", "platform": "ios", "push_token": TOKEN, **changes}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+class TestRegistration:
+    def test_is_for_expo_unless_it_says_otherwise(self) -> None:
+        assert Registration.model_validate(registration()).model_dump() == {
+            "device_id": "phone",
+            "platform": "ios",
+            "push_provider": "expo",
+            "push_token": TOKEN,
+            "app_version": None,
+        }
+
+    @pytest.mark.parametrize("platform", ["ios", "android", "web"])
+    @pytest.mark.parametrize(
+        ("provider", "token"),
+        [
+            ("expo", "ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]"),
+            ("expo", "ExpoPushToken[a]"),
+            ("expo", "8F14E45F-ceea-467f-a8d2-0d6f2f1c7a55"),
+            ("expo", f"ExponentPushToken[{'x' * 80}]"),
+            ("fcm", "cXyz_9-8:APA91bH" + "x" * 140),
+            ("apns", "0a" * 32),
+        ],
+    )
+    def test_of_each_provider(self, platform: str, provider: str, token: str) -> None:
+        body = registration(platform=platform, push_provider=provider, push_token=token)
+        assert Registration.model_validate(body).push_token == token
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            "0a" * 32,
+            "cXyz_9-8:APA91bH" + "x" * 140,
+            "exponentpushtoken[a]",
+            "ExponentPushToken[]",
+            "ExponentPushToken[a]\n",
+            " ExponentPushToken[a]",
+            "ExponentPushToken[a b]",
+            "ExponentPushToken[a\u00a0b]",
+            "ExponentPushToken[[a]]",
+            f"ExponentPushToken[{'x' * 81}]",
+            "8f14e45fceea467fa8d20d6f2f1c7a55",
+        ],
+    )
+    @pytest.mark.parametrize("provider", ["expo", None])
+    def test_a_native_token_for_expo_is_refused_with_the_usual_mistake(self, provider: str | None, token: str) -> None:
+        with pytest.raises(ValidationError, match=r"addPushTokenListener yields the native token") as raised:
+            Registration.model_validate(registration(push_provider=provider, push_token=token))
+        assert token.strip() not in str(raised.value)
+
+    @pytest.mark.parametrize("provider", ["fcm", "apns"])
+    @pytest.mark.parametrize("token", [TOKEN, "a b", "a\n", "é", "a\x00"])
+    def test_an_expo_token_for_another_provider_is_refused(self, provider: str, token: str) -> None:
+        with pytest.raises(ValidationError, match=rf"not a native token of {provider}"):
+            Registration.model_validate(registration(push_provider=provider, push_token=token))
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"device_id": None}, "device_id"),
+            ({"device_id": ""}, "device_id"),
+            ({"device_id": "x" * 201}, "device_id"),
+            ({"device_id": "a\x00b"}, "device_id"),
+            ({"device_id": 7}, "device_id"),
+            ({"platform": None}, "platform"),
+            ({"platform": "windows"}, "platform"),
+            ({"platform": "IOS"}, "platform"),
+            ({"push_provider": "apple"}, "push_provider"),
+            ({"push_token": None}, "push_token"),
+            ({"push_token": ""}, "push_token"),
+            ({"push_provider": "fcm", "push_token": "x" * 4097}, "push_token"),
+            ({"app_version": ""}, "app_version"),
+            ({"app_version": "1\x00"}, "app_version"),
+            ({"app_version": "x" * 51}, "app_version"),
+            ({"is_active": True}, "is_active"),
+            ({"user_id": "somebody else's"}, "user_id"),
+        ],
+        ids=str,
+    )
+    def test_names_the_field_that_is_wrong(self, changes: dict[str, Any], field: str) -> None:
+        with pytest.raises(ValidationError) as raised:
+            Registration.model_validate(registration(**changes))
+        assert [fault["loc"] for fault in raised.value.errors()] == [(field,)]
+
+    def test_no_token_is_in_a_repr(self) -> None:
+        assert TOKEN not in repr(Registration.model_validate(registration()))
+
+
+def odd_texts() -> st.SearchStrategy[str]:
+    return st.text(st.characters(categories=None), max_size=210) | st.sampled_from(["\x00", "\ud800", "\n", ""])
+
+
+def bodies() -> st.SearchStrategy[dict[str, Any]]:
+    """Bodies that are nearly right: most fields are, some are odd."""
+    texts = odd_texts() | st.integers() | st.none()
+    return st.fixed_dictionaries(
+        {
+            "device_id": st.just("phone") | texts,
+            "platform": st.sampled_from(["ios", "android", "web"]) | texts,
+            "push_token": st.just(TOKEN) | st.just("0a" * 32) | texts,
+        },
+        optional={
+            "push_provider": st.sampled_from(["expo", "fcm", "apns"]) | texts,
+            "app_version": st.just("1.0") | texts,
+            "more": st.just(1),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(DOCUMENT.read_text())
+    return loaded
+
+
+class TestDocument:
+    @given(bodies())
+    @example(registration(push_provider="fcm"))
+    @example(registration(push_token="0a" * 32))
+    @example(registration(app_version=None))
+    def test_describes_exactly_what_is_accepted(self, document: dict[str, Any], body: dict[str, Any]) -> None:
+        schema = {"$ref": "#/components/schemas/Registration", "components": document["components"]}
+        described = jsonschema.Draft202012Validator(schema).is_valid(body)
+        try:
+            accepted = Registration.model_validate(body)
+        except ValidationError:
+            lone_surrogate = any(
+                "\ud800" <= character <= "\udfff" for value in body.values() for character in str(value)
+            )
+            assert not described or lone_surrogate  # of which JSON Schema knows nothing
+        else:
+            assert described
+            for value in accepted.model_dump().values():
+                assert b"\x00" not in str(value).encode()
+
+    def test_is_what_the_function_generates(self) -> None:
+        """Otherwise: ./dev openapi."""
+        # In a process of its own, since the function's modules have names that others have too.
+        generate = "import sys; from local.openapi import openapi; sys.stdout.write(openapi())"
+        generated = subprocess.run([sys.executable, "-c", generate], capture_output=True, text=True, check=True).stdout
+        assert generated == DOCUMENT.read_text()
+
+    def test_every_error_has_the_one_shape_and_says_what_a_client_can_do(self, document: dict[str, Any]) -> None:
+        assert document["security"] == [{"session": []}]
+        assert document["components"]["securitySchemes"]["session"]["scheme"] == "bearer"
+        operations = {
+            (method, path): operation
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+        }
+        assert {key: set(operation["responses"]) for key, operation in operations.items()} == {
+            ("post", "/api/push/register"): {"200", "201", "400", "401", "403", "413", "415", "422", "429", "503"},
+            ("delete", "/api/push/unregister"): {"204", "401", "403", "422", "503"},
+            ("get", "/api/push/devices"): {"200", "401", "403", "503"},
+        }
+        for operation in operations.values():
+            assert operation["summary"]
+            assert operation["description"]
+            for status, answer in operation["responses"].items():
+                if status >= "400":
+                    [content] = answer["content"].values()
+                    assert content["schema"] == {"$ref": "#/components/schemas/ErrorAnswer"}
+                headers = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
+                assert set(answer.get("headers", {})) == headers.get(status, set())
+        assert "ValidationError" not in json.dumps(document)

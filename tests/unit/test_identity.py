@@ -1,0 +1,270 @@
+"""Whose access token it is, or why it is refused; and how often Auth is asked."""
+
+import time
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from chat_push.identity import Auth, AuthUnavailable, TokenNotSignedIn, TokenRefused
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.auth import ANA, BEN, AuthApi, SigningKey, claims, signed_by_hmac, signing_key, unsigned
+from tests.borders import SUPABASE_URL
+
+KEY, NEW, RSA = signing_key("key"), signing_key("new"), signing_key("rsa", "RS256")
+KEY_SET = ".well-known/jwks.json"
+SECRET = b"the project's shared secret, that only Auth and the database know"
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def auth(api: AuthApi, clock: Clock | None = None) -> Auth:
+    return Auth(SUPABASE_URL, "sb_publishable_x", httpx.MockTransport(api), clock or Clock())
+
+
+class TestAccepted:
+    @pytest.mark.parametrize("key", [KEY, RSA], ids=["ES256", "RS256"])
+    @pytest.mark.parametrize("url", [SUPABASE_URL, SUPABASE_URL + "/"])
+    def test_token_of_a_key_of_the_project(self, key: SigningKey, url: str) -> None:
+        api = AuthApi(KEY, RSA)
+        checked = Auth(url, "sb_publishable_x", httpx.MockTransport(api)).user_id(key.token())
+        assert checked == UUID(ANA)
+        assert api.paths == [KEY_SET]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"aud": ["authenticated"]},
+            {"aud": ["other", "authenticated"]},
+            {"is_anonymous": True},  # a guest who is signed in, unlike the role anon
+        ],
+        ids=str,
+    )
+    def test_that_are_valid_too(self, changes: dict[str, Any]) -> None:
+        assert auth(AuthApi(KEY)).user_id(KEY.token(**changes)) == UUID(ANA)
+
+    def test_when_clocks_differ_by_seconds(self) -> None:
+        now = int(time.time())
+        for times in ({"exp": now - 5}, {"nbf": now + 5, "iat": now + 5}):
+            assert auth(AuthApi(KEY)).user_id(KEY.token(**times)) == UUID(ANA)
+
+
+IN_A_DAY = int(time.time()) + 86_400
+HEADER = {"typ": "JWT", "kid": "key"}
+REFUSED = {
+    "alg none": (unsigned({**HEADER, "alg": "none"}, claims()), "not valid"),
+    "alg none in capitals": (unsigned({**HEADER, "alg": "NONE"}, claims()), "not valid"),
+    "alg none without kid": (unsigned({"alg": "none"}, claims()), "a key that this project does not have"),
+    "HS256 with the public key": (signed_by_hmac(KEY.public_pem, {**HEADER, "alg": "HS256"}, claims()), "not valid"),
+    "HS256 with a guessed secret": (signed_by_hmac(b"secret", {**HEADER, "alg": "HS256"}, claims()), "not valid"),
+    "RS256 by name, with a key for ES256": (unsigned({**HEADER, "alg": "RS256"}, claims(), b"x" * 256), "not valid"),
+    "unknown kid": (signing_key("stranger").token(), "a key that this project does not have"),
+    "kid that is no string": (unsigned({**HEADER, "kid": 1, "alg": "ES256"}, claims()), "not a JWT"),
+    "signature of another key": (SigningKey("key").token(), "signature is wrong"),
+    "no signature": (KEY.token().rpartition(".")[0] + ".", "signature is wrong"),
+    "claims of another token": (".".join([*KEY.token(sub=BEN).split(".")[:2], KEY.token().split(".")[2]]), "signature"),
+    "expired": (KEY.token(exp=1), "has expired"),
+    "not yet valid": (KEY.token(nbf=IN_A_DAY), "not valid yet"),
+    "issued in the future": (KEY.token(iat=IN_A_DAY), "not valid yet"),
+    "wrong issuer": (KEY.token(iss="https://other.supabase.co/auth/v1"), "of another project"),
+    "no issuer": (KEY.token(iss=None), "not valid"),
+    "wrong audience": (KEY.token(aud="other"), "for another audience"),
+    "wrong audiences": (KEY.token(aud=["other"]), "for another audience"),
+    "no audience": (KEY.token(aud=None), "not valid"),
+    "no expiry": (KEY.token(exp=None), "not valid"),
+    "no sub": (KEY.token(sub=None), "not valid"),
+    "sub that is no user id": (KEY.token(sub="ana"), "names no user"),
+    "publishable key": ("sb_publishable_x", "not a JWT"),
+    "nothing": ("", "not a JWT"),
+    "two parts": ("x.y", "not a JWT"),
+    "no base64": ("x.y.z", "not a JWT"),
+    "more than base64": (KEY.token().replace(".", ".é", 1), "not a JWT"),
+    "half a character": ("\udcff", "not a JWT"),
+    "line break": (KEY.token() + "\n", "not a JWT"),
+}
+
+
+class TestRefused:
+    @pytest.mark.parametrize(("token", "reason"), REFUSED.values(), ids=REFUSED)
+    def test_with_a_reason_that_quotes_nothing(self, token: str, reason: str) -> None:
+        with pytest.raises(TokenRefused, match=reason) as raised:
+            auth(AuthApi(KEY, RSA)).user_id(token)
+        assert raised.value.__suppress_context__ or raised.value.__context__ is None
+        for part in filter(None, token.split(".")):
+            assert part not in str(raised.value)
+
+    @pytest.mark.parametrize("role", ["anon", "service_role", None])
+    def test_role_of_no_signed_in_user(self, role: str | None) -> None:
+        with pytest.raises(TokenNotSignedIn):
+            auth(AuthApi(KEY)).user_id(KEY.token(role=role))
+
+    def test_token_of_another_project_with_the_same_kid(self) -> None:
+        other = SigningKey("key")
+        with pytest.raises(TokenRefused, match="signature"):
+            auth(AuthApi(KEY)).user_id(other.token(iss="https://other.supabase.co/auth/v1"))
+
+    @given(st.text() | st.from_regex(r"[\w-]{1,40}\.[\w-]{1,40}\.[\w-]{0,40}", fullmatch=True))
+    def test_whatever_it_is(self, token: str) -> None:
+        with pytest.raises(TokenRefused):
+            auth(AuthApi(KEY)).user_id(token)
+
+
+class TestKeySet:
+    def test_is_kept_for_ten_minutes(self, clock: Clock) -> None:
+        api = AuthApi(KEY)
+        checking = auth(api, clock)
+        for seconds in (0, 300, 299):
+            clock.now += seconds
+            checking.user_id(KEY.token())
+        assert api.paths == [KEY_SET]
+        clock.now += 1
+        checking.user_id(KEY.token())
+        assert api.paths == [KEY_SET] * 2
+
+    def test_a_key_that_was_rotated_in_is_found_at_once(self, clock: Clock) -> None:
+        api = AuthApi(KEY)
+        checking = auth(api, clock)
+        checking.user_id(KEY.token())
+        clock.now += 60
+        api.keys = [NEW, KEY]
+        assert checking.user_id(NEW.token(sub=BEN)) == UUID(BEN)
+        assert checking.user_id(KEY.token()) == UUID(ANA)
+        assert api.paths == [KEY_SET] * 2
+
+    def test_a_key_that_was_revoked_is_refused_after_ten_minutes(self, clock: Clock) -> None:
+        api = AuthApi(KEY)
+        checking = auth(api, clock)
+        checking.user_id(KEY.token())
+        api.keys = [NEW]
+        clock.now += 599
+        checking.user_id(KEY.token())
+        clock.now += 1
+        with pytest.raises(TokenRefused):
+            checking.user_id(KEY.token())
+
+    def test_unknown_keys_make_it_be_read_once_a_minute_at_most(self, clock: Clock) -> None:
+        api = AuthApi(KEY)
+        checking = auth(api, clock)
+        checking.user_id(KEY.token())
+        for _ in range(120):
+            clock.now += 1
+            with pytest.raises(TokenRefused, match="a key that this project does not have"):
+                checking.user_id(NEW.token())
+        assert api.paths == [KEY_SET] * 3
+        assert checking.user_id(KEY.token()) == UUID(ANA)
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            httpx.ConnectError("refused"),
+            httpx.ReadTimeout("slow"),
+            httpx.Response(500),
+            httpx.Response(429),
+            httpx.Response(404, text="no project"),
+            httpx.Response(200, html="<h1>Log in to the hotel's network</h1>"),
+        ],
+        ids=repr,
+    )
+    def test_while_auth_is_down_known_keys_do_until_it_ends(
+        self, clock: Clock, fault: httpx.Response | Exception
+    ) -> None:
+        api = AuthApi(KEY)
+        checking = auth(api, clock)
+        checking.user_id(KEY.token())
+        api.fault = fault
+        clock.now += 599
+        assert checking.user_id(KEY.token()) == UUID(ANA)
+        with pytest.raises(TokenRefused):
+            checking.user_id(NEW.token())
+        clock.now += 1
+        for token in (KEY.token(), NEW.token()):
+            with pytest.raises(AuthUnavailable, match=r"^Supabase Auth: \w+"):
+                checking.user_id(token)
+        api.fault = None
+        assert checking.user_id(KEY.token()) == UUID(ANA)
+
+    def test_a_fresh_function_needs_it(self) -> None:
+        api = AuthApi(KEY)
+        api.fault = httpx.ConnectTimeout("slow")
+        with pytest.raises(AuthUnavailable):
+            auth(api).user_id(KEY.token())
+
+    def test_keys_of_other_kinds_are_passed_over(self) -> None:
+        secret = {"kty": "oct", "k": "c2VjcmV0", "kid": "shared", "alg": "HS256"}
+        answer = httpx.Response(200, json={"keys": [secret, KEY.public]})
+        checking = Auth(SUPABASE_URL, "sb_publishable_x", httpx.MockTransport(lambda _: answer))
+        assert checking.user_id(KEY.token()) == UUID(ANA)
+        with pytest.raises(TokenRefused):
+            checking.user_id(signed_by_hmac(b"secret", {"alg": "HS256", "kid": "shared"}, claims()))
+
+    def test_every_request_ends_within_seconds(self) -> None:
+        api = AuthApi(KEY)
+        auth(api).user_id(KEY.token())
+        assert api.requests[0].extensions["timeout"] == {"connect": 2, "read": 3, "write": 3, "pool": 3}
+
+
+class TestSharedSecret:
+    """A project without asymmetric keys: only Auth can check its tokens."""
+
+    TOKEN = signed_by_hmac(SECRET, {"alg": "HS256", "typ": "JWT"}, claims())
+
+    def test_auth_is_asked_each_time(self, clock: Clock) -> None:
+        api = AuthApi()
+        api.users[self.TOKEN] = ANA
+        checking = auth(api, clock)
+        for _ in range(2):
+            assert checking.user_id(self.TOKEN) == UUID(ANA)
+        assert api.paths == [KEY_SET, "user", "user"]
+        assert api.requests[-1].headers["authorization"] == f"Bearer {self.TOKEN}"
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_what_auth_refuses_is_refused(self, status: int) -> None:
+        api = AuthApi()
+        checking = auth(api)
+        with pytest.raises(TokenRefused, match="has expired"):
+            checking.user_id(self.TOKEN)
+        api.fault = httpx.Response(status, json={"msg": "invalid JWT"})
+        with pytest.raises(TokenRefused, match="has expired"):
+            checking.user_id(self.TOKEN)
+
+    def test_it_is_the_tokens_role_that_counts(self) -> None:
+        """Auth answers with the user's."""
+        api = AuthApi()
+        token = signed_by_hmac(SECRET, {"alg": "HS256"}, claims(role="anon"))
+        api.users[token] = ANA
+        with pytest.raises(TokenNotSignedIn):
+            auth(api).user_id(token)
+
+    @pytest.mark.parametrize("fault", [httpx.ReadTimeout("slow"), httpx.Response(500), httpx.Response(429)], ids=repr)
+    def test_while_auth_is_down_nobody_can_be_checked(self, fault: httpx.Response | Exception) -> None:
+        api = AuthApi()
+        checking = auth(api)
+        api.users[self.TOKEN] = ANA
+        checking.user_id(self.TOKEN)
+        api.fault = fault
+        with pytest.raises(AuthUnavailable):
+            checking.user_id(self.TOKEN)
+
+    def test_asymmetric_keys_are_found_when_it_gets_some(self, clock: Clock) -> None:
+        api = AuthApi()
+        checking = auth(api, clock)
+        with pytest.raises(TokenRefused):
+            checking.user_id(KEY.token())
+        api.keys = [KEY]
+        clock.now += 600
+        assert checking.user_id(KEY.token()) == UUID(ANA)
