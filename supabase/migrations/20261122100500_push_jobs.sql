@@ -30,7 +30,8 @@ create table push.deliveries (
   message_id uuid not null references push.jobs (message_id) on delete cascade,
   device_id uuid not null,
   push_token text not null,
-  status text not null check (status in ('accepted', 'maybe_sent', 'retry', 'failed')),
+  status text not null check (status in (
+    'accepted', 'maybe_sent', 'retry', 'failed', 'handed_over', 'receipt_lost')),
   error text,
   ticket_id text,
   attempts integer not null default 1,
@@ -42,7 +43,8 @@ comment on table push.deliveries is 'What Expo said of each message and device.'
 comment on column push.deliveries.device_id is 'user_devices.id; kept when the device goes.';
 comment on column push.deliveries.push_token is 'The token as it was sent to.';
 comment on column push.deliveries.status is
-  'accepted: ticket ok; maybe_sent: no readable answer; retry: refused for now; failed: refused for good.';
+  'accepted: ticket ok; maybe_sent: no readable answer; retry: refused for now; failed: refused for good; then by the receipt '
+  'handed_over: APNs or FCM took it; receipt_lost: nobody will ever know.';
 
 create function push.create_job() returns trigger
 language plpgsql security definer set search_path = '' as $$

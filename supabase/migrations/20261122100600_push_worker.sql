@@ -7,7 +7,7 @@ create view push.sendable_devices with (security_invoker = true) as
   left join push.deliveries delivery
     on delivery.message_id = job.message_id and delivery.device_id = device.id
   where device.is_active and device.push_token is not null and device.push_provider = 'expo'
-    and delivery.status is distinct from 'accepted'
+    and coalesce(delivery.status, 'retry') not in ('accepted', 'handed_over', 'receipt_lost')
     and (delivery.status, delivery.push_token) is distinct from ('failed', device.push_token);
 comment on view push.sendable_devices is
   'Active devices of the recipient that have not accepted the message, nor was it refused for good for their present token.';
@@ -55,7 +55,7 @@ comment on function push.decide(uuid[], timestamptz) is
 create function push.finish_job(p_message_id uuid, p_reason text) returns void
 language sql set search_path = '' as $$
   with delivered as (
-    select coalesce(bool_or(status = 'accepted'), false) as accepted,
+    select coalesce(bool_or(status in ('accepted', 'handed_over', 'receipt_lost')), false) as accepted,
       coalesce(bool_or(status = 'maybe_sent'), false) as maybe_sent,
       count(*) = 0 as none
     from push.deliveries where message_id = p_message_id
@@ -235,7 +235,7 @@ begin
     on conflict (message_id, device_id) do update
       set push_token = excluded.push_token, status = excluded.status, error = excluded.error,
         ticket_id = excluded.ticket_id, attempts = known.attempts + 1, updated_at = clock_timestamp()
-      where known.status <> 'accepted';
+      where known.status not in ('accepted', 'handed_over', 'receipt_lost');
 
     switched_off := switched_off + (
       select count(*) filter (where push.switch_off(d.device_id, d.push_token, p_claimed_at))
