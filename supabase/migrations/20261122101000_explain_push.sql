@@ -43,7 +43,7 @@ language sql stable set search_path = '' as $$
         when 'maybe_sent' then 'May have been sent: Expo or a worker took it and never answered'
         when 'failed' then 'Failed on every device'
       end,
-      '; given up for the others because ' || push.explain_reason(p_job.reason), '.')
+      '; not sent again because ' || push.explain_reason(p_job.reason), '.')
   end;
 $$;
 comment on function push.explain_job(push.jobs) is 'What became of a message, or what it waits for, as a sentence.';
@@ -68,7 +68,7 @@ comment on function push.explain_dead_token(push.deliveries, public.user_devices
 create function push.explain_next(p_job push.jobs) returns text
 language sql stable set search_path = '' as $$
   select case
-    when p_job.state = 'done' then '; given up' || coalesce(' because ' || push.explain_reason(p_job.reason), '') || '.'
+    when p_job.state = 'done' then '; not sent again' || coalesce(' because ' || push.explain_reason(p_job.reason), '') || '.'
     else format('; sent again at %s.', push.at(greatest(p_job.next_attempt_at, p_job.leased_until)))
   end;
 $$;

@@ -282,7 +282,8 @@ class TestMetrics:
         lines = printed()
         [line] = [line for line in lines if line.get("level") == "ERROR"]
         assert line["errors"] == {"UNAUTHORIZED": 1}
-        assert [line["PushConfigurationFault"] for line in lines if "_aws" in line] == [[1]]
+        assert [line["ConfigurationFault"] for line in lines if "_aws" in line] == [[1]]
+        assert "expo_access_token" in line["message"], "the log names the fix"
 
     def test_lines_of_one_message_do_not_carry_the_id_of_another(
         self, invoke: Invoke, api: DataApi, printed: Printed
