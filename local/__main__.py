@@ -1,4 +1,4 @@
-"""`python -m local up` and `python -m local demo`; ./dev sets everything up and calls them."""
+"""`python -m local up`, `demo` and `redrive`; ./dev sets everything up and calls them."""
 
 import argparse
 import asyncio
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from local.cloud import local_cloud
 from local.demo import demo
+from local.redrive import redrive_local, redrive_stack
 
 
 async def up(env_file: Path | None) -> int:
@@ -30,7 +31,14 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up").add_argument("--env", type=Path, metavar="FILE")
     commands.add_parser("demo").add_argument("--json", type=Path, metavar="FILE")
+    redriven = commands.add_parser("redrive").add_mutually_exclusive_group(required=True)
+    redriven.add_argument("--stack", metavar="NAME", help="a deployed stack")
+    redriven.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     arguments = parser.parse_args()
+    if arguments.command == "redrive":
+        moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
+        print(f"{moved} dead letters are back in the queue")
+        return 0
     command = up(arguments.env) if arguments.command == "up" else demo(arguments.json)
 
     async def until_signal() -> int:

@@ -15,8 +15,8 @@ warnings.filterwarnings("ignore", "No application metrics to publish", UserWarni
 # One text for both workers: it names what each code is mended with.
 CONFIGURATION_FAULT = (
     "Expo, APNs or FCM refuse the project. InvalidCredentials: upload its push credentials (eas credentials). "
-    "MismatchSenderId: google-services.json and the FCM key are of different Firebase projects. 401, 403, invalid_token: "
-    "set expo_access_token in BackendSecret to a token that may send pushes. 404: correct the parameter ExpoUrl."
+    "MismatchSenderId: google-services.json and the FCM key are of different Firebase projects. "
+    "401, 403, invalid_token: set expo_access_token in BackendSecret to one that may send pushes. 404: correct ExpoUrl."
 )
 
 logger = Logger()
