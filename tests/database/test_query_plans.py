@@ -116,7 +116,7 @@ async def test_receipts(busy: Chat) -> None:
             "update push.deliveries set receipt_due_at = clock_timestamp() where message_id = %s",
             (claimed["jobs"][0]["message_id"],),
         )
-        [due] = await due_receipts(busy.connection)
+        [due] = await due_receipts(busy.connection, limit=10)
         run = uuid4()
         await record_receipts(busy.connection, run, receipt(due, "DeviceNotRegistered"))
         assert await finish_run(busy.connection, run) == {"switched_off": 1, "held": 0}
