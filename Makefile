@@ -22,6 +22,6 @@ build-SharedLayer:
 	find "$(ARTIFACTS_DIR)" -name __pycache__ -prune -exec rm -r {} +
 	$(COMPILE) -p /opt "$(ARTIFACTS_DIR)"
 
-build-AuthorizeWebhook build-RegisterDevice build-SendChatPush:
+build-AuthorizeWebhook build-CleanupReceipts build-RegisterDevice build-SendChatPush:
 	cp *.py "$(ARTIFACTS_DIR)"
 	$(COMPILE) -p /var/task "$(ARTIFACTS_DIR)"

@@ -1,4 +1,4 @@
-"""`python -m local up`, `demo` and `openapi`; ./dev sets everything up and calls them."""
+"""`python -m local up`, `demo`, `openapi` and `redrive`; ./dev sets everything up and calls them."""
 
 import argparse
 import asyncio
@@ -9,6 +9,7 @@ from pathlib import Path
 from local.cloud import local_cloud
 from local.demo import demo
 from local.openapi import DOCUMENT, openapi
+from local.redrive import redrive_local, redrive_stack
 
 
 async def up(env_file: Path | None) -> int:
@@ -32,9 +33,16 @@ def main() -> int:
     commands.add_parser("up").add_argument("--env", type=Path, metavar="FILE")
     commands.add_parser("demo").add_argument("--json", type=Path, metavar="FILE")
     commands.add_parser("openapi")
+    redriven = commands.add_parser("redrive").add_mutually_exclusive_group(required=True)
+    redriven.add_argument("--stack", metavar="NAME", help="a deployed stack")
+    redriven.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     arguments = parser.parse_args()
     if arguments.command == "openapi":
         DOCUMENT.write_text(openapi())
+        return 0
+    if arguments.command == "redrive":
+        moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
+        print(f"{moved} dead letters are back in the queue")
         return 0
     command = up(arguments.env) if arguments.command == "up" else demo(arguments.json)
 

@@ -1,30 +1,18 @@
 """Sends the pushes of chat messages: when a webhook rang (SQS), of all that are due (every minute), or on request."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabase
+from chat_push.backend import Settings, clients
+from chat_push.database import DatabaseRefused, DatabaseUnavailable
 from chat_push.delivery import Report, deliver, sweep
-from chat_push.expo import Expo
-from chat_push.observability import count, logger, metrics
-from chat_push.secrets import SecretUnavailable, read_secret
+from chat_push.observability import CONFIGURATION_FAULT, count, logger, metrics
+from chat_push.secrets import SecretUnavailable
 from chat_push.settings import read_settings
-from pydantic import BaseModel, ConfigDict, SecretStr
-
-
-class Settings(BaseModel):
-    supabase_url: str
-    backend_secret_id: str
-    expo_url: str = "https://exp.host"
-
-
-class BackendSecret(BaseModel):
-    supabase_secret_key: SecretStr
-    expo_access_token: SecretStr | None = None
+from pydantic import BaseModel, ConfigDict
 
 
 class Request(BaseModel):
@@ -50,7 +38,11 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if "Records" in event:
         return {"batchItemFailures": _from_queue(event["Records"], time_left)}
     request = Request.model_validate(event)
-    report = sweep(*_clients(), time_left) if request.sweep else deliver(request.message_ids, *_clients(), time_left)
+    report = (
+        sweep(*clients(settings), time_left)
+        if request.sweep
+        else deliver(request.message_ids, *clients(settings), time_left)
+    )
     return _count(report)
 
 
@@ -65,31 +57,12 @@ def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -
             logger.error("record is no message id", sqs_message_id=record["messageId"])
     count("MalformedRecord", len(failed))
     try:
-        _count(deliver(record_of.values(), *_clients(), time_left))
+        _count(deliver(record_of.values(), *clients(settings), time_left))
     except (DatabaseUnavailable, DatabaseRefused, SecretUnavailable) as error:
         # The jobs are safe in the database; the records come back and find them, or the sweep does.
         logger.error("no push sent, the records come back", error=str(error))
         failed += record_of
     return [{"itemIdentifier": message_id} for message_id in failed]
-
-
-def _clients() -> tuple[PushDatabase, Expo]:
-    secret = read_secret(settings.backend_secret_id, BackendSecret)
-    token = secret.expo_access_token
-    return (
-        _database(secret.supabase_secret_key.get_secret_value()),
-        _expo(token.get_secret_value() if token else None),
-    )
-
-
-@lru_cache(maxsize=1)
-def _database(secret_key: str) -> PushDatabase:
-    return PushDatabase(settings.supabase_url, secret_key)
-
-
-@lru_cache(maxsize=1)
-def _expo(access_token: str | None) -> Expo:
-    return Expo(settings.expo_url, access_token)
 
 
 def _count(report: Report) -> dict[str, Any]:
@@ -102,9 +75,7 @@ def _count(report: Report) -> dict[str, Any]:
     count("DeviceSwitchedOff", report.switched_off)
     for milliseconds in report.insert_to_accept:
         count("InsertToAccept", milliseconds, MetricUnit.Milliseconds)
+    count("ConfigurationFault", report.deliveries["configuration_fault"])
     if report.deliveries["configuration_fault"]:
-        logger.error(
-            "Expo refuses the project: check its push credentials and access token",
-            errors=dict(report.errors),
-        )
+        logger.error(CONFIGURATION_FAULT, errors=dict(report.errors))
     return vars(report)

@@ -14,7 +14,7 @@ import httpx
 from postgrest import APIError, SyncPostgrestClient
 
 from chat_push.devices import Device, Registered, Registration
-from chat_push.models import Claim, PushResult, Recorded
+from chat_push.models import Claim, DueReceipt, FinishedRun, Pruned, PushResult, Recorded, RecordedReceipt
 
 # A claim or a record takes milliseconds. HTTP/1.1, because idle HTTP/2 connections break in a frozen Lambda.
 TIMEOUT = httpx.Timeout(5, connect=2)
@@ -82,6 +82,24 @@ class PushDatabase:
             },
         )
         return Recorded.model_validate(answer)
+
+    def claim_due_receipts(self, limit: int) -> list[DueReceipt]:
+        """Leases deliveries whose receipt is due, the longest waiting first, for two minutes."""
+        return [DueReceipt.model_validate(due) for due in _call(self._client, "claim_due_receipts", {"p_limit": limit})]
+
+    def record_push_receipts(self, run_id: UUID, receipts: Sequence[RecordedReceipt]) -> dict[str, int]:
+        """Stores what Expo said; the counts by status, `receipt_lost` being one of them. Safe to repeat."""
+        arguments = {"p_run_id": str(run_id), "p_receipts": [receipt.model_dump(mode="json") for receipt in receipts]}
+        counts: dict[str, int] = _call(self._client, "record_push_receipts", arguments)
+        return counts
+
+    def finish_receipt_run(self, run_id: UUID) -> FinishedRun:
+        """Switches off the devices that the run found dead, unless they are suspiciously many."""
+        return FinishedRun.model_validate(_call(self._client, "finish_receipt_run", {"p_run_id": str(run_id)}))
+
+    def prune_push(self, limit: int) -> Pruned:
+        """Ends what is old, at most `limit` rows of each kind."""
+        return Pruned.model_validate(_call(self._client, "prune_push", {"p_limit": limit}))
 
 
 class DeviceRegistry:

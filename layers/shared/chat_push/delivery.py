@@ -125,7 +125,7 @@ def _result(push: Push, outcomes: Sequence[Outcome]) -> PushResult:
         )
         for device, outcome in zip(push.devices, outcomes, strict=True)
         # A fault of the configuration says nothing of a device.
-        if outcome.status != "configuration_fault"
+        if outcome.status not in ("configuration_fault", "handed_over")
     ]
     return PushResult(
         message_id=push.message_id,

@@ -5,30 +5,25 @@ that fails never costs the tickets of another. The rules come from Expo's docume
 from the behaviour recorded in the issues of its SDKs.
 """
 
-import gzip
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from itertools import batched
 from typing import Any, Literal, Self
 
 import httpx
 from exponent_server_sdk import PushClient, PushMessage, PushServerError
 
+from chat_push.expo_transport import CONNECT_TIMEOUT_SECONDS, Answer, Session
 from chat_push.notification import Notification
 
 MAX_RECIPIENTS_PER_REQUEST = 100
+MAX_TICKETS_PER_REQUEST = 1000
 MAX_CALLS_PER_REQUEST = 3
-GZIP_ABOVE_BYTES = 1024
-CONNECT_TIMEOUT_SECONDS = 2.0
 ANSWER_TIMEOUT_SECONDS = 8.0
 # A project without push credentials or a wrong access token is mended by a person, not by haste.
 CONFIGURATION_RETRY_SECONDS = 60.0
-# No gateway's slip may hold a chat message back for longer.
-MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -36,10 +31,11 @@ class Outcome:
     """What is known of one notification after sending it.
 
     accepted: Expo answered 200 and named no error (without ticket_id if its tickets could not be read); maybe_sent:
-    nobody knows; retry: refused for now; failed: refused for good; configuration_fault: refused until it is mended.
+    nobody knows; retry: refused for now; failed: refused for good; configuration_fault: refused until it is mended;
+    handed_over: by its receipt, APNs or FCM took it.
     """
 
-    status: Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault"]
+    status: Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault", "handed_over"]
     error: str | None = None
     ticket_id: str | None = None
     retry_after_seconds: float | None = None
@@ -49,6 +45,14 @@ class Outcome:
     def turned_away(self) -> bool:
         """Whether Expo takes nothing from us at the moment."""
         return self.whole_request and self.status in ("retry", "configuration_fault")
+
+
+class ReceiptsUnavailable(Exception):
+    """Expo gives no receipts now; the text is the reason's code. A configuration fault is mended by a person."""
+
+    def __init__(self, code: str, *, configuration_fault: bool = False) -> None:
+        super().__init__(code)
+        self.configuration_fault = configuration_fault
 
 
 # Errors of one recipient, in tickets and receipts alike. Every other code is final for the message and keeps the token.
@@ -94,7 +98,7 @@ class Expo:
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._session = _Session(access_token, transport)
+        self._session = Session(access_token, transport)
         self._client = PushClient(host=url, session=self._session)
         self._pause = pause
 
@@ -155,6 +159,34 @@ class Expo:
             for ticket in tickets
         ]
 
+    def receipts(self, ticket_ids: Sequence[str], time_left: Callable[[], float]) -> dict[str, Outcome]:
+        """The receipts that are ready, by ticket id, of at most MAX_TICKETS_PER_REQUEST tickets; one request.
+
+        Raises ReceiptsUnavailable if Expo does not answer with receipts.
+        """
+        self._client.timeout = max(0.1, min(ANSWER_TIMEOUT_SECONDS, time_left()))
+        try:
+            answered = self._client.check_receipts_multiple([_Ticket(ticket_id) for ticket_id in ticket_ids])
+        except httpx.RequestError as error:
+            raise ReceiptsUnavailable(type(error).__name__) from None
+        except PushServerError as error:
+            answer: Answer = error.response
+            code = _answer_code(answer)
+            raise ReceiptsUnavailable(code, configuration_fault=_is_configuration_fault(answer, code)) from None
+        asked = set(ticket_ids)
+        return {
+            receipt.id: Outcome("handed_over") if receipt.is_success() else classify_recipient(receipt.details)
+            for receipt in answered
+            if receipt.id in asked
+        }
+
+
+@dataclass(frozen=True)
+class _Ticket:
+    """What the SDK wants to be asked with."""
+
+    id: str
+
 
 class _RequestRefused(Exception):
     """Expo accepted nothing of a request. `parts` are indexes to send apart from one another, if that can help."""
@@ -173,13 +205,21 @@ def _whole(
     return Outcome(status, error, retry_after_seconds=retry_after_seconds, whole_request=True)
 
 
-def _judge(answer: "_Answer", chunk: Sequence[Notification]) -> list[Outcome]:
+def _answer_code(answer: Answer) -> str:
+    return _code(answer.error().get("code")) or f"Http{answer.status_code}"
+
+
+def _is_configuration_fault(answer: Answer, code: str) -> bool:
+    return answer.status_code in (401, 403, 404) or code in ("UNAUTHORIZED", "invalid_token")
+
+
+def _judge(answer: Answer, chunk: Sequence[Notification]) -> list[Outcome]:
     """What an answer without usable tickets means for its recipients. Raises _RequestRefused if none was accepted."""
     status, error = answer.status_code, answer.error()
-    code = _code(error.get("code")) or f"Http{status}"
+    code = _answer_code(answer)
     if status == 429 or code == "TOO_MANY_REQUESTS":
         raise _RequestRefused(_whole("retry", code, answer.retry_after_seconds()))
-    if status in (401, 403, 404) or code in ("UNAUTHORIZED", "invalid_token"):
+    if _is_configuration_fault(answer, code):
         raise _RequestRefused(_whole("configuration_fault", code, CONFIGURATION_RETRY_SECONDS))
     if code == "PUSH_TOO_MANY_EXPERIENCE_IDS":
         # With one project only, its slug was renamed: then it refuses every batch.
@@ -223,78 +263,3 @@ class _Message(PushMessage):  # type: ignore[misc]  # The SDK has no types.
 
     def get_payload(self) -> dict[str, Any]:
         return {"to": self.to, **self.data}
-
-
-class _Session:
-    """What the SDK uses of a requests session, with keep-alive, gzip, a timeout for each call and the access token.
-
-    Without a token no bearer is sent: Expo refuses a wrong one even where none is needed.
-    """
-
-    def __init__(self, access_token: str | None, transport: httpx.BaseTransport | None) -> None:
-        headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
-            "Content-Type": "application/json",
-        }
-        if access_token:
-            headers["Authorization"] = f"Bearer {access_token}"
-        # Retries of the transport concern connecting only.
-        self._client = httpx.Client(headers=headers, transport=transport or httpx.HTTPTransport(retries=1))
-
-    def post(self, url: str, *, data: str, timeout: float) -> "_Answer":
-        body, headers = data.encode(), {}
-        if len(body) > GZIP_ABOVE_BYTES:
-            body, headers = gzip.compress(body, compresslevel=5), {"Content-Encoding": "gzip"}
-        limits = httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT_SECONDS))
-        return _Answer(self._client.post(url, content=body, headers=headers, timeout=limits))
-
-
-class _Answer:
-    """What the SDK uses of a response, with every malformed body an error of one kind."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self.status_code = response.status_code
-
-    def json(self) -> dict[str, Any]:
-        """The body; without `data`, which the SDK then reports as missing, unless it is a list of tickets."""
-        body = self._response.json()
-        if not isinstance(body, dict):
-            raise ValueError("not a JSON object")
-        tickets = body.pop("data", None)
-        if isinstance(tickets, dict):  # The answer to a single message outside of a list.
-            tickets = [tickets]
-        if isinstance(tickets, list) and all(isinstance(ticket, dict) for ticket in tickets):
-            body["data"] = tickets
-        return body
-
-    def raise_for_status(self) -> None:
-        if not self._response.is_success:
-            raise PushServerError("request failed", self)
-
-    def error(self) -> dict[str, Any]:
-        """The first error of the body; that of a refused access token has a shape of its own."""
-        try:
-            body = self.json()
-        except ValueError:
-            return {}
-        if isinstance(body.get("error"), str):
-            return {"code": body["error"]}
-        if "errors" not in body:
-            return {}
-        errors = body["errors"]
-        return errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {"code": None}
-
-    def retry_after_seconds(self) -> float | None:
-        """Retry-After, in seconds or as a date, within bounds; None if absent or unreadable."""
-        value = self._response.headers.get("Retry-After", "")
-        try:
-            wait = (
-                float(value)
-                if value.isdecimal()
-                else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-            )
-        except (TypeError, ValueError):
-            return None
-        return min(max(0.0, wait), MAX_RETRY_AFTER_SECONDS)

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 DeliveryStatus = Literal["accepted", "maybe_sent", "retry", "failed"]
+ReceiptStatus = Literal["handed_over", "failed", "retry", "configuration_fault", "missing"]
 
 
 class _Model(BaseModel):
@@ -79,3 +80,35 @@ class Recorded(_Model):
 
     switched_off: int
     lost_leases: list[UUID]
+
+
+class DueReceipt(_Model):
+    """A delivery whose receipt is to be asked for."""
+
+    message_id: UUID
+    device_id: UUID
+    ticket_id: str
+
+
+class RecordedReceipt(DueReceipt):
+    """What Expo said when it was asked; missing: nothing yet."""
+
+    status: ReceiptStatus
+    error: str | None = None
+
+
+class FinishedRun(_Model):
+    """How a run of receipts ended: devices switched off, and dead ones that the circuit breaker held back."""
+
+    switched_off: int
+    held: int
+
+
+class Pruned(_Model):
+    """Old rows that were ended; `more` of them wait."""
+
+    presence_offline: int
+    devices_switched_off: int
+    devices_deleted: int
+    jobs_deleted: int
+    more: bool

@@ -1,0 +1,39 @@
+"""Every 15 minutes: reads the receipts of accepted pushes, switches dead devices off, ends what is old."""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from chat_push.backend import Settings, clients
+from chat_push.cleanup import CleanupReport, clean_up
+from chat_push.observability import CONFIGURATION_FAULT, count, logger, metrics
+from chat_push.settings import read_settings
+
+settings = read_settings(Settings)
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context(clear_state=True)
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """The counts of what was done. An error is the schedule's: the next run does what this one left."""
+    report = clean_up(*clients(settings), lambda: context.get_remaining_time_in_millis() / 1000)
+    _count(report)
+    return vars(report)
+
+
+def _count(report: CleanupReport) -> None:
+    for status, receipts in report.receipts.items():
+        count(f"Receipt{status.title().replace('_', '')}", receipts)
+    for done, rows in report.pruned.items():
+        count(f"Pruned{done.title().replace('_', '')}", rows)
+    count("DeviceSwitchedOff", report.switched_off)
+    count("DeviceSwitchOffHeld", report.held)
+    count("ReceiptsUnavailable", bool(report.unavailable))
+    count("ConfigurationFault", report.configuration_faults)
+    if report.configuration_faults:
+        logger.error(CONFIGURATION_FAULT, errors=dict(report.errors), unavailable=report.unavailable)
+    if report.held:
+        logger.error(
+            "so many tokens are dead at once that none was switched off: look at push.receipt_runs, then call "
+            "push.decide_held_run(run_id, true or false)",
+            held=report.held,
+        )

@@ -1,0 +1,100 @@
+"""How a request reaches Expo: a session of httpx in the place of the SDK's own of requests."""
+
+import gzip
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from json import dumps
+from typing import Any
+
+import httpx
+from exponent_server_sdk import PushServerError
+
+GZIP_ABOVE_BYTES = 1024
+CONNECT_TIMEOUT_SECONDS = 2.0
+MAX_RETRY_AFTER_SECONDS = 3600.0
+
+
+class Session:
+    """What the SDK uses of a requests session, with keep-alive, gzip, a timeout for each call and the access token.
+
+    Without a token no bearer is sent: Expo refuses a wrong one even where none is needed.
+    """
+
+    def __init__(self, access_token: str | None, transport: httpx.BaseTransport | None) -> None:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "Content-Type": "application/json",
+        }
+        if access_token:
+            headers["Authorization"] = f"Bearer {access_token}"
+        # Retries of the transport concern connecting only.
+        self._client = httpx.Client(headers=headers, transport=transport or httpx.HTTPTransport(retries=1))
+
+    def post(self, url: str, *, timeout: float, data: str | None = None, json: object = None) -> "Answer":
+        """The answer to a body. The SDK gives that of a send as `data`, that of asking for receipts as `json`."""
+        body, headers = (data or dumps(json)).encode(), {}
+        if len(body) > GZIP_ABOVE_BYTES:
+            body, headers = gzip.compress(body, compresslevel=5), {"Content-Encoding": "gzip"}
+        limits = httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT_SECONDS))
+        return Answer(self._client.post(url, content=body, headers=headers, timeout=limits))
+
+
+class Answer:
+    """What the SDK uses of a response, with every malformed body an error of one kind."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status_code = response.status_code
+
+    def json(self) -> dict[str, Any]:
+        """The body; without `data`, which the SDK then reports as missing, unless it is what was asked for."""
+        body = self._response.json()
+        if not isinstance(body, dict):
+            raise ValueError("not a JSON object")
+        data = self._wanted(body.pop("data", None))
+        if data is not None:
+            body["data"] = data
+        return body
+
+    def _wanted(self, data: object) -> list[Any] | dict[str, Any] | None:
+        if self._response.url.path.endswith("/getReceipts"):
+            # A receipt that cannot be read is one that is missing.
+            return (
+                {key: value for key, value in data.items() if isinstance(value, dict)}
+                if isinstance(data, dict)
+                else None
+            )
+        if isinstance(data, dict):  # The answer to a single message outside of a list.
+            data = [data]
+        return data if isinstance(data, list) and all(isinstance(ticket, dict) for ticket in data) else None
+
+    def raise_for_status(self) -> None:
+        if not self._response.is_success:
+            raise PushServerError("request failed", self)
+
+    def error(self) -> dict[str, Any]:
+        """The first error of the body; that of a refused access token has a shape of its own."""
+        try:
+            body = self.json()
+        except ValueError:
+            return {}
+        if isinstance(body.get("error"), str):
+            return {"code": body["error"]}
+        if "errors" not in body:
+            return {}
+        errors = body["errors"]
+        return errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {"code": None}
+
+    def retry_after_seconds(self) -> float | None:
+        """Retry-After, in seconds or as a date, within bounds; None if absent or unreadable."""
+        value = self._response.headers.get("Retry-After", "")
+        try:
+            wait = (
+                float(value)
+                if value.isdecimal()
+                else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+            )
+        except (TypeError, ValueError):
+            return None
+        return min(max(0.0, wait), MAX_RETRY_AFTER_SECONDS)

@@ -1,0 +1,290 @@
+-- What became of an accepted push: Expo's receipts, dead tokens, and the end of old rows.
+
+alter table push.settings
+  add column receipt_after interval not null default '15 minutes' check (receipt_after > '0'),
+  add column receipt_lost_after interval not null default '24 hours' check (receipt_lost_after > receipt_after),
+  add column max_attempts_per_device integer not null default 5 check (max_attempts_per_device > 0),
+  add column breaker_share numeric not null default 0.2 check (breaker_share between 0 and 1),
+  add column breaker_devices integer not null default 20 check (breaker_devices > 0),
+  add column device_unseen_for interval not null default '60 days' check (device_unseen_for > '0'),
+  add column device_kept_for interval not null default '90 days' check (device_kept_for > '0'),
+  add column job_kept_for interval not null default '30 days' check (job_kept_for > time_to_live);
+comment on column push.settings.receipt_after is 'When Expo is asked for a receipt first; later questions wait ever longer.';
+comment on column push.settings.receipt_lost_after is 'When Expo has cleared the receipt, and asking ends.';
+comment on column push.settings.max_attempts_per_device is
+  'A receipt that says "later" sends a message again to its device, unless it was sent there so often already.';
+comment on column push.settings.breaker_share is
+  'If more than this share of a run''s receipts call the token dead, none is switched off before somebody has looked.';
+comment on column push.settings.breaker_devices is 'The breaker needs at least this many dead tokens in one run.';
+comment on column push.settings.device_unseen_for is 'A device that did not register for so long is switched off.';
+comment on column push.settings.device_kept_for is 'A device that was switched off so long ago is deleted.';
+comment on column push.settings.job_kept_for is 'Jobs and their deliveries are kept so long after their end.';
+
+alter table push.deliveries add column receipt_due_at timestamptz;
+comment on column push.deliveries.receipt_due_at is
+  'When Expo is to be asked (again) for the receipt; a worker that asks moves it on. Null: nothing to ask.';
+create index idx_push_deliveries_receipt_due on push.deliveries (receipt_due_at) where receipt_due_at is not null;
+create index idx_push_jobs_finished on push.jobs (finished_at) where state = 'done';
+create index idx_devices_last_seen on public.user_devices (last_seen_at);
+create index idx_presence_online on public.user_presence (updated_at) where is_online;
+
+create function push.await_receipt() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  -- Without a readable ticket there is nothing to ask for.
+  new.receipt_due_at := case when new.status = 'accepted' and new.ticket_id is not null
+    then new.sent_at + (select receipt_after from push.settings) end;
+  return new;
+end $$;
+comment on function push.await_receipt() is 'An accepted delivery waits for its receipt, any other for none.';
+
+create trigger await_receipt before insert or update of status on push.deliveries
+  for each row execute function push.await_receipt();
+
+-- A run of cleanup_receipts: what the circuit breaker looks at.
+create table push.receipt_runs (
+  id uuid primary key,
+  began_at timestamptz not null default clock_timestamp(),
+  state text not null default 'open' check (state in ('open', 'finished', 'held', 'confirmed', 'rejected')),
+  receipts integer not null default 0,
+  dead_receipts integer not null default 0
+);
+comment on table push.receipt_runs is 'Receipts of one run; held: so many tokens are dead that somebody has to look first.';
+
+create table push.dead_tokens (
+  run_id uuid not null references push.receipt_runs (id) on delete cascade,
+  device_id uuid not null,
+  push_token text not null,
+  sent_at timestamptz not null,
+  primary key (run_id, device_id)
+);
+comment on column push.receipt_runs.dead_receipts is
+  'Receipts that call the token dead; several messages to one device give several.';
+comment on table push.dead_tokens is 'Devices that a run''s receipts call unregistered, until the run decides.';
+
+create function public.claim_due_receipts(p_limit integer default 1000) returns jsonb
+language sql security definer set search_path = '' as $$
+  with due as (
+    select message_id, device_id from push.deliveries
+    where receipt_due_at <= clock_timestamp()
+    order by receipt_due_at limit least(p_limit, 1000) for update skip locked
+  ), leased as (
+    update push.deliveries delivery
+    set receipt_due_at = clock_timestamp() + interval '2 minutes'
+    from due where delivery.message_id = due.message_id and delivery.device_id = due.device_id
+    returning delivery.message_id, delivery.device_id, delivery.ticket_id
+  )
+  select coalesce(jsonb_agg(to_jsonb(leased)), '[]') from leased;
+$$;
+comment on function public.claim_due_receipts(integer) is
+  'Leases deliveries whose receipt is due, for two minutes: [{message_id, device_id, ticket_id}].';
+
+create function push.next_receipt_at(p_sent_at timestamptz) returns timestamptz
+language sql volatile set search_path = '' as $$
+  -- After 15 minutes, 30, an hour, two …: as long again as it took so far, and last when Expo clears it.
+  select case when clock_timestamp() < p_sent_at + receipt_lost_after
+    then p_sent_at + least(greatest(2 * (clock_timestamp() - p_sent_at), receipt_after), receipt_lost_after) end
+  from push.settings;
+$$;
+comment on function push.next_receipt_at(timestamptz) is 'When to ask again for a receipt; null: never, it is lost.';
+
+create function push.send_again(p_message_id uuid, p_device_id uuid, p_error text, p_attempts_back integer)
+returns void
+language sql set search_path = '' as $$
+  update push.deliveries
+  set status = 'retry', error = p_error, attempts = attempts - p_attempts_back, updated_at = clock_timestamp()
+  where message_id = p_message_id and device_id = p_device_id;
+  -- A job that is not done sends to this device in any case.
+  update push.jobs
+  set state = 'pending', outcome = null, reason = null, finished_at = null, attempts = attempts - p_attempts_back,
+    next_attempt_at = clock_timestamp() + push.backoff(attempts)
+  where message_id = p_message_id and state = 'done';
+$$;
+comment on function push.send_again(uuid, uuid, text, integer) is
+  'Puts one device of a message back into the queue, where the time to live ends it at last; attempts may be given back.';
+
+create function public.record_push_receipts(p_run_id uuid, p_receipts jsonb[]) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  receipt record;
+  known push.deliveries;
+  max_attempts constant integer := (select max_attempts_per_device from push.settings);
+  counted jsonb := '{}';
+  answered integer := 0;
+  dead integer := 0;
+begin
+  insert into push.receipt_runs (id) values (p_run_id) on conflict (id) do nothing;
+  for receipt in
+    select r.* from unnest(p_receipts) reported
+    cross join jsonb_to_record(reported) r (message_id uuid, device_id uuid, ticket_id text, status text, error text)
+    order by r.message_id, r.device_id
+  loop
+    -- The job before its deliveries, as record_push_results does, so that the two never wait for each other.
+    perform from push.jobs where message_id = receipt.message_id for update;
+    select * into known from push.deliveries
+    where message_id = receipt.message_id and device_id = receipt.device_id and ticket_id = receipt.ticket_id
+      and status = 'accepted'
+    for update;
+    continue when not found;  -- Erased, sent anew, or recorded by another worker.
+
+    answered := answered + (receipt.status <> 'missing')::integer;
+    if receipt.status = 'missing' then
+      known.receipt_due_at := push.next_receipt_at(known.sent_at);
+      if known.receipt_due_at is null then
+        receipt.status := 'receipt_lost';
+      end if;
+    elsif receipt.status = 'retry' and known.attempts >= max_attempts then
+      receipt.status := 'failed';
+    end if;
+    counted := jsonb_set(counted, array[receipt.status],
+      to_jsonb(coalesce((counted ->> receipt.status)::integer, 0) + 1));
+
+    case receipt.status
+      when 'missing' then
+        update push.deliveries set receipt_due_at = known.receipt_due_at
+        where message_id = known.message_id and device_id = known.device_id;
+      when 'retry' then
+        perform push.send_again(known.message_id, known.device_id, receipt.error, 0);
+      when 'configuration_fault' then
+        perform push.send_again(known.message_id, known.device_id, receipt.error, 1);
+      else
+        update push.deliveries set status = receipt.status, error = receipt.error, updated_at = clock_timestamp()
+        where message_id = known.message_id and device_id = known.device_id;
+    end case;
+
+    if receipt.error = 'DeviceNotRegistered' then
+      dead := dead + 1;
+      insert into push.dead_tokens (run_id, device_id, push_token, sent_at)
+      values (p_run_id, known.device_id, known.push_token, known.sent_at)
+      on conflict (run_id, device_id) do update set push_token = excluded.push_token, sent_at = excluded.sent_at
+        where excluded.sent_at > dead_tokens.sent_at;
+    end if;
+  end loop;
+  update push.receipt_runs
+  set receipts = receipts + answered, dead_receipts = dead_receipts + dead where id = p_run_id;
+  return counted;
+end $$;
+comment on function public.record_push_receipts(uuid, jsonb[]) is
+  'Records receipts; an element: {message_id, device_id, ticket_id, status, error}, status being handed_over, failed, retry, '
+  'configuration_fault or missing. Counts by status. Dead tokens wait for finish_receipt_run.';
+
+create function push.switch_off_dead(p_run_id uuid) returns integer
+language sql set search_path = '' as $$
+  select count(*) filter (where push.switch_off(device_id, push_token, sent_at))::integer
+  from push.dead_tokens where run_id = p_run_id;
+$$;
+comment on function push.switch_off_dead(uuid) is 'Switches off what a run found dead; returns how many devices.';
+
+create function public.finish_receipt_run(p_run_id uuid) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  run push.receipt_runs;
+  settings push.settings;
+  devices integer;
+  switched_off integer := 0;
+  held integer := 0;
+begin
+  select * into strict settings from push.settings;
+  -- And the runs of workers that died before they could finish them.
+  for run in
+    select * from push.receipt_runs
+    where state = 'open' and (id = p_run_id or began_at < clock_timestamp() - interval '1 hour')
+    for update skip locked
+  loop
+    select count(*) into devices from push.dead_tokens where run_id = run.id;
+    if devices >= settings.breaker_devices and run.dead_receipts > settings.breaker_share * run.receipts then
+      run.state := 'held';
+      held := held + devices;
+    else
+      run.state := 'finished';
+      switched_off := switched_off + push.switch_off_dead(run.id);
+    end if;
+    update push.receipt_runs set state = run.state where id = run.id;
+  end loop;
+  return jsonb_build_object('switched_off', switched_off, 'held', held);
+end $$;
+comment on function public.finish_receipt_run(uuid) is
+  'Switches off the devices whose tokens the run''s receipts call dead, unless they are suspiciously many: then the run is held.';
+
+create function push.decide_held_run(p_run_id uuid, p_switch_off boolean) returns integer
+language plpgsql set search_path = '' as $$
+begin
+  update push.receipt_runs set state = case when p_switch_off then 'confirmed' else 'rejected' end
+  where id = p_run_id and state = 'held';
+  if not found then
+    raise no_data_found using
+      message = format('no held run %s', p_run_id),
+      hint = 'select * from push.receipt_runs where state = ''held'' lists them.';
+  end if;
+  return case when p_switch_off then push.switch_off_dead(p_run_id) else 0 end;
+end $$;
+comment on function push.decide_held_run(uuid, boolean) is
+  'For an operator: confirms (true) or rejects (false) the switch-off that the breaker held back; returns how many went off.';
+
+create function public.prune_push(p_limit integer default 1000) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  settings push.settings;
+  now_at constant timestamptz := clock_timestamp();
+  offline integer;
+  unseen integer;
+  devices integer;
+  jobs integer;
+begin
+  select * into strict settings from push.settings;
+
+  update public.user_presence set is_online = false
+  where user_id in (
+    select user_id from public.user_presence
+    where is_online and updated_at < now_at - settings.presence_fresh_for
+    limit p_limit for update skip locked
+  );
+  get diagnostics offline = row_count;
+
+  update public.user_devices set is_active = false
+  where id in (
+    select id from public.user_devices
+    where is_active and last_seen_at < now_at - settings.device_unseen_for
+    limit p_limit for update skip locked
+  );
+  get diagnostics unseen = row_count;
+
+  delete from public.user_devices
+  where id in (
+    select id from public.user_devices
+    where not is_active and updated_at < now_at - settings.device_kept_for
+      and last_seen_at < now_at - settings.device_kept_for
+    limit p_limit for update skip locked
+  );
+  get diagnostics devices = row_count;
+
+  delete from push.jobs
+  where message_id in (
+    select message_id from push.jobs
+    where state = 'done' and finished_at < now_at - settings.job_kept_for
+    limit p_limit for update skip locked
+  );
+  get diagnostics jobs = row_count;
+
+  delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
+
+  return jsonb_build_object(
+    'presence_offline', offline, 'devices_switched_off', unseen, 'devices_deleted', devices, 'jobs_deleted', jobs,
+    'more', greatest(offline, unseen, devices, jobs) >= p_limit
+  );
+end $$;
+comment on function public.prune_push(integer) is
+  'Ends what is old, at most p_limit rows of each kind, so that no lock lasts; call it again while `more` is true.';
+
+revoke execute on function
+  push.await_receipt(), push.next_receipt_at(timestamptz), push.send_again(uuid, uuid, text, integer),
+  push.switch_off_dead(uuid), push.decide_held_run(uuid, boolean)
+from public;
+revoke execute on function
+  public.claim_due_receipts(integer), public.record_push_receipts(uuid, jsonb[]), public.finish_receipt_run(uuid),
+  public.prune_push(integer)
+from public, anon, authenticated;
+grant execute on function
+  public.claim_due_receipts(integer), public.record_push_receipts(uuid, jsonb[]), public.finish_receipt_run(uuid),
+  public.prune_push(integer)
+to service_role;
