@@ -51,12 +51,26 @@ async def troubled(chat: Chat, log: Log) -> Chat:
     )
     await log.until("record is no message id")
     await cloud.poller.until_idle()
+    await _trouble_register_device(chat)
     return chat
+
+
+async def _trouble_register_device(chat: Chat) -> None:
+    """Refusals and failures of all kinds, of requests that are full of tokens."""
+    token = chat.phone.token
+    registration = {"device_id": token, "platform": "ios", "push_token": token}
+    for body in ({**registration, token: token}, {**registration, "push_provider": "fcm"}, {"device_id": "\x00"}):
+        assert (await chat.gus.call("POST", "/api/push/register", json=body)).status_code == 422
+    await chat.cloud.postgres.kill()
+    try:
+        assert (await chat.gus.call("POST", "/api/push/register", json=registration)).status_code == 503
+    finally:
+        await chat.cloud.postgres.start()
 
 
 async def test_nothing_confidential_is_in_any_log_line(troubled: Chat) -> None:
     functions = troubled.cloud.functions.values()
     lines = [line for function in functions for line in function.log_lines()]
-    assert any('"push tried"' in line for line in lines)
-    assert any('"push not handed over"' in line for line in lines)
+    for expected in ("push tried", "push not handed over", "request not served"):
+        assert any(f'"{expected}"' in line for line in lines)
     assert await _found(troubled.cloud, "\n".join(lines)) == []

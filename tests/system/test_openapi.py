@@ -1,0 +1,22 @@
+"""Whatever docs/openapi.json allows, forbids or leaves open: the HTTP API answers as the document says."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from local.openapi import DOCUMENT
+from tests.system.chat import Chat
+
+
+async def test_schemathesis_finds_nothing(chat: Chat, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(Path(sys.executable).with_name("schemathesis"), "run", DOCUMENT, "--url", chat.cloud.api_url),
+        *("--header", f"Authorization: Bearer {chat.greta.access_token}"),
+        *("--seed", "1", "--max-examples", "20", "--no-color"),
+        cwd=tmp_path,  # it leaves a folder of examples behind
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    assert "3 selected / 3 total" in output.decode()
