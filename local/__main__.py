@@ -1,4 +1,4 @@
-"""`python -m local up` and `python -m local demo`; ./dev sets everything up and calls them."""
+"""`python -m local up`, `demo` and `chaos`; ./dev sets everything up and calls them."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from local.chaos import chaos
 from local.cloud import local_cloud
 from local.demo import demo
 
@@ -30,8 +31,18 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up").add_argument("--env", type=Path, metavar="FILE")
     commands.add_parser("demo").add_argument("--json", type=Path, metavar="FILE")
+    run = commands.add_parser("chaos")
+    run.add_argument("--messages", type=int, default=2000)
+    run.add_argument("--seed", type=int)
+    run.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    command = up(arguments.env) if arguments.command == "up" else demo(arguments.json)
+    match arguments.command:
+        case "up":
+            command = up(arguments.env)
+        case "demo":
+            command = demo(arguments.json)
+        case _:
+            command = chaos(arguments.messages, arguments.seed, arguments.json)
 
     async def until_signal() -> int:
         task = asyncio.ensure_future(command)
