@@ -20,6 +20,8 @@ from local.expo_faults import (
 )
 from local.lambda_runtime import LambdaFunction
 
+MESSAGES_PER_STRIKE = 16
+
 # A fault of Expo waits for a request that it can strike.
 STRIKE_SECONDS = 10.0
 
@@ -85,13 +87,12 @@ class Faults:
         await self._traffic.allow(self._traffic.messages)
 
     def _plan(self) -> list[str]:
-        """Every kind once, in any order, and so on: a strike for each ten messages, but each kind at least once."""
+        """Every kind once, in any order, then every kind again, and so on; in any case each once."""
+        strikes = max(len(self._kinds), self._traffic.messages // MESSAGES_PER_STRIKE)
         plan: list[str] = []
-        while len(plan) < max(len(self._kinds), self._traffic.messages // 10):
-            kinds = list(self._kinds)
-            self._random.shuffle(kinds)
-            plan += kinds
-        return plan[: max(len(self._kinds), self._traffic.messages // 10)]
+        while len(plan) < strikes:
+            plan += self._random.sample(list(self._kinds), len(self._kinds))
+        return plan[:strikes]
 
     def _expo_strikes(self, fault: Fault, endpoint: Endpoint) -> Callable[[], Awaitable[bool]]:
         return lambda: self._strike_expo(fault, endpoint)
@@ -143,11 +144,13 @@ class Faults:
     async def _data_api_restarted(self) -> None:
         await self._cloud.supabase.restart()
 
+    # Supabase Lite may end when its connections do; a platform starts what has ended.
+
     async def _postgres_restarted(self) -> None:
         await self._cloud.postgres.restart()
-        # Supabase Lite ends when the server says goodbye to it; a platform starts what has ended.
         await self._cloud.supabase.restart()
 
     async def _postgres_killed(self) -> None:
         await self._cloud.postgres.kill()
         await self._cloud.postgres.start()
+        await self._cloud.supabase.restart()
