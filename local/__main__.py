@@ -1,4 +1,4 @@
-"""`python -m local up`, `demo` and `chaos`; ./dev sets everything up and calls them."""
+"""`python -m local up`, `demo`, `chaos` and `redrive`; ./dev sets everything up and calls them."""
 
 import argparse
 import asyncio
@@ -9,6 +9,7 @@ from pathlib import Path
 from local.chaos import chaos
 from local.cloud import local_cloud
 from local.demo import demo
+from local.redrive import redrive_local, redrive_stack
 
 
 async def up(env_file: Path | None) -> int:
@@ -35,13 +36,22 @@ def main() -> int:
     run.add_argument("--messages", type=int, default=2000)
     run.add_argument("--seed", type=int)
     run.add_argument("--json", type=Path, metavar="FILE")
+    redriven = commands.add_parser("redrive").add_mutually_exclusive_group(required=True)
+    redriven.add_argument("--stack", metavar="NAME", help="a deployed stack")
+    redriven.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     arguments = parser.parse_args()
+    if arguments.command == "redrive":
+        moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
+        print(f"{moved} dead letters are back in the queue")
+        return 0
     match arguments.command:
         case "up":
             command = up(arguments.env)
         case "demo":
             command = demo(arguments.json)
         case _:
+            if arguments.messages < 100:
+                run.error("--messages: at least 100, or not every fault finds a push to strike")
             command = chaos(arguments.messages, arguments.seed, arguments.json)
 
     async def until_signal() -> int:

@@ -46,7 +46,7 @@ class Traffic:
         self.messages = messages
         self.written: list[str] = []  # client_msg_id
         self.stored: list[UUID] = []
-        self.done: Counter[str] = Counter()
+        self.done = Counter(dict.fromkeys(["messages written", "inserts sent again", *_ACTIONS], 0))
         self.actors = actors
         self._allowed = 0
         self._cloud = cloud

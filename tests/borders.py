@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,11 +68,50 @@ class PushService:
         return [[message["to"] for message in body_of(request)] for request in self.requests]
 
 
+type ReceiptAnswer = httpx.Response | Exception | Callable[[list[str]], httpx.Response]
+
+
+def receipts(ready: Json) -> httpx.Response:
+    """Expo's answer when asked for receipts: those that are ready, by ticket id."""
+    return httpx.Response(200, json={"data": ready})
+
+
+class ReceiptService:
+    """Expo, asked for receipts: gives the scripted answers in turn, then calls everything handed over."""
+
+    def __init__(self, *answers: ReceiptAnswer) -> None:
+        self.answers = deque(answers)
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        ids = self.asked[-1]
+        answer = self.answers.popleft() if self.answers else receipts({id_: {"status": "ok"} for id_ in ids})
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, httpx.Response) else answer(ids)
+
+    @property
+    def asked(self) -> list[list[str]]:
+        """The ticket ids of each request."""
+        return [body_of(request)["ids"] for request in self.requests]
+
+
+def due(*numbers: int) -> list[Json]:
+    """What claim_due_receipts answers: deliveries whose tickets are t1, t2, …"""
+    return [
+        {"message_id": uuid(number), "device_id": uuid(100 * number), "ticket_id": f"t{number}"} for number in numbers
+    ]
+
+
 class DataApi:
     """PostgREST: gives the scripted claims in turn, then empty ones. A handler for httpx.MockTransport."""
 
     def __init__(self, *claims: Json) -> None:
         self.claims = deque(claims)
+        self.due: deque[list[Json]] = deque()  # receipts, of each claim
+        self.pruned: deque[Json] = deque()
+        self.finished_run: Json = {"switched_off": 0, "held": 0}
         self.faults: dict[str, httpx.Response | Exception] = {}  # by function
         self._forgiving: dict[str, int] = {}
         self.recorded: Json = {"switched_off": 0, "lost_leases": []}
@@ -90,10 +129,23 @@ class DataApi:
                 return refusal
             case error:
                 raise error
-        if function == "record_push_results":
-            return httpx.Response(200, json=self.recorded)
-        assert function == "claim_push_jobs"
-        return httpx.Response(200, json=self.claims.popleft() if self.claims else claim())
+        return httpx.Response(200, json=self._answer(function, body_of(request)))
+
+    def _answer(self, function: str, arguments: Json) -> Any:
+        match function:
+            case "claim_push_jobs":
+                return self.claims.popleft() if self.claims else claim()
+            case "record_push_results":
+                return self.recorded
+            case "claim_due_receipts":
+                return self.due.popleft() if self.due else []
+            case "record_push_receipts":
+                return Counter(receipt["status"] for receipt in arguments["p_receipts"])
+            case "finish_receipt_run":
+                return self.finished_run
+            case "prune_push":
+                return self.pruned.popleft() if self.pruned else pruned()
+        raise AssertionError(function)
 
     def forgive(self, function: str, after: int) -> None:
         """Lets a function answer again once it was called this often."""
@@ -107,6 +159,12 @@ class DataApi:
     def results(self) -> list[Json]:
         """All results that were recorded."""
         return [result for call in self.calls("record_push_results") for result in call["p_results"]]
+
+
+def pruned(**counts: Any) -> Json:
+    """What prune_push answers."""
+    kinds = ("presence_offline", "devices_switched_off", "devices_deleted", "jobs_deleted")
+    return {**dict.fromkeys(kinds, 0), "more": False, **counts}
 
 
 def uuid(number: int) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.backend import Settings, clients
 from chat_push.cleanup import CleanupReport, clean_up
-from chat_push.observability import count, logger, metrics
+from chat_push.observability import CONFIGURATION_FAULT, count, logger, metrics
 from chat_push.settings import read_settings
 
 settings = read_settings(Settings)
@@ -28,9 +28,9 @@ def _count(report: CleanupReport) -> None:
     count("DeviceSwitchedOff", report.switched_off)
     count("DeviceSwitchOffHeld", report.held)
     count("ReceiptsUnavailable", bool(report.unavailable))
-    count("ConfigurationFault", report.receipts["configuration_fault"])
-    if report.receipts["configuration_fault"]:
-        logger.error("APNs or FCM refuse the project: check its push credentials", errors=dict(report.errors))
+    count("ConfigurationFault", report.configuration_faults)
+    if report.configuration_faults:
+        logger.error(CONFIGURATION_FAULT, errors=dict(report.errors), unavailable=report.unavailable)
     if report.held:
         logger.error(
             "so many tokens are dead at once that none was switched off: look at push.receipt_runs, then call "

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.backend import Settings, clients
 from chat_push.database import DatabaseRefused, DatabaseUnavailable
 from chat_push.delivery import Report, deliver, sweep
-from chat_push.observability import count, logger, metrics
+from chat_push.observability import CONFIGURATION_FAULT, count, logger, metrics
 from chat_push.secrets import SecretUnavailable
 from chat_push.settings import read_settings
 from pydantic import BaseModel, ConfigDict
@@ -75,9 +75,7 @@ def _count(report: Report) -> dict[str, Any]:
     count("DeviceSwitchedOff", report.switched_off)
     for milliseconds in report.insert_to_accept:
         count("InsertToAccept", milliseconds, MetricUnit.Milliseconds)
+    count("ConfigurationFault", report.deliveries["configuration_fault"])
     if report.deliveries["configuration_fault"]:
-        logger.error(
-            "Expo refuses the project: check its push credentials and access token",
-            errors=dict(report.errors),
-        )
+        logger.error(CONFIGURATION_FAULT, errors=dict(report.errors))
     return vars(report)

@@ -263,9 +263,16 @@ create trigger claim_push_token before insert or update on public.user_devices
   for each row execute function private.claim_push_token();
 
 create function private.stamp_presence() returns trigger
-language plpgsql set search_path = '' as $$
+language plpgsql security definer set search_path = '' as $$
 begin
-  new.updated_at := clock_timestamp();
+  -- Whoever is set offline long after the last heartbeat was last seen at that heartbeat.
+  if tg_op = 'UPDATE' and old.is_online and not new.is_online
+    and old.updated_at < clock_timestamp() - (select presence_fresh_for from push.settings)
+  then
+    new.updated_at := old.updated_at;
+  else
+    new.updated_at := clock_timestamp();
+  end if;
   new.last_seen_at := new.updated_at;
   return new;
 end $$;

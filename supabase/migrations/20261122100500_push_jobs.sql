@@ -35,6 +35,7 @@ create table push.deliveries (
   error text,
   ticket_id text,
   attempts integer not null default 1,
+  sent_at timestamptz not null default clock_timestamp(),
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
   primary key (message_id, device_id)
@@ -42,6 +43,8 @@ create table push.deliveries (
 comment on table push.deliveries is 'What Expo said of each message and device.';
 comment on column push.deliveries.device_id is 'user_devices.id; kept when the device goes.';
 comment on column push.deliveries.push_token is 'The token as it was sent to.';
+comment on column push.deliveries.sent_at is
+  'When the message was claimed for the last attempt: what registered later is not judged by its outcome.';
 comment on column push.deliveries.status is
   'accepted: ticket ok; maybe_sent: no readable answer; retry: refused for now; failed: refused for good; then by the receipt '
   'handed_over: APNs or FCM took it; receipt_lost: nobody will ever know.';

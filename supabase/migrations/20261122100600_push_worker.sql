@@ -1,4 +1,4 @@
--- What the workers call: claim, record, explain. In public because the Data API must reach them; only service_role may.
+-- What the workers call: claim and record. In public because the Data API must reach them; only service_role may.
 
 create view push.sendable_devices with (security_invoker = true) as
   select job.message_id, device.id as device_id, device.push_token, device.platform
@@ -228,13 +228,14 @@ begin
     continue when not found;  -- The message was erased meanwhile, and its job with it.
 
     -- Facts are recorded whoever holds the lease by now; a ticket is never replaced by less.
-    insert into push.deliveries as known (message_id, device_id, push_token, status, error, ticket_id)
-    select job.message_id, d.device_id, d.push_token, d.status, d.error, d.ticket_id
+    insert into push.deliveries as known (message_id, device_id, push_token, status, error, ticket_id, sent_at)
+    select job.message_id, d.device_id, d.push_token, d.status, d.error, d.ticket_id, p_claimed_at
     from jsonb_to_recordset(result -> 'deliveries')
       d (device_id uuid, push_token text, status text, error text, ticket_id text)
     on conflict (message_id, device_id) do update
       set push_token = excluded.push_token, status = excluded.status, error = excluded.error,
-        ticket_id = excluded.ticket_id, attempts = known.attempts + 1, updated_at = clock_timestamp()
+        ticket_id = excluded.ticket_id, sent_at = excluded.sent_at, attempts = known.attempts + 1,
+        updated_at = clock_timestamp()
       where known.status not in ('accepted', 'handed_over', 'receipt_lost');
 
     switched_off := switched_off + (
@@ -263,43 +264,13 @@ comment on function public.record_push_results(uuid, timestamptz, jsonb[]) is
   'Records what Expo said of each delivery, switches dead devices off, and finishes each job or sets its next attempt. An element: '
   '{message_id, deliveries: [{device_id, push_token, status, error, ticket_id}], retry_after_seconds, configuration_fault}.';
 
-create function public.explain_push(p_message_id uuid) returns jsonb
-language sql stable security definer set search_path = '' as $$
-  select jsonb_build_object(
-    'message_id', job.message_id,
-    'recipient_id', job.recipient_id,
-    'state', job.state,
-    'outcome', job.outcome,
-    'reason', job.reason,
-    'attempts', job.attempts,
-    'next_attempt_at', case when job.state <> 'done' then greatest(job.next_attempt_at, job.leased_until) end,
-    'deliveries', (
-      select coalesce(jsonb_agg(jsonb_build_object(
-        'device_id', coalesce(device.device_id, delivery.device_id::text),
-        'platform', device.platform,
-        'status', delivery.status,
-        'error', delivery.error,
-        'ticket_id', delivery.ticket_id,
-        'attempts', delivery.attempts
-      ) order by delivery.created_at), '[]')
-      from push.deliveries delivery
-      left join public.user_devices device on device.id = delivery.device_id
-      where delivery.message_id = job.message_id
-    )
-  )
-  from push.jobs job where job.message_id = p_message_id;
-$$;
-comment on function public.explain_push(uuid) is 'Why the push of a message came to which device, or did not; null without a job.';
-
 revoke execute on function
   push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.due_jobs(uuid[], timestamptz, integer),
   push.notifications(uuid[]), push.switch_off(uuid, text, timestamptz), push.backoff(integer)
 from public;
 revoke execute on function
-  public.claim_push_jobs(uuid[], integer), public.record_push_results(uuid, timestamptz, jsonb[]),
-  public.explain_push(uuid)
+  public.claim_push_jobs(uuid[], integer), public.record_push_results(uuid, timestamptz, jsonb[])
 from public, anon, authenticated;
 grant execute on function
-  public.claim_push_jobs(uuid[], integer), public.record_push_results(uuid, timestamptz, jsonb[]),
-  public.explain_push(uuid)
+  public.claim_push_jobs(uuid[], integer), public.record_push_results(uuid, timestamptz, jsonb[])
 to service_role;

@@ -12,7 +12,7 @@ alter table push.settings
 comment on column push.settings.receipt_after is 'When Expo is asked for a receipt first; later questions wait ever longer.';
 comment on column push.settings.receipt_lost_after is 'When Expo has cleared the receipt, and asking ends.';
 comment on column push.settings.max_attempts_per_device is
-  'How often a message may be sent again to one device because its receipt says "later".';
+  'A receipt that says "later" sends a message again to its device, unless it was sent there so often already.';
 comment on column push.settings.breaker_share is
   'If more than this share of a run''s receipts call the token dead, none is switched off before somebody has looked.';
 comment on column push.settings.breaker_devices is 'The breaker needs at least this many dead tokens in one run.';
@@ -20,9 +20,7 @@ comment on column push.settings.device_unseen_for is 'A device that did not regi
 comment on column push.settings.device_kept_for is 'A device that was switched off so long ago is deleted.';
 comment on column push.settings.job_kept_for is 'Jobs and their deliveries are kept so long after their end.';
 
-alter table push.deliveries
-  add column accepted_at timestamptz,
-  add column receipt_due_at timestamptz;
+alter table push.deliveries add column receipt_due_at timestamptz;
 comment on column push.deliveries.receipt_due_at is
   'When Expo is to be asked (again) for the receipt; a worker that asks moves it on. Null: nothing to ask.';
 create index idx_push_deliveries_receipt_due on push.deliveries (receipt_due_at) where receipt_due_at is not null;
@@ -33,14 +31,9 @@ create index idx_presence_online on public.user_presence (updated_at) where is_o
 create function push.await_receipt() returns trigger
 language plpgsql set search_path = '' as $$
 begin
-  if new.status = 'accepted' then
-    new.accepted_at := clock_timestamp();
-    -- Without a readable ticket there is nothing to ask for.
-    new.receipt_due_at := case when new.ticket_id is not null
-      then new.accepted_at + (select receipt_after from push.settings) end;
-  else
-    new.receipt_due_at := null;
-  end if;
+  -- Without a readable ticket there is nothing to ask for.
+  new.receipt_due_at := case when new.status = 'accepted' and new.ticket_id is not null
+    then new.sent_at + (select receipt_after from push.settings) end;
   return new;
 end $$;
 comment on function push.await_receipt() is 'An accepted delivery waits for its receipt, any other for none.';
@@ -54,7 +47,7 @@ create table push.receipt_runs (
   began_at timestamptz not null default clock_timestamp(),
   state text not null default 'open' check (state in ('open', 'finished', 'held', 'confirmed', 'rejected')),
   receipts integer not null default 0,
-  dead integer not null default 0
+  dead_receipts integer not null default 0
 );
 comment on table push.receipt_runs is 'Receipts of one run; held: so many tokens are dead that somebody has to look first.';
 
@@ -65,6 +58,8 @@ create table push.dead_tokens (
   sent_at timestamptz not null,
   primary key (run_id, device_id)
 );
+comment on column push.receipt_runs.dead_receipts is
+  'Receipts that call the token dead; several messages to one device give several.';
 comment on table push.dead_tokens is 'Devices that a run''s receipts call unregistered, until the run decides.';
 
 create function public.claim_due_receipts(p_limit integer default 1000) returns jsonb
@@ -84,39 +79,39 @@ $$;
 comment on function public.claim_due_receipts(integer) is
   'Leases deliveries whose receipt is due, for two minutes: [{message_id, device_id, ticket_id}].';
 
-create function push.next_receipt_at(p_accepted_at timestamptz) returns timestamptz
+create function push.next_receipt_at(p_sent_at timestamptz) returns timestamptz
 language sql volatile set search_path = '' as $$
   -- After 15 minutes, 30, an hour, two …: as long again as it took so far, and last when Expo clears it.
-  select case when clock_timestamp() < p_accepted_at + receipt_lost_after
-    then least(p_accepted_at + greatest(2 * (clock_timestamp() - p_accepted_at), receipt_after),
-      p_accepted_at + receipt_lost_after) end
+  select case when clock_timestamp() < p_sent_at + receipt_lost_after
+    then p_sent_at + least(greatest(2 * (clock_timestamp() - p_sent_at), receipt_after), receipt_lost_after) end
   from push.settings;
 $$;
 comment on function push.next_receipt_at(timestamptz) is 'When to ask again for a receipt; null: never, it is lost.';
 
-create function push.send_again(p_message_id uuid, p_device_id uuid, p_error text, p_bounded boolean) returns void
+create function push.send_again(p_message_id uuid, p_device_id uuid, p_error text, p_attempts_back integer)
+returns void
 language sql set search_path = '' as $$
-  update push.deliveries delivery
-  set status = case when p_bounded and delivery.attempts >= settings.max_attempts_per_device
-      then 'failed' else 'retry' end,
-    error = p_error, updated_at = clock_timestamp()
-  from push.settings settings
-  where delivery.message_id = p_message_id and delivery.device_id = p_device_id;
-  update push.jobs job
-  set state = 'pending', outcome = null, reason = null, finished_at = null,
-    next_attempt_at = clock_timestamp() + push.backoff(job.attempts)
-  where job.message_id = p_message_id and job.state = 'done'
-    and exists (select from push.deliveries where message_id = p_message_id and status = 'retry');
+  update push.deliveries
+  set status = 'retry', error = p_error, attempts = attempts - p_attempts_back, updated_at = clock_timestamp()
+  where message_id = p_message_id and device_id = p_device_id;
+  -- A job that is not done sends to this device in any case.
+  update push.jobs
+  set state = 'pending', outcome = null, reason = null, finished_at = null, attempts = attempts - p_attempts_back,
+    next_attempt_at = clock_timestamp() + push.backoff(attempts)
+  where message_id = p_message_id and state = 'done';
 $$;
-comment on function push.send_again(uuid, uuid, text, boolean) is
-  'Puts one device of a message back into the queue; the message''s own time to live ends it.';
+comment on function push.send_again(uuid, uuid, text, integer) is
+  'Puts one device of a message back into the queue, where the time to live ends it at last; attempts may be given back.';
 
 create function public.record_push_receipts(p_run_id uuid, p_receipts jsonb[]) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   receipt record;
   known push.deliveries;
+  max_attempts constant integer := (select max_attempts_per_device from push.settings);
   counted jsonb := '{}';
+  answered integer := 0;
+  dead integer := 0;
 begin
   insert into push.receipt_runs (id) values (p_run_id) on conflict (id) do nothing;
   for receipt in
@@ -124,17 +119,22 @@ begin
     cross join jsonb_to_record(reported) r (message_id uuid, device_id uuid, ticket_id text, status text, error text)
     order by r.message_id, r.device_id
   loop
+    -- The job before its deliveries, as record_push_results does, so that the two never wait for each other.
+    perform from push.jobs where message_id = receipt.message_id for update;
     select * into known from push.deliveries
     where message_id = receipt.message_id and device_id = receipt.device_id and ticket_id = receipt.ticket_id
       and status = 'accepted'
     for update;
     continue when not found;  -- Erased, sent anew, or recorded by another worker.
 
+    answered := answered + (receipt.status <> 'missing')::integer;
     if receipt.status = 'missing' then
-      known.receipt_due_at := push.next_receipt_at(known.accepted_at);
+      known.receipt_due_at := push.next_receipt_at(known.sent_at);
       if known.receipt_due_at is null then
         receipt.status := 'receipt_lost';
       end if;
+    elsif receipt.status = 'retry' and known.attempts >= max_attempts then
+      receipt.status := 'failed';
     end if;
     counted := jsonb_set(counted, array[receipt.status],
       to_jsonb(coalesce((counted ->> receipt.status)::integer, 0) + 1));
@@ -143,22 +143,25 @@ begin
       when 'missing' then
         update push.deliveries set receipt_due_at = known.receipt_due_at
         where message_id = known.message_id and device_id = known.device_id;
-      when 'retry', 'configuration_fault' then
-        perform push.send_again(known.message_id, known.device_id, receipt.error, receipt.status = 'retry');
+      when 'retry' then
+        perform push.send_again(known.message_id, known.device_id, receipt.error, 0);
+      when 'configuration_fault' then
+        perform push.send_again(known.message_id, known.device_id, receipt.error, 1);
       else
         update push.deliveries set status = receipt.status, error = receipt.error, updated_at = clock_timestamp()
         where message_id = known.message_id and device_id = known.device_id;
     end case;
 
     if receipt.error = 'DeviceNotRegistered' then
+      dead := dead + 1;
       insert into push.dead_tokens (run_id, device_id, push_token, sent_at)
-      values (p_run_id, known.device_id, known.push_token, known.accepted_at)
-      on conflict (run_id, device_id) do update set push_token = excluded.push_token, sent_at = excluded.sent_at;
-    end if;
-    if receipt.status <> 'missing' then
-      update push.receipt_runs set receipts = receipts + 1 where id = p_run_id;
+      values (p_run_id, known.device_id, known.push_token, known.sent_at)
+      on conflict (run_id, device_id) do update set push_token = excluded.push_token, sent_at = excluded.sent_at
+        where excluded.sent_at > dead_tokens.sent_at;
     end if;
   end loop;
+  update push.receipt_runs
+  set receipts = receipts + answered, dead_receipts = dead_receipts + dead where id = p_run_id;
   return counted;
 end $$;
 comment on function public.record_push_receipts(uuid, jsonb[]) is
@@ -177,6 +180,7 @@ language plpgsql security definer set search_path = '' as $$
 declare
   run push.receipt_runs;
   settings push.settings;
+  devices integer;
   switched_off integer := 0;
   held integer := 0;
 begin
@@ -187,15 +191,15 @@ begin
     where state = 'open' and (id = p_run_id or began_at < clock_timestamp() - interval '1 hour')
     for update skip locked
   loop
-    select count(*) into run.dead from push.dead_tokens where run_id = run.id;
-    if run.dead >= settings.breaker_devices and run.dead > settings.breaker_share * run.receipts then
+    select count(*) into devices from push.dead_tokens where run_id = run.id;
+    if devices >= settings.breaker_devices and run.dead_receipts > settings.breaker_share * run.receipts then
       run.state := 'held';
-      held := held + run.dead;
+      held := held + devices;
     else
       run.state := 'finished';
       switched_off := switched_off + push.switch_off_dead(run.id);
     end if;
-    update push.receipt_runs set state = run.state, dead = run.dead where id = run.id;
+    update push.receipt_runs set state = run.state where id = run.id;
   end loop;
   return jsonb_build_object('switched_off', switched_off, 'held', held);
 end $$;
@@ -273,7 +277,7 @@ comment on function public.prune_push(integer) is
   'Ends what is old, at most p_limit rows of each kind, so that no lock lasts; call it again while `more` is true.';
 
 revoke execute on function
-  push.await_receipt(), push.next_receipt_at(timestamptz), push.send_again(uuid, uuid, text, boolean),
+  push.await_receipt(), push.next_receipt_at(timestamptz), push.send_again(uuid, uuid, text, integer),
   push.switch_off_dead(uuid), push.decide_held_run(uuid, boolean)
 from public;
 revoke execute on function

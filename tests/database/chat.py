@@ -172,7 +172,10 @@ class Chat:
             update public.chat_messages set server_timestamp = server_timestamp - interval '{seconds} s';
             update public.user_devices set last_seen_at = last_seen_at - interval '{seconds} s';
             update push.jobs set next_attempt_at = next_attempt_at - interval '{seconds} s',
-              leased_until = leased_until - interval '{seconds} s';
+              leased_until = leased_until - interval '{seconds} s', finished_at = finished_at - interval '{seconds} s';
+            update push.deliveries set sent_at = sent_at - interval '{seconds} s',
+              receipt_due_at = receipt_due_at - interval '{seconds} s';
+            update push.receipt_runs set began_at = began_at - interval '{seconds} s';
         """)
 
 
@@ -230,6 +233,49 @@ async def record(connection: Connection, claimed: Row, *results: Row) -> Row:
         )
     assert isinstance(answer, dict)
     return answer
+
+
+async def due_receipts(connection: Connection, limit: int = 1000) -> list[Row]:
+    """claim_due_receipts."""
+    async with acting_as(connection, "service_role"):
+        due = await value(connection, "select public.claim_due_receipts(%s)", limit)
+    assert isinstance(due, list)
+    return due
+
+
+def receipt(due: Row, answer: str = "handed_over") -> Row:
+    """A worker's report of a receipt: `handed_over`, `missing`, or an error of Expo's."""
+    statuses = dict.fromkeys(("MessageRateExceeded", "ExpoError", "ProviderError"), "retry")
+    statuses |= dict.fromkeys(("InvalidCredentials", "MismatchSenderId"), "configuration_fault")
+    if answer in ("handed_over", "missing"):
+        return {**due, "status": answer, "error": None}
+    return {**due, "status": statuses.get(answer, "failed"), "error": answer}
+
+
+async def record_receipts(connection: Connection, run_id: UUID, *receipts: Row) -> Row:
+    """record_push_receipts."""
+    async with acting_as(connection, "service_role"):
+        counts = await value(
+            connection, "select public.record_push_receipts(%s, %s)", run_id, [Jsonb(receipt) for receipt in receipts]
+        )
+    assert isinstance(counts, dict)
+    return counts
+
+
+async def finish_run(connection: Connection, run_id: UUID) -> Row:
+    """finish_receipt_run."""
+    async with acting_as(connection, "service_role"):
+        finished = await value(connection, "select public.finish_receipt_run(%s)", run_id)
+    assert isinstance(finished, dict)
+    return finished
+
+
+async def prune(connection: Connection, limit: int = 1000) -> Row:
+    """prune_push."""
+    async with acting_as(connection, "service_role"):
+        pruned = await value(connection, "select public.prune_push(%s)", limit)
+    assert isinstance(pruned, dict)
+    return pruned
 
 
 async def explain(connection: Connection, message_id: UUID) -> Any:

@@ -144,6 +144,9 @@ def test_matrix_is_complete() -> None:
         "table push.settings",
         "table push.webhook",
         "table push.sendable_devices",
+        "table push.receipt_runs",
+        "table push.dead_tokens",
+        "select push.decide_held_run(gen_random_uuid(), true)",
         "select push.webhook_target()",
         "select push.configure_webhook('https://example.com', repeat('x', 24))",
         "select push.display_name(gen_random_uuid())",
@@ -252,6 +255,10 @@ WORKER_FUNCTIONS = {
     "claim_push_jobs": "select public.claim_push_jobs()",
     "record_push_results": "select public.record_push_results(gen_random_uuid(), now(), '{}')",
     "explain_push": "select public.explain_push(gen_random_uuid())",
+    "claim_due_receipts": "select public.claim_due_receipts()",
+    "record_push_receipts": "select public.record_push_receipts(gen_random_uuid(), '{}')",
+    "finish_receipt_run": "select public.finish_receipt_run(gen_random_uuid())",
+    "prune_push": "select public.prune_push()",
 }
 POLICY_FUNCTIONS = {"my_rooms", "my_partners", "is_in_my_rooms", "is_sent_to_me", "require_self"}
 

@@ -629,39 +629,7 @@ async def test_erasing_a_person_erases_devices_jobs_deliveries_and_presence(chat
         assert await value(chat.connection, f"select count(*) from {table}") == 0, table
 
 
-# Explain ---------------------------------------------------------------------------------------
-
-
-async def test_explain_says_what_happened_on_which_device(chat: Chat) -> None:
-    device = await chat.device(device_id="Gina's phone")
-    message = await chat.message()
-    claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job, "retry", retry_after_seconds=60))
-    explained = await explain(chat.connection, message)
-    next_attempt = datetime.fromisoformat(explained.pop("next_attempt_at"))
-    assert next_attempt == (await chat.job(message))["next_attempt_at"]
-    assert explained == {
-        "message_id": str(message),
-        "recipient_id": str(chat.guide),
-        "state": "pending",
-        "outcome": None,
-        "reason": None,
-        "attempts": 1,
-        "deliveries": [
-            {
-                "device_id": device["device_id"],
-                "platform": "ios",
-                "status": "retry",
-                "error": None,
-                "ticket_id": None,
-                "attempts": 1,
-            }
-        ],
-    }
-
-
-async def test_explain_of_an_unknown_message_is_null(chat: Chat) -> None:
-    assert await explain(chat.connection, uuid4()) is None
+# Settings ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -671,6 +639,12 @@ async def test_explain_of_an_unknown_message_is_null(chat: Chat) -> None:
         {"max_attempts": 0},
         {"retry_cap": "1 second"},
         {"message_limit": 0},
+        {"receipt_after": "0"},
+        {"receipt_lost_after": "15 minutes"},
+        {"max_attempts_per_device": 0},
+        {"breaker_share": 1.1},
+        {"breaker_devices": 0},
+        {"job_kept_for": "24 hours"},
         {"only_row": False},
     ],
     ids=str,

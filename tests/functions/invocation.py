@@ -7,9 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tests.borders import Printed
+
 ROOT = Path(__file__).parents[2]
 
 type LoadFunction = Callable[..., ModuleType]
+type Invoke = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass
@@ -33,3 +36,12 @@ def event(name: str) -> dict[str, Any]:
     """An event as AWS sends it, from tests/events."""
     loaded: dict[str, Any] = json.loads((ROOT / "tests" / "events" / f"{name}.json").read_text())
     return loaded
+
+
+def numbers_of(printed: Printed) -> dict[str, Any]:
+    """The metrics that were printed, as name: value or values."""
+    [emf] = [line for line in printed() if "_aws" in line]
+    [described] = emf["_aws"]["CloudWatchMetrics"]
+    assert described["Namespace"] == "ChatPush"
+    values = {metric["Name"]: emf[metric["Name"]] for metric in described["Metrics"]}
+    return {name: value[0] if len(value) == 1 else value for name, value in values.items()}

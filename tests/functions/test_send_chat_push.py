@@ -11,19 +11,18 @@ from chat_push.secrets import SecretUnavailable
 from chat_push.settings import SettingsError
 from pydantic import ValidationError
 
-from tests.borders import EXPO_URL, SUPABASE_URL, DataApi, Printed, PushService, claim, errors, push, push_token, uuid
-from tests.functions.invocation import Context, LoadFunction, event
+from tests.borders import SUPABASE_URL, DataApi, Printed, PushService, claim, errors, push, push_token, uuid
+from tests.functions.invocation import Context, Invoke, LoadFunction, event, numbers_of
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 pytestmark = [
     pytest.mark.disable_socket,
+    pytest.mark.usefixtures("network"),
     # chat_push.observability silences it, but pytest sets the filters anew for each test.
     pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
 ]
-
-type Invoke = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def sqs(*bodies: str) -> dict[str, Any]:
@@ -38,40 +37,9 @@ def failures(*indexes: int) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": f"sqs-{index}"} for index in indexes]}
 
 
-def numbers_of(printed: Printed) -> dict[str, Any]:
-    """The metrics that were printed, as name: value or values."""
-    [emf] = [line for line in printed() if "_aws" in line]
-    [described] = emf["_aws"]["CloudWatchMetrics"]
-    assert described["Namespace"] == "ChatPush"
-    values = {metric["Name"]: emf[metric["Name"]] for metric in described["Metrics"]}
-    return {name: value[0] if len(value) == 1 else value for name, value in values.items()}
-
-
-@pytest.fixture
-def api() -> DataApi:
-    return DataApi()
-
-
 @pytest.fixture
 def expo() -> PushService:
     return PushService()
-
-
-@pytest.fixture(autouse=True)
-def _network(monkeypatch: pytest.MonkeyPatch, api: DataApi, expo: PushService) -> None:
-    """Supabase and Expo where the network begins; everything before it is real."""
-    hosts: dict[str, Callable[[httpx.Request], httpx.Response]] = {SUPABASE_URL: api, EXPO_URL: expo}
-
-    def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
-        request.read()
-        return hosts[f"{request.url.scheme}://{request.url.host}"](request)
-
-    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
-
-
-@pytest.fixture
-def secret(secrets_manager: "SecretsManagerClient") -> None:
-    secrets_manager.create_secret(Name="backend", SecretString='{"supabase_secret_key": "sb_secret_x"}')
 
 
 @pytest.fixture
@@ -282,7 +250,8 @@ class TestMetrics:
         lines = printed()
         [line] = [line for line in lines if line.get("level") == "ERROR"]
         assert line["errors"] == {"UNAUTHORIZED": 1}
-        assert [line["PushConfigurationFault"] for line in lines if "_aws" in line] == [[1]]
+        assert [line["ConfigurationFault"] for line in lines if "_aws" in line] == [[1]]
+        assert "expo_access_token" in line["message"], "the log names the fix"
 
     def test_lines_of_one_message_do_not_carry_the_id_of_another(
         self, invoke: Invoke, api: DataApi, printed: Printed

@@ -18,6 +18,7 @@ async def test_every_invariant_holds_while_everything_fails_that_can(
     code = conclude(result, json_file)
     told = json.loads(json_file.read_text())
     assert (code, told["ok"], [v.violations for v in result.verdicts if v.violations]) == (0, True, [])
+    assert min(result.done.values()) >= 1, "there is something that nobody did"
     assert min(result.faults.values()) >= 1, "a kind of fault did not strike"
     assert min(verdict.checked for verdict in result.verdicts) >= 1, "an invariant had nothing to look at"
     assert "--messages 150 --seed 1" in capsys.readouterr().out

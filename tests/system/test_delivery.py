@@ -1,5 +1,7 @@
 """Who gets a push and who does not (design, section 7), end to end."""
 
+from chat_push.observability import CONFIGURATION_FAULT
+
 from local.expo_faults import TicketError
 from tests.system.chat import TEXT, Chat, Log, eventually, got, insert_messages
 
@@ -87,7 +89,7 @@ async def test_one_bad_token_stops_nothing_and_resends_nothing(chat: Chat) -> No
 async def test_a_fault_of_credentials_keeps_the_device_and_uses_up_no_attempt(chat: Chat, log: Log) -> None:
     chat.cloud.expo.script(TicketError(error="InvalidCredentials"))
     message = await chat.send()
-    await log.until("Expo refuses the project: check its push credentials and access token")
+    await log.until(CONFIGURATION_FAULT)
     job = await chat.cloud.until_push(message, lambda job: job["state"] == "pending")
     assert (job["attempts"], job["deliveries"]) == (0, [])
     await chat.time_passes(message)

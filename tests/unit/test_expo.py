@@ -7,12 +7,25 @@ from typing import Any, get_args
 
 import httpx
 import pytest
-from chat_push.expo import Expo, Outcome
+from chat_push.expo import Expo, Outcome, ReceiptsUnavailable
 from chat_push.notification import Notification
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.borders import EXPO_URL, ExpoAnswer, Messages, PushService, body_of, errors, ok, push_token, ticket_id
+from tests.borders import (
+    EXPO_URL,
+    ExpoAnswer,
+    Messages,
+    PushService,
+    ReceiptAnswer,
+    ReceiptService,
+    body_of,
+    errors,
+    ok,
+    push_token,
+    receipts,
+    ticket_id,
+)
 
 ONE = push_token(1)
 PAYLOAD = {"title": "Ana", "body": "Hello"}
@@ -381,6 +394,104 @@ class TestErrors:
             assert outcome.status in get_args(Outcome.__annotations__["status"])
             assert outcome.ticket_id is None or isinstance(outcome.ticket_id, str)
             assert outcome.error is None or re.fullmatch(r"\w{1,100}", outcome.error)
+
+
+class Asker:
+    """A client that asks a scripted Expo for receipts."""
+
+    def __init__(self, *answers: ReceiptAnswer, seconds: float = 60, access_token: str | None = None) -> None:
+        self.service = ReceiptService(*answers)
+        self.seconds = seconds
+        self._expo = Expo(EXPO_URL, access_token, httpx.MockTransport(self.service))
+
+    def __call__(self, *ticket_ids: str) -> dict[str, Outcome]:
+        return self._expo.receipts(ticket_ids, lambda: self.seconds)
+
+
+HANDED_OVER = Outcome("handed_over")
+
+NO_RECEIPTS: dict[str, tuple[ReceiptAnswer, str, bool]] = {
+    "429": (errors(429, "TOO_MANY_REQUESTS"), "TOO_MANY_REQUESTS", False),
+    "429 without a body": (httpx.Response(429), "Http429", False),
+    "too many": (errors(400, "PUSH_TOO_MANY_RECEIPTS"), "PUSH_TOO_MANY_RECEIPTS", False),
+    "500": (errors(500, "INTERNAL_SERVER_ERROR"), "INTERNAL_SERVER_ERROR", False),
+    "errors in a 200": (errors(200, "INTERNAL_SERVER_ERROR"), "INTERNAL_SERVER_ERROR", False),
+    "HTML of a gateway": (html(502), "Http502", False),
+    "HTML with 200": (html(200), "Http200", False),
+    "no answer in time": (httpx.ReadTimeout("slow"), "ReadTimeout", False),
+    "no connection": (httpx.ConnectError("refused"), "ConnectError", False),
+    "reset": (httpx.ReadError("reset"), "ReadError", False),
+    "truncated JSON": (httpx.Response(200, text='{"data":{"019b'), "Http200", False),
+    "null": (httpx.Response(200, json=None), "Http200", False),
+    "no data": (httpx.Response(200, json={}), "Http200", False),
+    "data is a list": (httpx.Response(200, json={"data": []}), "Http200", False),
+    "500 with receipts": (httpx.Response(500, json={"data": {"a": {"status": "ok"}}}), "Http500", False),
+    "401": (errors(401, "UNAUTHORIZED"), "UNAUTHORIZED", True),
+    "403": (errors(403, "FORBIDDEN"), "FORBIDDEN", True),
+    "wrong access token": (httpx.Response(401, json={"error": "invalid_token"}), "invalid_token", True),
+    "wrong address": (html(404), "Http404", True),
+}
+
+
+class TestReceipts:
+    def test_headers_address_and_bearer(self) -> None:
+        """[1]; the SDK's own check_receipts forgets the bearer [10]"""
+        ask = Asker(access_token="robot")
+        ask("a")
+        [request] = ask.service.requests
+        assert (request.method, str(request.url)) == ("POST", "https://exp.host/--/api/v2/push/getReceipts")
+        assert request.headers["content-type"] == "application/json"
+        assert request.headers["authorization"] == "Bearer robot"
+        assert body_of(request) == {"ids": ["a"]}
+
+    def test_each_receipt_is_found_by_its_id_and_absent_ones_are_missing(self) -> None:
+        """[3] in no order"""
+        given = {"c": {"status": "ok"}, "a": error_ticket("MessageTooBig"), "b": {"status": "ok"}}
+        ask = Asker(receipts(given))
+        assert ask("a", "b", "c", "d") == {
+            "a": Outcome("failed", "MessageTooBig"),
+            "b": HANDED_OVER,
+            "c": HANDED_OVER,
+        }
+
+    def test_a_thousand_ids_are_one_request(self) -> None:
+        """[2]"""
+        ask = Asker()
+        ids = [f"t{number}" for number in range(1000)]
+        assert ask(*ids) == dict.fromkeys(ids, HANDED_OVER)
+        assert ask.service.asked == [ids]
+        assert ask.service.requests[0].headers["content-encoding"] == "gzip"
+
+    @pytest.mark.parametrize("malformed", ["ok", None, [], 5])
+    def test_a_malformed_receipt_is_missing_and_harms_no_other(self, malformed: Any) -> None:
+        assert Asker(receipts({"a": malformed, "b": {"status": "ok"}}))("a", "b") == {"b": HANDED_OVER}
+
+    def test_a_receipt_that_nobody_asked_for_is_ignored(self) -> None:
+        given = {"a": {"status": "ok"}, "of another project": error_ticket("DeviceNotRegistered")}
+        assert Asker(receipts(given))("a") == {"a": HANDED_OVER}
+
+    @pytest.mark.parametrize(("answer", "code", "configuration_fault"), NO_RECEIPTS.values(), ids=NO_RECEIPTS)
+    def test_no_receipts(self, answer: ReceiptAnswer, code: str, configuration_fault: bool) -> None:
+        """[6] Asked once: the next run asks again."""
+        ask = Asker(answer)
+        with pytest.raises(ReceiptsUnavailable) as raised:
+            ask("a")
+        assert (str(raised.value), raised.value.configuration_fault) == (code, configuration_fault)
+        assert len(ask.service.requests) == 1
+
+    @pytest.mark.parametrize(("seconds", "timeout"), [(60, 8), (5, 5), (-1, 0.1)])
+    def test_no_request_may_take_longer_than_there_is_time(self, seconds: float, timeout: float) -> None:
+        ask = Asker(seconds=seconds)
+        ask("a")
+        assert ask.service.requests[0].extensions["timeout"]["read"] == timeout
+
+    @pytest.mark.parametrize(("said", "expected"), RECIPIENT_ERRORS.values(), ids=RECIPIENT_ERRORS)
+    def test_a_code_means_the_same_on_ticket_and_receipt(self, said: dict[str, Any], expected: tuple[str, str]) -> None:
+        """[7] one classifier"""
+        [of_ticket] = Sender(tickets(said))(ONE)
+        of_receipt = Asker(receipts({"a": said}))("a")["a"]
+        assert of_ticket == of_receipt
+        assert (of_receipt.status, of_receipt.error) == expected
 
 
 class TestRetry:

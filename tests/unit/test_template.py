@@ -10,7 +10,7 @@ import pytest
 
 from local.build import PROJECT
 from local.cloudformation import TemplateError, translate
-from local.template import LambdaIntegration, SqsIntegration, Template, read_template
+from local.template import LambdaIntegration, Schedule, SqsIntegration, Template, read_template
 
 PARAMETERS = {"SupabaseUrl": "https://abcdefghijklmnopqrst.supabase.co"}
 ENDPOINT = "http://127.0.0.1:5055"
@@ -72,11 +72,11 @@ def test_queues_are_encrypted(resources: dict[str, Any]) -> None:
     assert all(queue["SqsManagedSseEnabled"] is True for queue in properties(resources, "AWS::SQS::Queue"))
 
 
-def test_a_sweep_that_failed_is_repeated_by_nobody(resources: dict[str, Any]) -> None:
-    [schedule] = properties(resources, "AWS::Scheduler::Schedule")
-    assert schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 0
-    [invocations] = properties(resources, "AWS::Lambda::EventInvokeConfig")
-    assert invocations["MaximumRetryAttempts"] == 0
+def test_what_a_schedule_failed_to_do_is_left_to_its_next_time(resources: dict[str, Any]) -> None:
+    schedules = properties(resources, "AWS::Scheduler::Schedule")
+    assert [schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] for schedule in schedules] == [0, 0]
+    invocations = properties(resources, "AWS::Lambda::EventInvokeConfig")
+    assert [config["MaximumRetryAttempts"] for config in invocations] == [0, 0]
 
 
 def test_two_stacks_fit_into_one_account(resources: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def test_everybody_calls_the_alias(resources: dict[str, Any]) -> None:
     for scheme in api["Body"]["components"]["securitySchemes"].values():
         _, variables = scheme["x-amazon-apigateway-authorizer"]["authorizerUri"]["Fn::Sub"]
         callers += variables.values()
-    assert len(callers) == 4
+    assert len(callers) == 5
     assert all(caller["Ref"] in aliases for caller in callers)
 
 
@@ -129,6 +129,8 @@ def test_each_role_may_do_one_thing_to_one_resource(resources: dict[str, Any]) -
     assert statements == {
         "ApiRole": [("sqs:SendMessage", ["PushQueue", "Arn"])],
         "AuthorizeWebhookRole": [("secretsmanager:GetSecretValue", "WebhookSecret")],
+        "CleanupReceiptsRole": [("secretsmanager:GetSecretValue", "BackendSecret")],
+        "CleanupReceiptsRunRole": [("lambda:InvokeFunction", "CleanupReceiptsAliaslive")],
         "SendChatPushRole": [("secretsmanager:GetSecretValue", "BackendSecret")],
         "SendChatPushSweepRole": [("lambda:InvokeFunction", "SendChatPushAliaslive")],
     }
@@ -169,12 +171,10 @@ def test_references_become_local_values(template: Template) -> None:
     assert sender.environment["POWERTOOLS_METRICS_NAMESPACE"] == "ChatPush"  # of Globals
     assert sender.layers == (PROJECT / "layers" / "dependencies", PROJECT / "layers" / "shared")
     assert template.queues["PushQueue"].url == f"{ENDPOINT}/123456789012/PushQueue"
-    [schedule] = template.schedules.values()
-    assert (schedule.function, schedule.period, schedule.event) == (
-        "SendChatPush",
-        timedelta(minutes=1),
-        {"sweep": True},
-    )
+    assert template.schedules == {
+        "SendChatPushSweep": Schedule("SendChatPushSweep", "SendChatPush", timedelta(minutes=1), {"sweep": True}),
+        "CleanupReceiptsRun": Schedule("CleanupReceiptsRun", "CleanupReceipts", timedelta(minutes=15), {}),
+    }
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_what_the_local_cloud_does_not_know_is_an_error_that_names_the_place(
 def test_a_route_to_a_function_is_read(tmp_path: Path) -> None:
     text = (PROJECT / "template.yaml").read_text()
     event = {"Type": "HttpApi", "Properties": {"ApiId": {"Ref": "Api"}, "Method": "get", "Path": "/sent"}}
-    text = text.replace("      Events:\n", f"      Events:\n        Sent: {json.dumps(event)}\n")
+    text = text.replace("      Events:\n", f"      Events:\n        Sent: {json.dumps(event)}\n", 1)
     (tmp_path / "template.yaml").write_text(text)
     template = read_template(tmp_path / "template.yaml", PARAMETERS, ENDPOINT)
     routes = {(route.method, route.path): route for route in template.routes}

@@ -22,6 +22,7 @@ class CleanupReport:
     receipts: Counter[str] = field(default_factory=Counter)  # by status
     errors: Counter[str] = field(default_factory=Counter)  # of receipts, by code
     unavailable: str | None = None  # why Expo gave no more receipts
+    configuration_faults: int = 0  # receipts, or requests for them, that a person must mend
     switched_off: int = 0
     held: int = 0  # dead devices that the circuit breaker left on
     pruned: Counter[str] = field(default_factory=Counter)  # rows, by what was done to them
@@ -49,11 +50,13 @@ def _read_receipts(database: PushDatabase, expo: Expo, time_left: Callable[[], f
             ready = expo.receipts([receipt.ticket_id for receipt in due], time_left)
         except ReceiptsUnavailable as error:
             report.unavailable = str(error)
+            report.configuration_faults += error.configuration_fault
             logger.error("Expo gives no receipts, the next run asks again", error=str(error))
             break
         read = [_recorded(receipt, ready.get(receipt.ticket_id)) for receipt in due]
         report.receipts.update(database.record_push_receipts(run_id, read))
         report.errors.update(receipt.error for receipt in read if receipt.error)
+        report.configuration_faults += sum(receipt.status == "configuration_fault" for receipt in read)
         for receipt in read:
             if receipt.error:
                 logger.warning("push not handed over", correlation_id=str(receipt.message_id), error=receipt.error)

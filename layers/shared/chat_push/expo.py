@@ -48,7 +48,11 @@ class Outcome:
 
 
 class ReceiptsUnavailable(Exception):
-    """Expo gives no receipts now; the text is the reason's code."""
+    """Expo gives no receipts now; the text is the reason's code. A configuration fault is mended by a person."""
+
+    def __init__(self, code: str, *, configuration_fault: bool = False) -> None:
+        super().__init__(code)
+        self.configuration_fault = configuration_fault
 
 
 # Errors of one recipient, in tickets and receipts alike. Every other code is final for the message and keeps the token.
@@ -167,7 +171,8 @@ class Expo:
             raise ReceiptsUnavailable(type(error).__name__) from None
         except PushServerError as error:
             answer: Answer = error.response
-            raise ReceiptsUnavailable(_code(answer.error().get("code")) or f"Http{answer.status_code}") from None
+            code = _answer_code(answer)
+            raise ReceiptsUnavailable(code, configuration_fault=_is_configuration_fault(answer, code)) from None
         asked = set(ticket_ids)
         return {
             receipt.id: Outcome("handed_over") if receipt.is_success() else classify_recipient(receipt.details)
@@ -200,13 +205,21 @@ def _whole(
     return Outcome(status, error, retry_after_seconds=retry_after_seconds, whole_request=True)
 
 
+def _answer_code(answer: Answer) -> str:
+    return _code(answer.error().get("code")) or f"Http{answer.status_code}"
+
+
+def _is_configuration_fault(answer: Answer, code: str) -> bool:
+    return answer.status_code in (401, 403, 404) or code in ("UNAUTHORIZED", "invalid_token")
+
+
 def _judge(answer: Answer, chunk: Sequence[Notification]) -> list[Outcome]:
     """What an answer without usable tickets means for its recipients. Raises _RequestRefused if none was accepted."""
     status, error = answer.status_code, answer.error()
-    code = _code(error.get("code")) or f"Http{status}"
+    code = _answer_code(answer)
     if status == 429 or code == "TOO_MANY_REQUESTS":
         raise _RequestRefused(_whole("retry", code, answer.retry_after_seconds()))
-    if status in (401, 403, 404) or code in ("UNAUTHORIZED", "invalid_token"):
+    if _is_configuration_fault(answer, code):
         raise _RequestRefused(_whole("configuration_fault", code, CONFIGURATION_RETRY_SECONDS))
     if code == "PUSH_TOO_MANY_EXPERIENCE_IDS":
         # With one project only, its slug was renamed: then it refuses every batch.

@@ -1,0 +1,222 @@
+"""The end of old rows: devices nobody uses, jobs nobody asks about, presence of apps that were killed."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.database.chat import (
+    Chat,
+    Database,
+    Row,
+    as_user,
+    claim,
+    claim_one,
+    person,
+    prune,
+    record,
+    row,
+    rows,
+    start_chat,
+    told,
+    value,
+)
+
+DAY = 24 * 3600
+NOTHING = {"presence_offline": 0, "devices_switched_off": 0, "devices_deleted": 0, "jobs_deleted": 0, "more": False}
+
+
+async def age_devices(chat: Chat, days: float) -> None:
+    """Let time pass for the devices alone."""
+    await chat.connection.execute(f"""
+        alter table public.user_devices disable trigger user;
+        update public.user_devices set last_seen_at = last_seen_at - interval '{days} days',
+          updated_at = updated_at - interval '{days} days';
+        alter table public.user_devices enable trigger user;
+    """)
+
+
+async def finished_job(chat: Chat) -> UUID:
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await record(chat.connection, claimed, told(job))
+    return message
+
+
+async def test_nothing_old_nothing_done(chat: Chat) -> None:
+    await chat.device()
+    await finished_job(chat)
+    await chat.look(chat.room)
+    await chat.message()
+    assert await prune(chat.connection) == NOTHING
+
+
+# Devices ---------------------------------------------------------------------------------------
+
+
+async def test_device_not_seen_for_60_days_is_switched_off(chat: Chat) -> None:
+    await chat.device(device_id="old")
+    await age_devices(chat, 59)
+    assert await prune(chat.connection) == NOTHING
+    await chat.device(device_id="younger")
+    await age_devices(chat, 1.1)
+    assert await prune(chat.connection) == NOTHING | {"devices_switched_off": 1}
+    found = await rows(chat.connection, "select device_id from public.user_devices where is_active")
+    assert found == [{"device_id": "younger"}]
+
+
+async def test_device_switched_off_for_90_days_is_deleted(chat: Chat) -> None:
+    await chat.device()
+    await age_devices(chat, 61)
+    await prune(chat.connection)
+    await age_devices(chat, 89)
+    assert await prune(chat.connection) == NOTHING, "it was switched off 89 days ago"
+    await age_devices(chat, 1.1)
+    assert await prune(chat.connection) == NOTHING | {"devices_deleted": 1}
+
+
+async def test_device_that_registers_again_is_kept(chat: Chat) -> None:
+    device = await chat.device()
+    await age_devices(chat, 200)
+    await prune(chat.connection)
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute(
+            "insert into public.user_devices (user_id, device_id, platform, push_token) values (%s, %s, 'ios', %s)"
+            " on conflict (user_id, device_id) do update set push_token = excluded.push_token, is_active = true",
+            (chat.guide, device["device_id"], device["push_token"]),
+        )
+    assert await prune(chat.connection) == NOTHING
+    assert await value(chat.connection, "select is_active from public.user_devices")
+
+
+# Jobs ------------------------------------------------------------------------------------------
+
+
+async def test_job_and_its_deliveries_go_30_days_after_its_end_and_the_message_stays(chat: Chat) -> None:
+    await chat.device()
+    message = await finished_job(chat)
+    await chat.pass_time(29 * DAY)
+    young = await finished_job(chat)
+    assert await prune(chat.connection) == NOTHING
+    await chat.pass_time(1.1 * DAY)
+    assert await prune(chat.connection) == NOTHING | {"jobs_deleted": 1}
+    assert await rows(chat.connection, "select message_id from push.deliveries") == [{"message_id": young}]
+    assert await value(chat.connection, "select count(*) from public.chat_messages where id = %s", message) == 1
+
+
+async def test_job_that_has_not_ended_is_never_pruned(chat: Chat) -> None:
+    """It ends first, by its time to live."""
+    await chat.device()
+    await chat.message()
+    await chat.pass_time(40 * DAY)
+    assert (await prune(chat.connection))["jobs_deleted"] == 0
+    [finished] = (await claim(chat.connection))["finished"]
+    assert finished["reason"] == "expired"
+
+
+async def test_old_runs_of_receipts_go_but_not_those_that_wait_for_an_operator(chat: Chat) -> None:
+    await chat.connection.execute(
+        "insert into push.receipt_runs (id, state) select gen_random_uuid(), state"
+        " from unnest(array['finished', 'confirmed', 'rejected', 'held']) state"
+    )
+    await chat.pass_time(31 * DAY)
+    await prune(chat.connection)
+    assert await rows(chat.connection, "select state from push.receipt_runs") == [{"state": "held"}]
+
+
+# Presence --------------------------------------------------------------------------------------
+
+
+async def test_stale_presence_is_set_offline_and_keeps_when_it_was_last_seen(chat: Chat) -> None:
+    await chat.look(chat.room)
+    await chat.pass_time(44)
+    assert await prune(chat.connection) == NOTHING
+    await chat.pass_time(2)
+    before = await row(chat.connection, "table public.user_presence")
+    assert await prune(chat.connection) == NOTHING | {"presence_offline": 1}
+    after = await row(chat.connection, "table public.user_presence")
+    assert after == before | {"is_online": False, "last_seen_at": before["updated_at"]}
+
+
+async def test_goodbye_of_a_living_app_is_a_sign_of_life(chat: Chat) -> None:
+    await chat.look(chat.room)
+    await chat.pass_time(44)
+    before = await row(chat.connection, "table public.user_presence")
+    await chat.look(None, is_online=False)
+    assert (await row(chat.connection, "table public.user_presence"))["last_seen_at"] > before["updated_at"]
+
+
+# How -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "done"),
+    [
+        ({"presence_fresh_for": "1 hour"}, "presence_offline"),
+        ({"device_unseen_for": "1 year"}, "devices_switched_off"),
+        ({"job_kept_for": "1 year"}, "jobs_deleted"),
+    ],
+    ids=str,
+)
+async def test_each_age_is_a_setting(chat: Chat, setting: dict[str, Any], done: str) -> None:
+    await chat.device()
+    await finished_job(chat)
+    await chat.pass_time(61 * DAY)
+    await chat.look(chat.room)
+    await chat.pass_time(60)
+    [(name, age)] = setting.items()
+    everything = {"presence_offline": 1, "devices_switched_off": 1, "jobs_deleted": 1}
+    await chat.connection.execute(f"update push.settings set {name} = %s".encode(), (age,))
+    assert await prune(chat.connection) == NOTHING | everything | {done: 0}
+
+
+async def test_how_long_a_switched_off_device_is_kept_is_a_setting(chat: Chat) -> None:
+    await chat.device(is_active=False)
+    await chat.connection.execute("update push.settings set device_kept_for = '1 day'")
+    await age_devices(chat, 2)
+    assert await prune(chat.connection) == NOTHING | {"devices_deleted": 1}
+
+
+async def test_a_batch_is_bounded_and_tells_that_more_wait(chat: Chat) -> None:
+    for _ in range(3):
+        await chat.device()
+    await age_devices(chat, 61)
+    pruned: list[Row] = [await prune(chat.connection, limit=2) for _ in range(2)]
+    assert pruned == [
+        NOTHING | {"devices_switched_off": 2, "more": True},
+        NOTHING | {"devices_switched_off": 1},
+    ]
+
+
+async def test_what_somebody_else_holds_is_left_for_another_time(database: Database) -> None:
+    """So no app waits for the pruning, nor the pruning for an app."""
+    chat = await start_chat(await database.connect())
+    await chat.device()
+    message = await finished_job(chat)
+    await chat.pass_time(61 * DAY)
+    await chat.look(chat.room)
+    await chat.pass_time(60)
+    other = await database.connect()
+    async with other.transaction():
+        await rows(other, "select from public.user_devices for update")
+        await rows(other, "select from public.user_presence for update")
+        await rows(other, "select from push.jobs where message_id = %s for update", message)
+        assert await prune(chat.connection) == NOTHING
+    assert (await prune(chat.connection)) == NOTHING | {
+        "presence_offline": 1,
+        "devices_switched_off": 1,
+        "jobs_deleted": 1,
+    }
+
+
+async def test_erasing_a_person_erases_what_was_held_of_them_and_of_nobody_else(chat: Chat) -> None:
+    """Deleting the account takes devices, jobs, deliveries and presence with it."""
+    stranger = await person(chat.connection)
+    await chat.device()
+    await chat.device(user_id=stranger)
+    await chat.look(None)
+    await finished_job(chat)
+    await chat.connection.execute("delete from auth.users where id = %s", (chat.guide,))
+    assert await value(chat.connection, "select user_id from public.user_devices") == stranger
+    for table in ("push.jobs", "push.deliveries", "public.user_presence"):
+        assert await value(chat.connection, f"select count(*) from {table}") == 0, table

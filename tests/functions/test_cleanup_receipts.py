@@ -1,0 +1,143 @@
+"""cleanup_receipts: from the schedule's event to what is recorded, counted and logged."""
+
+import json
+
+import httpx
+import pytest
+from chat_push.database import DatabaseUnavailable
+from chat_push.settings import SettingsError
+
+from tests.borders import SUPABASE_URL, DataApi, Json, Printed, ReceiptService, due, errors, pruned, receipts
+from tests.functions.invocation import Context, Invoke, LoadFunction, event, numbers_of
+
+pytestmark = [
+    pytest.mark.disable_socket,
+    pytest.mark.usefixtures("network", "secret"),
+    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
+]
+
+
+@pytest.fixture
+def expo() -> ReceiptService:
+    return ReceiptService()
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction) -> Invoke:
+    monkeypatch.delenv("EXPO_URL", raising=False)
+    handler = load_function("cleanup_receipts", SUPABASE_URL=SUPABASE_URL, BACKEND_SECRET_ID="backend").lambda_handler
+    return lambda payload: handler(payload, Context("cleanup_receipts", seconds_left=120))
+
+
+def error(code: str) -> Json:
+    return {"status": "error", "message": "no", "details": {"error": code}}
+
+
+def test_a_run_reads_receipts_and_prunes(invoke: Invoke, api: DataApi, expo: ReceiptService) -> None:
+    api.due.append(due(1, 2))
+    report = invoke(event("cleanup"))
+    assert expo.asked == [["t1", "t2"]]
+    assert report["receipts"] == {"handed_over": 2}
+    assert len(api.calls("prune_push")) == 1
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_a_run_with_nothing_to_do_asks_expo_nothing(invoke: Invoke, expo: ReceiptService, printed: Printed) -> None:
+    invoke(event("cleanup"))
+    assert expo.requests == []
+    assert printed() == []
+
+
+def test_without_time_left_it_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction, api: DataApi
+) -> None:
+    monkeypatch.delenv("EXPO_URL", raising=False)
+    handler = load_function("cleanup_receipts", SUPABASE_URL=SUPABASE_URL, BACKEND_SECRET_ID="backend").lambda_handler
+    api.due.append(due(1))
+    handler(event("cleanup"), Context("cleanup_receipts", seconds_left=15))
+    assert len(api.due) == 1
+
+
+def test_metrics_are_exported(invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed) -> None:
+    api.due.append(due(1, 2, 3, 4, 5))
+    api.finished_run = {"switched_off": 1, "held": 0}
+    api.pruned.append(pruned(presence_offline=2, devices_switched_off=3, devices_deleted=4, jobs_deleted=5))
+    expo.answers.append(
+        receipts(
+            {
+                "t1": {"status": "ok"},
+                "t2": error("DeviceNotRegistered"),
+                "t3": error("ExpoError"),
+                "t4": error("InvalidCredentials"),
+            }
+        )
+    )
+    invoke(event("cleanup"))
+    assert numbers_of(printed) == {
+        "ReceiptHandedOver": 1,
+        "ReceiptFailed": 1,
+        "ReceiptRetry": 1,
+        "ReceiptConfigurationFault": 1,
+        "ReceiptMissing": 1,
+        "ConfigurationFault": 1,
+        "DeviceSwitchedOff": 1,
+        "PrunedPresenceOffline": 2,
+        "PrunedDevicesSwitchedOff": 3,
+        "PrunedDevicesDeleted": 4,
+        "PrunedJobsDeleted": 5,
+    }
+
+
+def test_a_held_switch_off_is_an_alarm_that_says_what_to_do(invoke: Invoke, api: DataApi, printed: Printed) -> None:
+    api.due.append(due(1))
+    api.finished_run = {"switched_off": 0, "held": 25}
+    invoke(event("cleanup"))
+    lines = printed()
+    [line] = [line for line in lines if line.get("level") == "ERROR"]
+    assert "push.decide_held_run" in line["message"]
+    assert line["held"] == 25
+    assert [line["DeviceSwitchOffHeld"] for line in lines if "_aws" in line] == [[25]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "fix"),
+    [
+        (receipts({"t1": error("InvalidCredentials")}), "eas credentials"),
+        (receipts({"t1": error("MismatchSenderId")}), "google-services.json"),
+        (errors(401, "UNAUTHORIZED"), "expo_access_token"),
+        (errors(403, "FORBIDDEN"), "expo_access_token"),
+    ],
+)
+def test_a_fault_of_the_configuration_is_logged_with_its_fix(
+    invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed, answer: httpx.Response, fix: str
+) -> None:
+    api.due.append(due(1))
+    expo.answers.append(answer)
+    invoke(event("cleanup"))
+    lines = printed()
+    assert any(fix in line["message"] for line in lines if line.get("level") == "ERROR")
+    assert [line["ConfigurationFault"] for line in lines if "_aws" in line] == [[1]]
+
+
+def test_expo_that_is_down_fails_no_run(invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed) -> None:
+    api.due.append(due(1))
+    expo.answers.append(httpx.ConnectError("refused"))
+    assert invoke(event("cleanup"))["unavailable"] == "ConnectError"
+    assert numbers_of(printed) == {"ReceiptsUnavailable": 1}
+
+
+def test_without_the_database_a_run_fails(invoke: Invoke, api: DataApi) -> None:
+    """So that the failed invocation is counted; the next run does what this one left."""
+    api.faults["claim_due_receipts"] = httpx.ConnectError("refused")
+    with pytest.raises(DatabaseUnavailable):
+        invoke(event("cleanup"))
+
+
+def test_without_its_settings_the_function_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction
+) -> None:
+    for name in ("SUPABASE_URL", "BACKEND_SECRET_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SettingsError, match="SUPABASE_URL: Field required; BACKEND_SECRET_ID: Field required"):
+        load_function("cleanup_receipts")

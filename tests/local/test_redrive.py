@@ -1,0 +1,81 @@
+"""Dead letters go back into their queue, of a deployed stack or of the local cloud."""
+
+import asyncio
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pytest
+
+from local.aws import Aws
+from local.redrive import move_dead_letters, redrive_local, redrive_stack
+
+
+class Stack:
+    """A deployed stack: as far as a redrive looks at it."""
+
+    def __init__(self, aws: Aws, name: str) -> None:
+        self.aws = aws
+        self.name = name
+        queue = {"Type": "AWS::SQS::Queue"}
+        cloudformation = boto3.client("cloudformation")
+        cloudformation.create_stack(
+            StackName=name, TemplateBody=json.dumps({"Resources": {"PushQueue": queue, "PushDeadLetters": queue}})
+        )
+        resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+        urls = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+        self.queue, self.dead_letters = urls["PushQueue"], urls["PushDeadLetters"]
+
+    def put(self, *bodies: str) -> None:
+        """Records that became dead letters."""
+        for body in bodies:
+            self.aws.sqs.send_message(QueueUrl=self.dead_letters, MessageBody=body)
+
+    def queued(self) -> list[str]:
+        """The bodies that are back in the queue; they are taken out of it."""
+        bodies: list[str] = []
+        while found := self.aws.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages"):
+            bodies += [message["Body"] for message in found]
+        return bodies
+
+    def dead(self) -> int:
+        counted = self.aws.sqs.get_queue_attributes(QueueUrl=self.dead_letters, AttributeNames=["All"])["Attributes"]
+        return int(counted["ApproximateNumberOfMessages"]) + int(counted["ApproximateNumberOfMessagesNotVisible"])
+
+
+@pytest.fixture
+async def stack(services: Aws, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    for name, value in services.environment.items():
+        monkeypatch.setenv(name, value)
+    return await asyncio.to_thread(Stack, services, f"chat-push-{uuid4().hex}")
+
+
+async def test_every_record_is_back_once_and_holds_its_id_alone(stack: Stack) -> None:
+    ids = [str(uuid4()) for _ in range(23)]
+    stack.put(*ids)
+    assert await asyncio.to_thread(redrive_stack, stack.name) == 23
+    assert sorted(stack.queued()) == sorted(ids)
+    assert stack.dead() == 0
+
+
+async def test_redrive_of_nothing(stack: Stack) -> None:
+    assert await asyncio.to_thread(redrive_stack, stack.name) == 0
+
+
+async def test_record_that_cannot_be_put_back_stays_a_dead_letter(stack: Stack) -> None:
+    stack.put("id")
+    with pytest.raises(stack.aws.sqs.exceptions.QueueDoesNotExist):
+        await asyncio.to_thread(move_dead_letters, stack.aws.sqs, stack.dead_letters, f"{stack.queue}-gone")
+    assert stack.dead() == 1
+
+
+async def test_local_cloud_is_found_by_the_file_of_dev_up(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file = tmp_path / "env"
+    environment = {**stack.aws.environment, "SQS_URL": stack.queue, "DEAD_LETTERS_URL": stack.dead_letters}
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+    stack.put("id")
+    assert await asyncio.to_thread(redrive_local, env_file) == 1
+    assert stack.queued() == ["id"]

@@ -1,0 +1,157 @@
+"""A run of clean-up, between the HTTP borders of the database and of Expo."""
+
+from collections import Counter
+
+import httpx
+import pytest
+from chat_push.cleanup import CleanupReport, clean_up
+from chat_push.database import DatabaseUnavailable, PushDatabase
+from chat_push.expo import Expo
+
+from tests.borders import (
+    EXPO_URL,
+    SUPABASE_URL,
+    DataApi,
+    Json,
+    Printed,
+    ReceiptAnswer,
+    ReceiptService,
+    due,
+    errors,
+    pruned,
+    push_token,
+    receipts,
+    uuid,
+)
+
+
+def error(code: str) -> Json:
+    return {"status": "error", "message": f"not {push_token(1)}", "details": {"error": code}}
+
+
+class Cleaner:
+    """A run between a scripted database and a scripted Expo. Each request to Expo and each pruning takes its time."""
+
+    def __init__(self, *due: list[Json], expo: tuple[ReceiptAnswer, ...] = (), seconds: float = 120) -> None:
+        self.api = DataApi()
+        self.api.due.extend(due)
+        self.service = ReceiptService(*expo)
+        self.seconds = seconds
+        self.seconds_per_round = 0.0
+        self._database = PushDatabase(SUPABASE_URL, "key", httpx.MockTransport(self.api))
+        self._expo = Expo(EXPO_URL, None, httpx.MockTransport(self.service))
+
+    def _time_left(self) -> float:
+        rounds = len(self.service.requests) + len(self.api.calls("prune_push"))
+        return self.seconds - self.seconds_per_round * rounds
+
+    def __call__(self) -> CleanupReport:
+        return clean_up(self._database, self._expo, self._time_left)
+
+    @property
+    def recorded(self) -> list[Json]:
+        return [receipt for call in self.api.calls("record_push_receipts") for receipt in call["p_receipts"]]
+
+
+def test_each_receipt_is_recorded_with_its_delivery() -> None:
+    clean = Cleaner(due(1, 2, 3), expo=(receipts({"t1": {"status": "ok"}, "t3": error("MessageTooBig")}),))
+    report = clean()
+    assert clean.recorded == [
+        {**due(1)[0], "status": "handed_over", "error": None},
+        {**due(2)[0], "status": "missing", "error": None},
+        {**due(3)[0], "status": "failed", "error": "MessageTooBig"},
+    ]
+    assert report.receipts == Counter(handed_over=1, missing=1, failed=1)
+    assert report.errors == Counter(MessageTooBig=1)
+
+
+def test_it_pages_until_nothing_is_due_as_one_run() -> None:
+    """A claim, a request and a record for each page of a thousand."""
+    clean = Cleaner(due(1, 2), due(3), due(4))
+    report = clean()
+    assert clean.api.calls("claim_due_receipts") == [{"p_limit": 1000}] * 4
+    assert clean.service.asked == [["t1", "t2"], ["t3"], ["t4"]]
+    assert len(clean.api.calls("record_push_receipts")) == 3
+    [run] = {call["p_run_id"] for call in clean.api.calls("record_push_receipts")}
+    assert clean.api.calls("finish_receipt_run") == [{"p_run_id": run}]
+    assert report.receipts == Counter(handed_over=4)
+
+
+def test_it_stops_in_time_and_leaves_the_rest_for_the_next_run() -> None:
+    clean = Cleaner(*[due(number) for number in range(1, 20)], seconds=60)
+    clean.seconds_per_round = 10
+    clean()
+    assert len(clean.service.requests) == 4
+    assert len(clean.api.due) == 15
+    assert len(clean.api.calls("finish_receipt_run")) == 1, "what was read counts"
+    assert clean.api.calls("prune_push") == []
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [httpx.Response(429), errors(500, "INTERNAL_SERVER_ERROR"), httpx.ReadTimeout("slow"), httpx.Response(502)],
+)
+def test_it_goes_on_pruning_when_expo_is_down(failure: ReceiptAnswer, printed: Printed) -> None:
+    clean = Cleaner(due(1), due(2), due(3), expo=(lambda ids: receipts({"t1": {"status": "ok"}}), failure))
+    report = clean()
+    assert report.unavailable
+    assert report.configuration_faults == 0
+    assert clean.service.asked == [["t1"], ["t2"]], "asked no more"
+    assert report.receipts == Counter(handed_over=1)
+    assert len(clean.api.calls("finish_receipt_run")) == len(clean.api.calls("prune_push")) == 1
+    [line] = [line for line in printed() if line["level"] == "ERROR"]
+    assert line["error"] == report.unavailable
+
+
+@pytest.mark.parametrize(
+    ("answer", "errors_"),
+    [
+        (errors(401, "UNAUTHORIZED"), {}),
+        (errors(403, "FORBIDDEN"), {}),
+        (receipts({"t1": error("InvalidCredentials")}), {"InvalidCredentials": 1}),
+        (receipts({"t1": error("MismatchSenderId")}), {"MismatchSenderId": 1}),
+    ],
+)
+def test_a_fault_of_the_configuration_is_counted(answer: ReceiptAnswer, errors_: dict[str, int]) -> None:
+    report = Cleaner(due(1), expo=(answer,))()
+    assert report.configuration_faults == 1
+    assert report.errors == errors_
+
+
+def test_it_prunes_in_batches_until_no_more_waits() -> None:
+    clean = Cleaner()
+    clean.api.pruned.extend([pruned(jobs_deleted=1000, more=True), pruned(jobs_deleted=7, presence_offline=2)])
+    report = clean()
+    assert clean.api.calls("prune_push") == [{"p_limit": 1000}] * 2
+    assert +report.pruned == Counter(jobs_deleted=1007, presence_offline=2)
+
+
+def test_pruning_stops_in_time_too() -> None:
+    clean = Cleaner(seconds=60)
+    clean.api.pruned.extend([pruned(jobs_deleted=1000, more=True)] * 20)
+    clean.seconds_per_round = 10
+    clean()
+    assert len(clean.api.calls("prune_push")) == 4
+
+
+def test_what_became_of_dead_devices_is_reported() -> None:
+    clean = Cleaner(due(1))
+    clean.api.finished_run = {"switched_off": 3, "held": 25}
+    report = clean()
+    assert (report.switched_off, report.held) == (3, 25)
+
+
+@pytest.mark.parametrize("function", ["claim_due_receipts", "record_push_receipts", "finish_receipt_run", "prune_push"])
+def test_without_the_database_a_run_fails(function: str) -> None:
+    clean = Cleaner(due(1))
+    clean.api.faults[function] = httpx.ConnectError("refused")
+    with pytest.raises(DatabaseUnavailable, match=function):
+        clean()
+
+
+def test_a_failed_push_is_logged_by_its_message_without_a_token(printed: Printed) -> None:
+    Cleaner(due(1, 2), expo=(receipts({"t1": error("DeviceNotRegistered"), "t2": {"status": "ok"}}),))()
+    lines = printed()
+    [line] = [line for line in lines if line["level"] == "WARNING"]
+    assert (line["correlation_id"], line["error"]) == (uuid(1), "DeviceNotRegistered")
+    assert push_token(1) not in str(lines)
