@@ -216,5 +216,9 @@ async def chaos(messages: int, seed: int | None, json_file: Path | None) -> int:
     print(f"{messages} messages, seed {seed}", flush=True)
     logging.getLogger("local").setLevel(logging.ERROR)  # that invocations fail is no news here
     async with local_cloud() as cloud:
-        result = await run(cloud, messages, seed)
+        try:
+            result = await run(cloud, messages, seed)
+        except TimeoutError:
+            print(f"the run hangs: ./dev chaos --messages {messages} --seed {seed}")
+            return 1
     return conclude(result, json_file)

@@ -218,11 +218,16 @@ class _Reader:
         if known and active and known.push_token == token:
             return
         if known:
-            switched_off = not gone and not active and known.push_token == token
-            self.history.registrations.append(replace(known, until=at, switched_off=switched_off))
-            del self.open[device_id]
+            self._end(known, at, switched_off=not gone and not active and known.push_token == token)
         if active:
+            # A phone belongs to its last login, whatever the database makes of the one before.
+            for other in [other for other in self.open.values() if other.push_token == token]:
+                self._end(other, at)
             self.open[device_id] = Registration(device_id, UUID(record["user_id"]), token, at)
+
+    def _end(self, registration: Registration, at: datetime, *, switched_off: bool = False) -> None:
+        self.history.registrations.append(replace(registration, until=at, switched_off=switched_off))
+        del self.open[registration.device_id]
 
     def _presence(self, record: dict[str, Any], at: datetime) -> None:
         room = record["current_conversation_id"]
