@@ -20,7 +20,7 @@ from local.expo_faults import (
 )
 from local.lambda_runtime import LambdaFunction
 
-MESSAGES_PER_STRIKE = 16
+MESSAGES_PER_STRIKE = 20
 
 # A fault of Expo waits for a request that it can strike.
 STRIKE_SECONDS = 10.0

@@ -18,7 +18,7 @@ from local.cloud import LocalCloud
 from local.phones import DeadTokenReport, Phone
 
 PEOPLE = 8
-PAUSE_SECONDS = 0.35  # of a person, on average, between two actions
+PAUSE_SECONDS = 0.3  # of a person, on average, between two actions
 
 # An app does not wait longer for an answer.
 ANSWER_SECONDS = 5.0
