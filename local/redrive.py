@@ -1,10 +1,11 @@
 """Puts dead letters back into their queue, in a deployed stack or in a running local cloud."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
+
+from local.cloudformation import REGION
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -27,8 +28,10 @@ def redrive_stack(stack: str) -> int:
 def redrive_local(env_file: Path) -> int:
     """Redrives the cloud that `./dev up --env FILE` keeps running; returns how many records that were."""
     environment = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
-    os.environ.update({name: value for name, value in environment.items() if name.startswith("AWS_")})
-    return move_dead_letters(boto3.client("sqs"), environment["DEAD_LETTERS_URL"], environment["SQS_URL"])
+    queue_url = environment["SQS_URL"]
+    session = boto3.Session("local", "local", region_name=REGION)
+    sqs = session.client("sqs", endpoint_url=queue_url.rsplit("/", 2)[0])
+    return move_dead_letters(sqs, environment["DEAD_LETTERS_URL"], queue_url)
 
 
 def move_dead_letters(sqs: "SQSClient", dead_letters_url: str, queue_url: str) -> int:

@@ -3,10 +3,26 @@
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
 
-from tests.database.chat import Chat, Database, as_user, claim, record, rows, start_chat, told
+from tests.database.chat import (
+    Chat,
+    Database,
+    as_user,
+    claim,
+    due_receipts,
+    explain,
+    finish_run,
+    prune,
+    receipt,
+    record,
+    record_receipts,
+    rows,
+    start_chat,
+    told,
+)
 
 ONE_ROW = {"push.settings", "push.webhook"}
 TABLES = {
@@ -90,6 +106,31 @@ async def test_claiming_and_recording(busy: Chat, by_id: bool) -> None:
         claimed = await claim(busy.connection, *(messages if by_id else []))
         assert len(claimed["jobs"]) == 10
         await record(busy.connection, claimed, *map(told, claimed["jobs"]))
+
+
+async def test_receipts(busy: Chat) -> None:
+    async with only_by_index(busy, "push.idx_push_deliveries_receipt_due", "push.deliveries_pkey", "push.jobs_pkey"):
+        claimed = await claim(busy.connection, await busy.message())
+        await record(busy.connection, claimed, *map(told, claimed["jobs"]))
+        await busy.connection.execute(
+            "update push.deliveries set receipt_due_at = clock_timestamp() where message_id = %s",
+            (claimed["jobs"][0]["message_id"],),
+        )
+        [due] = await due_receipts(busy.connection, limit=10)
+        run = uuid4()
+        await record_receipts(busy.connection, run, receipt(due, "DeviceNotRegistered"))
+        assert await finish_run(busy.connection, run) == {"switched_off": 1, "held": 0}
+
+
+async def test_pruning(busy: Chat) -> None:
+    indexes = ("push.idx_push_jobs_finished", "idx_devices_last_seen", "idx_presence_online")
+    async with only_by_index(busy, *indexes):
+        await prune(busy.connection)
+
+
+async def test_explaining(busy: Chat) -> None:
+    async with only_by_index(busy, "push.jobs_pkey", "push.deliveries_pkey"):
+        await explain(busy.connection, await busy.message())
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Stack:
 @pytest.fixture
 async def stack(services: Aws, monkeypatch: pytest.MonkeyPatch) -> Stack:
     for name, value in services.environment.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, value)  # as if the stack were the AWS account's
     return await asyncio.to_thread(Stack, services, f"chat-push-{uuid4().hex}")
 
 
@@ -73,9 +73,15 @@ async def test_record_that_cannot_be_put_back_stays_a_dead_letter(stack: Stack) 
 async def test_local_cloud_is_found_by_the_file_of_dev_up(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in stack.aws.environment:
+        monkeypatch.delenv(name)
     env_file = tmp_path / "env"
-    environment = {**stack.aws.environment, "SQS_URL": stack.queue, "DEAD_LETTERS_URL": stack.dead_letters}
-    env_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+    # The local cloud's URLs lead to it; those that moto's CloudFormation gives look like AWS's.
+    queue, dead_letters = (
+        url.replace("https://sqs.us-east-1.amazonaws.com", stack.aws.endpoint_url)
+        for url in (stack.queue, stack.dead_letters)
+    )
+    env_file.write_text(f"SQS_URL={queue}\nDEAD_LETTERS_URL={dead_letters}\n")
     stack.put("id")
     assert await asyncio.to_thread(redrive_local, env_file) == 1
     assert stack.queued() == ["id"]

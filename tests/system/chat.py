@@ -90,6 +90,19 @@ class Chat:
         """The schedule fires once."""
         await self.cloud.scheduler.fire("SendChatPushSweep")
 
+    async def clean_up(self) -> None:
+        """15 minutes pass for every push, and the schedule of receipts fires."""
+        await execute(
+            self.cloud,
+            "update push.deliveries set receipt_due_at = clock_timestamp() where receipt_due_at is not null",
+        )
+        await self.cloud.scheduler.fire("CleanupReceiptsRun")
+
+    async def statuses(self, message_id: UUID) -> dict[str, str]:
+        """What became of a message, by device."""
+        job = await self.cloud.explain_push(message_id)
+        return {delivery["device_id"]: delivery["status"] for delivery in job["deliveries"]}
+
     async def time_passes(self, message_id: UUID) -> None:
         """The wait, or the lease, of a message's job is over."""
         await execute(

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from local.cloud import LocalCloud
-from local.expo_faults import HttpError, OddAnswer, TicketError
+from local.expo_faults import HttpError, OddAnswer, ReceiptError, TicketError
 from tests.system.chat import TEXT, Chat, Log
 
 CONFIDENTIAL = {
@@ -41,6 +41,9 @@ async def troubled(chat: Chat, log: Log) -> Chat:
     cloud.expo.script(TicketError(error="DeveloperError", message=f"{chat.phone.token} got {TEXT}"))
     for _ in range(3):
         await chat.ended(await chat.send(), sweep=True)
+    cloud.expo.script(ReceiptError(error="DeveloperError", message=f"{chat.phone.token} got {TEXT}"))
+    await chat.ended(await chat.send(), sweep=True)
+    await chat.clean_up()
     await asyncio.to_thread(
         cloud.aws.sqs.send_message,
         QueueUrl=cloud.template.queues["PushQueue"].url,
@@ -55,4 +58,5 @@ async def test_nothing_confidential_is_in_any_log_line(troubled: Chat) -> None:
     functions = troubled.cloud.functions.values()
     lines = [line for function in functions for line in function.log_lines()]
     assert any('"push tried"' in line for line in lines)
+    assert any('"push not handed over"' in line for line in lines)
     assert await _found(troubled.cloud, "\n".join(lines)) == []

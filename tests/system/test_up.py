@@ -115,7 +115,7 @@ async def test_the_file_holds_what_a_program_needs_and_everything_answers(superv
         assert list(env) == [
             *("API_URL", "WEBHOOK_SECRET"),
             *("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY"),
-            *("DATABASE_URL", "EXPO_URL", "EXPO_CONTROL_URL", "SQS_URL"),
+            *("DATABASE_URL", "EXPO_URL", "EXPO_CONTROL_URL", "SQS_URL", "DEAD_LETTERS_URL"),
         ]
         token = f"ExponentPushToken[{uuid4().hex[:22]}]"
         ring = {"record": {"id": str(uuid4())}}
