@@ -1,4 +1,4 @@
-"""`python -m local up`, `demo`, `openapi` and `redrive`; ./dev sets everything up and calls them."""
+"""The commands of the local cloud; ./dev sets everything up and calls them."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from local.chaos import chaos
 from local.cloud import local_cloud
 from local.demo import demo
 from local.openapi import DOCUMENT, openapi
@@ -33,6 +34,10 @@ def main() -> int:
     commands.add_parser("up").add_argument("--env", type=Path, metavar="FILE")
     commands.add_parser("demo").add_argument("--json", type=Path, metavar="FILE")
     commands.add_parser("openapi")
+    run = commands.add_parser("chaos")
+    run.add_argument("--messages", type=int, default=2000)
+    run.add_argument("--seed", type=int)
+    run.add_argument("--json", type=Path, metavar="FILE")
     redriven = commands.add_parser("redrive").add_mutually_exclusive_group(required=True)
     redriven.add_argument("--stack", metavar="NAME", help="a deployed stack")
     redriven.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
@@ -44,7 +49,15 @@ def main() -> int:
         moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
         print(f"{moved} dead letters are back in the queue")
         return 0
-    command = up(arguments.env) if arguments.command == "up" else demo(arguments.json)
+    match arguments.command:
+        case "up":
+            command = up(arguments.env)
+        case "demo":
+            command = demo(arguments.json)
+        case _:
+            if arguments.messages < 100:
+                run.error("--messages: at least 100, or not every fault finds a push to strike")
+            command = chaos(arguments.messages, arguments.seed, arguments.json)
 
     async def until_signal() -> int:
         task = asyncio.ensure_future(command)

@@ -37,6 +37,8 @@ class LambdaFunction:
         self.name = function.name
         self.log = folder / f"{function.name}.log"
         self._function = function
+        self._runtime = runtime
+        self._services = environment
         self._folder = folder
         self._environment = _environment(function, runtime, environment)
         self._process = AsyncExitStack()
@@ -55,6 +57,10 @@ class LambdaFunction:
         self._invocations.add(invocation)
         invocation.add_done_callback(self._forget)
         return await asyncio.shield(invocation)
+
+    def another(self) -> "LambdaFunction":
+        """One more execution environment of the function, as Lambda starts under load; whoever wants it closes it."""
+        return LambdaFunction(self._function, self._runtime, self._services, self._folder)
 
     async def kill(self) -> None:
         """End the process at once, whatever it is doing; the next invocation starts a new one."""

@@ -46,6 +46,7 @@ class Postgres:
                 self.bin / "postgres",
                 *("-D", self._data, "-h", "127.0.0.1", "-p", str(self.port), "-k", ""),  # no unix socket
                 *("-c", "fsync=off", "-c", "wal_level=logical", "-c", "timezone=UTC"),
+                *("-c", "track_commit_timestamp=on"),  # local/chaos_history.py tells by it what a worker could see
                 folder=self._data.parent,
                 user=self._user,
                 stop_signal=signal.SIGINT,  # "fast": does not wait for clients to leave

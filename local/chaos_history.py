@@ -1,0 +1,237 @@
+"""What happened in a chaos run: the database's own account of it, and what reached the phones.
+
+Times are those of commits (the database keeps them, track_commit_timestamp), and of arrivals at the fake Expo service;
+both clocks are this machine's.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from local.cloud import LocalCloud
+from local.phones import Phone
+from local.postgres import SUPERUSER
+
+
+@dataclass(frozen=True)
+class Message:
+    """A chat message; when it was stored, and first read and deleted."""
+
+    id: UUID
+    client_msg_id: str
+    room_id: UUID
+    sender_id: UUID
+    stored_at: datetime
+    read_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker took the job of a message in order to send it. It saw nothing older than `at`."""
+
+    at: datetime
+    committed_at: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """The push job of a message, as it ended; `done_at`: when it did so last."""
+
+    message_id: UUID
+    recipient_id: UUID
+    state: str = "pending"
+    outcome: str | None = None
+    reason: str | None = None
+    lease_id: UUID | None = None
+    done_at: datetime | None = None
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is known of a message and a device at the end."""
+
+    message_id: UUID
+    device_id: UUID
+    status: str
+    error: str | None = None
+    ticket_id: str | None = None
+    awaits_receipt: bool = False
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A device of a person was active with a token, from a time until another (None: to the end)."""
+
+    device_id: UUID
+    user_id: UUID
+    push_token: str
+    since: datetime
+    until: datetime | None = None
+    switched_off: bool = False  # it ended because the token was found dead, not by anybody's wish
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What a person's app said of itself; `updated_at` is the server's stamp, `at` the commit."""
+
+    user_id: UUID
+    at: datetime
+    updated_at: datetime
+    is_online: bool
+    room_id: UUID | None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A notification reached a phone."""
+
+    push_token: str
+    message_id: UUID
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a phone shows at the end; `installed`: the app was never removed from it."""
+
+    push_token: str
+    shown: tuple[UUID, ...]
+    installed: bool = True
+
+
+@dataclass
+class History:
+    """Everything by which a run is judged."""
+
+    presence_fresh_for: timedelta
+    written: set[str] = field(default_factory=set)  # client_msg_id of all that people wrote
+    messages: dict[UUID, Message] = field(default_factory=dict)
+    jobs: dict[UUID, Job] = field(default_factory=dict)
+    deliveries: dict[tuple[UUID, UUID], Delivery] = field(default_factory=dict)
+    registrations: list[Registration] = field(default_factory=list)
+    presence: list[Presence] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    screens: list[Screen] = field(default_factory=list)
+
+
+async def keep_history(cloud: LocalCloud) -> None:
+    """Lets the database remember each change from now on."""
+    await cloud.postgres.execute_file("chaos_history.sql")
+
+
+async def read_history(cloud: LocalCloud, written: Iterable[str]) -> History:
+    """What the database remembers and the phones got, up to now."""
+    async with await psycopg.AsyncConnection.connect(cloud.postgres.dsn(role=SUPERUSER)) as connection:
+        settings = await connection.execute("select presence_fresh_for, lease_for from push.settings")
+        [presence_fresh_for, lease_for] = await settings.fetchone() or ()
+        changes = await connection.execute(
+            "select relation, operation, record, pg_xact_commit_timestamp(xmin) from chaos.history order by seq"
+        )
+        reader = _Reader(History(presence_fresh_for, set(written)), lease_for)
+        async for relation, operation, record, at in changes:
+            reader.read(relation, operation, record, at)
+    reader.history.registrations += reader.open.values()
+    for phone in cloud.expo.phones.values():
+        _read_phone(reader.history, phone)
+    return reader.history
+
+
+def _read_phone(history: History, phone: Phone) -> None:
+    shown = tuple(UUID(arrival.message_id) for arrival in phone.shown if arrival.message_id)
+    history.screens.append(Screen(phone.token, shown, phone.uninstalled is None))
+    history.arrivals += [
+        Arrival(phone.token, UUID(arrival.message_id), arrival.at) for arrival in phone.arrived if arrival.message_id
+    ]
+
+
+class _Reader:
+    """Builds a history from changes, each row's in their order."""
+
+    def __init__(self, history: History, lease_for: timedelta) -> None:
+        self.history = history
+        self.open: dict[UUID, Registration] = {}  # by device: active until now
+        self._lease_for = lease_for
+
+    def read(self, relation: str, operation: str, record: dict[str, Any], at: datetime) -> None:
+        match relation:
+            case "chat_messages":
+                self._message(record, at)
+            case "jobs":
+                self._job(record, at)
+            case "deliveries":
+                self._delivery(record)
+            case "user_devices":
+                self._device(record, at, gone=operation == "DELETE")
+            case "user_presence":
+                self._presence(record, at)
+
+    def _message(self, record: dict[str, Any], at: datetime) -> None:
+        message_id = UUID(record["id"])
+        message = self.history.messages.get(message_id) or Message(
+            message_id, record["client_msg_id"], UUID(record["room_id"]), UUID(record["sender_id"]), at
+        )
+        if record["is_read"] and message.read_at is None:
+            message = replace(message, read_at=at)
+        if record["deleted_at"] and message.deleted_at is None:
+            message = replace(message, deleted_at=at)
+        self.history.messages[message_id] = message
+
+    def _job(self, record: dict[str, Any], at: datetime) -> None:
+        message_id = UUID(record["message_id"])
+        before = self.history.jobs.get(message_id) or Job(message_id, UUID(record["recipient_id"]))
+        lease_id = UUID(record["lease_id"]) if record["lease_id"] else None
+        claims = before.claims
+        if lease_id and lease_id != before.lease_id:
+            claimed_at = datetime.fromisoformat(record["leased_until"]) - self._lease_for
+            claims = (*claims, Claim(claimed_at, at))
+        self.history.jobs[message_id] = replace(
+            before,
+            state=record["state"],
+            outcome=record["outcome"],
+            reason=record["reason"],
+            lease_id=lease_id,
+            done_at=at if record["state"] == "done" else None,
+            claims=claims,
+        )
+
+    def _delivery(self, record: dict[str, Any]) -> None:
+        delivery = Delivery(
+            UUID(record["message_id"]),
+            UUID(record["device_id"]),
+            record["status"],
+            record["error"],
+            record["ticket_id"],
+            record["receipt_due_at"] is not None,
+        )
+        self.history.deliveries[delivery.message_id, delivery.device_id] = delivery
+
+    def _device(self, record: dict[str, Any], at: datetime, *, gone: bool) -> None:
+        device_id, token = UUID(record["id"]), record["push_token"]
+        active = record["is_active"] and token is not None and not gone
+        known = self.open.get(device_id)
+        if known and active and known.push_token == token:
+            return
+        if known:
+            self._end(known, at, switched_off=not gone and not active and known.push_token == token)
+        if active:
+            # A phone belongs to its last login, whatever the database makes of the one before.
+            for other in [other for other in self.open.values() if other.push_token == token]:
+                self._end(other, at)
+            self.open[device_id] = Registration(device_id, UUID(record["user_id"]), token, at)
+
+    def _end(self, registration: Registration, at: datetime, *, switched_off: bool = False) -> None:
+        self.history.registrations.append(replace(registration, until=at, switched_off=switched_off))
+        del self.open[registration.device_id]
+
+    def _presence(self, record: dict[str, Any], at: datetime) -> None:
+        room = record["current_conversation_id"]
+        updated_at = datetime.fromisoformat(record["updated_at"])
+        self.history.presence.append(
+            Presence(UUID(record["user_id"]), at, updated_at, record["is_online"], UUID(room) if room else None)
+        )
