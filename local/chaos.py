@@ -30,7 +30,7 @@ from local.lambda_runtime import FunctionError, LambdaFunction
 # so one that lives is overtaken by another one, too, and copies must replace each other.
 SETTINGS = (
     "update push.settings set presence_fresh_for = '2 seconds', lease_for = '3 seconds', retry_base = '0.2 seconds',"
-    " retry_cap = '2 seconds', receipt_after = '1 second', message_limit = 1000000"
+    " retry_cap = '2 seconds', receipt_after = '1 second', message_limit = 1000000, registration_limit = 1000000"
 )
 # A receipt whose worker was killed waits longer than a run.
 TIME_PASSES = "update push.deliveries set receipt_due_at = clock_timestamp() where receipt_due_at > clock_timestamp()"
@@ -93,7 +93,7 @@ async def run(cloud: LocalCloud, messages: int, seed: int) -> Result:
     random = Random(seed)
     await _execute(cloud, SETTINGS)
     await keep_history(cloud)
-    async with chat_app(cloud.supabase) as app:
+    async with chat_app(cloud.supabase, cloud.api_url) as app:
         traffic = await people(cloud, app, random, messages)
         # The queue and the sweep have a worker each, as they may in Lambda.
         sweeper = cloud.functions["SendChatPush"].another()

@@ -142,15 +142,7 @@ class Traffic:
 
     async def log_in(self, actor: Actor, phone: Phone) -> None:
         """Registers a phone for a person, as the README tells apps to."""
-        row = {
-            "user_id": str(actor.person.id),
-            "device_id": self._devices[phone.token],
-            "platform": phone.platform,
-            "push_token": phone.token,
-            "is_active": True,
-        }
-        table = actor.person.client.table("user_devices")
-        await table.upsert(row, on_conflict="user_id,device_id").execute()
+        await actor.person.log_in_on(phone, self._devices[phone.token])
         if phone not in actor.phones:
             actor.phones.append(phone)
 
