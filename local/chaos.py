@@ -214,7 +214,9 @@ async def chaos(messages: int, seed: int | None, json_file: Path | None) -> int:
     """A run in a fresh local cloud; the exit code."""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     print(f"{messages} messages, seed {seed}", flush=True)
-    logging.getLogger("local").setLevel(logging.ERROR)  # that invocations fail is no news here
+    # That invocations fail and connections break off is no news here.
+    logging.getLogger("local").setLevel(logging.ERROR)
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     async with local_cloud() as cloud:
         try:
             result = await run(cloud, messages, seed)
