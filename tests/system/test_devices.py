@@ -207,10 +207,12 @@ class Project:
     down: bool = False
 
     async def auth(self, request: web.Request) -> web.Response:
-        """The key set; there is nothing else to ask for."""
-        self.asked.append(request.path)
-        if self.down or not request.path.endswith("/jwks.json"):
+        """The key set; of any other token it knows nothing."""
+        self.asked.append(request.path.removeprefix("/auth/v1/"))
+        if self.down:
             return web.Response(status=500)
+        if request.path == "/auth/v1/user":
+            return web.json_response({"code": 403, "error_code": "bad_jwt"}, status=403)
         return web.json_response({"keys": [key.public for key in (EC, RSA)]})
 
     async def data(self, request: web.Request) -> web.Response:
@@ -263,7 +265,7 @@ async def test_tokens_of_the_projects_keys_are_checked_without_asking_for_each(c
     for key in (EC, RSA, EC):
         answer = await project.get_devices(key.token(**project.claims_of(chat.gus)))
         assert [device["device_id"] for device in answer.json()] == [chat.phone.token]
-    assert project.asked == ["/auth/v1/.well-known/jwks.json"]
+    assert project.asked == [".well-known/jwks.json"]
 
 
 async def test_forged_tokens_are_401(chat: Chat, project: Project) -> None:
@@ -279,7 +281,7 @@ async def test_forged_tokens_are_401(chat: Chat, project: Project) -> None:
         chat.gus.access_token,
     ):
         assert error_of(await project.get_devices(token)) == (401, "unauthorized")
-    assert project.asked == ["/auth/v1/.well-known/jwks.json"]
+    assert project.asked == [".well-known/jwks.json", "user"]  # of the other project's token, with a shared secret
 
 
 async def test_while_auth_is_down_known_keys_do_and_a_cold_function_answers_503(chat: Chat, project: Project) -> None:

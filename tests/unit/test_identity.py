@@ -68,10 +68,13 @@ IN_A_DAY = int(time.time()) + 86_400
 HEADER = {"typ": "JWT", "kid": "key"}
 REFUSED = {
     "alg none": (unsigned({**HEADER, "alg": "none"}, claims()), "not valid"),
+    "no alg": (unsigned({"kid": "key"}, claims()), "not valid"),
+    "no header": (unsigned({}, claims()), "a key that this project does not have"),
     "alg none in capitals": (unsigned({**HEADER, "alg": "NONE"}, claims()), "not valid"),
     "alg none without kid": (unsigned({"alg": "none"}, claims()), "a key that this project does not have"),
     "HS256 with the public key": (signed_by_hmac(KEY.public_pem, {**HEADER, "alg": "HS256"}, claims()), "not valid"),
     "HS256 with a guessed secret": (signed_by_hmac(b"secret", {**HEADER, "alg": "HS256"}, claims()), "not valid"),
+    "HS256 with a guessed secret, without kid": (signed_by_hmac(b"secret", {"alg": "HS256"}, claims()), "not valid"),
     "RS256 by name, with a key for ES256": (unsigned({**HEADER, "alg": "RS256"}, claims(), b"x" * 256), "not valid"),
     "unknown kid": (signing_key("stranger").token(), "a key that this project does not have"),
     "kid that is no string": (unsigned({**HEADER, "kid": 1, "alg": "ES256"}, claims()), "not a JWT"),
@@ -219,7 +222,7 @@ class TestKeySet:
 
 
 class TestSharedSecret:
-    """A project without asymmetric keys: only Auth can check its tokens."""
+    """Only Auth can check a token that is signed with it."""
 
     TOKEN = signed_by_hmac(SECRET, {"alg": "HS256", "typ": "JWT"}, claims())
 
@@ -259,6 +262,15 @@ class TestSharedSecret:
         api.fault = fault
         with pytest.raises(AuthUnavailable):
             checking.user_id(self.TOKEN)
+
+    @pytest.mark.parametrize("header", [{"alg": "HS256"}, {"alg": "HS256", "kid": "of the secret"}], ids=str)
+    def test_it_may_still_sign_when_a_key_is_listed_already(self, header: dict[str, str]) -> None:
+        """While a project moves to its first key."""
+        api = AuthApi(KEY)
+        token = signed_by_hmac(SECRET, header, claims())
+        api.users[token] = ANA
+        assert auth(api).user_id(token) == UUID(ANA)
+        assert auth(api).user_id(KEY.token(sub=BEN)) == UUID(BEN)
 
     def test_asymmetric_keys_are_found_when_it_gets_some(self, clock: Clock) -> None:
         api = AuthApi()
