@@ -105,7 +105,9 @@ async def supervisors() -> AsyncIterator[list[Supervisor]]:
     """Two clouds that start at the same time and run side by side."""
     async with AsyncExitStack() as stack:
         clouds = [await stack.enter_async_context(_supervisor()) for _ in range(2)]
-        await asyncio.gather(*(cloud.says("Ctrl-C ends it") for cloud in clouds))
+        async with asyncio.TaskGroup() as starts:
+            for cloud in clouds:
+                starts.create_task(cloud.says("Ctrl-C ends it"))
         yield clouds
 
 
