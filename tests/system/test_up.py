@@ -65,11 +65,10 @@ class Supervisor:
 
 
 def _descendants(pid: int) -> list[int]:
-    children = [
-        int(child)
-        for thread in Path(f"/proc/{pid}/task").iterdir()
-        for child in (thread / "children").read_text().split()
-    ]
+    children: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended since
+            children += map(int, file.read_text().split())
     return children + [below for child in children for below in _descendants(child)]
 
 
