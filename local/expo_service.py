@@ -97,14 +97,14 @@ class ExpoService:
         self._forget()
         self.changed()
 
-    async def until[T](self, condition: Callable[[], T], seconds: float = 10) -> T:
+    async def until[T](self, condition: Callable[[], T], seconds: float = 30) -> T:
         """The first true value of `condition`, asked anew with every push request. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             while not (found := condition()):
                 await self._change.wait()
         return found
 
-    async def arrival(self, token: str, message_id: str, seconds: float = 10) -> Arrival:
+    async def arrival(self, token: str, message_id: str, seconds: float = 30) -> Arrival:
         """The first notification of a chat message (`data.messageId`) on a phone, awaited for some seconds.
 
         Raises TimeoutError, with what did arrive; KeyError: no such phone.

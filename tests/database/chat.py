@@ -102,7 +102,7 @@ async def refused(connection: Connection, sqlstate: str) -> AsyncIterator[None]:
 
 async def waits_for_lock(observer: Connection, waiting: Connection) -> None:
     """Return once the other connection's statement waits for a lock."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             waits = "select exists (select from pg_locks where pid = %s and not granted)"
             if await value(observer, waits, waiting.info.backend_pid):

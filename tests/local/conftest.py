@@ -18,7 +18,7 @@ from local.template import Function
 type StartFunction = Callable[..., Awaitable[LambdaFunction]]
 
 
-async def eventually(holds: Callable[[], bool], seconds: float = 10) -> None:
+async def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for what another process does, of which nothing tells us."""
 
     def wait() -> None:

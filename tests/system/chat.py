@@ -129,7 +129,7 @@ class Log:
         lines = (json.loads(line) for line in self._json_lines() if '"_aws"' not in line)
         return [line for line in lines if message in ("", line.get("message"))]
 
-    async def until(self, message: str, seconds: float = 20) -> list[dict[str, Any]]:
+    async def until(self, message: str, seconds: float = 60) -> list[dict[str, Any]]:
         """The log lines with this message, once there is one. Raises TimeoutError."""
         return await eventually(lambda: self.records(message), seconds)
 
@@ -142,7 +142,7 @@ class Log:
         return [line for line in self._function.log_lines()[self._before :] if line.startswith("{")]
 
 
-async def eventually[T](found: Callable[[], T], seconds: float = 20) -> T:
+async def eventually[T](found: Callable[[], T], seconds: float = 60) -> T:
     """The first true value of something of which no event tells. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while not (value := found()):  # noqa: ASYNC110 - no event tells

@@ -154,7 +154,7 @@ async def test_a_worker_killed_while_it_claims_or_records_loses_only_its_lease(c
 
 async def _until_blocked(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
     """Wait until somebody waits for a lock of this connection."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             waiting = await connection.execute(
                 "select from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))"

@@ -33,7 +33,7 @@ class Receiver:
         await asyncio.sleep(self.delay)
         return web.json_response({"ok": True}, status=self.status)
 
-    async def bodies(self, count: int, seconds: float = 5) -> list[bytes]:
+    async def bodies(self, count: int, seconds: float = 30) -> list[bytes]:
         """The bodies received, once there are `count`."""
         async with asyncio.timeout(seconds), self._arrival:
             await self._arrival.wait_for(lambda: len(self.received) >= count)
@@ -104,7 +104,7 @@ async def net(database: Database) -> AsyncIterator[PgNet]:
 
 async def recorded(database: Database, count: int) -> list[dict[str, object]]:
     """The responses, once there are `count`."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(responses := await database.responses()) < count:  # noqa: ASYNC110 - only a query can tell
             await asyncio.sleep(0.02)
     return responses

@@ -52,7 +52,10 @@ class Supervisor:
 
     async def ends(self, number: signal.Signals) -> int:
         """Send it a signal; its exit code once it and every process below it have ended."""
-        family = [os.pidfd_open(pid) for pid in _descendants(self.process.pid)]
+        family = []
+        for pid in _descendants(self.process.pid):
+            with suppress(ProcessLookupError):  # it has ended by itself since
+                family.append(os.pidfd_open(pid))
         try:
             self.process.send_signal(number)
             code = await asyncio.wait_for(self.process.wait(), 30)
