@@ -1,7 +1,6 @@
 """No child of the local cloud outlives it, and a child that fails says why."""
 
 import asyncio
-import os
 import signal
 import sys
 from pathlib import Path
@@ -84,13 +83,6 @@ async def test_a_command_that_fails_is_an_error_with_its_last_words(tmp_path: Pa
     await run("fine", "true", folder=tmp_path)
     with pytest.raises(ChildError, match=r"broken ended with exit code 2(.|\n)*no such table"):
         await run("broken", "sh", "-c", "echo no such table >&2; exit 2", folder=tmp_path)
-
-
-async def test_as_root_a_child_can_run_as_another_user(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can")
-    await run("whoami", "id", "-un", folder=tmp_path, user="nobody")
-    assert (tmp_path / "whoami.log").read_text() == "nobody\n"
 
 
 def test_no_port_is_given_twice() -> None:
