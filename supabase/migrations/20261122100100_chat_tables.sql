@@ -98,6 +98,8 @@ create table if not exists public.user_devices (
   )
 );
 comment on table public.user_devices is 'Installations that push notifications are sent to.';
+alter table public.user_devices add column if not exists session_id uuid;
+comment on column public.user_devices.session_id is 'The session (auth.sessions.id) that registered the device.';
 comment on column public.user_devices.last_seen_at is
   'When the app last registered, by the server''s clock; an older answer of Expo cannot switch the device off.';
 

@@ -243,8 +243,10 @@ create trigger mark_messages_after_update after update on public.message_receipt
 create function private.claim_push_token() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  if tg_op = 'INSERT' or auth.uid() = new.user_id then
+  -- A row that is switched off was not seen: its token is taken, its owner has too many, or logs out.
+  if tg_op = 'INSERT' or (auth.uid() = new.user_id and new.is_active) then
     new.last_seen_at := clock_timestamp();
+    new.session_id := (auth.jwt() ->> 'session_id')::uuid;
   end if;
   if new.push_token is not null and (tg_op = 'INSERT' or new.push_token is distinct from old.push_token) then
     -- A device belongs to its last login: the token leaves whoever had it. Its own row is told by user and device,

@@ -1,27 +1,5 @@
 -- How an app registers and unregisters a phone. A device belongs to its last login.
 
-alter table public.user_devices add column if not exists session_id uuid;
-comment on column public.user_devices.session_id is 'The session (auth.sessions.id) that registered the device.';
-
-create or replace function private.claim_push_token() returns trigger
-language plpgsql security definer set search_path = '' as $$
-begin
-  -- A row that is switched off was not seen: its token is taken, its owner has too many, or logs out.
-  if tg_op = 'INSERT' or (auth.uid() = new.user_id and new.is_active) then
-    new.last_seen_at := clock_timestamp();
-    new.session_id := (auth.jwt() ->> 'session_id')::uuid;
-  end if;
-  if new.push_token is not null and (tg_op = 'INSERT' or new.push_token is distinct from old.push_token) then
-    -- A device belongs to its last login: the token leaves whoever had it. Its own row is told by user and device,
-    -- because the id of an upsert is a new one.
-    perform pg_advisory_xact_lock(hashtextextended(new.push_token, 2));
-    update public.user_devices
-    set push_token = null, is_active = false
-    where push_token = new.push_token and (user_id, device_id) <> (new.user_id, new.device_id);
-  end if;
-  return new;
-end $$;
-
 alter table push.settings
   add column device_limit integer not null default 25 check (device_limit > 0),
   add column registration_limit integer not null default 20 check (registration_limit > 0),
