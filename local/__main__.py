@@ -10,7 +10,6 @@ from local.chaos import chaos
 from local.cloud import local_cloud
 from local.demo import demo
 from local.openapi import DOCUMENT, openapi
-from local.redrive import redrive_local, redrive_stack
 
 
 async def up(env_file: Path | None) -> int:
@@ -38,16 +37,9 @@ def main() -> int:
     run.add_argument("--messages", type=int, default=2000)
     run.add_argument("--seed", type=int)
     run.add_argument("--json", type=Path, metavar="FILE")
-    redriven = commands.add_parser("redrive").add_mutually_exclusive_group(required=True)
-    redriven.add_argument("--stack", metavar="NAME", help="a deployed stack")
-    redriven.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     arguments = parser.parse_args()
     if arguments.command == "openapi":
         DOCUMENT.write_text(openapi())
-        return 0
-    if arguments.command == "redrive":
-        moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
-        print(f"{moved} dead letters are back in the queue")
         return 0
     match arguments.command:
         case "up":

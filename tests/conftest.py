@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from tests.borders import Printed
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
+
+    from local.aws import Aws
 
 # Powertools reads it when chat_push.observability is imported; the template sets it.
 os.environ["POWERTOOLS_METRICS_NAMESPACE"] = "ChatPush"
@@ -56,6 +58,15 @@ def _secrets_manager_client() -> "SecretsManagerClient":
     import boto3
 
     return boto3.client("secretsmanager")
+
+
+@pytest.fixture(scope="session")
+async def services(tmp_path_factory: pytest.TempPathFactory) -> "AsyncIterator[Aws]":
+    """AWS's services over HTTP, as the local cloud has them."""
+    from local.aws import aws
+
+    async with aws(tmp_path_factory.mktemp("aws")) as services:
+        yield services
 
 
 class Stdout(io.TextIOBase):

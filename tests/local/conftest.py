@@ -10,7 +10,6 @@ from textwrap import dedent
 
 import pytest
 
-from local.aws import Aws, aws
 from local.build import link_runtime
 from local.lambda_runtime import LambdaFunction, lambda_function
 from local.template import Function
@@ -28,12 +27,6 @@ async def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
             time.sleep(0.01)
 
     await asyncio.to_thread(wait)
-
-
-@pytest.fixture(scope="session")
-async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Aws]:
-    async with aws(tmp_path_factory.mktemp("aws")) as services:
-        yield services
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from local.expo_faults import Fault, Hang, HttpError, OddAnswer, ReceiptError, Reset
-from local.redrive import move_dead_letters
+from operate.redrive import move_dead_letters
 from tests.system.chat import Chat, Log, got
 
 

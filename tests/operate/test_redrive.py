@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from local.aws import Aws
-from local.redrive import move_dead_letters, redrive_local, redrive_stack
+from operate.redrive import move_dead_letters, redrive_local, redrive_stack
 
 
 class Stack:

@@ -1,0 +1,1 @@
+"""For whoever runs a deployed stack: secrets, dead letters, and whether pushes are healthy."""
