@@ -17,7 +17,7 @@ from local.template import EventSourceMapping, Queue
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
+    from mypy_boto3_sqs.type_defs import DeleteMessageBatchRequestEntryTypeDef, MessageTypeDef
 
 logger = logging.getLogger(__name__)
 
@@ -104,13 +104,14 @@ class QueuePoller:
             logger.warning("a batch of %s came back: %s", self._mapping.name, error)
             failed = set(ids)
         returns_at = received_at + self._queue.visibility_timeout.total_seconds()
+        done: list[DeleteMessageBatchRequestEntryTypeDef] = []
         for message in messages:
             if message["MessageId"] in failed:
                 self._failed[message["MessageId"]] = message["ReceiptHandle"], returns_at
             else:
-                await asyncio.to_thread(
-                    self._sqs.delete_message, QueueUrl=self._queue.url, ReceiptHandle=message["ReceiptHandle"]
-                )
+                done.append({"Id": message["MessageId"], "ReceiptHandle": message["ReceiptHandle"]})
+        if done:
+            await asyncio.to_thread(self._sqs.delete_message_batch, QueueUrl=self._queue.url, Entries=done)
 
     def _record(self, message: "MessageTypeDef") -> dict[str, Any]:
         return {

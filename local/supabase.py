@@ -107,5 +107,5 @@ async def supabase_cli(*arguments: str) -> None:
             cli,
             *(*arguments, "--workdir", str(PROJECT)),
             folder=home,
-            env={**os.environ, **_NO_TELEMETRY, "HOME": str(home)},  # it keeps notes there
+            env={**os.environ, **_NO_TELEMETRY, "HOME": str(home), "TMPDIR": str(home)},  # it leaves notes in both
         )
