@@ -23,7 +23,7 @@ from local.lambda_runtime import LambdaFunction
 MESSAGES_PER_STRIKE = 20
 
 # A fault of Expo waits for a request that it can strike.
-STRIKE_SECONDS = 10.0
+STRIKE_SECONDS = 30.0
 
 _LONG = 30.0  # longer than SendChatPush waits for an answer
 

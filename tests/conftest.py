@@ -27,6 +27,21 @@ hypothesis.settings.register_profile("chat-push", derandomize=True, deadline=Non
 hypothesis.settings.load_profile("chat-push")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Shares the tests out to the workers of `pytest -n`: whatever uses the one local cloud to one of them, and first,
+
+    as it takes longest; last of it those that look at what the others left in logs and queues. The rest by files.
+    """
+
+    def uses_cloud(item: pytest.Item) -> bool:
+        return "running_cloud" in getattr(item, "fixturenames", ())
+
+    items.sort(key=lambda item: (not uses_cloud(item), item.path.name == "test_secrecy.py"))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("cloud" if uses_cloud(item) else str(item.path)))
+
+
 @pytest.fixture
 def forget_secrets() -> Callable[[], None]:
     """Lets the five minutes pass for which secrets are cached."""

@@ -1,7 +1,6 @@
 """One local cloud for all system tests. Each begins with calm services and with new phones."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -17,12 +16,6 @@ CALM = (
     "update push.settings set presence_fresh_for = default,"
     " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', message_limit = 10000, registration_limit = 10000",
 )
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast tests of other folders first; last of all those that look at what the others left in logs and queues."""
-    here = Path(__file__).parent
-    items.sort(key=lambda item: (item.path.parent == here, item.path.name == "test_secrecy.py"))
 
 
 @pytest.fixture(scope="session")

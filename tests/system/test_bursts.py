@@ -58,10 +58,10 @@ async def burst(chat: Chat) -> Burst:
     return Burst(chat, phones, [])
 
 
-async def test_a_burst_whose_webhooks_are_lost_goes_out_in_one_sweep_in_full_requests(burst: Burst) -> None:
+async def test_a_burst_whose_webhooks_are_lost_goes_out_by_the_sweep_in_full_requests(burst: Burst) -> None:
     burst.chat.cloud.pg_net.lose(MESSAGES)
     await burst.insert()
-    await burst.chat.sweep()
+    await burst.ended()
     assert burst.shown() == {(1, 1)}
     assert burst.arrivals() == 4 * MESSAGES // 3
     recipients = [len(request.tokens) for request in burst.chat.cloud.expo.requests]
