@@ -12,6 +12,11 @@ from local.build import PROJECT
 type Resources = dict[str, Any]
 
 TEMPLATE = PROJECT / "template.yaml"
+PARAMETERS = {
+    "SupabaseUrl": "https://abcdefghijklmnopqrst.supabase.co",
+    "SupabasePublishableKey": "sb_publishable_0123-abc_DEF",
+}
+ENDPOINT = "http://127.0.0.1:5055"
 
 
 def properties(resources: Resources, kind: str) -> dict[str, dict[str, Any]]:

@@ -13,14 +13,8 @@ import pytest
 from local.build import PROJECT
 from local.cloudformation import TemplateError, translate
 from local.template import LambdaIntegration, Schedule, SqsIntegration, Template, read_template
-from tests.stack import TEMPLATE, Resources, assert_broken, changed
+from tests.stack import ENDPOINT, PARAMETERS, TEMPLATE, Resources, assert_broken, changed
 from tests.stack import properties as properties_by_name
-
-PARAMETERS = {
-    "SupabaseUrl": "https://abcdefghijklmnopqrst.supabase.co",
-    "SupabasePublishableKey": "sb_publishable_0123-abc_DEF",
-}
-ENDPOINT = "http://127.0.0.1:5055"
 
 
 @pytest.fixture(scope="module")
