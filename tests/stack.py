@@ -24,9 +24,9 @@ def properties(resources: Resources, kind: str) -> dict[str, dict[str, Any]]:
     return {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == f"AWS::{kind}"}
 
 
-def changed(folder: Path, correct: str, wrong: str) -> Path:
+def changed(folder: Path, correct: str, wrong: str, template: Path = TEMPLATE) -> Path:
     """A copy of the template, with one text changed wherever it is."""
-    text = TEMPLATE.read_text()
+    text = template.read_text()
     assert correct in text, f"{correct!r} is not in the template"
     path = folder / "template.yaml"
     path.write_text(text.replace(correct, wrong))
