@@ -20,7 +20,7 @@ from local.processes import run
 PROJECT = Path(__file__).resolve().parents[1]
 
 # What Lambda's own runtime carries besides the standard library: its client for handlers, and boto3.
-_RUNTIME_PACKAGES = (
+RUNTIME_PACKAGES = (
     *("awslambdaric", "simplejson", "snapshot-restore-py"),
     *("boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3"),
 )
@@ -69,7 +69,7 @@ async def _lock(file: IO[str]) -> None:
 
 def _hash_of_inputs(project: Path) -> str:
     digest = hashlib.sha256(f"{sys.version} {sys.prefix}".encode())
-    for package in _RUNTIME_PACKAGES:
+    for package in RUNTIME_PACKAGES:
         digest.update(f"{package}=={importlib.metadata.version(package)}\n".encode())
     files = [project / "template.yaml", project / "Makefile"]
     files += sorted(project.glob("functions/**/*")) + sorted(project.glob("layers/**/*"))
@@ -117,7 +117,7 @@ def _sam_cache(project: Path, builds: Path) -> Path:
 def link_runtime(runtime: Path) -> None:
     """Fill `runtime` with links to the runtime's packages, and to nothing else that is installed here."""
     runtime.mkdir()
-    for package in _RUNTIME_PACKAGES:
+    for package in RUNTIME_PACKAGES:
         distribution = importlib.metadata.distribution(package)
         for name in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
             (runtime / name).symlink_to(str(distribution.locate_file(name)))

@@ -17,6 +17,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's
+STACK = "local"
 
 type Json = Any  # a JSON value
 
@@ -126,7 +127,8 @@ class Stack:
 
     def __init__(self, translated: Json, parameters: Mapping[str, str], endpoint_url: str) -> None:
         self._resources: Mapping[str, Json] = translated["Resources"]
-        self._values = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::Partition": "aws"}
+        self._values = {"AWS::AccountId": ACCOUNT, "AWS::Partition": "aws", "AWS::Region": REGION}
+        self._values["AWS::StackName"] = STACK
         self._values |= _parameter_values(translated.get("Parameters", {}), parameters)
         for name, resource in self._resources.items():
             self._values |= _reference_values(name, resource, endpoint_url)
@@ -139,6 +141,8 @@ class Stack:
         """Logical id and properties of each resource of a type."""
         for name, resource in self._resources.items():
             if resource["Type"] == kind:
+                if "Condition" in resource:
+                    raise TemplateError(f"{name}: a {kind} on a condition is unknown to the local cloud")
                 yield name, Properties(name, resource.get("Properties", {}), self._values)
 
     def ref(self, name: str) -> str:
@@ -170,13 +174,26 @@ def _parameter_values(declared: Mapping[str, Json], given: Mapping[str, str]) ->
         raise TemplateError(f"no such parameter: {', '.join(sorted(unknown))}")
     values: dict[str, str] = {}
     for name, declaration in declared.items():
-        value = given.get(name, declaration.get("Default"))
-        if value is None:
+        if name not in given and "Default" not in declaration:
             raise TemplateError(f"parameter {name} is missing: {declaration['Description']}")
-        if not re.fullmatch(declaration.get("AllowedPattern", ".*"), value):
+        value = str(given.get(name, declaration.get("Default")))
+        if not _fits(value, declaration):
             raise TemplateError(f"parameter {name} {declaration['ConstraintDescription']}, not {value!r}")
         values[name] = value
     return values
+
+
+def _fits(value: str, declaration: Mapping[str, Json]) -> bool:
+    """Whether CloudFormation would take `value` for the parameter."""
+    match declaration:
+        case {"Type": "String", "AllowedPattern": pattern}:
+            return re.fullmatch(pattern, value) is not None
+        case {"Type": "String", "AllowedValues": values}:
+            return value in values
+        case {"Type": "Number", "MinValue": minimum, "MaxValue": maximum}:
+            return re.fullmatch("[0-9]+", value) is not None and minimum <= int(value) <= maximum
+        case _:
+            raise TemplateError(f"the local cloud knows no parameter such as {dict(declaration)}")
 
 
 def _reference_values(name: str, resource: Json, endpoint_url: str) -> dict[str, str]:

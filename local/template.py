@@ -174,10 +174,16 @@ _READ = {
 }
 
 _WITHOUT_LOCAL_PART = {
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
     "AWS::IAM::Role",
+    "AWS::KMS::Key",
     "AWS::Lambda::Permission",
     "AWS::Lambda::Version",
     "AWS::Logs::LogGroup",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::Topic",
+    "AWS::SNS::TopicPolicy",
 }
 
 
@@ -264,7 +270,12 @@ def _schedule(stack: Stack, retries: Mapping[str, int], name: str, p: Properties
     p.ignore("Description")
     p.expect("FlexibleTimeWindow", {"Mode": "OFF"})
     target = p.take_properties("Target")
-    target.ignore("RoleArn", "RetryPolicy")  # that policy is about failed delivery, which does not happen here
+    # Both are about failed delivery, which does not happen here.
+    target.ignore("RoleArn", "RetryPolicy")
+    if "DeadLetterConfig" in target:
+        dead_letters = target.take_properties("DeadLetterConfig")
+        stack.queue_named(dead_letters.take("Arn", str), dead_letters.where)
+        dead_letters.end()
     schedule = Schedule(
         name=name,
         function=stack.function_named(target.take("Arn", str), name),
@@ -308,7 +319,7 @@ def _routes(stack: Stack, p: Properties) -> list[Route]:
 
 def _check_stage(p: Properties, route_keys: Collection[str]) -> None:
     """Throttling has no local part: it is best effort in AWS, too. But it must be of routes that there are."""
-    p.ignore("ApiId", "StageName", "Tags")
+    p.ignore("AccessLogSettings", "ApiId", "StageName", "Tags")
     p.expect("AutoDeploy", True)
     if "RouteSettings" in p:
         settings = p.take_properties("RouteSettings")

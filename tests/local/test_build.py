@@ -2,15 +2,19 @@
 
 import asyncio
 import importlib.util
+import re
 import shutil
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from local.build import PROJECT, built
-from local.processes import ChildError
-from local.template import read_template
+from local.build import PROJECT, RUNTIME_PACKAGES, Build, built
+from local.processes import ChildError, run
+from local.template import Function, read_template
+from tests.stack import ENDPOINT, PARAMETERS
 
 
 @pytest.fixture
@@ -78,6 +82,58 @@ async def test_a_build_that_fails_says_why_and_leaves_nothing(project: Path) -> 
     for _ in range(2):
         with pytest.raises(ChildError, match="cannot stat"):
             await _build(project)
+
+
+# The build of this project
+
+
+@pytest.fixture
+async def build() -> AsyncIterator[Build]:
+    async with built() as build:
+        yield build
+
+
+@pytest.fixture
+def functions(build: Build) -> dict[str, Function]:
+    return dict(read_template(build.template, PARAMETERS, ENDPOINT).functions)
+
+
+async def test_a_function_imports_only_what_it_its_layers_and_the_runtime_have(
+    build: Build, functions: dict[str, Function], tmp_path: Path
+) -> None:
+    for function in functions.values():
+        layers = [layer / "python" for layer in function.layers]
+        await run(
+            f"imports-of-{function.name}",
+            *(sys.executable, "-I", "-S", Path(__file__).with_name("import_everything.py")),
+            *(function.folder, *layers, build.runtime),
+            folder=tmp_path,
+            env={**function.environment, "AWS_DEFAULT_REGION": "us-east-1"},
+        )
+
+
+def test_a_layer_has_nothing_that_lambdas_runtime_carries() -> None:
+    locked = (PROJECT / "layers" / "dependencies" / "requirements.txt").read_text()
+    packages = set(re.findall(r"^([\w-]+)==", locked, re.MULTILINE))
+    assert "httpx" in packages
+    assert not packages & set(RUNTIME_PACKAGES)
+
+
+def test_each_package_of_the_layer_is_locked_with_hashes() -> None:
+    locked = (PROJECT / "layers" / "dependencies" / "requirements.txt").read_text()
+    packages = re.split(r"\n(?=\S)", locked.strip())
+    assert packages
+    for package in packages:
+        assert re.match(r"[\w-]+==\S+ ", package)
+        assert "--hash=sha256:" in package
+
+
+def test_all_that_is_built_has_bytecode_that_python_uses_unchecked(functions: dict[str, Function]) -> None:
+    """Lambda's folders are read-only: what has none is compiled anew by each cold start."""
+    for folder in {folder for function in functions.values() for folder in (function.folder, *function.layers)}:
+        compiled = {file.parent.parent / f"{file.name.split('.')[0]}.py" for file in folder.rglob("*.pyc")}
+        assert compiled == set(folder.rglob("*.py"))
+        assert all(bytecode[4:8] == b"\x01\0\0\0" for bytecode in _bytecode(folder))
 
 
 async def _build(project: Path) -> None:

@@ -1,7 +1,9 @@
 """Rules of the platform that no linter knows, held against what SAM makes of template.yaml; and how it is read."""
 
+import inspect
 import json
 import re
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,27 +13,28 @@ import pytest
 from local.build import PROJECT
 from local.cloudformation import TemplateError, translate
 from local.template import LambdaIntegration, Schedule, SqsIntegration, Template, read_template
-
-PARAMETERS = {
-    "SupabaseUrl": "https://abcdefghijklmnopqrst.supabase.co",
-    "SupabasePublishableKey": "sb_publishable_0123-abc_DEF",
-}
-ENDPOINT = "http://127.0.0.1:5055"
+from tests.stack import ENDPOINT, PARAMETERS, TEMPLATE, Resources, assert_broken, changed
+from tests.stack import properties as properties_by_name
 
 
 @pytest.fixture(scope="module")
 def template() -> Template:
-    return read_template(PROJECT / "template.yaml", PARAMETERS, ENDPOINT)
+    return read_template(TEMPLATE, PARAMETERS, ENDPOINT)
 
 
 @pytest.fixture(scope="module")
-def resources() -> dict[str, Any]:
-    resources: dict[str, Any] = translate(PROJECT / "template.yaml")["Resources"]
+def document() -> dict[str, Any]:
+    return translate(TEMPLATE)
+
+
+@pytest.fixture(scope="module")
+def resources(document: dict[str, Any]) -> Resources:
+    resources: Resources = document["Resources"]
     return resources
 
 
-def properties(resources: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    return [resource["Properties"] for resource in resources.values() if resource["Type"] == kind]
+def properties(resources: Resources, kind: str) -> list[dict[str, Any]]:
+    return list(properties_by_name(resources, kind).values())
 
 
 # Rules of the platform; the comments in the template say why they are as they are
@@ -43,8 +46,16 @@ def test_a_queue_hides_a_message_six_times_as_long_as_its_function_may_run(templ
         assert queue.visibility_timeout >= 6 * function.timeout
 
 
-def test_a_batch_above_ten_would_need_a_window(resources: dict[str, Any]) -> None:
-    for mapping in properties(resources, "AWS::Lambda::EventSourceMapping"):
+def test_a_function_ends_before_its_lease_of_a_job_does(template: Template) -> None:
+    """Else another one claims the job while the first still sends."""
+    settings = (PROJECT / "supabase" / "migrations" / "20261122100000_settings.sql").read_text()
+    lease = re.search(r"lease_for interval not null default '(\d+) seconds'", settings)
+    assert lease
+    assert template.functions["SendChatPush"].timeout < timedelta(seconds=int(lease[1]))
+
+
+def test_a_batch_above_ten_would_need_a_window(resources: Resources) -> None:
+    for mapping in properties(resources, "Lambda::EventSourceMapping"):
         assert mapping["BatchSize"] <= 10 or mapping["MaximumBatchingWindowInSeconds"] >= 1
 
 
@@ -53,12 +64,19 @@ def test_failed_records_come_back_alone(template: Template) -> None:
     assert all(mapping.reports_item_failures for mapping in template.event_source_mappings.values())
 
 
-def test_the_queue_is_what_limits_concurrency(resources: dict[str, Any]) -> None:
+def test_the_queue_is_what_limits_concurrency(resources: Resources) -> None:
     """Reserved concurrency would throttle the pollers, and each throttled poll counts as a receive."""
-    for mapping in properties(resources, "AWS::Lambda::EventSourceMapping"):
-        assert mapping["ScalingConfig"]["MaximumConcurrency"] >= 2
-    for function in properties(resources, "AWS::Lambda::Function"):
+    for mapping in properties(resources, "Lambda::EventSourceMapping"):
+        assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}}
+    for function in properties(resources, "Lambda::Function"):
         assert "ReservedConcurrentExecutions" not in function
+
+
+def test_all_batches_at_once_are_fewer_pushes_than_expo_takes_in_a_second(document: dict[str, Any]) -> None:
+    allowed = document["Parameters"]["MaximumConcurrency"]
+    [mapping] = properties(document["Resources"], "Lambda::EventSourceMapping")
+    assert allowed["MaxValue"] * mapping["BatchSize"] < 600
+    assert 2 <= allowed["MinValue"] <= allowed["Default"] <= allowed["MaxValue"]  # 2 is Lambda's least
 
 
 def test_a_message_is_tried_five_times_and_outlives_its_queue_as_a_dead_letter(template: Template) -> None:
@@ -71,33 +89,48 @@ def test_a_message_is_tried_five_times_and_outlives_its_queue_as_a_dead_letter(t
         assert queue.retention < timedelta(days=14)
 
 
-def test_queues_are_encrypted(resources: dict[str, Any]) -> None:
-    assert all(queue["SqsManagedSseEnabled"] is True for queue in properties(resources, "AWS::SQS::Queue"))
+def test_what_a_schedule_could_not_deliver_is_kept_as_long_as_aws_keeps_anything(
+    template: Template, resources: Resources
+) -> None:
+    for schedule in properties(resources, "Scheduler::Schedule"):
+        assert schedule["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["ScheduleDeadLetters", "Arn"]}}
+    assert template.queues["ScheduleDeadLetters"].retention == timedelta(days=14)
 
 
-def test_what_a_schedule_failed_to_do_is_left_to_its_next_time(resources: dict[str, Any]) -> None:
-    schedules = properties(resources, "AWS::Scheduler::Schedule")
+def test_queues_are_encrypted(resources: Resources) -> None:
+    assert all(queue["SqsManagedSseEnabled"] is True for queue in properties(resources, "SQS::Queue"))
+
+
+def test_what_a_schedule_failed_to_do_is_left_to_its_next_time(resources: Resources) -> None:
+    """EventBridge Scheduler invokes asynchronously: it repeats the delivery, and Lambda what failed then."""
+    schedules = properties(resources, "Scheduler::Schedule")
     assert [schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] for schedule in schedules] == [0, 0]
-    invocations = properties(resources, "AWS::Lambda::EventInvokeConfig")
-    assert [config["MaximumRetryAttempts"] for config in invocations] == [0, 0]
+    scheduled = {
+        resources[schedule["Target"]["Arn"]["Ref"]]["Properties"]["FunctionName"]["Ref"] for schedule in schedules
+    }
+    invocations = properties(resources, "Lambda::EventInvokeConfig")
+    assert {config["FunctionName"]["Ref"] for config in invocations} == scheduled
+    for config in invocations:
+        assert config["MaximumRetryAttempts"] == 0
+        assert resources[f"{config['FunctionName']['Ref']}Alias{config['Qualifier']}"]["Type"] == "AWS::Lambda::Alias"
 
 
-def test_two_stacks_fit_into_one_account(resources: dict[str, Any]) -> None:
+def test_two_stacks_fit_into_one_account(resources: Resources) -> None:
     names = ("Name", "FunctionName", "QueueName", "RoleName", "LogGroupName")
     for kind in ("Lambda::Function", "SQS::Queue", "IAM::Role", "Logs::LogGroup", "Scheduler::Schedule"):
-        for resource in properties(resources, f"AWS::{kind}"):
+        for resource in properties(resources, kind):
             assert not any(name in resource for name in names), "a fixed name"
-    for secret in properties(resources, "AWS::SecretsManager::Secret"):
+    for secret in properties(resources, "SecretsManager::Secret"):
         assert "Name" not in secret
 
 
-def test_everybody_calls_the_alias(resources: dict[str, Any]) -> None:
+def test_everybody_calls_the_alias(resources: Resources) -> None:
     """Else they would meet $LATEST, which has no SnapStart."""
     aliases = {name for name, resource in resources.items() if resource["Type"] == "AWS::Lambda::Alias"}
-    callers = [mapping["FunctionName"] for mapping in properties(resources, "AWS::Lambda::EventSourceMapping")]
-    callers += [schedule["Target"]["Arn"] for schedule in properties(resources, "AWS::Scheduler::Schedule")]
-    callers += [permission["FunctionName"] for permission in properties(resources, "AWS::Lambda::Permission")]
-    [api] = properties(resources, "AWS::ApiGatewayV2::Api")
+    callers = [mapping["FunctionName"] for mapping in properties(resources, "Lambda::EventSourceMapping")]
+    callers += [schedule["Target"]["Arn"] for schedule in properties(resources, "Scheduler::Schedule")]
+    callers += [permission["FunctionName"] for permission in properties(resources, "Lambda::Permission")]
+    [api] = properties(resources, "ApiGatewayV2::Api")
     for scheme in api["Body"]["components"]["securitySchemes"].values():
         _, variables = scheme["x-amazon-apigateway-authorizer"]["authorizerUri"]["Fn::Sub"]
         callers += variables.values()
@@ -108,10 +141,16 @@ def test_everybody_calls_the_alias(resources: dict[str, Any]) -> None:
     assert set(uris) <= aliases
 
 
-def test_each_function_has_a_log_group_that_forgets(resources: dict[str, Any]) -> None:
-    groups = [
-        function["LoggingConfig"]["LogGroup"]["Ref"] for function in properties(resources, "AWS::Lambda::Function")
-    ]
+def test_functions_run_where_they_are_cheap_and_start_from_snapshots(document: dict[str, Any]) -> None:
+    for function in properties(document["Resources"], "Lambda::Function"):
+        assert function["Runtime"] == "python3.13"
+        assert function["Architectures"] == ["arm64"]
+        assert function["SnapStart"] == {"ApplyOn": {"Fn::If": ["StartsFromSnapshots", "PublishedVersions", "None"]}}
+    assert document["Conditions"]["StartsFromSnapshots"] == {"Fn::Equals": [{"Ref": "SnapStart"}, "on"]}
+
+
+def test_each_function_has_a_log_group_that_forgets(resources: Resources) -> None:
+    groups = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in properties(resources, "Lambda::Function")]
     assert len(set(groups)) == len(groups)
     assert all(resources[group]["Properties"]["RetentionInDays"] for group in groups)
 
@@ -135,8 +174,8 @@ def test_the_webhooks_authorizer_is_for_the_webhook_alone(template: Template) ->
     }
 
 
-def test_every_route_that_anybody_can_call_is_throttled(template: Template, resources: dict[str, Any]) -> None:
-    [stage] = properties(resources, "AWS::ApiGatewayV2::Stage")
+def test_every_route_that_anybody_can_call_is_throttled(template: Template, resources: Resources) -> None:
+    [stage] = properties(resources, "ApiGatewayV2::Stage")
     assert stage["RouteSettings"].keys() == {route.key for route in template.routes if route.authorizer is None}
     for limits in stage["RouteSettings"].values():
         assert 0 < limits["ThrottlingRateLimit"] <= limits["ThrottlingBurstLimit"]
@@ -151,29 +190,75 @@ def test_register_device_holds_no_secret(template: Template) -> None:
     assert environment["SUPABASE_PUBLISHABLE_KEY"] == PARAMETERS["SupabasePublishableKey"]
 
 
-def test_each_role_may_do_one_thing_to_one_resource(resources: dict[str, Any]) -> None:
-    statements = {
-        name: [
-            (statement["Action"], next(iter(statement["Resource"].values())))
-            for policy in resource["Properties"].get("Policies", [])
+def test_a_role_may_do_what_its_owner_does_and_nothing_else(resources: Resources) -> None:
+    """tests/system/test_permissions.py compares these with the calls that the functions make."""
+    granted: dict[str, set[tuple[str, str]]] = {}
+    for name, role in properties_by_name(resources, "IAM::Role").items():
+        assert "ManagedPolicyArns" not in role, "a managed policy is for all resources"
+        granted[name] = {
+            (action, statement["Resource"] if statement["Resource"] == "*" else _names(statement["Resource"]))
+            for policy in role["Policies"]
             for statement in policy["PolicyDocument"]["Statement"]
-        ]
-        for name, resource in resources.items()
-        if resource["Type"] == "AWS::IAM::Role"
-    }
-    assert statements == {
-        "ApiRole": [("sqs:SendMessage", ["PushQueue", "Arn"])],
-        "AuthorizeWebhookRole": [("secretsmanager:GetSecretValue", "WebhookSecret")],
-        "RegisterDeviceRole": [],
-        "CleanupReceiptsRole": [("secretsmanager:GetSecretValue", "BackendSecret")],
-        "CleanupReceiptsRunRole": [("lambda:InvokeFunction", "CleanupReceiptsAliaslive")],
-        "SendChatPushRole": [("secretsmanager:GetSecretValue", "BackendSecret")],
-        "SendChatPushSweepRole": [("lambda:InvokeFunction", "SendChatPushAliaslive")],
+            for action in [*statement["Action"]] * isinstance(statement["Action"], list) or [statement["Action"]]
+            if statement["Effect"] == "Allow"
+        }
+    assert granted == {
+        "ApiRole": {("sqs:SendMessage", "PushQueue.Arn")},
+        "AuthorizeWebhookRole": {
+            *_of_every_function("AuthorizeWebhook"),
+            ("secretsmanager:GetSecretValue", "WebhookSecret"),
+        },
+        "RegisterDeviceRole": _of_every_function("RegisterDevice"),
+        "CleanupReceiptsRole": {
+            *_of_every_function("CleanupReceipts"),
+            ("secretsmanager:GetSecretValue", "BackendSecret"),
+        },
+        "CleanupReceiptsRunRole": _of_schedule("CleanupReceipts"),
+        "SendChatPushRole": {
+            *_of_every_function("SendChatPush"),
+            ("secretsmanager:GetSecretValue", "BackendSecret"),
+            ("sqs:DeleteMessage", "PushQueue.Arn"),
+            ("sqs:GetQueueAttributes", "PushQueue.Arn"),
+            ("sqs:ReceiveMessage", "PushQueue.Arn"),
+        },
+        "SendChatPushSweepRole": _of_schedule("SendChatPush"),
     }
 
 
-def test_no_secret_passes_through_the_template(resources: dict[str, Any]) -> None:
-    assert all("SecretString" not in secret for secret in properties(resources, "AWS::SecretsManager::Secret"))
+def _of_every_function(name: str) -> set[tuple[str, str]]:
+    return {
+        ("logs:CreateLogStream", f"{name}Logs.Arn"),
+        ("logs:PutLogEvents", f"{name}Logs.Arn"),
+        ("xray:PutTelemetryRecords", "*"),  # X-Ray knows no resources.
+        ("xray:PutTraceSegments", "*"),
+    }
+
+
+def _of_schedule(function: str) -> set[tuple[str, str]]:
+    return {("lambda:InvokeFunction", f"{function}Aliaslive"), ("sqs:SendMessage", "ScheduleDeadLetters.Arn")}
+
+
+def _names(reference: dict[str, Any]) -> str:
+    """The resource of a Ref, or resource and attribute of a GetAtt."""
+    return reference["Ref"] if "Ref" in reference else ".".join(reference["Fn::GetAtt"])
+
+
+def test_each_role_can_be_taken_by_its_owner_alone(resources: Resources) -> None:
+    roles = properties_by_name(resources, "IAM::Role")
+    functions = properties_by_name(resources, "Lambda::Function")
+    assert {f"{name}Role": function["Role"]["Fn::GetAtt"] for name, function in functions.items()} == {
+        f"{name}Role": [f"{name}Role", "Arn"] for name in functions
+    }
+    owners = dict.fromkeys(functions, "lambda") | {"Api": "apigateway"}
+    owners |= dict.fromkeys(properties_by_name(resources, "Scheduler::Schedule"), "scheduler")
+    for owner, service in owners.items():
+        [trust] = roles.pop(f"{owner}Role")["AssumeRolePolicyDocument"]["Statement"]
+        assert "".join(trust["Principal"]["Service"]) == f"{service}.amazonaws.com"
+    assert not roles
+
+
+def test_no_secret_passes_through_the_template(resources: Resources) -> None:
+    assert all("SecretString" not in secret for secret in properties(resources, "SecretsManager::Secret"))
 
 
 def test_the_gateway_queues_the_id_alone(template: Template) -> None:
@@ -182,16 +267,41 @@ def test_the_gateway_queues_the_id_alone(template: Template) -> None:
     assert route.integration == SqsIntegration("PushQueue", "$request.body.record.id", 202)
 
 
-def test_the_webhook_url_that_is_put_out_is_a_route() -> None:
-    translated = translate(PROJECT / "template.yaml")
-    url = translated["Outputs"]["WebhookUrl"]["Value"]["Fn::Sub"]
+def test_the_webhook_url_that_is_put_out_is_a_route(document: dict[str, Any]) -> None:
+    url = document["Outputs"]["WebhookUrl"]["Value"]["Fn::Sub"]
     assert url == "https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api/push/chat-message"
-    assert "/api/push/chat-message" in translated["Resources"]["Api"]["Properties"]["Body"]["paths"]
+    assert "/api/push/chat-message" in document["Resources"]["Api"]["Properties"]["Body"]["paths"]
 
 
-def test_the_makefile_builds_what_the_template_asks_it_to(resources: dict[str, Any]) -> None:
+def test_the_outputs_name_what_comes_next(document: dict[str, Any]) -> None:
+    outputs = {"ApiUrl", "WebhookUrl", "BackendSecret", "WebhookSecret", "AlarmTopic", "Dashboard"}
+    assert document["Outputs"].keys() >= outputs
+    assert all(len(output["Description"]) > 30 for output in document["Outputs"].values())
+
+
+def test_every_parameter_is_explained_and_has_a_place_in_the_form(document: dict[str, Any]) -> None:
+    parameters = document["Parameters"]
+    groups = document["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(parameters)
+    for parameter in parameters.values():
+        assert parameter["Description"]
+        assert parameter["ConstraintDescription"].startswith("must be ")
+
+
+def test_each_environment_has_a_stack_of_its_own_and_tags_on_everything() -> None:
+    """CloudFormation gives a stack's tags to every resource that can have some."""
+    config = tomllib.loads((PROJECT / "samconfig.toml").read_text())
+    for environment in ("dev", "prod"):
+        deploy = config[environment]["deploy"]["parameters"]
+        assert deploy["stack_name"] == f"chat-push-{environment}"
+        assert deploy["tags"] == f"application=chat-push environment={environment}"
+        assert deploy["capabilities"] == "CAPABILITY_IAM"
+    assert config["prod"]["deploy"]["parameters"]["confirm_changeset"] is True
+
+
+def test_the_makefile_builds_what_the_template_asks_it_to(resources: Resources) -> None:
     built = {name for name, resource in resources.items() if resource["Type"] == "AWS::Lambda::Function"}
-    built |= {layer["LayerName"] for layer in properties(resources, "AWS::Lambda::LayerVersion")}
+    built |= {layer["LayerName"] for layer in properties(resources, "Lambda::LayerVersion")}
     targets = re.findall(r"build-(\w+)(?=.*:$)", (PROJECT / "Makefile").read_text(), re.MULTILINE)
     assert sorted(targets) == sorted(built)
 
@@ -204,7 +314,7 @@ def test_references_become_local_values(template: Template) -> None:
     assert sender.environment["SUPABASE_URL"] == PARAMETERS["SupabaseUrl"]
     assert sender.environment["EXPO_URL"] == "https://exp.host"
     assert sender.environment["BACKEND_SECRET_ID"] == "BackendSecret"
-    assert sender.environment["POWERTOOLS_METRICS_NAMESPACE"] == "ChatPush"  # of Globals
+    assert sender.environment["POWERTOOLS_METRICS_NAMESPACE"] == "ChatPush/local"  # of Globals
     assert sender.layers == (PROJECT / "layers" / "dependencies", PROJECT / "layers" / "shared")
     assert template.queues["PushQueue"].url == f"{ENDPOINT}/123456789012/PushQueue"
     assert template.schedules == {
@@ -221,12 +331,16 @@ def test_references_become_local_values(template: Template) -> None:
         ({"SupabaseUrl": "http://x.supabase.co"}, "SupabaseUrl must be an https URL"),
         (PARAMETERS | {"SupabasePublishableKey": "sb_secret_x"}, "must be the publishable key"),
         (PARAMETERS | {"ExpoUrl": "exp.host"}, "ExpoUrl must be an https URL"),
+        (PARAMETERS | {"MaximumConcurrency": "60"}, "MaximumConcurrency must be a number from 2 to 59"),
+        (PARAMETERS | {"MaximumConcurrency": "ten"}, "MaximumConcurrency must be a number from 2 to 59"),
+        (PARAMETERS | {"SnapStart": "true"}, "SnapStart must be on or off"),
+        (PARAMETERS | {"AlarmEmail": "on call"}, "AlarmEmail must be one mail address, or empty"),
         (PARAMETERS | {"Supabase": "x"}, "no such parameter: Supabase"),
     ],
 )
 def test_a_wrong_parameter_is_refused(parameters: dict[str, str], message: str) -> None:
     with pytest.raises(TemplateError, match=message):
-        read_template(PROJECT / "template.yaml", parameters, ENDPOINT)
+        read_template(TEMPLATE, parameters, ENDPOINT)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +365,10 @@ def test_a_wrong_parameter_is_refused(parameters: dict[str, str], message: str) 
         ("EventInvokeConfig: {MaximumRetryAttempts: 0,", "EventInvokeConfig: {", "knows no retries"),
         ("WindowInSeconds: 0", "WindowInSeconds: 5", "MaximumBatchingWindowInSeconds: the local cloud knows only"),
         ("Queue: !GetAtt PushQueue.Arn", "Queue: !GetAtt Pushqueue.Arn", "Pushqueue.Arn"),
-        ("Type: AWS::Logs::LogGroup", "Type: AWS::SNS::Topic", "the local cloud has no AWS::SNS::Topic"),
+        ("Type: AWS::Logs::LogGroup", "Type: AWS::DynamoDB::Table", "the local cloud has no AWS::DynamoDB::Table"),
+        ("Type: AWS::SNS::Subscription", "Type: AWS::SQS::Queue", "AWS::SQS::Queue on a condition is unknown"),
+        ("{Arn: !GetAtt ScheduleDeadLetters.Arn}", "{Arn: !GetAtt Api.Arn}", "DeadLetterConfig.Arn: refers to Api.Arn"),
+        ("    Type: Number", "    Type: CommaDelimitedList", "knows no parameter such as"),
         ("maxReceiveCount: 5", "maxReceives: 5", "maxReceiveCount: expected int"),
     ],
     ids=lambda text: text[:30],
@@ -259,15 +376,13 @@ def test_a_wrong_parameter_is_refused(parameters: dict[str, str], message: str) 
 def test_what_the_local_cloud_does_not_know_is_an_error_that_names_the_place(
     tmp_path: Path, correct: str, wrong: str, message: str
 ) -> None:
-    text = (PROJECT / "template.yaml").read_text()
-    assert correct in text
-    (tmp_path / "template.yaml").write_text(text.replace(correct, wrong))
+    path = changed(tmp_path, correct, wrong)
     with pytest.raises(TemplateError, match=re.escape(message)):
-        read_template(tmp_path / "template.yaml", PARAMETERS, ENDPOINT)
+        read_template(path, PARAMETERS, ENDPOINT)
 
 
 def test_a_route_to_a_function_is_read(tmp_path: Path) -> None:
-    text = (PROJECT / "template.yaml").read_text()
+    text = TEMPLATE.read_text()
     event = {"Type": "HttpApi", "Properties": {"ApiId": {"Ref": "Api"}, "Method": "get", "Path": "/sent"}}
     text = text.replace("      Events:\n", f"      Events:\n        Sent: {json.dumps(event)}\n", 1)
     (tmp_path / "template.yaml").write_text(text)
@@ -275,3 +390,114 @@ def test_a_route_to_a_function_is_read(tmp_path: Path) -> None:
     routes = {(route.method, route.path): route for route in template.routes}
     assert routes["GET", "/sent"].integration == LambdaIntegration("SendChatPush")
     assert routes["GET", "/sent"].authorizer is None
+
+
+# Each rule, broken once
+
+
+@pytest.mark.parametrize(
+    ("correct", "wrong", "rule"),
+    [
+        (
+            "VisibilityTimeout: 120",
+            "VisibilityTimeout: 60",
+            test_a_queue_hides_a_message_six_times_as_long_as_its_function_may_run,
+        ),
+        ("Timeout: 20", "Timeout: 30", test_a_function_ends_before_its_lease_of_a_job_does),
+        ("BatchSize: 10", "BatchSize: 100", test_a_batch_above_ten_would_need_a_window),
+        ("BatchSize: 10", "BatchSize: 20", test_all_batches_at_once_are_fewer_pushes_than_expo_takes_in_a_second),
+        ("[ReportBatchItemFailures]", "[]", test_failed_records_come_back_alone),
+        (
+            "ScalingConfig: {MaximumConcurrency: !Ref MaximumConcurrency}",
+            "Enabled: true",
+            test_the_queue_is_what_limits_concurrency,
+        ),
+        (
+            "      Timeout: 20",
+            "      ReservedConcurrentExecutions: 5\n      Timeout: 20",
+            test_the_queue_is_what_limits_concurrency,
+        ),
+        (
+            "maxReceiveCount: 5",
+            "maxReceiveCount: 3",
+            test_a_message_is_tried_five_times_and_outlives_its_queue_as_a_dead_letter,
+        ),
+        (
+            "MessageRetentionPeriod: 1209600",
+            "MessageRetentionPeriod: 345600",
+            test_a_message_is_tried_five_times_and_outlives_its_queue_as_a_dead_letter,
+        ),
+        (
+            "            DeadLetterConfig: {Arn: !GetAtt ScheduleDeadLetters.Arn}\n",
+            "",
+            test_what_a_schedule_could_not_deliver_is_kept_as_long_as_aws_keeps_anything,
+        ),
+        ("SqsManagedSseEnabled: true", "SqsManagedSseEnabled: false", test_queues_are_encrypted),
+        (
+            "RetryPolicy: {MaximumRetryAttempts: 0}",
+            "RetryPolicy: {MaximumRetryAttempts: 5}",
+            test_what_a_schedule_failed_to_do_is_left_to_its_next_time,
+        ),
+        (
+            "      EventInvokeConfig: {MaximumRetryAttempts: 0, MaximumEventAgeInSeconds: 600}\n",
+            "",
+            test_what_a_schedule_failed_to_do_is_left_to_its_next_time,
+        ),
+        ("            OmitName: true\n", "", test_two_stacks_fit_into_one_account),
+        (
+            "FunctionArn: !Ref AuthorizeWebhook.Alias",
+            "FunctionArn: !GetAtt AuthorizeWebhook.Arn",
+            test_everybody_calls_the_alias,
+        ),
+        (
+            "[arm64]\n    Handler",
+            "[x86_64]\n    Handler",
+            test_functions_run_where_they_are_cheap_and_start_from_snapshots,
+        ),
+        ("RetentionInDays: 30", "LogGroupClass: STANDARD", test_each_function_has_a_log_group_that_forgets),
+        ("Timeout: 9 ", "Timeout: 12 ", test_functions_answer_before_the_gateway_gives_up),
+        ("security: [{WebhookAuthorizer: []}]", "security: []", test_the_webhooks_authorizer_is_for_the_webhook_alone),
+        ("/api/push/chat-message:", "/api/push/message:", test_the_webhook_url_that_is_put_out_is_a_route),
+        (
+            "        GET /api/push/devices: {ThrottlingBurstLimit: 200, ThrottlingRateLimit: 100}\n",
+            "",
+            test_every_route_that_anybody_can_call_is_throttled,
+        ),
+        (
+            "Action: secretsmanager:GetSecretValue",
+            'Action: "secretsmanager:*"',
+            test_a_role_may_do_what_its_owner_does_and_nothing_else,
+        ),
+        (
+            "Resource: !GetAtt SendChatPushLogs.Arn",
+            'Resource: "*"',
+            test_a_role_may_do_what_its_owner_does_and_nothing_else,
+        ),
+        (
+            "      AssumeRolePolicyDocument:",
+            "      ManagedPolicyArns: [arn:aws:iam::aws:policy/ReadOnlyAccess]\n      AssumeRolePolicyDocument:",
+            test_a_role_may_do_what_its_owner_does_and_nothing_else,
+        ),
+        (
+            "Role: !GetAtt CleanupReceiptsRole.Arn",
+            "Role: !GetAtt SendChatPushRole.Arn",
+            test_each_role_can_be_taken_by_its_owner_alone,
+        ),
+        (
+            "      GenerateSecretString:",
+            "      SecretString: x\n      GenerateSecretString:",
+            test_no_secret_passes_through_the_template,
+        ),
+        ("$request.body.record.id", "$request.body.record", test_the_gateway_queues_the_id_alone),
+        ("  Dashboard:\n    Description", "  Board:\n    Description", test_the_outputs_name_what_comes_next),
+        ("Parameters: [SnapStart]", "Parameters: []", test_every_parameter_is_explained_and_has_a_place_in_the_form),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value).strip())[:40],
+)
+def test_a_template_that_breaks_a_rule_fails_it(tmp_path: Path, correct: str, wrong: str, rule: Any) -> None:
+    path = changed(tmp_path, correct, wrong)
+    document = translate(path)
+    parts: dict[str, Any] = {"document": document, "resources": document["Resources"]}
+    if "template" in inspect.signature(rule).parameters:
+        parts["template"] = read_template(path, PARAMETERS, ENDPOINT)
+    assert_broken(rule, **parts)

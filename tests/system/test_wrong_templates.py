@@ -1,0 +1,78 @@
+"""The local cloud does what the template says: change it wrongly, and what the other tests rely on is gone."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from local.build import Build, built
+from local.cloud import LocalCloud
+from local.gateway import gateway
+from local.lambda_runtime import FunctionError, lambda_function
+from local.template import Template, read_template
+from tests.stack import PARAMETERS, changed
+
+
+@pytest.fixture
+async def build() -> AsyncIterator[Build]:
+    async with built() as build:
+        yield build
+
+
+def wrong_template(cloud: LocalCloud, build: Build, folder: Path, correct: str, wrong: str) -> Template:
+    """The built template with one change, beside links to what was built."""
+    for part in build.template.parent.iterdir():
+        if part.is_dir():
+            (folder / part.name).symlink_to(part)
+    path = changed(folder, correct, wrong, template=build.template)
+    return read_template(path, PARAMETERS, cloud.aws.endpoint_url)
+
+
+@pytest.mark.parametrize(
+    ("correct", "wrong", "message"),
+    [
+        ("Handler: app.lambda_handler", "Handler: app.handler", "Handler 'handler' missing on module 'app'"),
+        ("    - Ref: SharedLayer\n", "", "No module named 'chat_push'"),
+        ("    - Ref: DependenciesLayer\n", "", "No module named 'aws_lambda_powertools'"),
+        ("          SUPABASE_URL:\n            Ref: SupabaseUrl\n", "", "SUPABASE_URL: Field required"),
+        ("BACKEND_SECRET_ID:", "BACKEND_SECRET:", "BACKEND_SECRET_ID: Field required"),
+        ('{"sweep": true}', '{"sweeps": true}', "Extra inputs are not permitted"),
+    ],
+)
+async def test_a_sweep_of_a_wrong_template_fails(
+    cloud: LocalCloud, build: Build, tmp_path: Path, correct: str, wrong: str, message: str
+) -> None:
+    template = wrong_template(cloud, build, tmp_path, correct, wrong)
+    sweep = template.schedules["SendChatPushSweep"]
+    async with lambda_function(
+        template.functions[sweep.function], runtime=build.runtime, environment=cloud.aws.environment, folder=tmp_path
+    ) as function:
+        with pytest.raises(FunctionError, match=message):
+            await function.invoke(sweep.event)
+
+
+@pytest.mark.parametrize(
+    ("correct", "wrong", "with_secret", "without"),
+    [
+        ("title: Chat Push", "title: Push", 202, 401),  # changes nothing that could be seen
+        ("              security:\n              - WebhookAuthorizer: []\n", "", 202, 202),
+        ("              - x-webhook-secret\n", "              - x-secret\n", 401, 401),
+        ("Ref: AuthorizeWebhook.Alias", "Ref: SendChatPush.Alias", 500, 401),
+        ("/api/push/chat-message:", "/api/push/message:", 401, 401),  # register_device asks for an access token
+        ("$request.body.record.id", "$request.body.id", 400, 401),
+        ("overwrite:statuscode: '202'", "overwrite:statuscode: '200'", 200, 401),
+    ],
+)
+async def test_a_ring_is_answered_as_the_template_says(
+    cloud: LocalCloud, build: Build, tmp_path: Path, correct: str, wrong: str, with_secret: int, without: int
+) -> None:
+    template = wrong_template(cloud, build, tmp_path, correct, wrong)
+    async with gateway(template, cloud.functions, cloud.aws.sqs) as url, aiohttp.ClientSession(url) as webhook:
+        ring = {"record": {"id": str(uuid4())}}
+        secret = {"x-webhook-secret": cloud.webhook_secret}
+        async with webhook.post("/api/push/chat-message", json=ring, headers=secret) as answer:
+            assert answer.status == with_secret
+        async with webhook.post("/api/push/chat-message", json=ring) as answer:
+            assert answer.status == without
