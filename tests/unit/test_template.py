@@ -14,7 +14,6 @@ from local.template import LambdaIntegration, Schedule, SqsIntegration, Template
 
 PARAMETERS = {
     "SupabaseUrl": "https://abcdefghijklmnopqrst.supabase.co",
-    "SupabasePublishableKey": "sb_publishable_0123-abc_DEF",
 }
 ENDPOINT = "http://127.0.0.1:5055"
 
@@ -142,13 +141,13 @@ def test_every_route_that_anybody_can_call_is_throttled(template: Template, reso
         assert 0 < limits["ThrottlingRateLimit"] <= limits["ThrottlingBurstLimit"]
 
 
-def test_register_device_holds_no_secret(template: Template) -> None:
+def test_register_device_knows_no_secret_but_the_publishable_key(template: Template) -> None:
     environment = template.functions["RegisterDevice"].environment
     assert environment.keys() - {name for name in environment if name.startswith("POWERTOOLS_")} == {
         "SUPABASE_URL",
-        "SUPABASE_PUBLISHABLE_KEY",
+        "APP_SECRET_ID",
     }
-    assert environment["SUPABASE_PUBLISHABLE_KEY"] == PARAMETERS["SupabasePublishableKey"]
+    assert environment["APP_SECRET_ID"] == "AppSecret"
 
 
 def test_each_role_may_do_one_thing_to_one_resource(resources: dict[str, Any]) -> None:
@@ -164,7 +163,7 @@ def test_each_role_may_do_one_thing_to_one_resource(resources: dict[str, Any]) -
     assert statements == {
         "ApiRole": [("sqs:SendMessage", ["PushQueue", "Arn"])],
         "AuthorizeWebhookRole": [("secretsmanager:GetSecretValue", "WebhookSecret")],
-        "RegisterDeviceRole": [],
+        "RegisterDeviceRole": [("secretsmanager:GetSecretValue", "AppSecret")],
         "CleanupReceiptsRole": [("secretsmanager:GetSecretValue", "BackendSecret")],
         "CleanupReceiptsRunRole": [("lambda:InvokeFunction", "CleanupReceiptsAliaslive")],
         "SendChatPushRole": [("secretsmanager:GetSecretValue", "BackendSecret")],
@@ -219,7 +218,6 @@ def test_references_become_local_values(template: Template) -> None:
         ({}, "parameter SupabaseUrl is missing"),
         ({"SupabaseUrl": "https://x.supabase.co/"}, "SupabaseUrl must be an https URL"),
         ({"SupabaseUrl": "http://x.supabase.co"}, "SupabaseUrl must be an https URL"),
-        (PARAMETERS | {"SupabasePublishableKey": "sb_secret_x"}, "must be the publishable key"),
         (PARAMETERS | {"ExpoUrl": "exp.host"}, "ExpoUrl must be an https URL"),
         (PARAMETERS | {"Supabase": "x"}, "no such parameter: Supabase"),
     ],
