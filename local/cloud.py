@@ -110,14 +110,12 @@ async def local_cloud(*, schedules: bool = False) -> AsyncIterator[LocalCloud]:
         services = await enter(aws(folder))
         _starting("Expo, functions, queue, schedule, HTTP API, webhook")
         expo = await enter(expo_service())
-        parameters = {
-            "SupabaseUrl": project.url,
-            "SupabasePublishableKey": project.publishable_key,
-            "ExpoUrl": expo.url,
-        }
+        parameters = {"SupabaseUrl": project.url, "ExpoUrl": expo.url}
         template = read_template(build.template, parameters, services.endpoint_url)
         await services.create(template)
         await services.put_secret(template.secrets["BackendSecret"].name, {"supabase_secret_key": project.secret_key})
+        app_secret = {"supabase_publishable_key": project.publishable_key}
+        await services.put_secret(template.secrets["AppSecret"].name, app_secret)
         webhook_secret = (await services.secret(template.secrets["WebhookSecret"].name))["current"]
         assert webhook_secret
         functions = {

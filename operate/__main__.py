@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from operate.redrive import redrive_local, redrive_stack
+from operate.stack import NotReachable
 
 
 def main() -> int:
@@ -15,7 +16,10 @@ def main() -> int:
     redrive.add_argument("--stack", metavar="NAME", help="a deployed stack")
     redrive.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     arguments = parser.parse_args()
-    moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
+    try:
+        moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
+    except NotReachable as error:
+        sys.exit(f"./dev redrive: {error}")
     print(f"{moved} dead letters are back in the queue")
     return 0
 

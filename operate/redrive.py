@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import boto3
 
 from local.cloudformation import REGION
+from operate.stack import local_environment, stack_resource
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -14,20 +15,18 @@ if TYPE_CHECKING:
 def redrive_stack(stack: str) -> int:
     """Redrives a deployed stack, as whoever the AWS configuration says; returns how many records that were.
 
-    Raises botocore's errors: no such stack, no rights, no network.
+    Raises NotReachable.
     """
-    cloudformation = boto3.client("cloudformation")
-
-    def url_of(logical_id: str) -> str:
-        found = cloudformation.describe_stack_resource(StackName=stack, LogicalResourceId=logical_id)
-        return found["StackResourceDetail"]["PhysicalResourceId"]
-
-    return move_dead_letters(boto3.client("sqs"), url_of("PushDeadLetters"), url_of("PushQueue"))
+    dead_letters_url, queue_url = (stack_resource(stack, queue) for queue in ("PushDeadLetters", "PushQueue"))
+    return move_dead_letters(boto3.client("sqs"), dead_letters_url, queue_url)
 
 
 def redrive_local(env_file: Path) -> int:
-    """Redrives the cloud that `./dev up --env FILE` keeps running; returns how many records that were."""
-    environment = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
+    """Redrives the cloud that `./dev up --env FILE` keeps running; returns how many records that were.
+
+    Raises NotReachable.
+    """
+    environment = local_environment(env_file)
     queue_url = environment["SQS_URL"]
     session = boto3.Session("local", "local", region_name=REGION)
     sqs = session.client("sqs", endpoint_url=queue_url.rsplit("/", 2)[0])

@@ -113,12 +113,15 @@ class DataApi:
         self.pruned: deque[Json] = deque()
         self.finished_run: Json = {"switched_off": 0, "held": 0}
         self.faults: dict[str, httpx.Response | Exception] = {}  # by function
+        self.valid_key: str | None = None  # the only one that the gateway lets in
         self._forgiving: dict[str, int] = {}
         self.recorded: Json = {"switched_off": 0, "lost_leases": []}
         self.requests: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
+        if self.valid_key not in (None, request.headers["apikey"]):
+            return httpx.Response(401, json={"message": "Unregistered API key"})
         function = request.url.path.removeprefix("/rest/v1/rpc/")
         if function in self._forgiving and len(self.calls(function)) > self._forgiving[function]:
             self.faults.pop(function, None)
@@ -204,5 +207,6 @@ def claim(*jobs: Json, **fields: Any) -> Json:
         "deferred": [],
         "not_due": [],
         "unknown": [],
+        "expired_leases": [],
         **fields,
     }

@@ -15,6 +15,7 @@ import pytest
 from tests.borders import Printed
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
     from local.aws import Aws
@@ -45,14 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def forget_secrets() -> Callable[[], None]:
     """Lets the five minutes pass for which secrets are cached."""
-    # Here, because only few tests pay for these imports.
-    from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
-
-    def forget() -> None:
-        for provider in DEFAULT_PROVIDERS.values():
-            provider.clear_cache()  # but keep its client, which takes a quarter of a second to make
-
-    return forget
+    return lambda: _provider().store.clear()
 
 
 @pytest.fixture
@@ -63,9 +57,20 @@ def secrets_manager(
     from moto import mock_aws
 
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    forget_secrets()
     with mock_aws():
+        forget_secrets()
         yield _secrets_manager_client()
+
+
+@cache
+def _provider() -> "SecretsProvider":
+    """What the functions read secrets with. It may be older than moto, which then has to be told of its client."""
+    # Here, because only few tests pay for these imports.
+    from chat_push.secrets import provider
+    from moto.core.models import patch_client
+
+    patch_client(provider().client)
+    return provider()
 
 
 @cache

@@ -14,7 +14,6 @@ type Resources = dict[str, Any]
 TEMPLATE = PROJECT / "template.yaml"
 PARAMETERS = {
     "SupabaseUrl": "https://abcdefghijklmnopqrst.supabase.co",
-    "SupabasePublishableKey": "sb_publishable_0123-abc_DEF",
 }
 ENDPOINT = "http://127.0.0.1:5055"
 

@@ -4,7 +4,7 @@ from hmac import compare_digest
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from chat_push.observability import logger
+from chat_push.observability import count, logger, metrics
 from chat_push.secrets import read_secret
 from chat_push.settings import read_settings
 from pydantic import BaseModel, SecretStr
@@ -24,6 +24,7 @@ class WebhookSecret(BaseModel):
 settings = read_settings(Settings)
 
 
+@metrics.log_metrics
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, bool]:
     """The simple response of payload format 2.0.
@@ -36,5 +37,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, b
     accepted = [known.get_secret_value().encode() for known in (secret.current, secret.previous) if known]
     is_authorized = any(compare_digest(given, known) for known in accepted)
     if not is_authorized:
+        count("WebhookRefused")
         logger.warning("webhook refused: wrong secret")
     return {"isAuthorized": is_authorized}

@@ -1,14 +1,30 @@
 """Every 15 minutes: reads the receipts of accepted pushes, switches dead devices off, ends what is old."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.backend import Settings, clients
 from chat_push.cleanup import CleanupReport, clean_up
-from chat_push.observability import CONFIGURATION_FAULT, count, logger, metrics
+from chat_push.observability import CONFIGURATION_FAULT, Metric, count, logger, metrics
 from chat_push.settings import read_settings
 
 settings = read_settings(Settings)
+
+RECEIPTS: Mapping[str, Metric] = {
+    "handed_over": "ReceiptHandedOver",
+    "failed": "ReceiptFailed",
+    "retry": "ReceiptRetry",
+    "configuration_fault": "ReceiptConfigurationFault",
+    "missing": "ReceiptMissing",
+    "receipt_lost": "ReceiptLost",
+}
+PRUNED: Mapping[str, Metric] = {
+    "presence_offline": "PrunedPresenceOffline",
+    "devices_switched_off": "PrunedDevicesSwitchedOff",
+    "devices_deleted": "PrunedDevicesDeleted",
+    "jobs_deleted": "PrunedJobsDeleted",
+}
 
 
 @metrics.log_metrics
@@ -21,10 +37,11 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _count(report: CleanupReport) -> None:
-    for status, receipts in report.receipts.items():
-        count(f"Receipt{status.title().replace('_', '')}", receipts)
-    for done, rows in report.pruned.items():
-        count(f"Pruned{done.title().replace('_', '')}", rows)
+    count("CleanupCompleted")
+    for status, metric in RECEIPTS.items():
+        count(metric, report.receipts[status])
+    for done, metric in PRUNED.items():
+        count(metric, report.pruned[done])
     count("DeviceSwitchedOff", report.switched_off)
     count("DeviceSwitchOffHeld", report.held)
     count("ReceiptsUnavailable", bool(report.unavailable))

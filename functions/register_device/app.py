@@ -12,8 +12,9 @@ from chat_push.database import DeviceRegistry
 from chat_push.devices import Device, DeviceId, Registration
 from chat_push.identity import Auth
 from chat_push.observability import count, logger, metrics
+from chat_push.secrets import read_secret
 from chat_push.settings import read_settings
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, SecretStr
 
 from admission import access_token, admitted
 from failures import FAILURES, documented, failure_of
@@ -21,7 +22,13 @@ from failures import FAILURES, documented, failure_of
 
 class Settings(BaseModel):
     supabase_url: str
-    supabase_publishable_key: str
+    app_secret_id: str
+
+
+class AppSecret(BaseModel):
+    """What every copy of the app holds too."""
+
+    supabase_publishable_key: SecretStr = Field(min_length=1)
 
 
 settings = read_settings(Settings)
@@ -44,7 +51,7 @@ def _one_device(description: str) -> OpenAPIResponse:
     },
 )
 def register(registration: Annotated[Registration, Body()]) -> Response[Device]:
-    registered = _registry().register(app.context["access_token"], registration)
+    registered = _registry(_key()).register(app.context["access_token"], registration)
     count("DeviceRegistered")
     return Response(201 if registered.created else 200, "application/json", registered.device)
 
@@ -61,7 +68,7 @@ def register(registration: Annotated[Registration, Body()]) -> Response[Device]:
     },
 )
 def unregister(device_id: Annotated[DeviceId, Query()]) -> Response[None]:
-    _registry().unregister(app.context["access_token"], device_id)
+    _registry(_key()).unregister(app.context["access_token"], device_id)
     count("DeviceUnregistered")
     return Response(204)
 
@@ -80,7 +87,7 @@ def unregister(device_id: Annotated[DeviceId, Query()]) -> Response[None]:
     },
 )
 def devices() -> list[Device]:
-    return _registry().devices(app.context["access_token"])
+    return _registry(_key()).devices(app.context["access_token"])
 
 
 @app.exception_handler(FAILURES)  # type: ignore[untyped-decorator]  # Powertools leaves it so.
@@ -95,7 +102,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Who is calling comes first: a stranger learns nothing of what a right request looks like."""
     try:
         token = access_token(event)
-        logger.append_keys(user_id=str(_auth().user_id(token)))
+        logger.append_keys(user_id=str(_auth(_key()).user_id(token)))
         request = admitted(event)
     except tuple(FAILURES) as error:
         return failure_of(error).proxy_response()
@@ -103,11 +110,15 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     return app.resolve(request, context)
 
 
-@lru_cache(maxsize=1)
-def _auth() -> Auth:
-    return Auth(settings.supabase_url, settings.supabase_publishable_key)
+def _key() -> str:
+    return read_secret(settings.app_secret_id, AppSecret).supabase_publishable_key.get_secret_value()
 
 
 @lru_cache(maxsize=1)
-def _registry() -> DeviceRegistry:
-    return DeviceRegistry(settings.supabase_url, settings.supabase_publishable_key)
+def _auth(publishable_key: str) -> Auth:
+    return Auth(settings.supabase_url, publishable_key)
+
+
+@lru_cache(maxsize=1)
+def _registry(publishable_key: str) -> DeviceRegistry:
+    return DeviceRegistry(settings.supabase_url, publishable_key)

@@ -15,6 +15,7 @@ from chat_push.database import (
 )
 from chat_push.identity import AuthUnavailable, TokenNotSignedIn, TokenRefused
 from chat_push.observability import logger
+from chat_push.secrets import SecretUnavailable
 from pydantic import BaseModel
 
 RETRY_AFTER_SECONDS = 5
@@ -78,6 +79,7 @@ FAILURES: list[type[Exception]] = [
     Failure,
     ProfileMissing,
     RequestValidationError,
+    SecretUnavailable,
     TokenNotSignedIn,
     TokenRefused,
     TooManyRegistrations,
@@ -104,7 +106,7 @@ def failure_of(error: Exception) -> Failure:
         case TooManyRegistrations():
             wait = {"Retry-After": str(error.retry_after_seconds)}
             return Failure(429, "too_many_registrations", "too many registrations: try again later", headers=wait)
-        case DatabaseUnavailable() | AuthUnavailable() | DatabaseRefused():
+        case DatabaseUnavailable() | AuthUnavailable() | DatabaseRefused() | SecretUnavailable():
             logger.error("request not served", error=str(error))
             wait = {"Retry-After": str(RETRY_AFTER_SECONDS)}
             return Failure(503, "unavailable", "try again in some seconds", headers=wait)
@@ -131,7 +133,7 @@ _DOCUMENTED = {
     415: "The body is not application/json",
     422: "Fields are missing or wrong; `fields` names each",
     429: "Too many registrations",
-    503: "The database or Auth does not answer",
+    503: "The database or Auth does not answer, or the function cannot read its secret",
 }
 _HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 

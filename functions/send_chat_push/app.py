@@ -1,15 +1,15 @@
 """Sends the pushes of chat messages: when a webhook rang (SQS), of all that are due (every minute), or on request."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.backend import Settings, clients
 from chat_push.database import DatabaseRefused, DatabaseUnavailable
 from chat_push.delivery import Report, deliver, sweep
-from chat_push.observability import CONFIGURATION_FAULT, count, logger, metrics
+from chat_push.observability import CONFIGURATION_FAULT, count, count_by, logger, metrics, record
 from chat_push.secrets import SecretUnavailable
 from chat_push.settings import read_settings
 from pydantic import BaseModel, ConfigDict
@@ -38,43 +38,46 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if "Records" in event:
         return {"batchItemFailures": _from_queue(event["Records"], time_left)}
     request = Request.model_validate(event)
-    report = (
-        sweep(*clients(settings), time_left)
-        if request.sweep
-        else deliver(request.message_ids, *clients(settings), time_left)
-    )
+    if not request.sweep:
+        return _count(deliver(request.message_ids, *clients(settings), time_left))
+    report = sweep(*clients(settings), time_left)
+    count("SweepCompleted")
     return _count(report)
 
 
 def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -> list[dict[str, str]]:
     """A record holds a message id and nothing else. What cannot be read ends in the dead-letter queue."""
-    failed, record_of = [], {}
-    for record in records:
+    failed, message_of = [], {}
+    for queued in records:
+        record("QueueAge", max(0, time.time() * 1000 - int(queued["attributes"]["SentTimestamp"])))
         try:
-            record_of[record["messageId"]] = UUID(record["body"])
+            message_of[queued["messageId"]] = UUID(queued["body"])
         except ValueError:
-            failed.append(record["messageId"])
-            logger.error("record is no message id", sqs_message_id=record["messageId"])
+            failed.append(queued["messageId"])
+            logger.error("record is no message id", sqs_message_id=queued["messageId"])
     count("MalformedRecord", len(failed))
     try:
-        _count(deliver(record_of.values(), *clients(settings), time_left))
+        _count(deliver(message_of.values(), *clients(settings), time_left))
     except (DatabaseUnavailable, DatabaseRefused, SecretUnavailable) as error:
         # The jobs are safe in the database; the records come back and find them, or the sweep does.
         logger.error("no push sent, the records come back", error=str(error))
-        failed += record_of
+        failed += message_of
     return [{"itemIdentifier": message_id} for message_id in failed]
 
 
 def _count(report: Report) -> dict[str, Any]:
-    for status, deliveries in report.deliveries.items():
-        count(f"Push{status.title().replace('_', '')}", deliveries)
-    count("PushSkipped", sum(report.skipped.values()))
+    count("PushAccepted", report.deliveries["accepted"])
+    count("PushMaybeSent", report.deliveries["maybe_sent"])
+    count("PushRetry", report.deliveries["retry"])
+    count_by("PushFailed", report.failures)
+    count_by("PushSkipped", report.skipped)
     count("PushDeferred", report.deferred)
     count("UnknownMessage", report.unknown)
+    count("LeaseExpired", report.expired_leases)
     count("LeaseLost", report.lost_leases)
     count("DeviceSwitchedOff", report.switched_off)
     for milliseconds in report.insert_to_accept:
-        count("InsertToAccept", milliseconds, MetricUnit.Milliseconds)
+        record("InsertToAccept", milliseconds)
     count("ConfigurationFault", report.deliveries["configuration_fault"])
     if report.deliveries["configuration_fault"]:
         logger.error(CONFIGURATION_FAULT, errors=dict(report.errors))

@@ -108,6 +108,10 @@ declare
   now_at constant timestamptz := clock_timestamp();
   lease constant uuid := gen_random_uuid();
   due constant uuid[] := push.due_jobs(p_message_ids, now_at, p_limit);
+  -- Due although leased: whoever had the lease has not reported in time.
+  expired_leases constant uuid[] := array(
+    select job.message_id from push.jobs job where job.message_id = any(due) and job.state = 'leased'
+  );
   decision record;
   to_send uuid[] := '{}';
   finished uuid[] := '{}';
@@ -155,12 +159,14 @@ begin
     'unknown', (
       select coalesce(jsonb_agg(distinct asked), '[]') from unnest(p_message_ids) asked
       where not exists (select from push.jobs job where job.message_id = asked)
-    )
+    ),
+    'expired_leases', to_jsonb(expired_leases)
   );
 end $$;
 comment on function public.claim_push_jobs(uuid[], integer) is
   'Leases the jobs that are due, of the given messages or, without any, the longest waiting; decides each; returns what to send '
-  '(jobs), what ended (finished), what waits because its recipient is looking at the conversation (deferred).';
+  '(jobs), what ended (finished), what waits because its recipient is looking at the conversation (deferred), and which of these '
+  'a worker had leased and never reported (expired_leases).';
 
 create function push.notifications(p_message_ids uuid[]) returns jsonb
 language sql stable set search_path = '' as $$

@@ -227,6 +227,7 @@ async def test_claim_carries_all_that_a_push_says(chat: Chat) -> None:
         "deferred": [],
         "not_due": [],
         "unknown": [],
+        "expired_leases": [],
     }
 
 
@@ -340,6 +341,20 @@ async def test_claim_of_dead_worker_expires(chat: Chat) -> None:
     await chat.pass_time(2)
     _, job = await claim_one(chat.connection, message)
     assert job["attempt"] == 2
+
+
+async def test_claim_tells_which_leases_ran_out_unreported(chat: Chat) -> None:
+    await chat.device()
+    dead, reported, new = [await chat.message() for _ in range(3)]
+    await claim(chat.connection, dead)
+    claimed, job = await claim_one(chat.connection, reported)
+    await record(chat.connection, claimed, told(job, "retry"))
+    await chat.pass_time(31)
+    assert (await claim(chat.connection, dead, reported, new))["expired_leases"] == [str(dead)]
+    await chat.pass_time(31)
+    await chat.read()
+    again = await claim(chat.connection)
+    assert set(again["expired_leases"]) == {str(dead), str(reported), str(new)}, "whatever is decided of them now"
 
 
 async def test_late_report_of_a_lost_lease_keeps_its_facts_but_not_the_state(chat: Chat) -> None:

@@ -39,9 +39,14 @@ def event(name: str) -> dict[str, Any]:
 
 
 def numbers_of(printed: Printed) -> dict[str, Any]:
-    """The metrics that were printed, as name: value or values."""
-    [emf] = [line for line in printed() if "_aws" in line]
-    [described] = emf["_aws"]["CloudWatchMetrics"]
-    assert described["Namespace"] == "ChatPush"
-    values = {metric["Name"]: emf[metric["Name"]] for metric in described["Metrics"]}
-    return {name: value[0] if len(value) == 1 else value for name, value in values.items()}
+    """The metrics that were printed, as name, or name{second dimension}: value or values."""
+    numbers: dict[str, Any] = {}
+    for emf in printed():
+        for described in emf.get("_aws", {}).get("CloudWatchMetrics", []):
+            assert described["Namespace"] == "ChatPush"
+            [dimensions] = described["Dimensions"]
+            second = [f"{{{emf[name]}}}" for name in dimensions if name != "service"]
+            for metric in described["Metrics"]:
+                values = emf[metric["Name"]]
+                numbers["".join([metric["Name"], *second])] = values[0] if len(values) == 1 else values
+    return numbers

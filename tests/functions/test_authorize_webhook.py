@@ -9,12 +9,16 @@ from chat_push.secrets import SecretUnavailable
 from chat_push.settings import SettingsError
 
 from tests.borders import Printed
-from tests.functions.invocation import Context, LoadFunction, event
+from tests.functions.invocation import Context, LoadFunction, event, numbers_of
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-pytestmark = pytest.mark.disable_socket
+pytestmark = [
+    pytest.mark.disable_socket,
+    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
+]
 
 type Authorize = Callable[[dict[str, Any]], dict[str, bool]]
 
@@ -77,19 +81,22 @@ class TestSecret:
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
         assert authorize(ringing_with("guessed")) == {"isAuthorized": False}
         lines = printed()
-        assert [(line["level"], line["message"]) for line in lines] == [("WARNING", "webhook refused: wrong secret")]
+        logged = [(line["level"], line["message"]) for line in lines if "_aws" not in line]
+        assert logged == [("WARNING", "webhook refused: wrong secret")]
+        assert numbers_of(lambda: lines) == {"WebhookRefused": 1}
         assert "guessed" not in str(lines)
         assert CURRENT not in str(lines)
 
     @pytest.mark.parametrize("value", [None, "not JSON", "{}", '{"current": null}'])
     def test_that_cannot_be_read_opens_nothing_and_is_no_refusal_that_would_be_cached(
-        self, secrets_manager: "SecretsManagerClient", authorize: Authorize, value: str | None
+        self, secrets_manager: "SecretsManagerClient", authorize: Authorize, printed: Printed, value: str | None
     ) -> None:
         if value is not None:
             secrets_manager.create_secret(Name="webhook", SecretString=value)
         for given in (CURRENT, "", None):
             with pytest.raises(SecretUnavailable, match="secret webhook"):
                 authorize(ringing_with(given))
+            assert numbers_of(printed) == {"SecretUnavailable": 1}
 
 
 def test_without_its_settings_the_function_does_not_start(

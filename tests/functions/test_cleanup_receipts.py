@@ -1,14 +1,19 @@
 """cleanup_receipts: from the schedule's event to what is recorded, counted and logged."""
 
 import json
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from chat_push.database import DatabaseUnavailable
+from chat_push.secrets import SecretUnavailable
 from chat_push.settings import SettingsError
 
 from tests.borders import SUPABASE_URL, DataApi, Json, Printed, ReceiptService, due, errors, pruned, receipts
 from tests.functions.invocation import Context, Invoke, LoadFunction, event, numbers_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
 
 pytestmark = [
     pytest.mark.disable_socket,
@@ -46,7 +51,7 @@ def test_a_run_reads_receipts_and_prunes(invoke: Invoke, api: DataApi, expo: Rec
 def test_a_run_with_nothing_to_do_asks_expo_nothing(invoke: Invoke, expo: ReceiptService, printed: Printed) -> None:
     invoke(event("cleanup"))
     assert expo.requests == []
-    assert printed() == []
+    assert numbers_of(printed) == {"CleanupCompleted": 1}
 
 
 def test_without_time_left_it_starts_nothing(
@@ -86,6 +91,7 @@ def test_metrics_are_exported(invoke: Invoke, api: DataApi, expo: ReceiptService
         "PrunedDevicesSwitchedOff": 3,
         "PrunedDevicesDeleted": 4,
         "PrunedJobsDeleted": 5,
+        "CleanupCompleted": 1,
     }
 
 
@@ -124,14 +130,34 @@ def test_expo_that_is_down_fails_no_run(invoke: Invoke, api: DataApi, expo: Rece
     api.due.append(due(1))
     expo.answers.append(httpx.ConnectError("refused"))
     assert invoke(event("cleanup"))["unavailable"] == "ConnectError"
-    assert numbers_of(printed) == {"ReceiptsUnavailable": 1}
+    assert numbers_of(printed) == {"ReceiptsUnavailable": 1, "CleanupCompleted": 1}
 
 
-def test_without_the_database_a_run_fails(invoke: Invoke, api: DataApi) -> None:
+def test_a_receipt_that_never_came_is_counted_as_lost(invoke: Invoke, api: DataApi, printed: Printed) -> None:
+    api.due.append(due(1))
+    api.faults["record_push_receipts"] = httpx.Response(200, json={"receipt_lost": 1})
+    invoke(event("cleanup"))
+    assert numbers_of(printed) == {"ReceiptLost": 1, "CleanupCompleted": 1}
+
+
+def test_without_the_database_a_run_fails(invoke: Invoke, api: DataApi, printed: Printed) -> None:
     """So that the failed invocation is counted; the next run does what this one left."""
     api.faults["claim_due_receipts"] = httpx.ConnectError("refused")
     with pytest.raises(DatabaseUnavailable):
         invoke(event("cleanup"))
+    assert numbers_of(printed) == {}
+
+
+def test_without_its_secret_a_run_fails_until_it_is_there(
+    invoke: Invoke, secrets_manager: "SecretsManagerClient", printed: Printed
+) -> None:
+    secrets_manager.put_secret_value(SecretId="backend", SecretString="{}")
+    with pytest.raises(SecretUnavailable, match="secret backend is incomplete: supabase_secret_key"):
+        invoke(event("cleanup"))
+    assert numbers_of(printed) == {"SecretUnavailable": 1}
+    secrets_manager.put_secret_value(SecretId="backend", SecretString='{"supabase_secret_key": "sb_secret_x"}')
+    invoke(event("cleanup"))
+    assert numbers_of(printed) == {"CleanupCompleted": 1}
 
 
 def test_without_its_settings_the_function_does_not_start(

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import jwt
@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from tests.auth import ANA, BEN, AuthApi, signing_key, unsigned
 from tests.borders import SUPABASE_URL, Json, Printed, body_of, push_token
-from tests.functions.invocation import Context, LoadFunction, event
+from tests.functions.invocation import Context, LoadFunction, event, numbers_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
 
 pytestmark = [
     pytest.mark.disable_socket,
@@ -132,8 +135,9 @@ def _network(monkeypatch: pytest.MonkeyPatch, auth: AuthApi, api: DeviceApi) -> 
 
 
 @pytest.fixture
-def invoke(load_function: LoadFunction) -> Invoke:
-    environment = {"SUPABASE_URL": SUPABASE_URL, "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x"}
+def invoke(load_function: LoadFunction, secrets_manager: "SecretsManagerClient") -> Invoke:
+    secrets_manager.create_secret(Name="app", SecretString='{"supabase_publishable_key": "sb_publishable_x"}')
+    environment = {"SUPABASE_URL": SUPABASE_URL, "APP_SECRET_ID": "app"}
     handler = load_function("register_device", **environment).lambda_handler
     return lambda sent: handler(sent, Context("register_device"))
 
@@ -361,13 +365,58 @@ def data_api(status: int, code: str, details: str | None = None) -> httpx.Respon
     return httpx.Response(status, json={"code": code, "message": f"not with {push_token(1)}", "details": details})
 
 
+class TestSecret:
+    @pytest.mark.parametrize(
+        ("value", "fault"),
+        [
+            ("sb_publishable_x", "secret app is not JSON"),
+            ("{}", "supabase_publishable_key: Field required"),
+            ('{"supabase_publishable_key": ""}', "supabase_publishable_key: Value should have at least 1 item"),
+        ],
+    )
+    def test_that_cannot_be_read_is_503_until_it_is_mended(
+        self,
+        invoke: Invoke,
+        secrets_manager: "SecretsManagerClient",
+        printed: Printed,
+        value: str,
+        fault: str,
+    ) -> None:
+        secrets_manager.put_secret_value(SecretId="app", SecretString=value)
+        answer = invoke(request())
+        assert refusal(answer) == (503, "unavailable", [])
+        assert answer["headers"]["Retry-After"] == "5"
+        lines = printed()
+        assert numbers_of(lambda: lines) == {"SecretUnavailable": 1}
+        assert [fault in line["error"] for line in lines if line.get("level") == "ERROR"] == [True, True]
+        assert "sb_publishable_x" not in str(lines)
+        secrets_manager.put_secret_value(
+            SecretId="app", SecretString='{"supabase_publishable_key": "sb_publishable_x"}'
+        )
+        assert invoke(request())["statusCode"] == 201
+
+    def test_that_was_rotated_is_used_without_a_deploy(
+        self,
+        invoke: Invoke,
+        secrets_manager: "SecretsManagerClient",
+        forget_secrets: Callable[[], None],
+        api: DeviceApi,
+    ) -> None:
+        invoke(request("GET", DEVICES))
+        secrets_manager.put_secret_value(
+            SecretId="app", SecretString='{"supabase_publishable_key": "sb_publishable_y"}'
+        )
+        forget_secrets()
+        invoke(request("GET", DEVICES))
+        assert [call.headers["apikey"] for call in api.requests] == ["sb_publishable_x", "sb_publishable_y"]
+
+
 class TestRefusedByTheDatabase:
     @pytest.mark.parametrize(
         ("fault", "expected", "header"),
         [
             (data_api(401, "PGRST301"), (401, "unauthorized", []), "WWW-Authenticate"),
             (data_api(401, "PGRST303"), (401, "unauthorized", []), "WWW-Authenticate"),
-            (httpx.Response(401, text="nobody"), (401, "unauthorized", []), "WWW-Authenticate"),
             (data_api(409, "23503"), (403, "no_profile", []), None),
             (
                 data_api(429, "PT429", '{"retry_after_seconds": 17}'),
@@ -379,6 +428,7 @@ class TestRefusedByTheDatabase:
             (data_api(404, "PGRST202"), (503, "unavailable", []), "Retry-After"),  # without the migrations
             (data_api(400, "22P05"), (503, "unavailable", []), "Retry-After"),
             (httpx.Response(502, html="<h1>Bad gateway</h1>"), (503, "unavailable", []), "Retry-After"),
+            (httpx.Response(401, json={"message": "Invalid API key"}), (503, "unavailable", []), "Retry-After"),
             (httpx.ConnectError("refused"), (503, "unavailable", []), "Retry-After"),
             (httpx.ReadTimeout("slow"), (503, "unavailable", []), "Retry-After"),
         ],
@@ -553,11 +603,11 @@ def _bearer(token: str) -> Json:
     return {"headers": {**request()["headers"], "authorization": f"Bearer {token}"}}
 
 
-@pytest.mark.parametrize("missing", ["SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY"])
+@pytest.mark.parametrize("missing", ["SUPABASE_URL", "APP_SECRET_ID"])
 def test_without_its_settings_the_function_does_not_start(
     monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction, missing: str
 ) -> None:
-    for name in ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY"):
+    for name in ("SUPABASE_URL", "APP_SECRET_ID"):
         monkeypatch.setenv(name, "x")
     monkeypatch.delenv(missing)
     with pytest.raises(SettingsError, match=f"{missing}: Field required"):

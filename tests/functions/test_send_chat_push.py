@@ -1,6 +1,7 @@
 """send_chat_push: from an event to the push and its record, with Supabase and Expo at the HTTP border."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,9 @@ class TestQueue:
         """Rolled back, or a webhook on the wrong table: logged and counted."""
         api.claims.append(claim(unknown=[uuid(1)]))
         assert invoke(sqs(uuid(1))) == failures()
-        assert numbers_of(printed) == {"UnknownMessage": 1}
+        metrics = numbers_of(printed)
+        del metrics["QueueAge"]
+        assert metrics == {"UnknownMessage": 1}
 
     def test_a_failed_push_does_not_come_back_by_the_queue(
         self, invoke: Invoke, api: DataApi, expo: PushService
@@ -121,10 +124,18 @@ class TestSecret:
         lines = printed()
         assert "secret backend" in str(lines)
         assert "sb_secret_x" not in str(lines)
+        assert numbers_of(lambda: lines)["SecretUnavailable"] == 1
+        if value is None:
+            secrets_manager.create_secret(Name="backend")
+        secrets_manager.put_secret_value(SecretId="backend", SecretString='{"supabase_secret_key": "sb_secret_x"}')
+        assert invoke(sqs(uuid(1), uuid(2))) == failures(), "it is read as soon as it is there"
 
-    def test_that_cannot_be_read_fails_a_sweep(self, invoke: Invoke, secrets_manager: "SecretsManagerClient") -> None:
+    def test_that_cannot_be_read_fails_a_sweep(
+        self, invoke: Invoke, secrets_manager: "SecretsManagerClient", printed: Printed
+    ) -> None:
         with pytest.raises(SecretUnavailable, match="secret backend"):
             invoke(event("sweep"))
+        assert numbers_of(printed) == {"SecretUnavailable": 1}
 
     @pytest.mark.parametrize(("token", "bearer"), [("robot", "Bearer robot"), ("", None), (None, None)])
     def test_holds_the_keys_of_database_and_expo(
@@ -142,6 +153,22 @@ class TestSecret:
         invoke(event("sqs"))
         assert [request.headers["apikey"] for request in api.requests] == ["sb_secret_x"] * 2
         assert expo.requests[0].headers.get("authorization") == bearer
+
+    def test_that_was_rotated_after_it_was_read_counts_at_once(
+        self, invoke: Invoke, secrets_manager: "SecretsManagerClient", api: DataApi, expo: PushService
+    ) -> None:
+        """The key that is refused is read anew, and nothing has failed."""
+        old = {"supabase_secret_key": "old", "expo_access_token": "old"}
+        secrets_manager.create_secret(Name="backend", SecretString=json.dumps(old))
+        invoke(event("sweep"))
+        new = {"supabase_secret_key": "new", "expo_access_token": "new"}
+        secrets_manager.put_secret_value(SecretId="backend", SecretString=json.dumps(new))
+        api.valid_key = "new"
+        expo.answers.append(errors(403, "UNAUTHORIZED"))
+        api.claims.append(claim(push(1, [push_token(1)])))
+        assert invoke(sqs(uuid(1))) == failures()
+        assert [request.headers["authorization"] for request in expo.requests] == ["Bearer old", "Bearer new"]
+        assert [delivery["status"] for delivery in api.results[0]["deliveries"]] == ["accepted"]
 
     def test_that_was_rotated_is_used_without_a_deploy(
         self,
@@ -209,7 +236,14 @@ class TestMetrics:
     def test_metrics_are_exported(self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed) -> None:
         tokens = [push_token(number) for number in range(4)]
         api.claims.append(
-            claim(push(1, tokens[:3]), push(2, tokens[3:]), finished=[FINISHED], deferred=[uuid(4)], unknown=[uuid(5)])
+            claim(
+                push(1, tokens[:3]),
+                push(2, tokens[3:]),
+                finished=[FINISHED],
+                deferred=[uuid(4)],
+                unknown=[uuid(5)],
+                expired_leases=[uuid(1), uuid(3)],
+            )
         )
         api.recorded = {"switched_off": 1, "lost_leases": [uuid(2)]}
         expo.answers.append(
@@ -227,16 +261,18 @@ class TestMetrics:
         )
         invoke(sqs(*[uuid(number) for number in range(1, 6)]))
         metrics = numbers_of(printed)
-        milliseconds = metrics.pop("InsertToAccept")
-        assert len(milliseconds) == 2
-        assert all(value > 0 for value in milliseconds)
+        for name, values in (("InsertToAccept", 2), ("QueueAge", 5)):
+            milliseconds = metrics.pop(name)
+            assert len(milliseconds) == values
+            assert all(value > 0 for value in milliseconds)
         assert metrics == {
             "PushAccepted": 2,
-            "PushFailed": 1,
+            "PushFailed{DeviceNotRegistered}": 1,
             "PushRetry": 1,
-            "PushSkipped": 1,
+            "PushSkipped{read}": 1,
             "PushDeferred": 1,
             "UnknownMessage": 1,
+            "LeaseExpired": 2,
             "LeaseLost": 1,
             "DeviceSwitchedOff": 1,
         }
@@ -250,8 +286,32 @@ class TestMetrics:
         lines = printed()
         [line] = [line for line in lines if line.get("level") == "ERROR"]
         assert line["errors"] == {"UNAUTHORIZED": 1}
-        assert [line["ConfigurationFault"] for line in lines if "_aws" in line] == [[1]]
+        assert numbers_of(lambda: lines) == {"ConfigurationFault": 1, "SweepCompleted": 1}
         assert "expo_access_token" in line["message"], "the log names the fix"
+
+    def test_codes_that_nobody_has_heard_of_are_one_metric(
+        self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed
+    ) -> None:
+        """Each code is billed as a metric."""
+        api.claims.append(claim(push(1, [push_token(number) for number in range(4)])))
+        codes = ("MessageTooBig", "Invented1", "Invented2", "x y")
+        tickets = [{"status": "error", "details": {"error": code}} for code in codes]
+        expo.answers.append(httpx.Response(200, json={"data": tickets}))
+        invoke(event("sweep"))
+        assert numbers_of(printed) == {"PushFailed{MessageTooBig}": 1, "PushFailed{other}": 3, "SweepCompleted": 1}
+
+    def test_a_record_tells_how_long_it_has_waited(self, invoke: Invoke, printed: Printed) -> None:
+        batch = sqs(uuid(1))
+        sent_at = int(batch["Records"][0]["attributes"]["SentTimestamp"])
+        earliest = time.time() * 1000 - sent_at
+        invoke(batch)
+        assert earliest <= numbers_of(printed)["QueueAge"] <= time.time() * 1000 - sent_at
+
+    def test_a_sweep_that_fails_is_not_completed(self, invoke: Invoke, api: DataApi, printed: Printed) -> None:
+        api.faults["claim_push_jobs"] = httpx.ConnectError("refused")
+        with pytest.raises(DatabaseUnavailable):
+            invoke(event("sweep"))
+        assert numbers_of(printed) == {}
 
     def test_lines_of_one_message_do_not_carry_the_id_of_another(
         self, invoke: Invoke, api: DataApi, printed: Printed

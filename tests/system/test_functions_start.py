@@ -24,7 +24,7 @@ async def runtime() -> AsyncIterator[Path]:
         ("SendChatPush", ["SUPABASE_URL", "BACKEND_SECRET_ID"]),
         ("AuthorizeWebhook", ["WEBHOOK_SECRET_ID"]),
         ("CleanupReceipts", ["SUPABASE_URL", "BACKEND_SECRET_ID"]),
-        ("RegisterDevice", ["SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY"]),
+        ("RegisterDevice", ["SUPABASE_URL", "APP_SECRET_ID"]),
     ],
 )
 async def test_missing_settings_are_named_and_end_the_start(

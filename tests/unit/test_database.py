@@ -117,6 +117,9 @@ class TestFaults:
             (httpx.Response(503), "503"),
             (httpx.Response(521, text="web server is down"), "521"),
             (httpx.Response(429, text="slow down"), "429"),
+            (httpx.Response(503, json={"message": "name resolution failed"}), "503"),  # a gateway's own
+            (httpx.Response(503, json={"code": 503, "message": "restarting"}), "503"),
+            (httpx.Response(500, json=["odd"]), "500"),
         ],
     )
     def test_that_pass(self, fault: httpx.Response | Exception, text: str) -> None:
@@ -134,8 +137,7 @@ class TestFaults:
             (of_postgrest(404, "PGRST202"), "PGRST202"),
             (of_postgrest(400, "22P02"), "22P02"),
             (of_postgrest(400, "P0001"), "P0001"),
-            (httpx.Response(401, json={"message": "Invalid API key", "hint": "Check it"}), "Invalid API key"),
-            (httpx.Response(503, json={"message": "name resolution failed"}), "name resolution failed"),
+            (httpx.Response(401, json={"message": "Invalid API key", "hint": "Check it"}), "401"),
             (httpx.Response(404, text="no project"), "404"),
         ],
     )
@@ -144,7 +146,7 @@ class TestFaults:
         api.faults["record_push_results"] = fault
         with pytest.raises(DatabaseRefused, match=f"^record_push_results: {text}$") as raised:
             database(api).record_push_results(Claim.model_validate(claim()), [RESULT])
-        assert raised.value.__suppress_context__  # or a traceback would show the values that the database quotes
+        assert raised.value.__context__ is None  # or a traceback would show the values that the database quotes
 
 
 class TestModels:

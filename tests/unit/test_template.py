@@ -181,13 +181,13 @@ def test_every_route_that_anybody_can_call_is_throttled(template: Template, reso
         assert 0 < limits["ThrottlingRateLimit"] <= limits["ThrottlingBurstLimit"]
 
 
-def test_register_device_holds_no_secret(template: Template) -> None:
+def test_register_device_knows_no_secret_but_the_publishable_key(template: Template) -> None:
     environment = template.functions["RegisterDevice"].environment
     assert environment.keys() - {name for name in environment if name.startswith("POWERTOOLS_")} == {
         "SUPABASE_URL",
-        "SUPABASE_PUBLISHABLE_KEY",
+        "APP_SECRET_ID",
     }
-    assert environment["SUPABASE_PUBLISHABLE_KEY"] == PARAMETERS["SupabasePublishableKey"]
+    assert environment["APP_SECRET_ID"] == "AppSecret"
 
 
 def test_a_role_may_do_what_its_owner_does_and_nothing_else(resources: Resources) -> None:
@@ -208,7 +208,10 @@ def test_a_role_may_do_what_its_owner_does_and_nothing_else(resources: Resources
             *_of_every_function("AuthorizeWebhook"),
             ("secretsmanager:GetSecretValue", "WebhookSecret"),
         },
-        "RegisterDeviceRole": _of_every_function("RegisterDevice"),
+        "RegisterDeviceRole": {
+            *_of_every_function("RegisterDevice"),
+            ("secretsmanager:GetSecretValue", "AppSecret"),
+        },
         "CleanupReceiptsRole": {
             *_of_every_function("CleanupReceipts"),
             ("secretsmanager:GetSecretValue", "BackendSecret"),
@@ -329,7 +332,6 @@ def test_references_become_local_values(template: Template) -> None:
         ({}, "parameter SupabaseUrl is missing"),
         ({"SupabaseUrl": "https://x.supabase.co/"}, "SupabaseUrl must be an https URL"),
         ({"SupabaseUrl": "http://x.supabase.co"}, "SupabaseUrl must be an https URL"),
-        (PARAMETERS | {"SupabasePublishableKey": "sb_secret_x"}, "must be the publishable key"),
         (PARAMETERS | {"ExpoUrl": "exp.host"}, "ExpoUrl must be an https URL"),
         (PARAMETERS | {"MaximumConcurrency": "60"}, "MaximumConcurrency must be a number from 2 to 59"),
         (PARAMETERS | {"MaximumConcurrency": "ten"}, "MaximumConcurrency must be a number from 2 to 59"),

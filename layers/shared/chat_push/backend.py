@@ -2,10 +2,12 @@
 
 from functools import lru_cache
 
-from pydantic import BaseModel, SecretStr
+import httpx
+from pydantic import BaseModel, Field, SecretStr
 
 from chat_push.database import PushDatabase
 from chat_push.expo import Expo
+from chat_push.rotation import RereadsKey
 from chat_push.secrets import read_secret
 
 
@@ -20,25 +22,41 @@ class Settings(BaseModel):
 class BackendSecret(BaseModel):
     """The secret that backend_secret_id names."""
 
-    supabase_secret_key: SecretStr
+    supabase_secret_key: SecretStr = Field(min_length=1)
     expo_access_token: SecretStr | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of the database."""
+        return self.supabase_secret_key.get_secret_value()
+
+    @property
+    def token(self) -> str | None:
+        """The access token of Expo; an empty one is none."""
+        return (self.expo_access_token.get_secret_value() if self.expo_access_token else None) or None
 
 
 def clients(settings: Settings) -> tuple[PushDatabase, Expo]:
     """Kept between invocations, and made anew once the secret has changed. Raises SecretUnavailable."""
     secret = read_secret(settings.backend_secret_id, BackendSecret)
-    token = secret.expo_access_token
     return (
-        _database(settings.supabase_url, secret.supabase_secret_key.get_secret_value()),
-        _expo(settings.expo_url, token.get_secret_value() if token else None),
+        _database(settings.supabase_url, settings.backend_secret_id, secret.key),
+        _expo(settings.expo_url, settings.backend_secret_id, secret.token),
     )
 
 
 @lru_cache(maxsize=1)
-def _database(supabase_url: str, secret_key: str) -> PushDatabase:
-    return PushDatabase(supabase_url, secret_key)
+def _database(supabase_url: str, secret_id: str, key: str) -> PushDatabase:
+    def key_by_now() -> str:
+        return read_secret(secret_id, BackendSecret, anew=True).key
+
+    return PushDatabase(supabase_url, key, RereadsKey("apikey", key_by_now, httpx.HTTPTransport(retries=1)))
 
 
 @lru_cache(maxsize=1)
-def _expo(expo_url: str, access_token: str | None) -> Expo:
-    return Expo(expo_url, access_token)
+def _expo(expo_url: str, secret_id: str, token: str | None) -> Expo:
+    def bearer_by_now() -> str | None:
+        token = read_secret(secret_id, BackendSecret, anew=True).token
+        return f"Bearer {token}" if token else None
+
+    return Expo(expo_url, token, RereadsKey("Authorization", bearer_by_now, httpx.HTTPTransport(retries=1)))

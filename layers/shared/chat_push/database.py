@@ -20,8 +20,7 @@ from chat_push.models import Claim, DueReceipt, FinishedRun, Pruned, PushResult,
 TIMEOUT = httpx.Timeout(5, connect=2)
 
 # States in which the same call may succeed later: SQLSTATE classes 08 (connection), 40 (serialization, deadlock),
-# 53 (resources) and 57 (shutting down, timeout), PostgREST's own connection errors, and a gateway's HTTP status, which
-# postgrest puts into the code when the body is not PostgREST's.
+# 53 (resources) and 57 (shutting down, timeout), PostgREST's own connection errors, and a gateway's HTTP status.
 _TRANSIENT = re.compile(r"(08|40|53|57)...|PGRST00[0-3]|429|5\d\d")
 
 
@@ -62,7 +61,7 @@ class PushDatabase:
             f"{supabase_url.rstrip('/')}/rest/v1",
             # Secret keys are no JWTs: they go into apikey, never into Authorization.
             headers={"apikey": secret_key},
-            http_client=httpx.Client(transport=transport or httpx.HTTPTransport(retries=1), timeout=TIMEOUT),
+            http_client=_http(transport),
         )
 
     def claim_push_jobs(self, message_ids: Sequence[UUID] | None, limit: int) -> Claim:
@@ -108,7 +107,7 @@ class DeviceRegistry:
     def __init__(self, supabase_url: str, publishable_key: str, transport: httpx.BaseTransport | None = None) -> None:
         self._url = f"{supabase_url.rstrip('/')}/rest/v1"
         self._publishable_key = publishable_key
-        self._http = httpx.Client(transport=transport or httpx.HTTPTransport(retries=1), timeout=TIMEOUT)
+        self._http = _http(transport)
 
     def register(self, access_token: str, registration: Registration) -> Registered:
         """Registers the person's device. Raises TooManyRegistrations or ProfileMissing."""
@@ -138,9 +137,30 @@ class DeviceRegistry:
         try:
             return _call(client, function, arguments)
         except DatabaseRefused as error:
-            if error.code in ("PGRST301", "PGRST303", "401"):  # PostgREST checks the token once more.
+            # PostgREST checks the token once more. A 401 without its code is the gateway's: it refuses our key.
+            if error.code in ("PGRST301", "PGRST303"):
                 raise AccessTokenRefused from None
             raise
+
+
+def _http(transport: httpx.BaseTransport | None) -> httpx.Client:
+    return httpx.Client(
+        transport=transport or httpx.HTTPTransport(retries=1),
+        timeout=TIMEOUT,
+        event_hooks={"response": [_refuse_gateway_errors]},
+    )
+
+
+def _refuse_gateway_errors(response: httpx.Response) -> None:
+    """Raises HTTPStatusError for an error without a code of PostgREST's: postgrest would drop its HTTP status."""
+    if response.is_error:
+        response.read()
+        try:
+            has_code = isinstance(response.json()["code"], str)
+        except (ValueError, KeyError, TypeError):
+            has_code = False
+        if not has_code:
+            response.raise_for_status()
 
 
 def _call(client: SyncPostgrestClient, function: str, arguments: Mapping[str, Any]) -> Any:
@@ -148,9 +168,11 @@ def _call(client: SyncPostgrestClient, function: str, arguments: Mapping[str, An
         return client.rpc(function, dict(arguments)).execute().data
     except httpx.TransportError as error:
         raise DatabaseUnavailable(f"{function}: {type(error).__name__}") from error
+    except httpx.HTTPStatusError as error:
+        code, details = str(error.response.status_code), None
     except APIError as error:
-        # Only the code is shown: message and details may quote values. A gateway's JSON has no code, only a message.
-        code = str(error.code or error.message)
-        if _TRANSIENT.fullmatch(code):
-            raise DatabaseUnavailable(f"{function}: {code}") from None
-        raise DatabaseRefused(function, code, error.details) from None
+        # Only the code is shown: message and details may quote values.
+        code, details = str(error.code), error.details
+    if _TRANSIENT.fullmatch(code):
+        raise DatabaseUnavailable(f"{function}: {code}")
+    raise DatabaseRefused(function, code, details)

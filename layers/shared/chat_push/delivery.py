@@ -8,7 +8,7 @@ from itertools import islice
 from uuid import UUID
 
 from chat_push.database import DatabaseUnavailable, PushDatabase
-from chat_push.expo import Expo, Outcome
+from chat_push.expo import Expo, Outcome, failure_code
 from chat_push.models import Claim, Delivery, Push, PushResult
 from chat_push.notification import Notification, payload
 from chat_push.observability import logger
@@ -24,10 +24,12 @@ class Report:
 
     deliveries: Counter[str] = field(default_factory=Counter)  # by status
     errors: Counter[str] = field(default_factory=Counter)  # of deliveries, by code
+    failures: Counter[str] = field(default_factory=Counter)  # deliveries that failed, by known code
     skipped: Counter[str] = field(default_factory=Counter)  # jobs that ended without being sent now, by reason
     deferred: int = 0
     not_due: int = 0
     unknown: int = 0
+    expired_leases: int = 0
     lost_leases: int = 0
     switched_off: int = 0
     turned_away: bool = False  # Expo takes nothing at the moment.
@@ -39,6 +41,7 @@ class Report:
         errors = Counter(outcome.error for outcome in outcomes if outcome.error)
         self.deliveries.update(statuses)
         self.errors.update(errors)
+        self.failures.update(failure_code(outcome) for outcome in outcomes if outcome.status == "failed")
         self.turned_away = any(outcome.turned_away for outcome in outcomes)
         if statuses["accepted"]:
             self.insert_to_accept.append((answered_at - push.sent_at).total_seconds() * 1000)
@@ -84,9 +87,12 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
         logger.info("push not sent", correlation_id=str(job.message_id), outcome=job.outcome, reason=job.reason)
     for message_id in claim.unknown:
         logger.warning("no push job: not a message, or its insert was rolled back", correlation_id=str(message_id))
+    for message_id in claim.expired_leases:
+        logger.warning("claimed again: the last worker never reported", correlation_id=str(message_id))
     report.deferred += len(claim.deferred)
     report.not_due += len(claim.not_due)
     report.unknown += len(claim.unknown)
+    report.expired_leases += len(claim.expired_leases)
     if not claim.jobs:
         return
     outcomes = iter(

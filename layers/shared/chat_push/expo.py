@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import batched
 from typing import Any, Literal, Self
 
@@ -66,6 +67,19 @@ _RECIPIENT_ERRORS: dict[str, Literal["retry", "failed", "configuration_fault"]] 
     "InvalidCredentials": "configuration_fault",
     "MismatchSenderId": "configuration_fault",
 }
+
+
+# What failures are counted by: each code is billed as a metric of its own, and codes come from outside.
+_FAILURE_CODES = {
+    *(code for code, status in _RECIPIENT_ERRORS.items() if status == "failed"),
+    *("VALIDATION_ERROR", "API_ERROR", "PUSH_TOO_MANY_NOTIFICATIONS"),
+    *(f"Http{status.value}" for status in HTTPStatus if status.is_client_error),
+}
+
+
+def failure_code(outcome: Outcome) -> str:
+    """The code of a failure if it is one of those that are known, else `other`."""
+    return outcome.error if outcome.error in _FAILURE_CODES else "other"
 
 
 def classify_recipient(details: object) -> Outcome:

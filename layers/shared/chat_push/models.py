@@ -45,7 +45,10 @@ class FinishedJob(_Model):
 
 
 class Claim(_Model):
-    """What claim_push_jobs answers: the jobs that are now leased to the caller, and what became of the others."""
+    """What claim_push_jobs answers: the jobs that are now leased to the caller, and what became of the others.
+
+    expired_leases: of all these, the jobs whose last worker never reported.
+    """
 
     lease_id: UUID
     claimed_at: AwareDatetime
@@ -54,6 +57,7 @@ class Claim(_Model):
     deferred: list[UUID]
     not_due: list[UUID]
     unknown: list[UUID]
+    expired_leases: list[UUID]
 
 
 class Delivery(_Model):

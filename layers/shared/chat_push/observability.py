@@ -5,8 +5,10 @@ JWTs and keys are never passed to either.
 """
 
 import warnings
+from collections.abc import Mapping
+from typing import Literal
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
 # A sweep that finds nothing due is no reason to warn.
@@ -19,11 +21,68 @@ CONFIGURATION_FAULT = (
     "401, 403, invalid_token: set expo_access_token in BackendSecret to one that may send pushes. 404: correct ExpoUrl."
 )
 
+# Every metric there is, in the namespace ChatPush with the dimension `service`: counts, but for those of UNITS.
+type Metric = Literal[
+    # send_chat_push
+    "PushAccepted",
+    "PushMaybeSent",
+    "PushRetry",
+    "PushDeferred",
+    "InsertToAccept",
+    "QueueAge",
+    "LeaseExpired",
+    "LeaseLost",
+    "UnknownMessage",
+    "MalformedRecord",
+    "SweepCompleted",
+    # cleanup_receipts
+    "ReceiptHandedOver",
+    "ReceiptFailed",
+    "ReceiptRetry",
+    "ReceiptMissing",
+    "ReceiptLost",
+    "ReceiptConfigurationFault",
+    "ReceiptsUnavailable",
+    "DeviceSwitchOffHeld",
+    "PrunedPresenceOffline",
+    "PrunedDevicesSwitchedOff",
+    "PrunedDevicesDeleted",
+    "PrunedJobsDeleted",
+    "CleanupCompleted",
+    # both of them
+    "ConfigurationFault",
+    "DeviceSwitchedOff",
+    # register_device
+    "DeviceRegistered",
+    "DeviceUnregistered",
+    # authorize_webhook
+    "WebhookRefused",
+    # all of them
+    "SecretUnavailable",
+]
+UNITS: Mapping[Metric, MetricUnit] = {"InsertToAccept": MetricUnit.Milliseconds, "QueueAge": MetricUnit.Milliseconds}
+
+# Counts that have a second dimension. Each value of it is billed as a metric, so there may be only a few.
+type DividedMetric = Literal["PushFailed", "PushSkipped"]
+DIMENSIONS: Mapping[DividedMetric, str] = {"PushFailed": "code", "PushSkipped": "reason"}
+
 logger = Logger()
 metrics = Metrics()
 
 
-def count(name: str, value: float = 1, unit: MetricUnit = MetricUnit.Count) -> None:
+def count(name: Metric, value: float = 1) -> None:
     """Adds to a metric of this invocation; zero is not worth a metric."""
     if value:
-        metrics.add_metric(name=name, unit=unit, value=value)
+        record(name, value)
+
+
+def record(name: Metric, value: float) -> None:
+    """Adds a measured value, zero as well, to a metric of this invocation."""
+    metrics.add_metric(name=name, unit=UNITS.get(name, MetricUnit.Count), value=value)
+
+
+def count_by(name: DividedMetric, values: Mapping[str, int]) -> None:
+    """Publishes a count for each value of the metric's second dimension."""
+    for value, number in values.items():
+        with single_metric(name=name, unit=MetricUnit.Count, value=number) as metric:
+            metric.add_dimension(DIMENSIONS[name], value)

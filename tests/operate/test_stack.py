@@ -1,0 +1,60 @@
+"""The stack that a command is told to work on."""
+
+import asyncio
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pytest
+
+from local.aws import Aws
+from operate.stack import NotReachable, local_environment, stack_outputs, stack_resource
+
+
+@pytest.fixture
+def account(services: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local services as if they were the AWS account's."""
+    for name, value in services.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("account")
+async def test_resources_and_outputs_by_the_names_of_the_template() -> None:
+    name = f"chat-push-{uuid4().hex}"
+    template = {
+        "Resources": {"PushQueue": {"Type": "AWS::SQS::Queue"}},
+        "Outputs": {"QueueUrl": {"Value": {"Ref": "PushQueue"}}},
+    }
+
+    def look() -> tuple[str, dict[str, str]]:
+        boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))
+        return stack_resource(name, "PushQueue"), stack_outputs(name)
+
+    queue_url, outputs = await asyncio.to_thread(look)
+    assert queue_url.startswith("https://sqs.")
+    assert outputs == {"QueueUrl": queue_url}
+
+
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize("look", [stack_outputs, lambda stack: stack_resource(stack, "PushQueue")])
+async def test_a_stack_that_does_not_exist_is_named_with_where_to_look(look: object) -> None:
+    assert callable(look)
+    with pytest.raises(NotReachable, match=r"--stack nowhere: .*does not exist.*AWS_REGION"):
+        await asyncio.to_thread(look, "nowhere")
+
+
+def test_a_missing_region_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(NotReachable, match="You must specify a region"):
+        stack_outputs("chat-push")
+
+
+def test_a_file_that_dev_up_did_not_write_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotReachable, match="--env"):
+        local_environment(tmp_path / "nothing")
+    (tmp_path / "other").write_text("no name and no value\n")
+    with pytest.raises(NotReachable, match="--env"):
+        local_environment(tmp_path / "other")
