@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from operate.redrive import redrive_local, redrive_stack
+from operate.secrets import put_secrets
 from operate.stack import NotReachable
 
 
@@ -12,15 +13,23 @@ def main() -> int:
     """Runs a command; the exit code."""
     parser = argparse.ArgumentParser(prog="./dev")
     commands = parser.add_subparsers(dest="command", required=True)
-    redrive = commands.add_parser("redrive").add_mutually_exclusive_group(required=True)
-    redrive.add_argument("--stack", metavar="NAME", help="a deployed stack")
-    redrive.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
+    redrive = commands.add_parser("redrive", help="put dead letters back into the queue")
+    secrets = commands.add_parser("secrets", help="write keys into the secrets")
+    put = secrets.add_subparsers(metavar="put", required=True).add_parser("put", help="ask for them, and write them")
+    for command in (redrive, put):
+        where = command.add_mutually_exclusive_group(required=True)
+        where.add_argument("--stack", metavar="NAME", help="a deployed stack")
+        where.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     arguments = parser.parse_args()
     try:
-        moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
+        match arguments.command:
+            case "redrive":
+                moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
+                print(f"{moved} dead letters are back in the queue")
+            case "secrets":
+                put_secrets(arguments.stack, arguments.env)
     except NotReachable as error:
-        sys.exit(f"./dev redrive: {error}")
-    print(f"{moved} dead letters are back in the queue")
+        sys.exit(f"./dev {arguments.command}: {error}")
     return 0
 
 

@@ -3,13 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
-
-if TYPE_CHECKING:
-    from mypy_boto3_cloudformation import CloudFormationClient
 
 
 class NotReachable(Exception):
@@ -18,15 +14,15 @@ class NotReachable(Exception):
 
 def stack_resource(stack: str, logical_id: str) -> str:
     """The physical id of a resource: a queue's URL, a secret's ARN. Raises NotReachable."""
-    with _found(stack) as cloudformation:
-        found = cloudformation.describe_stack_resource(StackName=stack, LogicalResourceId=logical_id)
+    with reached(f"--stack {stack}"):
+        found = boto3.client("cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=logical_id)
         return found["StackResourceDetail"]["PhysicalResourceId"]
 
 
 def stack_outputs(stack: str) -> dict[str, str]:
     """The stack's outputs by name. Raises NotReachable."""
-    with _found(stack) as cloudformation:
-        (described,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+    with reached(f"--stack {stack}"):
+        (described,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
 
 
@@ -39,14 +35,13 @@ def local_environment(env_file: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _found(stack: str) -> Iterator["CloudFormationClient"]:
-    """CloudFormation as whoever the AWS configuration says, with its errors in words."""
+def reached(where: str) -> Iterator[None]:
+    """Turns what AWS refuses into NotReachable: no such stack, no rights, no credentials, no Region, no network."""
     try:
-        yield boto3.client("cloudformation")
+        yield
     except (BotoCoreError, ClientError) as error:
-        # CloudFormation says of a stack and of a resource alike that it does not exist, and which; botocore names the
-        # credentials or the Region that it misses.
+        # AWS names the stack, resource or action, and botocore what it misses.
         raise NotReachable(
-            f"--stack {stack}: {error}. Look at the name with: aws cloudformation list-stacks; "
-            "AWS_PROFILE and AWS_REGION choose the account and the Region."
+            f"{where}: {error}. AWS_PROFILE and AWS_DEFAULT_REGION choose the account and the Region; "
+            "its stacks are listed by: aws cloudformation list-stacks"
         ) from None

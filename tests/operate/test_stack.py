@@ -40,13 +40,13 @@ async def test_resources_and_outputs_by_the_names_of_the_template() -> None:
 @pytest.mark.parametrize("look", [stack_outputs, lambda stack: stack_resource(stack, "PushQueue")])
 async def test_a_stack_that_does_not_exist_is_named_with_where_to_look(look: object) -> None:
     assert callable(look)
-    with pytest.raises(NotReachable, match=r"--stack nowhere: .*does not exist.*AWS_REGION"):
+    with pytest.raises(NotReachable, match=r"--stack nowhere: .*does not exist.*AWS_DEFAULT_REGION"):
         await asyncio.to_thread(look, "nowhere")
 
 
 def test_a_missing_region_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+    for name in ("AWS_DEFAULT_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(NotReachable, match="You must specify a region"):
         stack_outputs("chat-push")

@@ -1,0 +1,162 @@
+"""Writes the keys of a stack into its secrets: asked for without echo, checked, and never shown."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from getpass import getpass
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import TYPE_CHECKING, Any, Literal
+
+import boto3
+
+from local.cloudformation import REGION
+from operate.stack import NotReachable, local_environment, reached, stack_outputs
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+type Webhook = Literal["keep", "rotate", "forget"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key, and where it belongs."""
+
+    secret: str  # by its name in template.yaml
+    name: str  # in the secret's JSON
+    title: str
+    form: str
+    pattern: str
+    found: str
+    optional: bool = False
+
+    def fault(self, value: str) -> str | None:
+        """What is wrong with a value, without quoting it; None if it will do."""
+        if re.fullmatch(self.pattern, value, re.ASCII):
+            return None
+        return f"{self.name}: the {self.title} looks like {self.form}, this does not. You find it in {self.found}."
+
+
+# The Data API takes a legacy service_role JWT only as a bearer, and Supabase ends legacy keys with 2026.
+FIELDS = (
+    Field(
+        "BackendSecret",
+        "supabase_secret_key",
+        "Supabase secret key",
+        "sb_secret_...",
+        r"sb_secret_[\w-]+",
+        "the Supabase dashboard, Project Settings, API Keys, Secret keys (not the legacy keys)",
+    ),
+    Field(
+        "AppSecret",
+        "supabase_publishable_key",
+        "Supabase publishable key",
+        "sb_publishable_...",
+        r"sb_publishable_[\w-]+",
+        "the Supabase dashboard, Project Settings, API Keys, Publishable key (not the legacy keys)",
+    ),
+    Field(
+        "BackendSecret",
+        "expo_access_token",
+        "Expo access token",
+        "20 letters and digits or more",
+        r"(?!sb_|Expo|eyJ)[\w-]{20,}",
+        "expo.dev, Account settings, Access tokens",
+        optional=True,
+    ),
+)
+REMOVE = "-"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The secrets of a stack or of a local cloud. `ids`: ARN or name, by the name that each has in template.yaml."""
+
+    client: "SecretsManagerClient"
+    ids: Mapping[str, str]
+
+    def read(self, name: str) -> dict[str, Any]:
+        """What a secret holds now; nothing if it was never written, or with what is no JSON object."""
+        try:
+            value = json.loads(self.client.get_secret_value(SecretId=self.ids[name])["SecretString"])
+        except (self.client.exceptions.ResourceNotFoundException, KeyError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def put(self, given: Mapping[str, str], webhook: Webhook = "keep") -> list[str]:
+        """Merges values, by field, into what the secrets hold; returns what was written, as secret.field."""
+        changes: dict[str, dict[str, Any]] = {}
+        for field in FIELDS:
+            if value := given.get(field.name):
+                changes.setdefault(field.secret, {})[field.name] = None if value == REMOVE else value
+        if webhook == "rotate":
+            current = self.read("WebhookSecret").get("current")
+            changes["WebhookSecret"] = {"current": token_urlsafe(36), "previous": current}
+        if webhook == "forget":
+            changes["WebhookSecret"] = {"previous": None}
+        for secret, changed in changes.items():
+            value = json.dumps({**self.read(secret), **changed})
+            self.client.put_secret_value(SecretId=self.ids[secret], SecretString=value)
+        return [f"{secret}.{field}" for secret, changed in changes.items() for field in changed]
+
+
+def put_secrets(stack: str | None, env_file: Path | None) -> None:
+    """Asks, writes and says what comes next. Raises NotReachable."""
+    if not sys.stdin.isatty():
+        raise NotReachable("it asks for the keys without showing them: run it in a terminal")
+    where = f"--stack {stack}" if stack else f"--env {env_file}"
+    with reached(where):
+        secrets = _of_stack(stack) if stack else _of_local_cloud(env_file)
+        given = {field.name: _asked(field) for field in FIELDS}
+        written = secrets.put(given, webhook := _asked_for_webhook())
+    print("\n".join([f"written: {name}" for name in written]) or "nothing was changed")
+    if written:
+        print("The functions read it within five minutes.")
+    if webhook == "rotate":
+        print(
+            "Five minutes from now, give the database the new webhook secret; in its SQL editor:\n"
+            "  select push.configure_webhook('<output WebhookUrl>', '<current>');\n"
+            "where <current> is in what this shows:\n"
+            f"  aws secretsmanager get-secret-value --secret-id {secrets.ids['WebhookSecret']}"
+            " --query SecretString --output text\n"
+            "Then let the old one end: run this again, and forget the previous one."
+        )
+
+
+def _of_stack(stack: str) -> Secrets:
+    return Secrets(boto3.client("secretsmanager"), stack_outputs(stack))
+
+
+def _of_local_cloud(env_file: Path | None) -> Secrets:
+    assert env_file is not None
+    endpoint_url = local_environment(env_file)["SQS_URL"].rsplit("/", 2)[0]
+    client = boto3.Session("local", "local", region_name=REGION).client("secretsmanager", endpoint_url=endpoint_url)
+    return Secrets(client, {name: name for name in ("WebhookSecret", "BackendSecret", "AppSecret")})
+
+
+def _asked(field: Field) -> str:
+    """A value that will do, or none."""
+    keep = f"Enter: leave it as it is{f', {REMOVE}: remove it' if field.optional else ''}"
+
+    def fault(value: str) -> str | None:
+        return None if not value or (field.optional and value == REMOVE) else field.fault(value)
+
+    return _until_right(lambda: getpass(f"{field.title}, {field.form} ({keep}): ").strip(), fault)
+
+
+def _asked_for_webhook() -> Webhook:
+    choices: dict[str, Webhook] = {"": "keep", "r": "rotate", "f": "forget"}
+    answer = _until_right(
+        lambda: input("Webhook secret (Enter: leave it, r: generate a new one, f: forget the previous one): ").strip(),
+        lambda given: None if given in choices else "Webhook secret: answer with Enter, r or f.",
+    )
+    return choices[answer]
+
+
+def _until_right(ask: Callable[[], str], fault: Callable[[str], str | None]) -> str:
+    while found := fault(value := ask()):
+        print(found)
+    return value

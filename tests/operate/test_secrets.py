@@ -1,0 +1,219 @@
+"""./dev secrets put: what it asks, refuses and writes, on a terminal and in Secrets Manager."""
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from select import select
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+
+from local.aws import Aws
+from operate.secrets import FIELDS, REMOVE, Secrets
+
+SECRET_KEY, PUBLISHABLE_KEY, ACCESS_TOKEN = (
+    "sb_secret_0123456789",
+    "sb_publishable_abc-DEF",
+    "0123456789abcdefghij_-XYZ",
+)
+
+
+@pytest.fixture
+def secrets(services: Aws) -> Secrets:
+    """The secrets of a stack that was just deployed: only the webhook's has a value."""
+    names = ("WebhookSecret", "BackendSecret", "AppSecret")
+    ids = {name: services.secrets_manager.create_secret(Name=f"{name}-{uuid4().hex}")["ARN"] for name in names}
+    generated = {"current": "generated", "previous": None}
+    services.secrets_manager.put_secret_value(SecretId=ids["WebhookSecret"], SecretString=json.dumps(generated))
+    return Secrets(services.secrets_manager, ids)
+
+
+class TestWriting:
+    async def test_one_key_can_be_changed_alone(self, secrets: Secrets) -> None:
+        def put(**given: str) -> list[str]:
+            return secrets.put(given)
+
+        written = await asyncio.to_thread(put, supabase_secret_key=SECRET_KEY, supabase_publishable_key=PUBLISHABLE_KEY)
+        assert written == ["BackendSecret.supabase_secret_key", "AppSecret.supabase_publishable_key"]
+        assert put(expo_access_token=ACCESS_TOKEN, supabase_secret_key="") == ["BackendSecret.expo_access_token"]
+        assert secrets.read("BackendSecret") == {"supabase_secret_key": SECRET_KEY, "expo_access_token": ACCESS_TOKEN}
+        put(expo_access_token=REMOVE)
+        assert secrets.read("BackendSecret") == {"supabase_secret_key": SECRET_KEY, "expo_access_token": None}
+        assert secrets.read("AppSecret") == {"supabase_publishable_key": PUBLISHABLE_KEY}
+        assert secrets.read("WebhookSecret") == {"current": "generated", "previous": None}
+
+    async def test_a_rotated_webhook_secret_opens_until_it_is_forgotten(self, secrets: Secrets) -> None:
+        assert secrets.put({}, "rotate") == ["WebhookSecret.current", "WebhookSecret.previous"]
+        rotated = secrets.read("WebhookSecret")
+        assert rotated["previous"] == "generated"
+        assert len(rotated["current"]) == 48
+        assert secrets.put({}, "forget") == ["WebhookSecret.previous"]
+        assert secrets.read("WebhookSecret") == {"current": rotated["current"], "previous": None}
+
+    @pytest.mark.parametrize("before", ["not JSON", '["a list"]'])
+    async def test_what_cannot_be_read_is_replaced(self, secrets: Secrets, before: str) -> None:
+        secrets.client.put_secret_value(SecretId=secrets.ids["AppSecret"], SecretString=before)
+        secrets.put({"supabase_publishable_key": PUBLISHABLE_KEY})
+        assert secrets.read("AppSecret") == {"supabase_publishable_key": PUBLISHABLE_KEY}
+
+
+LEGACY_KEY = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoic2VydmljZV9yb2xlIn0.c2lnbmF0dXJl"
+
+
+class TestForms:
+    @pytest.mark.parametrize(
+        ("name", "right"),
+        [
+            ("supabase_secret_key", SECRET_KEY),
+            ("supabase_publishable_key", PUBLISHABLE_KEY),
+            ("expo_access_token", ACCESS_TOKEN),
+        ],
+    )
+    def test_each_key_has_its_own(self, name: str, right: str) -> None:
+        [field] = [field for field in FIELDS if field.name == name]
+        assert field.fault(right) is None
+        others = {SECRET_KEY, PUBLISHABLE_KEY, ACCESS_TOKEN, LEGACY_KEY, "ExponentPushToken[0123456789012345678901]"}
+        for wrong in [*(others - {right}), f"{right} x", f"{right}\nx", f"Bearer {right}", "é" * 30]:
+            fault = field.fault(wrong)
+            assert fault is not None
+            assert fault.startswith(f"{name}: ")
+            assert wrong not in fault
+
+
+class Terminal:
+    """A person at a terminal: sees all that is shown there."""
+
+    def __init__(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
+        self._descriptor = descriptor
+        self._process = process
+        self.shown = ""
+        self._seen = 0  # so far it was looked at
+
+    def answer(self, question: str, answer: str) -> None:
+        """Waits for a question and types the answer."""
+        self.wait_for(question)
+        os.write(self._descriptor, f"{answer}\n".encode())
+
+    def end(self) -> int:
+        """The exit code; everything was shown by then."""
+        self._until(None)
+        return self._process.wait()
+
+    def wait_for(self, text: str) -> None:
+        """Waits until a text is shown after the last one that was waited for."""
+        self._until(text)
+
+    def _until(self, text: str | None) -> None:
+        while text is None or text not in self.shown[self._seen :]:
+            assert select([self._descriptor], [], [], 60)[0], f"no {text!r} in: {self.shown}"
+            try:
+                read = os.read(self._descriptor, 4096).decode()
+            except OSError:  # The other side is closed.
+                read = ""
+            if not read:
+                assert text is None, f"no {text!r} in: {self.shown}"
+                return
+            self.shown += read
+        self._seen = self.shown.index(text, self._seen) + len(text)
+
+
+@contextmanager
+def terminal(*arguments: object, environment: dict[str, str]) -> Iterator[Terminal]:
+    """`./dev secrets put` at a terminal."""
+    mine, its = pty.openpty()
+    command = [sys.executable, "-m", "operate", "secrets", "put", *map(str, arguments)]
+    environment = {**os.environ, **environment}
+    with subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, start_new_session=True, env=environment
+    ) as process:
+        os.close(its)
+        try:
+            yield Terminal(mine, process)
+        finally:
+            process.kill()
+            os.close(mine)
+
+
+def type_keys(terminal: Terminal) -> int:
+    """The answers of somebody who mistakes one key for another first."""
+    terminal.answer("Supabase secret key, ", PUBLISHABLE_KEY)
+    # Only after the question: asking for a secret drops what was typed before.
+    terminal.wait_for("supabase_secret_key: the Supabase secret key looks like sb_secret_")
+    terminal.answer("Supabase secret key, ", SECRET_KEY)
+    terminal.answer("Supabase publishable key, ", PUBLISHABLE_KEY)
+    terminal.answer("Expo access token, ", "")
+    terminal.answer("Webhook secret (", "r")
+    return terminal.end()
+
+
+def in_terminal(environment: dict[str, str], *arguments: object) -> tuple[int, str]:
+    with terminal(*arguments, environment=environment) as shown:
+        return type_keys(shown), shown.shown
+
+
+async def test_at_a_terminal_the_keys_of_a_stack_are_written_and_never_shown(
+    services: Aws, secrets: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in services.environment.items():
+        monkeypatch.setenv(name, value)
+    stack = f"chat-push-{uuid4().hex}"
+
+    def deploy() -> None:
+        template = {
+            "Resources": {"PushQueue": {"Type": "AWS::SQS::Queue"}},
+            # moto has no value for a Ref to a secret.
+            "Outputs": {name: {"Value": arn} for name, arn in secrets.ids.items()},
+        }
+        boto3.client("cloudformation").create_stack(StackName=stack, TemplateBody=json.dumps(template))
+
+    await asyncio.to_thread(deploy)
+    code, shown = await asyncio.to_thread(in_terminal, dict(services.environment), "--stack", stack)
+    assert code == 0, shown
+    assert secrets.read("BackendSecret") == {"supabase_secret_key": SECRET_KEY}
+    assert secrets.read("AppSecret") == {"supabase_publishable_key": PUBLISHABLE_KEY}
+    for written in ("BackendSecret.supabase_secret_key", "WebhookSecret.current", "push.configure_webhook"):
+        assert written in shown
+    for value in (SECRET_KEY, PUBLISHABLE_KEY, secrets.read("WebhookSecret")["current"]):
+        assert value not in shown
+
+
+async def test_the_local_cloud_is_found_by_the_file_of_dev_up(services: Aws, tmp_path: Path) -> None:
+    for name in ("WebhookSecret", "BackendSecret", "AppSecret"):
+        services.secrets_manager.create_secret(Name=name)
+    env_file = tmp_path / "env"
+    env_file.write_text(f"SQS_URL={services.endpoint_url}/123456789012/PushQueue\n")
+    code, shown = await asyncio.to_thread(in_terminal, {}, "--env", env_file)
+    assert code == 0, shown
+    app_secret: Any = await services.secret("AppSecret")
+    assert app_secret == {"supabase_publishable_key": PUBLISHABLE_KEY}
+
+
+async def test_a_wrong_name_is_said_in_words(services: Aws) -> None:
+    def run() -> tuple[int, str]:
+        with terminal("--stack", "nowhere", environment=dict(services.environment)) as shown:
+            return shown.end(), shown.shown
+
+    code, shown = await asyncio.to_thread(run)
+    assert code == 1
+    assert "./dev secrets: --stack nowhere:" in shown
+    assert "does not exist" in shown
+    assert "Traceback" not in shown
+
+
+def test_without_a_terminal_it_asks_for_one() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "operate", "secrets", "put", "--stack", "x"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert "run it in a terminal" in run.stderr
