@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from operate import doctor
 from operate.redrive import redrive_local, redrive_stack
 
 
@@ -14,7 +15,10 @@ def main() -> int:
     redrive = commands.add_parser("redrive").add_mutually_exclusive_group(required=True)
     redrive.add_argument("--stack", metavar="NAME", help="a deployed stack")
     redrive.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
+    doctor.add_arguments(commands.add_parser("doctor"))
     arguments = parser.parse_args()
+    if arguments.command == "doctor":
+        return doctor.doctor(arguments)
     moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
     print(f"{moved} dead letters are back in the queue")
     return 0

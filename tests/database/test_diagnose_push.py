@@ -120,13 +120,14 @@ async def test_schema_push_that_is_open_is_found(chat: Chat) -> None:
 
 async def test_jobs_that_wait_and_how_long_the_oldest_is_due(chat: Chat) -> None:
     assert (await diagnose(chat))["jobs"] == {"waiting": 0, "oldest_due_seconds": None, "leases_expired": 0}
+    await execute(chat, "update push.settings set lease_for = '1 hour'")
     await chat.device()
     await claim_one(chat.connection, await chat.message())
-    await chat.pass_time(100)
+    await chat.pass_time(4000)
     await chat.message()
     jobs = (await diagnose(chat))["jobs"]
     assert (jobs["waiting"], jobs["leases_expired"]) == (2, 1)
-    assert 70 <= jobs["oldest_due_seconds"] < 100  # a lease lasts 30 seconds
+    assert 400 <= jobs["oldest_due_seconds"] < 4000  # since the end of the lease
 
 
 async def test_receipts_that_wait(chat: Chat) -> None:
