@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from operate.doctor import add_arguments, doctor
 from operate.redrive import redrive_local, redrive_stack
 from operate.secrets import put_secrets
 from operate.stack import NotReachable
@@ -16,13 +17,17 @@ def main() -> int:
     redrive = commands.add_parser("redrive", help="put dead letters back into the queue")
     secrets = commands.add_parser("secrets", help="write keys into the secrets")
     put = secrets.add_subparsers(metavar="put", required=True).add_parser("put", help="ask for them, and write them")
-    for command in (redrive, put):
+    examine = commands.add_parser("doctor", help="say whether pushes are healthy, and what mends them")
+    for command in (redrive, put, examine):
         where = command.add_mutually_exclusive_group(required=True)
         where.add_argument("--stack", metavar="NAME", help="a deployed stack")
         where.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
+    add_arguments(examine)
     arguments = parser.parse_args()
     try:
         match arguments.command:
+            case "doctor":
+                return doctor(arguments)
             case "redrive":
                 moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
                 print(f"{moved} dead letters are back in the queue")

@@ -268,6 +268,7 @@ WORKER_FUNCTIONS = {
     "record_push_receipts": "select public.record_push_receipts(gen_random_uuid(), '{}')",
     "finish_receipt_run": "select public.finish_receipt_run(gen_random_uuid())",
     "prune_push": "select public.prune_push()",
+    "diagnose_push": "select public.diagnose_push()",
 }
 # Called by policies, and by the functions for apps.
 PRIVATE_FUNCTIONS = {

@@ -1,0 +1,89 @@
+"""./dev doctor: every check in turn, a line or three for each, and an exit code for monitoring."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from uuid import UUID
+
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ValidationError
+
+from operate.doctor import database, doorbell, push_service, services
+from operate.doctor.results import Finding, NotExamined, Result, Unhealthy
+from operate.doctor.system import System, deployed, local_cloud
+from operate.stack import NotReachable
+
+type Check = Callable[[System], Iterator[Result]]
+
+# What loses pushes comes before what makes them late, and both before what is wasted.
+CHECKS: dict[str, Check] = {
+    "migrations": database.migrations,
+    "job trigger": database.job_trigger,
+    "jobs": database.jobs,
+    "Expo": push_service.access_token,
+    "row level security": database.row_level_security,
+    "rights": database.rights,
+    "webhook": doorbell.webhook,
+    "doorbell": doorbell.ring,
+    "webhook answers": database.answers,
+    "queue": services.queue,
+    "dead letters": services.dead_letters,
+    "schedules": services.schedules,
+    "alarms": services.alarms,
+    "receipts": database.receipts,
+    "breaker": database.held_runs,
+    "devices": database.devices,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command besides --stack and --env."""
+    parser.add_argument(
+        "--send", type=UUID, metavar="USER", help="send one test push to this person's phones (users.id), and follow it"
+    )
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Prints the examination; 0: healthy, 1: there are findings, 2: there are none, but not everything was examined."""
+    try:
+        system = deployed(arguments.stack) if arguments.stack else local_cloud(arguments.env)
+    except (NotReachable, BotoCoreError, ClientError) as error:
+        print(f"./dev doctor: {error}", file=sys.stderr)
+        return 2
+    checks = CHECKS
+    if arguments.send:
+        checks = {**CHECKS, "test push": partial(push_service.send_test_push, user_id=arguments.send)}
+    with system.transport:
+        return report(examine(system, checks))
+
+
+def report(results: Iterable[Result]) -> int:
+    """Prints results as they come; the exit code."""
+    findings = unknown = 0
+    for result in results:
+        print(result, flush=True)
+        findings += isinstance(result, Finding)
+        unknown += isinstance(result, NotExamined)
+    print(f"\n{findings} findings, {unknown} unknown" if findings or unknown else "\nhealthy")
+    return 1 if findings else 2 if unknown else 0
+
+
+def examine(system: System, checks: dict[str, Check]) -> Iterator[Result]:
+    """What the checks find. What keeps several checks from going on is one finding; they are unknown then."""
+    reported = set()
+    for name, check in checks.items():
+        try:
+            yield from check(system)
+        except Unhealthy as error:
+            if error.finding in reported:
+                yield NotExamined(name, error.finding.what)
+            else:
+                reported.add(error.finding)
+                yield error.finding
+        except (BotoCoreError, ClientError, httpx.HTTPError) as error:
+            yield NotExamined(name, f"{type(error).__name__}: {error}")
+        except ValidationError as error:
+            # Without its text, which may quote a value.
+            yield NotExamined(name, f"the answer is no {error.title}: is this checkout as old as what is deployed?")

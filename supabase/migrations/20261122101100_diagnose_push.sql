@@ -1,0 +1,148 @@
+-- What only the database knows of its own health, as facts for ./dev doctor. It holds no secret, no token and no text.
+
+create function push.is_expo_token(p_push_token text) returns boolean
+language sql immutable set search_path = '' as $$
+  select p_push_token ~ '^(Exponent|Expo)PushToken\[[^][[:space:]]{1,80}\]$'
+    or p_push_token ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
+$$;
+comment on function push.is_expo_token(text) is 'Whether Expo could have issued this token, by its form.';
+
+create function push.sha256(p_secret text) returns text
+language sql immutable set search_path = '' as $$
+  select encode(sha256(convert_to(p_secret, 'UTF8')), 'hex');
+$$;
+comment on function push.sha256(text) is 'By which two secrets are compared without showing either.';
+
+create function push.diagnose_migrations() returns jsonb
+language plpgsql stable set search_path = '' as $$
+begin
+  -- Whoever applies the files by other means than the Supabase CLI has no such table.
+  if to_regclass('supabase_migrations.schema_migrations') is not null then
+    return (select jsonb_agg(version order by version) from supabase_migrations.schema_migrations);
+  end if;
+  return null;
+end $$;
+comment on function push.diagnose_migrations() is 'Versions of the migrations that the Supabase CLI applied; null: unknown.';
+
+create function push.diagnose_triggers() returns jsonb
+language sql stable set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'name', tgname,
+    'calls', namespace.nspname || '.' || proname,
+    'enabled', tgenabled in ('O', 'A'),
+    'url', coalesce(target.url, dashboard.arguments[1]),
+    'secret_sha256', push.sha256(coalesce(target.secret,
+      substring(dashboard.arguments[3] from '(?i)"x-webhook-secret"\s*:\s*"([^"]*)"')))
+  ) order by tgname), '[]')
+  from pg_catalog.pg_trigger
+  join pg_catalog.pg_proc on pg_proc.oid = tgfoid
+  join pg_catalog.pg_namespace namespace on namespace.oid = pronamespace
+  left join lateral push.webhook_target() target on (namespace.nspname, proname) = ('push', 'ring_doorbell')
+  -- A webhook made in the dashboard keeps url, method, headers, … in the arguments of its trigger.
+  left join lateral (select string_to_array(encode(tgargs, 'escape'), '\000') as arguments) dashboard
+    on (namespace.nspname, proname) = ('supabase_functions', 'http_request')
+  where tgrelid = 'public.chat_messages'::regclass
+    and (namespace.nspname, proname) in (
+      ('push', 'create_job'), ('push', 'ring_doorbell'), ('supabase_functions', 'http_request'));
+$$;
+comment on function push.diagnose_triggers() is
+  'Triggers of chat_messages that store the job of a message or ring for it: [{name, calls, enabled, url, secret_sha256}].';
+
+create function push.diagnose_answers() returns jsonb
+language plpgsql stable set search_path = '' as $$
+begin
+  if to_regclass('net._http_response') is not null then
+    return (
+      select coalesce(jsonb_object_agg(answer, answers), '{}')
+      from (
+        select coalesce(status_code::text, case when timed_out then 'timeout' else 'no answer' end) as answer,
+          count(*) as answers
+        from net._http_response where created > clock_timestamp() - interval '1 hour'
+        group by 1
+      ) counted
+    );
+  end if;
+  return null;
+end $$;
+comment on function push.diagnose_answers() is
+  'Answers to pg_net in the last hour, by HTTP status; of all requests of this database. Null: pg_net is missing.';
+
+create function push.diagnose_tables() returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_object_agg(relname, relrowsecurity)
+  from pg_catalog.pg_class
+  where relnamespace = 'public'::regnamespace and relname in (
+    'users', 'chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence');
+$$;
+comment on function push.diagnose_tables() is 'Whether row level security is on, by table.';
+
+create function push.diagnose_rights() returns jsonb
+language sql stable set search_path = '' as $$
+  select coalesce(jsonb_agg(jsonb_build_object('right', open.what, 'role', open.role) order by open.what, open.role), '[]')
+  from (
+    select 'execute on function ' || pg_proc.oid::regprocedure as what, role
+    from pg_catalog.pg_proc cross join unnest(array['anon', 'authenticated']) role
+    where pronamespace = 'public'::regnamespace and has_function_privilege(role, pg_proc.oid, 'execute')
+      and proname in (
+        'claim_push_jobs', 'record_push_results', 'claim_due_receipts', 'record_push_receipts', 'finish_receipt_run',
+        'prune_push', 'explain_push', 'diagnose_push')
+    union all
+    select 'usage on schema push', role
+    from unnest(array['anon', 'authenticated']) role where has_schema_privilege(role, 'push', 'usage')
+  ) open;
+$$;
+comment on function push.diagnose_rights() is
+  'Rights that an app''s user holds and should not: [{right, role}]; none, when all is well.';
+
+create function push.diagnose_work() returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'jobs', (
+      select jsonb_build_object(
+        'waiting', count(*),
+        'oldest_due_seconds', extract(epoch from clock_timestamp() - min(greatest(next_attempt_at, leased_until))),
+        'leases_expired', count(*) filter (where leased_until < clock_timestamp())
+      ) from push.jobs where state <> 'done'
+    ),
+    'receipts', (
+      select jsonb_build_object(
+        'waiting', count(*),
+        'oldest_due_seconds', extract(epoch from clock_timestamp() - min(receipt_due_at))
+      ) from push.deliveries where receipt_due_at is not null
+    ),
+    'held_runs', (
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'id', run.id, 'began_at', run.began_at,
+        'devices', (select count(*) from push.dead_tokens dead where dead.run_id = run.id)
+      ) order by run.began_at), '[]') from push.receipt_runs run where run.state = 'held'
+    ),
+    'devices', (
+      select jsonb_build_object(
+        'active', count(*),
+        'malformed', count(*) filter (where push_provider = 'expo' and not push.is_expo_token(push_token)),
+        'other_provider', count(*) filter (where push_provider <> 'expo')
+      ) from public.user_devices where is_active
+    )
+  );
+$$;
+comment on function push.diagnose_work() is
+  'What waits, and how long the longest has been due (negative: it is not yet); runs that the breaker holds; device counts.';
+
+create function public.diagnose_push() returns jsonb
+language sql stable security definer set search_path = '' as $$
+  select push.diagnose_work() || jsonb_build_object(
+    'migrations', push.diagnose_migrations(),
+    'triggers', push.diagnose_triggers(),
+    'answers', push.diagnose_answers(),
+    'row_level_security', push.diagnose_tables(),
+    'open_rights', push.diagnose_rights()
+  );
+$$;
+comment on function public.diagnose_push() is 'Facts for ./dev doctor, which judges them. No secret, no token, no text.';
+
+revoke execute on function
+  push.is_expo_token(text), push.sha256(text), push.diagnose_migrations(), push.diagnose_triggers(),
+  push.diagnose_answers(), push.diagnose_tables(), push.diagnose_rights(), push.diagnose_work()
+from public;
+revoke execute on function public.diagnose_push() from public, anon, authenticated;
+grant execute on function public.diagnose_push() to service_role;

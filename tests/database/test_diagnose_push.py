@@ -1,0 +1,167 @@
+"""diagnose_push: the facts by which ./dev doctor judges a database; no secret, no token and no text is among them."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from local.postgres import SUPERUSER
+from tests.database.chat import Chat, Database, acting_as, claim_one, record, told, value
+from tests.database.test_access import WORKER_FUNCTIONS
+from tests.database.test_push_webhook import SECRET, URL, configure
+
+MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
+
+
+async def diagnose(chat: Chat) -> Any:
+    async with acting_as(chat.connection, "service_role"):
+        return await value(chat.connection, "select public.diagnose_push()")
+
+
+async def execute(chat: Chat, *statements: str) -> None:
+    for statement in statements:
+        await chat.connection.execute(statement.encode())
+
+
+async def test_every_migration_is_applied(chat: Chat) -> None:
+    files = sorted(file.name.split("_")[0] for file in MIGRATIONS.glob("*.sql"))
+    assert (await diagnose(chat))["migrations"] == files
+
+
+async def test_migrations_are_unknown_without_the_cli(chat: Chat) -> None:
+    await execute(chat, "drop schema supabase_migrations cascade")
+    assert (await diagnose(chat))["migrations"] is None
+
+
+async def test_triggers_before_the_webhook_is_configured(chat: Chat) -> None:
+    [trigger] = (await diagnose(chat))["triggers"]
+    assert (trigger["name"], trigger["calls"], trigger["enabled"]) == ("create_push_job", "push.create_job", True)
+
+
+async def test_webhook_shows_its_target_and_a_digest_of_its_secret(chat: Chat) -> None:
+    await configure(chat)
+    diagnosis = await diagnose(chat)
+    [_, bell] = diagnosis["triggers"]
+    assert bell == {
+        "name": "ring_doorbell",
+        "calls": "push.ring_doorbell",
+        "enabled": True,
+        "url": URL,
+        "secret_sha256": sha256(SECRET.encode()).hexdigest(),
+    }
+    assert SECRET not in json.dumps(diagnosis)
+
+
+@pytest.mark.parametrize("how", ["disable trigger", "enable replica trigger"])
+async def test_trigger_that_does_not_fire_is_not_enabled(chat: Chat, how: str) -> None:
+    await configure(chat)
+    await execute(chat, f"alter table chat_messages {how} ring_doorbell")
+    assert [trigger["enabled"] for trigger in (await diagnose(chat))["triggers"]] == [True, False]
+
+
+async def test_webhook_of_the_dashboard_is_found(chat: Chat) -> None:
+    await execute(
+        chat,
+        "create schema supabase_functions",
+        "create function supabase_functions.http_request() returns trigger language plpgsql as"
+        " $$ begin return null; end $$",
+        "create trigger my_hook after insert on chat_messages for each row execute function"
+        f" supabase_functions.http_request('{URL}', 'POST',"
+        f""" '{{"Content-type":"application/json", "X-Webhook-Secret": "{SECRET}"}}', '{{}}', '5000')""",
+    )
+    [_, hook] = (await diagnose(chat))["triggers"]
+    assert (hook["calls"], hook["url"]) == ("supabase_functions.http_request", URL)
+    assert hook["secret_sha256"] == sha256(SECRET.encode()).hexdigest()
+
+
+async def test_answers_of_the_last_hour_are_counted_by_status(chat: Chat) -> None:
+    await execute(
+        chat,
+        "insert into net._http_response (id, status_code, timed_out, created) values (1, 202, false, now()),"
+        " (2, 202, false, now()), (3, 401, false, now()), (4, null, true, now()), (5, null, false, now()),"
+        " (6, 500, false, now() - interval '61 minutes')",
+    )
+    assert (await diagnose(chat))["answers"] == {"202": 2, "401": 1, "timeout": 1, "no answer": 1}
+
+
+async def test_database_without_pg_net_has_no_answers(database: Database) -> None:
+    connection = await database.connect(SUPERUSER)
+    await connection.execute("drop schema net cascade")
+    assert await value(connection, "select public.diagnose_push() -> 'answers'") is None
+
+
+async def test_row_level_security_of_each_table(chat: Chat) -> None:
+    await execute(chat, "alter table user_devices disable row level security")
+    assert (await diagnose(chat))["row_level_security"] == {
+        **dict.fromkeys(("users", "chat_rooms", "chat_messages", "message_receipts", "user_presence"), True),
+        "user_devices": False,
+    }
+
+
+async def test_no_right_is_open_that_should_not_be(chat: Chat) -> None:
+    assert (await diagnose(chat))["open_rights"] == []
+
+
+@pytest.mark.parametrize("name", WORKER_FUNCTIONS)
+async def test_worker_function_that_an_app_may_call_is_found(chat: Chat, name: str) -> None:
+    query = "select 'execute on function public.' || oid::regprocedure from pg_proc where proname = %s"
+    right = await value(chat.connection, query, name)
+    await execute(chat, f"grant {right} to anon")
+    assert (await diagnose(chat))["open_rights"] == [{"right": right, "role": "anon"}]
+
+
+async def test_schema_push_that_is_open_is_found(chat: Chat) -> None:
+    await execute(chat, "grant usage on schema push to authenticated")
+    assert (await diagnose(chat))["open_rights"] == [{"right": "usage on schema push", "role": "authenticated"}]
+
+
+async def test_jobs_that_wait_and_how_long_the_oldest_is_due(chat: Chat) -> None:
+    assert (await diagnose(chat))["jobs"] == {"waiting": 0, "oldest_due_seconds": None, "leases_expired": 0}
+    await execute(chat, "update push.settings set lease_for = '1 hour'")
+    await chat.device()
+    await claim_one(chat.connection, await chat.message())
+    await chat.pass_time(4000)
+    await chat.message()
+    jobs = (await diagnose(chat))["jobs"]
+    assert (jobs["waiting"], jobs["leases_expired"]) == (2, 1)
+    assert 400 <= jobs["oldest_due_seconds"] < 4000  # since the end of the lease
+
+
+async def test_receipts_that_wait(chat: Chat) -> None:
+    await chat.device()
+    claimed, job = await claim_one(chat.connection, await chat.message())
+    await record(chat.connection, claimed, told(job))
+    receipts = (await diagnose(chat))["receipts"]
+    assert receipts["waiting"] == 1
+    assert receipts["oldest_due_seconds"] < 0
+    await chat.pass_time(3600)
+    assert (await diagnose(chat))["receipts"]["oldest_due_seconds"] > 2600
+
+
+async def test_runs_that_the_breaker_holds(chat: Chat) -> None:
+    run: UUID = uuid4()
+    await execute(
+        chat,
+        f"insert into push.receipt_runs (id, state) values ('{run}', 'held'), (gen_random_uuid(), 'finished')",
+        "insert into push.dead_tokens (run_id, device_id, push_token, sent_at)"
+        f" select '{run}', gen_random_uuid(), 'token', now() from generate_series(1, 3)",
+    )
+    [held] = (await diagnose(chat))["held_runs"]
+    assert (held["id"], held["devices"]) == (str(run), 3)
+
+
+async def test_devices_are_counted_by_the_form_of_their_tokens(chat: Chat) -> None:
+    await execute(chat, "alter table user_devices drop constraint expo_push_token_format")
+    good = ("ExponentPushToken[a]", "ExpoPushToken[b]", str(uuid4()))
+    bad = ("a" * 64, "ExponentPushToken[]", "ExponentPushToken[c]\n", "exponentPushToken[d]")
+    for token in (*good, *bad):
+        await chat.device(push_token=token)
+    await chat.device(push_token="e" * 64, push_provider="fcm")
+    await chat.device(push_token=None)
+    await chat.device(push_token="f" * 64, is_active=False)
+    diagnosis = await diagnose(chat)
+    assert diagnosis["devices"] == {"active": 9, "malformed": 4, "other_provider": 1}
+    assert "PushToken" not in json.dumps(diagnosis)

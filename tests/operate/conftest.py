@@ -1,0 +1,148 @@
+"""A running local cloud to be examined, and to be broken and mended."""
+
+import asyncio
+import io
+import json
+import shlex
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from local.app import Person, chat_app, new_phone
+from local.cloud import LocalCloud, local_cloud
+from local.phones import Phone
+from operate.__main__ import main
+from operate.doctor import system
+from operate.doctor.command import CHECKS, examine, report
+from operate.doctor.results import Finding, NotExamined, Result
+from operate.doctor.system import System
+
+
+@dataclass
+class Patient:
+    """The local cloud as the doctor sees it, and as somebody breaks it."""
+
+    cloud: LocalCloud
+    env_file: Path
+    known: System
+    tina: Person
+    gus: Person
+
+    def system(self, **other: Any) -> System:
+        """What the doctor examines; nothing of it is read yet."""
+        return replace(self.known, **other)
+
+    async def examination(self, **other: Any) -> list[Result]:
+        """All that the doctor says, also on standard output. The exit code says the same."""
+        results = await asyncio.to_thread(lambda: list(examine(self.system(**other), CHECKS)))
+        found, unknown = (any(isinstance(result, kind) for result in results) for kind in (Finding, NotExamined))
+        assert report(results) == (1 if found else 2 if unknown else 0)
+        return results
+
+    async def finding(self, what: str, **other: Any) -> Finding:
+        """The finding that says this, as its only one; everything else was examined."""
+        results = await self.examination(**other)
+        assert not any(isinstance(result, NotExamined) for result in results), results
+        return self._only(what, results)
+
+    async def finding_alone(self, what: str, **other: Any) -> Finding:
+        """The finding that says this, as its only one; it keeps other checks from going on."""
+        results = await self.examination(**other)
+        finding = self._only(what, results)
+        unknown = [result for result in results if isinstance(result, NotExamined)]
+        assert unknown
+        assert {result.why for result in unknown} == {finding.what}
+        return finding
+
+    @staticmethod
+    def _only(what: str, results: list[Result]) -> Finding:
+        findings = [result for result in results if isinstance(result, Finding)]
+        assert [what in finding.what for finding in findings] == [True], findings
+        return findings[0]
+
+    async def is_healthy(self, **other: Any) -> None:
+        """The doctor finds nothing, and has examined everything."""
+        wrong = [result for result in await self.examination(**other) if isinstance(result, Finding | NotExamined)]
+        assert wrong == []
+
+    async def recover(self) -> None:
+        """What tests break, as it was deployed; no phones, pushes and answers."""
+        self.cloud.expo.reset()
+        await self.execute(
+            "delete from push.jobs",
+            "delete from public.user_devices",
+            "delete from net._http_response",
+            "delete from push.receipt_runs",
+            "alter table public.chat_messages enable row level security",
+            "alter table public.user_devices enable row level security",
+            "alter table public.chat_messages enable trigger user",
+            "revoke execute on function public.claim_push_jobs from anon",
+            "revoke usage on schema push from authenticated",
+            f"select push.configure_webhook('{self.known.webhook_url}', '{self.cloud.webhook_secret}')",
+            "update push.settings set registration_limit = 10000",
+        )
+
+    async def execute(self, *statements: str, role: str = "postgres") -> None:
+        """Run statements in the SQL editor."""
+        async with await psycopg.AsyncConnection.connect(
+            self.cloud.postgres.dsn(role=role), autocommit=True
+        ) as connection:
+            for statement in statements:
+                await connection.execute(statement.encode())
+
+    async def run(self, command: str) -> tuple[int, str]:
+        """Run a ./dev command that the doctor names, without the set-up that ./dev does; its exit code and output."""
+        program, *arguments = shlex.split(command)
+        assert program == "./dev"
+        with patch.object(sys, "argv", [program, *arguments]), redirect_stdout(io.StringIO()) as output:
+            code = await asyncio.to_thread(main)
+        return code, output.getvalue()
+
+    async def count(self, table: str) -> int:
+        """The rows of a table."""
+        async with await psycopg.AsyncConnection.connect(self.cloud.database_url) as connection:
+            [found] = await (await connection.execute(f"select count(*) from {table}".encode())).fetchall()
+        return int(found[0])
+
+    def secret(self, value: str | Mapping[str, str | None]) -> str:
+        """The id of a new secret, to be examined in the place of one of the cloud's.
+
+        Those the functions read as well, and keep for five minutes.
+        """
+        id = f"secret-{uuid4()}"
+        text = value if isinstance(value, str) else json.dumps(value)
+        self.cloud.aws.secrets_manager.create_secret(Name=id, SecretString=text)
+        return id
+
+    async def phone(self, person: Person, device_id: str, platform: Any = "ios") -> Phone:
+        """A new phone, on which this person logs in."""
+        phone = new_phone(self.cloud.expo, platform)
+        await person.log_in_on(phone, device_id)
+        return phone
+
+
+@pytest.fixture(scope="session")
+async def patients_cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Patient]:
+    async with local_cloud() as cloud, chat_app(cloud.supabase, cloud.api_url) as app:
+        env_file = tmp_path_factory.mktemp("doctor") / "env"
+        env_file.write_text("".join(f"{name}={value}\n" for name, value in cloud.environment().items()))
+        known = system.local_cloud(env_file)
+        with known.transport:
+            yield Patient(
+                cloud, env_file, known, await app.sign_up("Tina", "tourist"), await app.sign_up("Gus", "guide")
+            )
+
+
+@pytest.fixture
+async def patient(patients_cloud: Patient) -> Patient:
+    """The cloud in health, whatever an earlier test has left of it."""
+    await patients_cloud.recover()
+    return patients_cloud
