@@ -73,7 +73,7 @@ class LocalCloud:
             return await answer.json()
 
     async def until_push(
-        self, message_id: UUID, reached: Callable[[Json], bool], *, sweep: bool = False, seconds: float = 30
+        self, message_id: UUID, reached: Callable[[Json], bool], *, sweep: bool = False, seconds: float = 90
     ) -> Json:
         """What explain_push says once `reached` holds for it. `sweep`: meanwhile the schedule fires again and again.
 

@@ -321,6 +321,6 @@ def conclude(scenes: list[Scene], json_file: Path | None) -> int:
 
 async def demo(json_file: Path | None) -> int:
     """Tells the story in a fresh local cloud; the exit code."""
-    async with local_cloud() as cloud:
+    async with local_cloud(schedules=True) as cloud:
         scenes = await tell(cloud)
     return conclude(scenes, json_file)
