@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from boto3.session import Session
 from botocore.config import Config
 
-from local.cloudformation import REGION
+from local.account import REGION
 from local.processes import answers, child, free_port
 from local.template import Queue, Secret, Template
 

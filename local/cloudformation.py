@@ -15,9 +15,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-REGION = "us-east-1"
-ACCOUNT = "123456789012"  # moto's
-STACK = "local"
+from local.account import ACCOUNT, REGION, STACK
 
 type Json = Any  # a JSON value
 

@@ -19,7 +19,8 @@ from xml.sax.saxutils import escape  # which reads no XML  # nosec B406
 from aiohttp import web
 from botocore.exceptions import ClientError
 
-from local.cloudformation import ACCOUNT, REGION, Json
+from local.account import ACCOUNT, REGION
+from local.cloudformation import Json
 from local.lambda_runtime import FunctionError, LambdaFunction
 from local.processes import free_port
 from local.template import Authorizer, LambdaIntegration, Route, SqsIntegration, Template

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from local.cloudformation import REGION, Json
+from local.account import REGION
+from local.cloudformation import Json
 from local.lambda_runtime import FunctionError, LambdaFunction
 from local.template import EventSourceMapping, Queue
 

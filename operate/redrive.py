@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from local.cloudformation import REGION
-from operate.stack import local_environment, stack_resource
+from operate.stack import local_aws, local_environment, stack_resource
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -27,10 +26,9 @@ def redrive_local(env_file: Path) -> int:
     Raises NotReachable.
     """
     environment = local_environment(env_file)
-    queue_url = environment["SQS_URL"]
-    session = boto3.Session("local", "local", region_name=REGION)
-    sqs = session.client("sqs", endpoint_url=queue_url.rsplit("/", 2)[0])
-    return move_dead_letters(sqs, environment["DEAD_LETTERS_URL"], queue_url)
+    session, endpoint_url = local_aws(environment)
+    sqs = session.client("sqs", endpoint_url=endpoint_url)
+    return move_dead_letters(sqs, environment["DEAD_LETTERS_URL"], environment["SQS_URL"])
 
 
 def move_dead_letters(sqs: "SQSClient", dead_letters_url: str, queue_url: str) -> int:

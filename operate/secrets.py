@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 
-from local.cloudformation import REGION
-from operate.stack import NotReachable, local_environment, reached, stack_outputs
+from operate.stack import NotReachable, local_aws, local_environment, reached, stack_outputs
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -132,8 +131,8 @@ def _of_stack(stack: str) -> Secrets:
 
 def _of_local_cloud(env_file: Path | None) -> Secrets:
     assert env_file is not None
-    endpoint_url = local_environment(env_file)["SQS_URL"].rsplit("/", 2)[0]
-    client = boto3.Session("local", "local", region_name=REGION).client("secretsmanager", endpoint_url=endpoint_url)
+    session, endpoint_url = local_aws(local_environment(env_file))
+    client = session.client("secretsmanager", endpoint_url=endpoint_url)
     return Secrets(client, {name: name for name in ("WebhookSecret", "BackendSecret", "AppSecret")})
 
 

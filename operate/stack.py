@@ -1,11 +1,13 @@
 """What a command works on: the resources of a deployed stack, or the file of a running local cloud."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+
+from local.account import REGION
 
 
 class NotReachable(Exception):
@@ -32,6 +34,11 @@ def local_environment(env_file: Path) -> dict[str, str]:
         return dict(line.split("=", 1) for line in env_file.read_text().splitlines())
     except (OSError, ValueError) as error:
         raise NotReachable(f"--env {env_file}: not a file of ./dev up --env FILE ({error})") from None
+
+
+def local_aws(environment: Mapping[str, str]) -> tuple[boto3.Session, str]:
+    """The AWS services of the local cloud that has this environment: a session, and the URL for its clients."""
+    return boto3.Session("local", "local", region_name=REGION), environment["SQS_URL"].rsplit("/", 2)[0]
 
 
 @contextmanager

@@ -12,10 +12,9 @@ from chat_push.backend import BackendSecret
 from chat_push.expo import Expo
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from local.cloudformation import REGION
 from operate.doctor.database import Diagnosis, diagnose
 from operate.doctor.results import Finding, Unhealthy
-from operate.stack import NotReachable, local_environment, stack_outputs
+from operate.stack import NotReachable, local_aws, local_environment, stack_outputs
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -158,6 +157,7 @@ def local_cloud(env_file: Path) -> System:
     """The local cloud of `./dev up --env FILE`. Raises NotReachable."""
     environment = local_environment(env_file)
     try:
+        session, endpoint_url = local_aws(environment)
         return System(
             option=f"--env {env_file}",
             supabase_url=environment["SUPABASE_URL"],
@@ -168,8 +168,8 @@ def local_cloud(env_file: Path) -> System:
             queue_url=environment["SQS_URL"],
             dead_letters_url=environment["DEAD_LETTERS_URL"],
             stack=None,
-            aws=boto3.Session("local", "local", region_name=REGION),
-            endpoint_url=environment["SQS_URL"].rsplit("/", 2)[0],
+            aws=session,
+            endpoint_url=endpoint_url,
             transport=httpx.HTTPTransport(retries=1),
         )
     except KeyError as error:

@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from local.aws import Aws
-from local.cloudformation import ACCOUNT, Json
+from local.account import ACCOUNT
+from local.cloudformation import Json
 from local.gateway import gateway
 from local.lambda_runtime import LambdaFunction
 from local.template import Authorizer, LambdaIntegration, Queue, Route, SqsIntegration, Template

@@ -13,7 +13,7 @@ import pytest
 from moto import mock_aws
 from moto.cloudformation import parsing
 
-from local.cloudformation import ACCOUNT, REGION
+from local.account import ACCOUNT, REGION
 from operate.__main__ import main
 from operate.doctor.command import CHECKS, examine, report
 from operate.doctor.results import Finding, NotExamined, Result
