@@ -12,8 +12,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from local.aws import Aws
 from local.account import ACCOUNT
+from local.aws import Aws
 from local.cloudformation import Json
 from local.gateway import gateway
 from local.lambda_runtime import LambdaFunction

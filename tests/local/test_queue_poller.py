@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from local.aws import Aws
 from local.account import ACCOUNT
+from local.aws import Aws
 from local.cloudformation import Json
 from local.lambda_runtime import LambdaFunction
 from local.queue_poller import QueuePoller, failed_messages, queue_poller
