@@ -1,0 +1,10 @@
+// Node finds the stand-ins of this folder where a phone has Expo's modules, and runs TypeScript as it is.
+
+import { registerHooks } from 'node:module';
+
+registerHooks({
+  resolve(specifier, context, next) {
+    const here = /^(expo-.*|react-native)$/.test(specifier) || specifier === './supabase';
+    return next(here ? new URL(`${specifier.replace('./', '')}.ts`, import.meta.url).href : specifier, context);
+  },
+});
