@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -112,12 +112,7 @@ async def test_a_push_opens_its_conversation_once(app: AppOnPhone, cloud: LocalC
     await app.do("registerPhone", {"ask": True})
     conversation, pushed = await push_from(tina, app, cloud)
     await app.do("tap", pushed)
-    [tapped] = await app.do("opened")
-    assert tapped == {
-        "conversationId": conversation,
-        "messageId": pushed["request"]["content"]["data"]["messageId"],
-        "senderId": str(tina.id),
-    }
+    assert await app.do("visited") == [f"/chat/{conversation}"]
     assert await app.state("tappedBeforeStart") is None
 
 
@@ -127,7 +122,7 @@ async def test_the_tap_that_starts_the_app_opens_its_conversation_once(cloud: Lo
         content = {"title": "Tina", "body": "Hello", "data": data}
         await app.do("tap", {"date": 1, "request": {"identifier": "m", "content": content}})
         await app.do("start")
-        assert await app.do("opened") == [{"conversationId": "c", "messageId": "m", "senderId": "s"}]
+        assert await app.do("visited") == ["/chat/c"]
         assert await app.state("tappedBeforeStart") is None
 
 
@@ -135,7 +130,7 @@ async def test_the_conversation_on_the_screen_shows_no_banner(app: AppOnPhone, c
     await app.do("registerPhone", {"ask": True})
     conversation, pushed = await push_from(tina, app, cloud)
     assert (await app.do("arrive", pushed))["shouldShowBanner"]
-    await app.do("look", conversation)
+    await app.do("open", conversation)
     assert not (await app.do("arrive", pushed))["shouldShowBanner"]
     await app.do("leave")
     assert (await app.do("arrive", pushed))["shouldShowBanner"]
@@ -144,7 +139,7 @@ async def test_the_conversation_on_the_screen_shows_no_banner(app: AppOnPhone, c
 async def test_heartbeats_follow_the_screen(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
     presence = "select from user_presence where user_id = %s and is_online = %s and current_conversation_id"
     conversation = await app.do("openChat", str(tina.id))
-    await app.do("look", conversation)
+    await app.do("open", conversation)
     await until(cloud, f"{presence} = %s", app.user_id, True, conversation)
     await app.do("moveTo", "background")
     await until(cloud, f"{presence} is null", app.user_id, False)
@@ -165,15 +160,16 @@ async def test_what_arrived_is_delivered_and_what_was_seen_is_read(
     [delivery] = (await cloud.explain_push(UUID(message)))["deliveries"]
     assert delivery["status"] == "delivered"
     assert await app.state("badge") == 1
+    await app.do("open", conversation)
+    await until(cloud, "select from chat_messages where id = %s and is_read", message)
     await app.do("markRead", conversation)
-    assert await rows(cloud, "select from chat_messages where id = %s and is_read", message)
     assert (await app.state("badge"), await app.state("presented")) == (0, [])
 
 
 async def test_the_badge_counts_the_other_conversations(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
     await app.do("registerPhone", {"ask": True})
     conversation, _ = await push_from(tina, app, cloud)
-    await app.do("markRead", "00000000-0000-0000-0000-000000000000")
+    await app.do("markRead", str(uuid4()))
     assert await app.state("badge") == 1
     await app.do("markRead", conversation)
     assert await app.state("badge") == 0

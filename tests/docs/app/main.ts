@@ -1,13 +1,13 @@
 // A chat app without a screen: does what it reads from stdin, one JSON array [command, ...arguments] a line.
 
 import * as push from '../../../docs/client/push.ts';
+import { useConversation, usePush } from '../../../docs/client/usePush.ts';
 import * as notifications from './expo-notifications.ts';
+import { visited } from './expo-router.ts';
 import { moveTo } from './react-native.ts';
+import { unmount } from './react.ts';
 import { supabase } from './supabase.ts';
 
-const opened: push.Tapped[] = [];
-const reported: string[] = [];
-let leave = () => {};
 
 async function userId(): Promise<string> {
   const { data } = await supabase.auth.getSession();
@@ -28,24 +28,18 @@ const commands: Record<string, (...values: any[]) => unknown> = {
     const people = { p_user1_id: await userId(), p_user2_id: otherId };
     return (await supabase.rpc('get_or_create_conversation', people)).data;
   },
-  start: () => {
-    push.keepRegistered((error) => reported.push((error as push.PushError).code));
-    push.onTap((tapped) => opened.push(tapped));
-  },
+  start: usePush,
   phone: (changes = {}) => Object.assign(notifications.phone, changes),
   registerPhone: push.registerPhone,
   rollToken: notifications.rollToken,
   logOut: push.logOut,
   signedIn: async () => Boolean(await userId()),
-  look: async (conversation: string) => {
-    leave = push.lookAt(await userId(), conversation);
-  },
-  leave: () => leave(),
+  open: async (conversation: string) => useConversation(await userId(), conversation),
+  leave: unmount,
   moveTo,
   arrive: notifications.arrive,
   tap: notifications.tap,
-  opened: () => opened,
-  reported: () => reported,
+  visited: () => visited,
   markDelivered: async (messages: string[]) => push.markDelivered(await userId(), messages),
   markRead: async (conversation: string) => push.markRead(await userId(), conversation),
 };

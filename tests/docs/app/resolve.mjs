@@ -4,7 +4,8 @@ import { registerHooks } from 'node:module';
 
 registerHooks({
   resolve(specifier, context, next) {
-    const here = /^(expo-.*|react-native)$/.test(specifier) || specifier === './supabase';
-    return next(here ? new URL(`${specifier.replace('./', '')}.ts`, import.meta.url).href : specifier, context);
+    const here = /^(expo-.*|react|react-native)$/.test(specifier) || specifier === './supabase';
+    if (here) return next(new URL(`${specifier.replace('./', '')}.ts`, import.meta.url).href, context);
+    return next(specifier === './push' ? './push.ts' : specifier, context);
   },
 });
