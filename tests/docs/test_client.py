@@ -40,6 +40,11 @@ async def rows(cloud: LocalCloud, query: str, *parameters: Any) -> list[Any]:
         return await (await connection.execute(query.encode(), parameters)).fetchall()
 
 
+async def change(cloud: LocalCloud, statement: str) -> None:
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        await connection.execute(statement.encode())
+
+
 async def registered(cloud: LocalCloud, app: AppOnPhone) -> list[Any]:
     """Push token and device id of the active phones of whoever signed up in the app."""
     query = "select push_token, device_id from user_devices where user_id = %s and is_active"
@@ -98,6 +103,17 @@ async def test_a_new_push_token_is_registered_for_the_same_phone(app: AppOnPhone
     assert await registered(cloud, app) == [(new, device_id)]
 
 
+async def test_whoever_registers_too_often_waits_and_is_registered(app: AppOnPhone, cloud: LocalCloud) -> None:
+    await app.do("phone", {"allowed": True})
+    await change(cloud, "update push.settings set registration_limit = 1, registration_limit_window = '2 seconds'")
+    try:
+        assert [await app.do("registerPhone") for _ in range(2)] == ["registered", "registered"]
+    finally:
+        await change(
+            cloud, "update push.settings set registration_limit = default, registration_limit_window = default"
+        )
+
+
 async def test_an_account_without_a_profile_is_told_so(cloud: LocalCloud) -> None:
     async with app_on_phone(cloud) as app:
         app.user_id = await app.do("signUp", f"{app.phone.token[18:28].lower()}@example.com", "a long password")
@@ -134,6 +150,15 @@ async def test_the_conversation_on_the_screen_shows_no_banner(app: AppOnPhone, c
     assert not (await app.do("arrive", pushed))["shouldShowBanner"]
     await app.do("leave")
     assert (await app.do("arrive", pushed))["shouldShowBanner"]
+
+
+async def test_whoever_goes_from_one_conversation_to_another_looks_at_the_other(
+    app: AppOnPhone, cloud: LocalCloud, tina: Person
+) -> None:
+    await app.do("registerPhone", {"ask": True})
+    conversation, pushed = await push_from(tina, app, cloud)
+    await app.do("switchTo", str(uuid4()), conversation)
+    assert not (await app.do("arrive", pushed))["shouldShowBanner"]
 
 
 async def test_heartbeats_follow_the_screen(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:

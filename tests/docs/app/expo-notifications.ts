@@ -102,7 +102,7 @@ export async function getExpoPushTokenAsync(options: {
   devicePushToken?: DevicePushToken;
 }): Promise<{ type: 'expo'; data: string }> {
   phone.registered = true;
-  const { data } = { data: phone.pushToken };
+  const data = phone.pushToken;
   if (!options.devicePushToken) rollToken(data); // asking the phone for its own token calls the listeners
   return { type: 'expo', data };
 }
@@ -121,7 +121,8 @@ export function setNotificationHandler(next: Handler | null): void {
 
 export function addNotificationResponseReceivedListener(listener: Listener<NotificationResponse>): { remove(): void } {
   const subscription = listen(tapListeners, listener);
-  if (phone.tappedBeforeStart) listener(phone.tappedBeforeStart); // some versions say it both ways
+  const tapped = phone.tappedBeforeStart;
+  if (tapped) setTimeout(() => listener(tapped)); // some versions say it both ways
   return subscription;
 }
 

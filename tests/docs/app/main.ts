@@ -36,6 +36,11 @@ const commands: Record<string, (...values: any[]) => unknown> = {
   signedIn: async () => Boolean(await userId()),
   open: async (conversation: string) => useConversation(await userId(), conversation),
   leave: unmount,
+  switchTo: async (from: string, to: string) => {
+    const leaveFirst = push.lookAt(await userId(), from);
+    push.lookAt(await userId(), to);
+    leaveFirst();
+  },
   moveTo,
   arrive: notifications.arrive,
   tap: notifications.tap,
