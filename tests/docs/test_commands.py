@@ -52,12 +52,12 @@ def dev() -> ModuleType:
 
 @pytest.mark.parametrize("command", dev_commands(), ids=str)
 def test_dev_knows_the_command_and_its_options(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_dev(shlex.split(optional_taken(command))[1:], monkeypatch)
-
-
-def optional_taken(command: str) -> str:
-    """With `[--env FILE]` as if it were asked for."""
-    return command.replace("[", "").replace("]", "")
+    as_if_asked_for = command.replace("[", "").replace("]", "")  # as in [--env FILE]
+    _, name, *options = shlex.split(as_if_asked_for)
+    works_on_a_stack = any("python -m operate" in run for run in dev().COMMANDS.get(name, ("", []))[1])
+    if works_on_a_stack and not any(option.startswith("--") for option in options):
+        options += ["--stack", "NAME"]  # a sentence need not say it
+    check_dev([name, *options], monkeypatch)
 
 
 def check_dev(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
