@@ -55,7 +55,7 @@ def test_dev_knows_the_command_and_its_options(command: str, monkeypatch: pytest
     as_if_asked_for = command.replace("[", "").replace("]", "")  # as in [--env FILE]
     _, name, *options = shlex.split(as_if_asked_for)
     works_on_a_stack = any("python -m operate" in run for run in dev().COMMANDS.get(name, ("", []))[1])
-    if works_on_a_stack and not any(option.startswith("--") for option in options):
+    if works_on_a_stack and not {"--stack", "--env"} & set(options):
         options += ["--stack", "NAME"]  # a sentence need not say it
     check_dev([name, *options], monkeypatch)
 
@@ -81,7 +81,7 @@ def understood(package: str, arguments: list[str], monkeypatch: pytest.MonkeyPat
         parse(parser)
         raise Parsed
 
-    values = [str(uuid4()) if argument == "$USER_ID" else argument for argument in arguments]
+    values = [str(uuid4()) if argument in ("$USER_ID", "USER") else argument for argument in arguments]
     with monkeypatch.context() as patched:
         patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
         patched.setattr(sys, "argv", [package, *values])
