@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
     from local.aws import Aws
+    from local.cloud import LocalCloud
 
 # Powertools reads it when chat_push.observability is imported; the template sets it.
 os.environ["POWERTOOLS_METRICS_NAMESPACE"] = "ChatPush"
@@ -28,19 +29,25 @@ hypothesis.settings.register_profile("chat-push", derandomize=True, deadline=Non
 hypothesis.settings.load_profile("chat-push")
 
 
+# Fixtures that start a whole local cloud, those with the most tests first.
+CLOUDS = ("running_cloud", "patients_cloud")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Shares the tests out to the workers of `pytest -n`: whatever uses the one local cloud to one of them, and first,
+    """Shares the tests out to the workers of `pytest -n`: what uses one cloud to one of them, and first, as it takes
 
-    as it takes longest; last of it those that look at what the others left in logs and queues. The rest by files.
+    longest; last of it those that look at what the others left in logs and queues. The rest by files.
     """
 
-    def uses_cloud(item: pytest.Item) -> bool:
-        return "running_cloud" in getattr(item, "fixturenames", ())
+    def place(item: pytest.Item) -> int:
+        fixtures = getattr(item, "fixturenames", ())
+        return next((number for number, cloud in enumerate(CLOUDS) if cloud in fixtures), len(CLOUDS))
 
-    items.sort(key=lambda item: (not uses_cloud(item), item.path.name == "test_secrecy.py"))
+    items.sort(key=lambda item: (place(item), item.path.name == "test_secrecy.py"))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("cloud" if uses_cloud(item) else str(item.path)))
+        group = CLOUDS[place(item)] if place(item) < len(CLOUDS) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture
@@ -87,6 +94,15 @@ async def services(tmp_path_factory: pytest.TempPathFactory) -> "AsyncIterator[A
 
     async with aws(tmp_path_factory.mktemp("aws")) as services:
         yield services
+
+
+@pytest.fixture(scope="session")
+async def running_cloud() -> "AsyncIterator[LocalCloud]":
+    """One local cloud for all tests that only use it."""
+    from local.cloud import local_cloud
+
+    async with local_cloud() as cloud:
+        yield cloud
 
 
 class Stdout(io.TextIOBase):

@@ -1,11 +1,11 @@
-"""One local cloud for all system tests. Each begins with calm services and with new phones."""
+"""Each test of the one running cloud begins with calm services and with new phones."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from local.app import Person, chat_app
-from local.cloud import LocalCloud, local_cloud
+from local.cloud import LocalCloud
 from tests.system.chat import Chat, Log, execute, phone_of
 
 CALM = (
@@ -16,12 +16,6 @@ CALM = (
     "update push.settings set presence_fresh_for = default,"
     " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', message_limit = 10000, registration_limit = 10000",
 )
-
-
-@pytest.fixture(scope="session")
-async def running_cloud() -> AsyncIterator[LocalCloud]:
-    async with local_cloud() as cloud:
-        yield cloud
 
 
 @pytest.fixture

@@ -1,0 +1,8 @@
+// What Expo and Node declare, without their packages.
+
+declare const process: {
+  env: Record<string, string | undefined>;
+  stdout: { write(text: string): void };
+  stdin: AsyncIterable<string> & { setEncoding(encoding: 'utf8'): void };
+  exit(code: number): never;
+};

@@ -1,0 +1,67 @@
+// A chat app without a screen: does what it reads from stdin, one JSON array [command, ...arguments] a line.
+
+import * as push from '../../../docs/client/push.ts';
+import { useConversation, usePush } from '../../../docs/client/usePush.ts';
+import * as notifications from './expo-notifications.ts';
+import { visited } from './expo-router.ts';
+import { moveTo } from './react-native.ts';
+import { unmount } from './react.ts';
+import { supabase } from './supabase.ts';
+
+
+async function userId(): Promise<string> {
+  const { data } = await supabase.auth.getSession();
+  return data.session?.user.id ?? '';
+}
+
+const commands: Record<string, (...values: any[]) => unknown> = {
+  signUp: async (email: string, password: string) => {
+    const { error } = await supabase.auth.signUp({ email, password });
+    if (error) throw error;
+    return userId();
+  },
+  createProfile: async (name: string) => {
+    const { error } = await supabase.from('users').insert({ id: await userId(), display_name: name, role: 'guide' });
+    if (error) throw error;
+  },
+  openChat: async (otherId: string) => {
+    const people = { p_user1_id: await userId(), p_user2_id: otherId };
+    return (await supabase.rpc('get_or_create_conversation', people)).data;
+  },
+  start: usePush,
+  phone: (changes = {}) => Object.assign(notifications.phone, changes),
+  registerPhone: push.registerPhone,
+  rollToken: notifications.rollToken,
+  logOut: push.logOut,
+  signedIn: async () => Boolean(await userId()),
+  open: async (conversation: string) => useConversation(await userId(), conversation),
+  leave: unmount,
+  switchTo: async (from: string, to: string) => {
+    const leaveFirst = push.lookAt(await userId(), from);
+    push.lookAt(await userId(), to);
+    leaveFirst();
+  },
+  moveTo,
+  arrive: notifications.arrive,
+  tap: notifications.tap,
+  visited: () => visited,
+  markDelivered: async (messages: string[]) => push.markDelivered(await userId(), messages),
+  markRead: async (conversation: string) => push.markRead(await userId(), conversation),
+};
+
+process.stdin.setEncoding('utf8');
+let rest = '';
+for await (const chunk of process.stdin) {
+  const lines = (rest + chunk).split('\n');
+  rest = lines.pop() ?? '';
+  for (const line of lines) {
+    const [command, ...values] = JSON.parse(line);
+    try {
+      process.stdout.write(`${JSON.stringify({ value: (await commands[command](...values)) ?? null })}\n`);
+    } catch (error) {
+      const { code = '', status = null, message } = error as push.PushError;
+      process.stdout.write(`${JSON.stringify({ error: { code, status, message } })}\n`);
+    }
+  }
+}
+process.exit(0);

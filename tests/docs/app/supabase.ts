@@ -1,0 +1,8 @@
+// The app's own client; on a phone it keeps the session in the phone's storage.
+
+import { createClient } from '@supabase/supabase-js';
+
+export const supabase = createClient(
+  process.env.EXPO_PUBLIC_SUPABASE_URL ?? '',
+  process.env.EXPO_PUBLIC_SUPABASE_PUBLISHABLE_KEY ?? '',
+);

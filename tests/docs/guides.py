@@ -1,0 +1,97 @@
+"""What README.md and the guides in docs/ say: their code, links, headings and tables."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+GUIDES = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
+
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Code in a guide. `needs` is what a comment in its first line says that it needs, such as an AWS account."""
+
+    file: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def needs(self) -> str | None:
+        found = re.match(r"# needs (.+)", self.text)
+        return found[1] if found else None
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands of a shell block, one by one."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [line for line in lines if line and not line.startswith("#")]
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(PROJECT)}:{self.line}"
+
+
+def blocks(*languages: str) -> list[Block]:
+    """All code of these languages."""
+    return [block for file in GUIDES for block in _blocks(file) if block.language in languages]
+
+
+def dev_commands() -> dict[str, list[str]]:
+    """Each `./dev ...` that stands anywhere, also within a sentence, with where it does."""
+    found: dict[str, list[str]] = {}
+    for file in GUIDES:
+        text = file.read_text()
+        for match in re.finditer(r"(?:^ *|`)(\./dev [^`#\n]+)", text, re.MULTILINE):
+            line = text.count("\n", 0, match.start(1)) + 1
+            found.setdefault(match[1].strip(), []).append(f"{file.name}:{line}")
+    return found
+
+
+def section(file: str, heading: str) -> str:
+    """The text under a heading of a guide, up to the next one of its level or above."""
+    path = PROJECT / file
+    text = _without_code(path)
+    found = re.search(rf"^(#+) {re.escape(heading)}\n", text, re.MULTILINE)
+    assert found, f"{file} has no heading {heading}"
+    after = re.compile(rf"^#{{1,{len(found[1])}}} ", re.MULTILINE).search(text, found.end())
+    return path.read_text()[found.end() : after.start() if after else None]
+
+
+def table(text: str) -> list[list[str]]:
+    """The rows of the tables in a text, without backticks."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|-")]
+    return [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def headings(file: Path) -> list[str]:
+    """The headings of a file."""
+    return re.findall(r"^#+ (.+)$", _without_code(file), re.MULTILINE)
+
+
+def anchors(file: Path) -> set[str]:
+    """What a link to a heading of the file may end in, as GitHub makes it."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings(file)}
+
+
+def links(file: Path) -> list[str]:
+    """Where the links of a file lead."""
+    return re.findall(r"\]\(([^)\s]+)\)", _without_code(file))
+
+
+@cache
+def _without_code(file: Path) -> str:
+    """The text with blanks for its code, so that everything else stays where it is."""
+    return _FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), file.read_text())
+
+
+def _blocks(file: Path) -> Iterator[Block]:
+    text = file.read_text()
+    for match in _FENCE.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        code = re.sub(rf"^{match['indent']}", "", match["text"], flags=re.MULTILINE)
+        yield Block(file, line, match["language"], code)

@@ -1,0 +1,171 @@
+"""Each command of the guides: run against the local cloud, or, if it needs an account, checked as far as that goes."""
+
+import argparse
+import asyncio
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from itertools import chain, pairwise
+from pathlib import Path
+from types import ModuleType
+from uuid import uuid4
+
+import botocore.session
+import click
+import pytest
+from botocore import xform_name
+from samcli.cli.context import Context
+from samcli.cli.main import cli as sam
+
+from local.app import chat_app
+from local.cloud import LocalCloud
+from local.packages import NODE_MODULES, NPM_PLATFORM
+from tests.docs.guides import PROJECT, Block, blocks, dev_commands
+
+SHELL = blocks("sh")
+NEED_ACCOUNTS = [block for block in SHELL if block.needs]
+ACCOUNTS = {"aws": "AWS", "sam": "AWS", "supabase": "Supabase", "eas": "Expo", "npx": "Expo"}
+
+
+class Parsed(Exception):
+    """The command line was accepted; what it does is not done here."""
+
+
+@cache
+def dev() -> ModuleType:
+    loader = SourceFileLoader("dev", str(PROJECT / "dev"))
+    spec = spec_from_loader("dev", loader)
+    assert spec
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("command", dev_commands(), ids=str)
+def test_dev_knows_the_command_and_its_options(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_if_asked_for = command.replace("[", "").replace("]", "")  # as in [--env FILE]
+    _, name, *options = shlex.split(as_if_asked_for)
+    works_on_a_stack = any("python -m operate" in run for run in dev().COMMANDS.get(name, ("", []))[1])
+    if works_on_a_stack and not {"--stack", "--env"} & set(options):
+        options += ["--stack", "NAME"]  # a sentence need not say it
+    check_dev([name, *options], monkeypatch)
+
+
+def check_dev(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    name, *options = arguments
+    assert name in dev().COMMANDS, f"no such command: ./dev {name}"
+    for command in dev().COMMANDS[name][1]:
+        ours = re.fullmatch(r"python -m (local|operate|bench)(.*)", command)
+        if ours:
+            understood(ours[1], [*ours[2].split(), *options], monkeypatch)
+        else:
+            assert not options, f"./dev {name} passes its options to a program of somebody else"
+
+
+def understood(package: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails unless the package's command line takes the arguments. The command itself is not run."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser: argparse.ArgumentParser) -> None:
+        parse(parser)
+        raise Parsed
+
+    values = [str(uuid4()) if argument in ("$USER_ID", "USER") else argument for argument in arguments]
+    with monkeypatch.context() as patched:
+        patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        patched.setattr(sys, "argv", [package, *values])
+        with pytest.raises(Parsed):
+            importlib.import_module(f"{package}.__main__").main()
+
+
+@pytest.mark.parametrize("block", NEED_ACCOUNTS, ids=str)
+def test_a_command_that_needs_an_account_says_so_and_has_options_that_exist(
+    block: Block, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert block.needs
+    for command in block.commands:
+        program, *arguments = shlex.split(command)
+        assert ACCOUNTS.get(program, "") in block.needs, f"{program}: say which account it needs"
+        match program:
+            case "./dev":
+                check_dev(arguments, monkeypatch)
+            case "aws":
+                check_aws(arguments)
+            case "sam":
+                check_sam(arguments)
+            case "supabase":
+                check_supabase(arguments)
+            case "cp":
+                assert all(list(PROJECT.glob(source)) for source in arguments[:-1]), f"there is no {arguments[0]}"
+            case _:
+                assert program in ("cd", "git", "npx", "eas"), f"how is {program} checked?"
+
+
+def check_aws(arguments: list[str]) -> None:
+    """By the models that the AWS CLI itself is made from."""
+    service, operation, *options = arguments
+    model = botocore.session.get_session().get_service_model(service)
+    [name] = [name for name in model.operation_names if xform_name(name, "-") == operation]
+    shape = model.operation_model(name).input_shape
+    members = {f"--{xform_name(member, '-')}": member for member in (shape.members if shape else {})}
+    asked = {option for option in options if option.startswith("--")}
+    assert asked <= members.keys() | {"--query", "--output"}
+    required = set(shape.required_members if shape else ())
+    assert required <= {members.get(option) for option in asked}, f"{operation} wants {required}"
+
+
+def check_sam(arguments: list[str]) -> None:
+    """By the parser of the SAM CLI."""
+    command: click.Command = sam
+    context = click.Context(command, obj=Context())
+    rest = arguments
+    while isinstance(command, click.Group):
+        found = command.get_command(context, rest[0])
+        assert found, f"sam has no command {rest[0]}"
+        command, rest = found, rest[1:]
+    known = set(chain.from_iterable(option.opts for option in command.params))
+    assert {option for option in rest if option.startswith("--")} <= known
+    for option, value in pairwise(rest):
+        if option == "--config-env":
+            assert f"[{value}.deploy.parameters]" in (PROJECT / "samconfig.toml").read_text()
+
+
+def check_supabase(arguments: list[str]) -> None:
+    """By what the Supabase CLI says of itself."""
+    words = [argument for argument in arguments if re.fullmatch("[a-z]+", argument)]
+    cli = NODE_MODULES / "@supabase" / f"cli-{NPM_PLATFORM}" / "bin" / "supabase"
+    environment = {**os.environ, "DO_NOT_TRACK": "1", "SUPABASE_TELEMETRY_DISABLED": "1"}
+    usage = subprocess.run([cli, *words, "--help"], capture_output=True, text=True, check=True, env=environment).stdout
+    assert f"supabase {' '.join(words)} " in usage, f"there is no supabase {' '.join(words)}"
+    for option in arguments:
+        if option.startswith("--"):
+            assert re.search(rf"^ *{option}\b", usage, re.MULTILINE), f"no option {option}"
+
+
+@pytest.mark.parametrize("block", [block for block in SHELL if not block.needs], ids=str)
+async def test_a_command_that_needs_no_account_works(block: Block, cloud: LocalCloud, tmp_path: Path) -> None:
+    async with chat_app(cloud.supabase, cloud.api_url) as app:
+        person = await app.sign_up("Gus", "guide")
+    environment = {
+        **os.environ,
+        "ACCESS_TOKEN": person.access_token,
+        "API_URL": cloud.api_url,
+        "MESSAGE_ID": str(uuid4()),
+        "WEBHOOK_SECRET": cloud.webhook_secret,
+        "WEBHOOK_URL": f"{cloud.api_url}/api/push/chat-message",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euc", block.text),
+        cwd=tmp_path,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()

@@ -1,0 +1,95 @@
+"""The guides name what there is, and what there is stands in the guides."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from samtranslator.yaml_helper import yaml_parse
+
+from local.cloud import LocalCloud
+from tests.docs.guides import GUIDES, PROJECT, anchors, blocks, headings, links, section, table
+
+TEMPLATE = yaml_parse((PROJECT / "template.yaml").read_text())
+
+
+def resources(kind: str) -> set[str]:
+    """The logical ids of the template's resources of a type."""
+    return {name for name, resource in TEMPLATE["Resources"].items() if resource["Type"] == kind}
+
+
+@pytest.mark.parametrize("block", blocks("ts"), ids=str)
+def test_typescript_is_quoted_from_the_files_that_are_tested(block: Any) -> None:
+    files = [file.read_text() for file in (PROJECT / "docs" / "client").glob("*.ts")]
+    assert any(block.text in text for text in files)
+
+
+def test_all_code_is_of_a_language_that_is_tested() -> None:
+    every = {block.language for file in GUIDES for block in blocks_of(file)}
+    assert every <= {"sh", "sql", "ts", "text"}
+
+
+def blocks_of(file: Path) -> list[Any]:
+    languages = set(re.findall(r"^ *```(\w*)$", file.read_text(), re.MULTILINE))
+    return [block for block in blocks(*languages) if block.file == file]
+
+
+@pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
+def test_links_lead_somewhere(file: Path) -> None:
+    for link in links(file):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (file.parent / path).resolve() if path else file
+        assert target.exists(), f"there is no {link}"
+        assert not anchor or anchor in anchors(target), f"{path or file.name} has no heading for #{anchor}"
+
+
+def test_each_alarm_says_what_to_do() -> None:
+    described = {heading for heading in headings(PROJECT / "docs" / "operate.md") if heading.endswith("Alarm")}
+    assert described == resources("AWS::CloudWatch::Alarm")
+    for alarm in described:
+        assert len(section("docs/operate.md", alarm)) > 100
+
+
+def test_alarms_that_are_named_have_an_entry() -> None:
+    operate = PROJECT / "docs" / "operate.md"
+    assert set(re.findall(r"\w+Alarm\b", operate.read_text())) <= set(headings(operate))
+
+
+def test_parameters_of_the_stack_are_described() -> None:
+    described = {row[0] for row in table(section("docs/deploy.md", "2. The stack")) if row[0] in TEMPLATE["Parameters"]}
+    assert described == set(TEMPLATE["Parameters"])
+
+
+def test_outputs_of_the_stack_are_described() -> None:
+    cells = ", ".join(row[0] for row in table(section("docs/deploy.md", "2. The stack")))
+    assert set(cells.split(", ")) == {*TEMPLATE["Outputs"], *TEMPLATE["Parameters"], "parameter", "output"}
+
+
+async def test_settings_are_described_with_their_defaults(cloud: LocalCloud) -> None:
+    [_, *settings] = table(section("docs/operate.md", "Settings"))
+    described = {name: default for name, default, _ in settings}
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        found = await connection.execute(
+            "select column_name, data_type from information_schema.columns"
+            " where table_schema = 'push' and table_name = 'settings' and column_name <> 'only_row'"
+        )
+        columns: dict[str, str] = dict(await found.fetchall())
+        assert described.keys() == columns.keys()
+        for name, default in described.items():
+            query = sql.SQL("select {name} = {default}::{type} from push.settings").format(
+                name=sql.Identifier(name), default=default, type=sql.SQL(columns[name])
+            )
+            assert await (await connection.execute(query)).fetchone() == (True,), f"{name} is not {default} by default"
+
+
+def test_errors_of_the_api_are_described() -> None:
+    sources = "".join(file.read_text() for file in (PROJECT / "functions" / "register_device").glob("*.py"))
+    thrown = set(re.findall(r'Failure\(\s*(\d+),\s*"(\w+)"', sources))
+    described = set()
+    for row in table(section("docs/client.md", "Errors")):
+        described |= set(re.findall(r"(\d{3}) (\w+)", row[0]))
+    assert described == thrown

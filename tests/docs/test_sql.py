@@ -1,0 +1,94 @@
+"""All SQL of the guides runs, on a database as the migrations leave it; after the uninstallation the chat works on."""
+
+from collections.abc import AsyncIterator
+from itertools import count
+from uuid import uuid4
+
+import pytest
+
+from local.cloud import LocalCloud
+from local.supabase import create_database, migrate
+from tests.database.chat import Chat, connected, insert, rows, start_chat, value
+from tests.docs.guides import Block, blocks, section
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+async def migrated(cloud: LocalCloud) -> str:
+    """The name of a database to copy."""
+    await migrate(await create_database(cloud.postgres, "guides"))
+    return "guides"
+
+
+@pytest.fixture
+async def chat(cloud: LocalCloud, migrated: str) -> AsyncIterator[Chat]:
+    """A conversation in a database of its own."""
+    name = f"guides_{next(_numbers)}"
+    async with connected(cloud.database_url) as owner:
+        await owner.execute(f"create database {name} template {migrated}".encode())
+    async with connected(cloud.postgres.dsn(name)) as connection:
+        yield await start_chat(connection)
+
+
+async def filled_in(chat: Chat, block: Block) -> str:
+    """The SQL with what a reader puts in for its placeholders."""
+    text = block.text
+    if "<message id>" in text:
+        text = text.replace("<message id>", str(await chat.message()))
+    if "<run id>" in text:
+        run_id = uuid4()
+        await insert(chat.connection, "push.receipt_runs", id=run_id, state="held")
+        text = text.replace("<run id>", str(run_id))
+    secret = "a secret of at least 24 characters"
+    for placeholder, instead in {
+        "<WebhookUrl>": "https://example.com/api/push/chat-message",
+        "<current>": secret,
+        "<new secret>": secret,
+    }.items():
+        text = text.replace(placeholder, instead)
+    return text
+
+
+async def run(chat: Chat, block: Block) -> None:
+    if "vault." in block.text:
+        await chat.connection.execute("create schema vault; create table vault.secrets (name text)")
+    text = await filled_in(chat, block)
+    assert "<" not in text.replace("<>", ""), "a placeholder that nobody fills in"
+    await chat.connection.execute(text.encode())
+
+
+@pytest.mark.parametrize("block", blocks("sql"), ids=str)
+async def test_it_runs(block: Block, chat: Chat) -> None:
+    await run(chat, block)
+
+
+async def test_a_configured_webhook_rings(chat: Chat) -> None:
+    [block] = [block for block in blocks("sql") if "<current>" in block.text]
+    await run(chat, block)
+    await chat.message()
+    assert await value(chat.connection, "select count(*) from net.http_request_queue") == 1
+
+
+async def test_an_app_may_say_who_writes_in_its_own_way(chat: Chat) -> None:
+    await chat.connection.execute("alter table users add first_name text, add last_name text")
+    await chat.connection.execute("update users set first_name = 'Tina', last_name = 'Turner'")
+    [block] = [block for block in blocks("sql") if "function push.display_name" in block.text]
+    await run(chat, block)
+    assert await value(chat.connection, "select push.display_name(%s)", chat.tourist) == "Tina Turner"
+
+
+async def test_after_the_uninstallation_the_chat_works_on_and_nothing_of_pushes_is_left(chat: Chat) -> None:
+    await chat.message()
+    for block in blocks("sql"):
+        if block.text in section("docs/deploy.md", "Uninstalling"):
+            await run(chat, block)
+    message = await chat.message()
+    presence = {"user_id": chat.guide, "is_online": True, "current_conversation_id": chat.room}
+    await insert(chat.connection, "public.user_presence", **presence)
+    await chat.connection.execute("update user_presence set is_online = false")
+    await insert(chat.connection, "public.message_receipts", message_id=message, user_id=chat.guide)
+    await chat.device()
+    left = "select proname from pg_proc where prosrc ~ '\\mpush\\.' and pronamespace <> 'net'::regnamespace"
+    assert await rows(chat.connection, left) == []
+    assert await value(chat.connection, "select to_regnamespace('push')") is None
