@@ -36,7 +36,7 @@ async def run() -> Result:
         plot=Plot("contender", ("messages a second",), "messages a second, one worker", log=True),
         notes=(
             "Baselines: seconds for 5,000 are extrapolated from their sample.",
-            "expo-server-sdk for Node keeps at most six requests under way; the ten messages of a batch go out in two waves.",
+            "expo-server-sdk for Node keeps at most six requests under way: a batch of ten goes out in two waves.",
         ),
     )
 

@@ -1,10 +1,11 @@
 """From a message id in hand to its push accepted by Expo: one message at a time, everything warm.
 
 Each contender is a process of its own, kept running, beside the same Postgres, Data API and Expo: the handler as it is
-deployed (built function and layers, nothing else on its path) and the baselines of bench/baselines. None runs behind the
-Runtime Interface Emulator, which is Lambda's part and costs a millisecond or two. The clock starts when the worker is
-given the message, as the webhook was accepted then, and stops when Expo accepts the push. The floor is the two requests
-that lie between, claim and send, bare with httpx. Contenders take turns message by message, because the machine is noisy.
+deployed (built function and layers, nothing else on its path) and the baselines of bench/baselines. None runs behind
+the Runtime Interface Emulator, which is Lambda's part and costs a millisecond or two. The clock starts when the worker
+is given the message, as the webhook was accepted then, and stops when Expo accepts the push. The floor is the two
+requests that lie between, claim and send, bare with httpx. Contenders take turns message by message, because the
+machine is noisy.
 Each request to the database is held for 10 ms, as the network to a hosted one would; Expo answers at once.
 """
 

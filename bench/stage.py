@@ -1,4 +1,4 @@
-"""What the benches of the functions share: the local cloud without its doorbell, people who chat, and the contenders."""
+"""What the benches of the functions share: a local cloud without doorbell, people who chat, and the contenders."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from local.aws import Aws, aws
 from local.build import Build, built
 from local.expo_service import ExpoService, expo_service
 from local.lambda_runtime import LambdaFunction, lambda_function
-from local.packages import NODE_MODULES, node
+from local.packages import node
 from local.postgres import Postgres, postgres
 from local.processes import temporary_folder
 from local.supabase import Supabase, supabase
@@ -199,7 +199,11 @@ async def stage() -> AsyncIterator[Stage]:
         expo = await enter(expo_service())
         expo.configure({"rate_limit_per_second": 1_000_000})
         database = await enter(DelayedDatabase(project.url).served())
-        parameters = {"SupabaseUrl": database.url, "SupabasePublishableKey": project.publishable_key, "ExpoUrl": expo.url}
+        parameters = {
+            "SupabaseUrl": database.url,
+            "SupabasePublishableKey": project.publishable_key,
+            "ExpoUrl": expo.url,
+        }
         template = read_template(build.template, parameters, services.endpoint_url)
         await services.create(template)
         await services.put_secret(template.secrets["BackendSecret"].name, {"supabase_secret_key": project.secret_key})
@@ -207,8 +211,6 @@ async def stage() -> AsyncIterator[Stage]:
             await connection.execute("update push.settings set message_limit = 1000000")
         yield Stage(folder, build, server, project, services, expo, database, template)
 
-
-assert NODE_MODULES.exists()
 
 _ROOMS = "select id, user1_id, user2_id from public.chat_rooms order by created_at, id limit %s"
 

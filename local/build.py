@@ -68,7 +68,7 @@ async def _lock(file: IO[str]) -> None:
 
 
 def _hash_of_inputs(project: Path) -> str:
-    digest = hashlib.sha256(f"{sys.version} {sys.prefix}".encode())
+    digest = hashlib.sha256(f"{sys.version} {sys.prefix}".encode() + Path(__file__).read_bytes())
     for package in _RUNTIME_PACKAGES:
         digest.update(f"{package}=={importlib.metadata.version(package)}\n".encode())
     files = [project / "template.yaml", project / "Makefile"]
@@ -119,6 +119,12 @@ async def copy_runtime(runtime: Path) -> None:
 
     Compiled, as they are in Lambda: pip may have left out the bytecode here, and boto3 alone takes a second to compile.
     """
+    _copy_packages(runtime)
+    compile_all = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", runtime)
+    await run("compile-runtime", sys.executable, *compile_all, folder=runtime.parent)
+
+
+def _copy_packages(runtime: Path) -> None:
     runtime.mkdir()
     for package in _RUNTIME_PACKAGES:
         distribution = importlib.metadata.distribution(package)
@@ -128,8 +134,6 @@ async def copy_runtime(runtime: Path) -> None:
                 shutil.copytree(original, runtime / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(original, runtime)
-    compile_all = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", runtime)
-    await run("compile-runtime", sys.executable, *compile_all, folder=runtime.parent)
 
 
 def _remove_unused(builds: Path) -> None:

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable
 from typing import Any
 
 import requests
@@ -21,7 +22,7 @@ type Row = dict[str, Any]
 async def handle(message: Row, supabase: AsyncClient, expo: PushClient) -> None:
     """Pushes a message, unless its recipient is looking at the conversation."""
     recipient, room = message["recipient_id"], message["room_id"]
-    presence, devices, sender, rooms = await asyncio.gather(
+    queries: list[Awaitable[Any]] = [
         supabase.table("user_presence")
         .select("is_online, current_conversation_id")
         .eq("user_id", recipient)
@@ -33,14 +34,14 @@ async def handle(message: Row, supabase: AsyncClient, expo: PushClient) -> None:
         .select("user1_id, unread_count_user1, unread_count_user2")
         .or_(f"user1_id.eq.{recipient},user2_id.eq.{recipient}")
         .execute(),
-    )
+    ]
+    presence, devices, sender, rooms = await asyncio.gather(*queries)
     if presence and presence.data["is_online"] and presence.data["current_conversation_id"] == room:
         return
     if not devices.data:
         return
     badge = sum(
-        row["unread_count_user1"] if row["user1_id"] == recipient else row["unread_count_user2"]
-        for row in rooms.data
+        row["unread_count_user1"] if row["user1_id"] == recipient else row["unread_count_user2"] for row in rooms.data
     )
     tickets = await asyncio.to_thread(
         expo.publish_multiple,

@@ -22,7 +22,7 @@ def handle(message: Row, supabase: Client, expo: PushClient) -> None:
     """Pushes a message, unless its recipient is looking at the conversation."""
     recipient, room = message["recipient_id"], message["room_id"]
 
-    presence = (
+    presence: Any = (
         supabase.table("user_presence")
         .select("is_online, current_conversation_id")
         .eq("user_id", recipient)
@@ -31,19 +31,20 @@ def handle(message: Row, supabase: Client, expo: PushClient) -> None:
     )
     if presence and presence.data["is_online"] and presence.data["current_conversation_id"] == room:
         return
-    devices = supabase.table("user_devices").select("push_token").eq("user_id", recipient).eq("is_active", True).execute()
+    devices: Any = (
+        supabase.table("user_devices").select("push_token").eq("user_id", recipient).eq("is_active", True).execute()
+    )
     if not devices.data:
         return
-    sender = supabase.table("users").select("display_name").eq("id", message["sender_id"]).single().execute()
-    rooms = (
+    sender: Any = supabase.table("users").select("display_name").eq("id", message["sender_id"]).single().execute()
+    rooms: Any = (
         supabase.table("chat_rooms")
         .select("user1_id, unread_count_user1, unread_count_user2")
         .or_(f"user1_id.eq.{recipient},user2_id.eq.{recipient}")
         .execute()
     )
     badge = sum(
-        row["unread_count_user1"] if row["user1_id"] == recipient else row["unread_count_user2"]
-        for row in rooms.data
+        row["unread_count_user1"] if row["user1_id"] == recipient else row["unread_count_user2"] for row in rooms.data
     )
     tickets = expo.publish_multiple(
         [

@@ -97,6 +97,7 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
                 for device in push.devices
             ],
             lambda: time_left() - RECORD_RESERVE_SECONDS,
+            claim.send_in_seconds,
         )
     )
     answered_at = datetime.now(UTC)
