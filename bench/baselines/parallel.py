@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable
 from typing import Any
 
-import requests
+import requests  # type: ignore[import-untyped]
 from exponent_server_sdk import PushClient, PushMessage
 
 from supabase import AsyncClient, acreate_client

@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-import requests
+import requests  # type: ignore[import-untyped]
 from exponent_server_sdk import PushClient, PushMessage
 
 from supabase import Client, create_client

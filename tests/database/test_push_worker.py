@@ -223,6 +223,7 @@ async def test_claim_carries_all_that_a_push_says(chat: Chat) -> None:
         "lease_id": None,
         "claimed_at": None,
         "jobs": [],
+        "send_in_seconds": 0,
         "finished": [],
         "deferred": [],
         "not_due": [],
