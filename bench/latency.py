@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from bench.report import Plot, Result, Target, percentiles
 from bench.stage import CONTENDERS, Contender, Stage, stage
 
-MESSAGES = 40
+MESSAGES = 200
 WARM_UP = 10
 DATABASE_DELAY_SECONDS = 0.01
 
