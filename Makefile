@@ -14,6 +14,9 @@ build-DependenciesLayer:
 	  --require-hashes --no-deps --only-binary :all: --platform $(BUILD_PLATFORM) \
 	  --no-compile --target "$(ARTIFACTS_DIR)/python" --requirement requirements.txt
 	rm -rf "$(ARTIFACTS_DIR)/python/bin"
+	# 1.7 MB of a page that no function serves.
+	rm "$(ARTIFACTS_DIR)"/python/aws_lambda_powertools/event_handler/openapi/swagger_ui/*.js
+	rm "$(ARTIFACTS_DIR)"/python/aws_lambda_powertools/event_handler/openapi/swagger_ui/*.css
 	$(COMPILE) -p /opt "$(ARTIFACTS_DIR)"
 
 build-SharedLayer:

@@ -68,7 +68,7 @@ async def _lock(file: IO[str]) -> None:
 
 
 def _hash_of_inputs(project: Path) -> str:
-    digest = hashlib.sha256(f"{sys.version} {sys.prefix}".encode())
+    digest = hashlib.sha256(f"{sys.version} {sys.prefix}".encode() + Path(__file__).read_bytes())
     for package in RUNTIME_PACKAGES:
         digest.update(f"{package}=={importlib.metadata.version(package)}\n".encode())
     files = [project / "template.yaml", project / "Makefile"]
@@ -100,7 +100,7 @@ async def _sam_build(project: Path, folder: Path) -> None:
             "BUILD_PLATFORM": f"manylinux2014_{platform.machine()}",
         },
     )
-    link_runtime(unfinished / "runtime")
+    await copy_runtime(unfinished / "runtime")
     unfinished.rename(folder)
     print(f"build: done in {time.monotonic() - started:.0f} s", flush=True)
 
@@ -114,13 +114,26 @@ def _sam_cache(project: Path, builds: Path) -> Path:
     return cache
 
 
-def link_runtime(runtime: Path) -> None:
-    """Fill `runtime` with links to the runtime's packages, and to nothing else that is installed here."""
+async def copy_runtime(runtime: Path) -> None:
+    """Fill `runtime` with the runtime's packages, and with nothing else that is installed here.
+
+    Compiled, as they are in Lambda: pip may have left out the bytecode here, and boto3 alone takes a second to compile.
+    """
+    _copy_packages(runtime)
+    compile_all = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", runtime)
+    await run("compile-runtime", sys.executable, *compile_all, folder=runtime.parent)
+
+
+def _copy_packages(runtime: Path) -> None:
     runtime.mkdir()
     for package in RUNTIME_PACKAGES:
         distribution = importlib.metadata.distribution(package)
         for name in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
-            (runtime / name).symlink_to(str(distribution.locate_file(name)))
+            original = Path(str(distribution.locate_file(name)))
+            if original.is_dir():
+                shutil.copytree(original, runtime / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(original, runtime)
 
 
 def _remove_unused(builds: Path) -> None:

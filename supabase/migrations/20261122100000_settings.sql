@@ -17,6 +17,7 @@ create table push.settings (
   max_attempts integer not null default 100 check (max_attempts > 0),
   retry_base interval not null default '5 seconds' check (retry_base > '0'),
   retry_cap interval not null default '15 minutes' check (retry_cap >= retry_base),
+  notifications_per_second integer not null default 576 check (notifications_per_second > 0),
   message_limit integer not null default 30 check (message_limit > 0),
   message_limit_window interval not null default '10 seconds' check (message_limit_window > '0')
 );
@@ -32,5 +33,7 @@ comment on column push.settings.max_attempts is
   'Backstop against a job that fails for ever; ordinary outages are bounded by time_to_live.';
 comment on column push.settings.retry_base is 'Wait after the first failed attempt; doubles with each further one.';
 comment on column push.settings.retry_cap is 'The longest wait between two attempts.';
+comment on column push.settings.notifications_per_second is
+  'Pace of all workers together. Expo takes 600 a second of a project; 4 % less leaves room for requests that arrive late.';
 comment on column push.settings.message_limit is
   'Messages that one person may send within message_limit_window; more are refused with HTTP 429.';

@@ -101,6 +101,28 @@ end $$;
 comment on function push.due_jobs(uuid[], timestamptz, integer) is
   'Locks jobs that are due, of the given messages or the longest waiting; those that another worker has are passed over.';
 
+create table push.pace (
+  only_row boolean primary key default true check (only_row),
+  free_at timestamptz not null default clock_timestamp()
+);
+insert into push.pace default values;
+comment on table push.pace is 'One row: when Expo may be sent the next notification, after all that were claimed.';
+
+create function push.take_turn(p_notifications bigint) returns double precision
+language sql set search_path = '' as $$
+  with taken as (
+    update push.pace
+    set free_at = greatest(free_at, clock_timestamp()) + p_notifications * interval '1 second' / notifications_per_second
+    from push.settings
+    where p_notifications > 0
+    returning free_at - p_notifications * interval '1 second' / notifications_per_second as turn
+  )
+  select greatest(extract(epoch from max(turn) - clock_timestamp()), 0)::double precision from taken;
+$$;
+comment on function push.take_turn(bigint) is
+  'Seconds until so many notifications may be sent. Whoever claims next has its turn when they are through, at the pace of '
+  'push.settings: so all workers together keep to Expo''s limit, at no further round trip.';
+
 create function public.claim_push_jobs(p_message_ids uuid[] default null, p_limit integer default 100)
 returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -116,6 +138,7 @@ declare
   to_send uuid[] := '{}';
   finished uuid[] := '{}';
   deferred uuid[] := '{}';
+  jobs jsonb;
 begin
   -- By a clock read after the locks: a heartbeat of this very moment must not count as one of the future.
   for decision in select * from push.decide(due, clock_timestamp()) loop
@@ -140,10 +163,13 @@ begin
   from push.settings settings
   where job.message_id = any(to_send);
 
+  jobs := push.notifications(to_send);
   return jsonb_build_object(
     'lease_id', lease,
     'claimed_at', now_at,
-    'jobs', push.notifications(to_send),
+    'jobs', jobs,
+    -- Last, because other claims wait for the row of push.pace until this one has committed.
+    'send_in_seconds', push.take_turn((select sum(jsonb_array_length(job -> 'devices')) from jsonb_array_elements(jobs) job)),
     'finished', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'message_id', job.message_id, 'outcome', job.outcome, 'reason', job.reason)), '[]')
@@ -273,7 +299,7 @@ comment on function public.record_push_results(uuid, timestamptz, jsonb[]) is
 
 revoke execute on function
   push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.due_jobs(uuid[], timestamptz, integer),
-  push.notifications(uuid[]), push.switch_off(uuid, text, timestamptz), push.backoff(integer)
+  push.take_turn(bigint), push.notifications(uuid[]), push.switch_off(uuid, text, timestamptz), push.backoff(integer)
 from public;
 revoke execute on function
   public.claim_push_jobs(uuid[], integer), public.record_push_results(uuid, timestamptz, jsonb[])

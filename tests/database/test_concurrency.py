@@ -1,6 +1,7 @@
 """What happens between connections: leases, and the rules that must hold when two people act at once."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -65,6 +66,17 @@ async def test_doorbell_and_sweep_send_once(chat: Chat, database: Database) -> N
         assert len((await claim(chat.connection, message))["jobs"]) == 1
         assert (await claim(other, message))["not_due"] == [str(message)]
         assert (await claim(other))["jobs"] == []
+
+
+async def test_workers_that_claim_at_once_take_one_turn_after_the_other(chat: Chat, database: Database) -> None:
+    await chat.device()
+    messages = [await chat.message() for _ in range(3)]
+    await chat.connection.execute("update push.settings set notifications_per_second = 1")
+    await chat.connection.execute("update push.pace set free_at = clock_timestamp() + interval '1 hour'")
+    before = await value(chat.connection, "select free_at from push.pace")
+    workers = [await database.connect() for _ in messages]
+    await asyncio.gather(*(claim(worker, message) for worker, message in zip(workers, messages, strict=True)))
+    assert await value(chat.connection, "select free_at from push.pace") - before == timedelta(seconds=3)
 
 
 async def test_report_takes_its_jobs_in_one_order(chat: Chat, database: Database) -> None:

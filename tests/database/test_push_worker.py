@@ -1,6 +1,6 @@
 """claim_push_jobs, record_push_results and explain_push, on one connection."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
@@ -223,6 +223,7 @@ async def test_claim_carries_all_that_a_push_says(chat: Chat) -> None:
         "lease_id": None,
         "claimed_at": None,
         "jobs": [],
+        "send_in_seconds": 0,
         "finished": [],
         "deferred": [],
         "not_due": [],
@@ -668,3 +669,36 @@ async def test_settings_refuse_nonsense(chat: Chat, columns: dict[str, Any]) -> 
     [(name, wrong)] = columns.items()
     async with refused(chat.connection, "23514"):
         await chat.connection.execute(f"update push.settings set {name} = %s", (wrong,))
+
+
+# Pace ------------------------------------------------------------------------------------------
+
+
+async def test_a_claim_takes_as_long_a_turn_as_it_has_notifications(chat: Chat) -> None:
+    """One for each device of each message."""
+    await chat.connection.execute("update push.settings set notifications_per_second = 10")
+    await chat.connection.execute("update push.pace set free_at = clock_timestamp() + interval '1 hour'")
+    for _ in range(3):
+        await chat.device()
+    before = await value(chat.connection, "select free_at from push.pace")
+    await claim(chat.connection, await chat.message(), await chat.message())
+    assert await value(chat.connection, "select free_at from push.pace") - before == timedelta(seconds=0.6)
+
+
+async def test_a_claim_is_sent_when_those_before_it_are_through(chat: Chat) -> None:
+    await chat.device()
+    await chat.connection.execute("update push.pace set free_at = clock_timestamp() + interval '1 hour'")
+    assert 3500 < (await claim(chat.connection, await chat.message()))["send_in_seconds"] <= 3600
+
+
+async def test_a_claim_waits_for_nobody_when_nothing_was_sent_lately(chat: Chat) -> None:
+    await chat.device()
+    await chat.connection.execute("update push.pace set free_at = clock_timestamp() - interval '1 hour'")
+    assert (await claim(chat.connection, await chat.message()))["send_in_seconds"] == 0
+
+
+async def test_a_claim_of_nothing_takes_no_turn(chat: Chat) -> None:
+    await chat.connection.execute("update push.pace set free_at = clock_timestamp() + interval '1 hour'")
+    before = await value(chat.connection, "select free_at from push.pace")
+    assert (await claim(chat.connection, await chat.message()))["send_in_seconds"] == 0
+    assert await value(chat.connection, "select free_at from push.pace") == before

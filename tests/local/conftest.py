@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from local.build import link_runtime
+from local.build import copy_runtime
 from local.lambda_runtime import LambdaFunction, lambda_function
 from local.template import Function
 
@@ -30,9 +30,9 @@ async def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @pytest.fixture(scope="session")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+async def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lambda") / "runtime"
-    link_runtime(folder)
+    await copy_runtime(folder)
     return folder
 
 

@@ -48,7 +48,7 @@ def project(tmp_path: Path) -> Path:
 
 
 async def test_a_build_is_made_once_for_the_same_input(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         await asyncio.gather(*(_build(project) for _ in range(2)))
         await _build(project)
     assert capsys.readouterr().out.count("build: done") == 1
@@ -75,6 +75,15 @@ async def test_a_build_has_bytecode_that_python_uses_unchecked(project: Path) ->
             assert bytecode[:4] == importlib.util.MAGIC_NUMBER
             assert bytecode[4:8] == b"\x01\0\0\0"
             assert str(project).encode() not in bytecode
+
+
+async def test_the_layers_stay_below_45_megabytes() -> None:
+    """Unzipped, with bytecode: each megabyte is read, and kept in SnapStart's snapshot."""
+    async with built() as build:
+        layers = list(build.template.parent.glob("*Layer"))
+        files = [file for layer in layers for file in layer.rglob("*") if file.is_file()]
+        assert len(layers) == 2
+        assert sum(file.stat().st_size for file in files) <= 45_000_000
 
 
 async def test_a_build_that_fails_says_why_and_leaves_nothing(project: Path) -> None:

@@ -37,7 +37,8 @@ class Worker:
         self.service = PushService(*expo)
         self.seconds = seconds
         self._database = PushDatabase(SUPABASE_URL, "key", httpx.MockTransport(self.api))
-        self._expo = Expo(EXPO_URL, None, httpx.MockTransport(self.service), pause=lambda seconds: None)
+        self.pauses: list[float] = []
+        self._expo = Expo(EXPO_URL, None, httpx.MockTransport(self.service), pause=self.pauses.append)
 
     def deliver(self, *numbers: int) -> Report:
         return deliver([UUID(uuid(number)) for number in numbers], self._database, self._expo, lambda: self.seconds)
@@ -80,10 +81,18 @@ def tickets(*given: Json) -> httpx.Response:
 
 
 class TestDeliver:
-    def test_a_batch_takes_one_claim_one_request_and_one_record(self) -> None:
-        worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:4]), push(3, TOKENS[4:])))
-        worker.deliver(1, 2, 3)
+    @pytest.mark.parametrize("messages", [1, 10, 100])
+    def test_a_batch_takes_one_claim_one_request_and_one_record(self, messages: int) -> None:
+        numbers = range(messages)
+        worker = Worker(claim(*(push(number, [push_token(number)]) for number in numbers)))
+        worker.deliver(*numbers)
         assert (len(worker.api.requests), len(worker.service.requests)) == (2, 1)
+
+    def test_a_batch_is_sent_when_the_claim_says_so(self) -> None:
+        worker = Worker(claim(push(1, TOKENS[:1]), send_in_seconds=30))
+        worker.deliver(1)
+        [pause] = worker.pauses
+        assert 0 < pause <= 30, "what composing takes is part of the wait"
 
     def test_two_devices_both_get_it_and_each_outcome_is_recorded_with_its_device(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:4]), push(3, TOKENS[4:])))

@@ -40,10 +40,11 @@ class Sender:
         self.seconds = seconds
         self._expo = Expo(EXPO_URL, access_token, httpx.MockTransport(self.service), self.pauses.append)
 
-    def __call__(self, *tokens: str, body: str = "Hello") -> list[Outcome]:
+    def __call__(self, *tokens: str, body: str = "Hello", in_seconds: float = 0) -> list[Outcome]:
         return self._expo.send(
             [Notification(token, {**PAYLOAD, "body": body}) for token in tokens],
             lambda: self.seconds - sum(self.pauses),
+            in_seconds,
         )
 
 
@@ -115,6 +116,18 @@ class TestRequest:
         send = Sender(seconds=1)
         [outcome] = send(ONE)
         assert (outcome.status, outcome.error, send.service.requests) == ("retry", "OutOfTime", [])
+
+    def test_nothing_is_sent_before_its_turn(self) -> None:
+        send = Sender()
+        assert send(*[push_token(number) for number in range(101)], in_seconds=0.4)[0].status == "accepted"
+        assert send.pauses == [0.4]
+
+    def test_a_turn_that_comes_too_late_is_not_waited_for(self) -> None:
+        send = Sender(seconds=5)
+        outcomes = send(ONE, push_token(2), in_seconds=6)
+        assert [(outcome.status, outcome.error) for outcome in outcomes] == [("retry", "OutOfTime")] * 2
+        assert all(outcome.turned_away for outcome in outcomes), "a sweep would go on claiming"
+        assert (send.service.requests, send.pauses) == ([], [])
 
 
 class TestChunks:

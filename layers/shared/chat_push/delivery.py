@@ -1,5 +1,6 @@
 """From a message id to its push: claim, compose, send, record."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) ->
 
 def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[[], float], report: Report) -> None:
     """Sends what was claimed, records it, and adds it to the report. One log line for each message."""
+    turn_at = time.monotonic() + claim.send_in_seconds
     for job in claim.finished:
         report.skipped[job.reason] += 1
         logger.info("push not sent", correlation_id=str(job.message_id), outcome=job.outcome, reason=job.reason)
@@ -103,6 +105,7 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
                 for device in push.devices
             ],
             lambda: time_left() - RECORD_RESERVE_SECONDS,
+            max(turn_at - time.monotonic(), 0.0),
         )
     )
     answered_at = datetime.now(UTC)

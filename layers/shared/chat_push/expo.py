@@ -116,12 +116,19 @@ class Expo:
         self._client = PushClient(host=url, session=self._session)
         self._pause = pause
 
-    def send(self, notifications: Sequence[Notification], time_left: Callable[[], float]) -> list[Outcome]:
+    def send(
+        self, notifications: Sequence[Notification], time_left: Callable[[], float], in_seconds: float = 0.0
+    ) -> list[Outcome]:
         """One outcome for each notification, in order; never raises for what Expo answers.
 
-        `time_left` tells the seconds that may still be used. Once Expo turns requests away, the rest is not tried.
+        `time_left` tells the seconds that may still be used; those until it is our turn, `in_seconds`, are waited for
+        if there are so many. Once Expo turns requests away, the rest is not tried.
         """
         outcomes: list[Outcome] = []
+        if 0 < in_seconds < time_left():
+            self._pause(in_seconds)
+        elif in_seconds:
+            return [Outcome("retry", "OutOfTime", whole_request=True)] * len(notifications)
         for chunk in batched(notifications, MAX_RECIPIENTS_PER_REQUEST):
             outcomes += self._send_chunk(chunk, time_left)
             if outcomes[-1].turned_away:

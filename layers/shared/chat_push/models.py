@@ -53,6 +53,7 @@ class Claim(_Model):
     lease_id: UUID
     claimed_at: AwareDatetime
     jobs: list[Push]
+    send_in_seconds: float = 0.0  # Earlier, and all workers together would exceed Expo's limit.
     finished: list[FinishedJob]
     deferred: list[UUID]
     not_due: list[UUID]

@@ -1,0 +1,125 @@
+"""From the start of a process to its first answer under AWS's Runtime Interface Emulator; and imports alone.
+
+Every function from its built artefacts, beside a floor (httpx, pydantic and the Logger, nothing done) and a naive
+function (supabase, boto3, PyJWT and the rest at the top, from packages without bytecode). "Floor + a secret" does no
+more than read one with boto3: the bound of the three functions that have a secret. The first answer is a real one:
+send_chat_push and cleanup_receipts read their secret and ask the database what is due, register_device lists devices
+for a signed-in person, authorize_webhook compares the secret. The emulator's own REPORT tells the duration, which
+includes the start of Python. Imports alone are those of a bare Python on the same path. SnapStart, which restores a
+function after its imports, has no local part. Functions take turns, because the machine is noisy.
+"""
+
+import asyncio
+import re
+import statistics
+import sys
+import sysconfig
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from bench.events import first_events
+from bench.report import Plot, Result, Target
+from bench.stage import BENCH, Stage, stage
+from local.lambda_runtime import LambdaFunction
+from local.template import Function
+
+ROUNDS = 7
+PATIENCE = timedelta(minutes=2)  # A busy machine is no reason to end a start.
+OURS = ("SendChatPush", "CleanupReceipts", "RegisterDevice", "AuthorizeWebhook")
+
+
+async def run() -> Result:
+    """Milliseconds to the first answer and of the imports, by function."""
+    async with stage() as on, AsyncExitStack() as running:
+        functions = {
+            "floor": _like_ours(on, "floor"),
+            "floor + a secret": _like_ours(on, "secret"),
+            **{name: on.template.functions[name] for name in OURS},
+            "naive": _naive(on),
+        }
+        events = {"floor": {}, "floor + a secret": {}, **await first_events(on), "naive": {}}
+        # No bytecode, whatever a Python that ran here before may have left beside the packages.
+        without = {"PYTHONPYCACHEPREFIX": str(on.folder / "no-bytecode")}
+        started = {
+            name: await running.enter_async_context(
+                on.function(replace(function, timeout=PATIENCE), without if name == "naive" else None)
+            )
+            for name, function in functions.items()
+        }
+        first: dict[str, list[float]] = {name: [] for name in functions}
+        imports: dict[str, list[float]] = {name: [] for name in functions}
+        for _ in range(ROUNDS):
+            for name, function in functions.items():
+                first[name].append(await _first_answer(started[name], events[name]))
+                imports[name].append(await _import(on, function, without if name == "naive" else {}))
+    answer, imported = ({name: statistics.median(values) for name, values in of.items()} for of in (first, imports))
+    return Result(
+        columns=("function", "first answer ms", "/ floor", "/ naive", "imports alone ms"),
+        rows=[
+            (name, answer[name], answer[name] / answer["floor"], answer[name] / answer["naive"], imported[name])
+            for name in functions
+        ],
+        targets=[
+            target
+            for name in OURS
+            for target in (
+                Target(f"{name}: first answer / floor", answer[name] / answer["floor"], 1.5),
+                Target(f"{name}: first answer / naive", answer[name] / answer["naive"], 0.5),
+            )
+        ],
+        plot=Plot("function", ("first answer ms", "imports alone ms"), "milliseconds, median"),
+        notes=(
+            "Where floor + a secret itself is beyond 1.5, no function that reads a secret with boto3 can be below it.",
+        ),
+    )
+
+
+def _like_ours(on: Stage, name: str) -> Function:
+    return replace(on.template.functions["SendChatPush"], name=name, folder=BENCH / "cold_functions" / name)
+
+
+def _naive(on: Stage) -> Function:
+    """With the packages of this environment, which pip has installed without compiling them."""
+    layer = on.folder / "naive-layer"
+    layer.mkdir()
+    (layer / "python").symlink_to(sysconfig.get_path("purelib"))
+    naive = BENCH / "cold_functions" / "naive"
+    return replace(on.template.functions["SendChatPush"], name="Naive", folder=naive, layers=(layer,))
+
+
+async def _first_answer(function: LambdaFunction, event: Any) -> float:
+    """Milliseconds from the start of the function's process to its answer, by the emulator's REPORT."""
+    await function.kill()
+    before = len(_durations(function))
+    await function.invoke(event)
+    async with asyncio.timeout(10):
+        while True:
+            if len(durations := _durations(function)) > before:
+                return durations[-1]
+            await asyncio.sleep(0.01)  # The report is written after the answer, and nothing tells when.
+
+
+def _durations(function: LambdaFunction) -> list[float]:
+    return [float(value) for value in re.findall(r"REPORT .*\tDuration: ([\d.]+) ms", "\n".join(function.log_lines()))]
+
+
+async def _import(on: Stage, function: Function, environment: dict[str, str]) -> float:
+    """Milliseconds of a Python that imports the handler's module and ends."""
+    path = [function.folder, *(layer / "python" for layer in function.layers), on.build.runtime]
+    began = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-S", "-P", "-c", "import app"),
+        env={
+            **function.environment,
+            **on.aws.environment,
+            **environment,
+            "PYTHONPATH": ":".join(map(str, path)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert await process.wait() == 0
+    return (time.perf_counter() - began) * 1000

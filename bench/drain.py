@@ -1,0 +1,67 @@
+"""A backlog of 5,000 messages in 500 conversations: messages a second that one worker sends.
+
+Expo answers after 100 ms; each request to the database is held for 10 ms, and then does its real work. Chat Push drains
+a backlog by its sweep, which claims a hundred jobs at a time, and from the queue in batches of ten, as SQS gives them:
+both are one invocation after the other in one process. The baselines get the same batches of ten. They would need a
+quarter of an hour, so each sends a sample, and its rate stands for the whole: it does not depend on what is waiting.
+"""
+
+import time
+
+from bench.report import Plot, Result, Target
+from bench.stage import Message, Stage, stage
+
+BACKLOG, ROOMS, BATCH = 5000, 500, 10
+SAMPLES = {"sequential": 60, "parallel": 60, "node": 400}
+QUEUE_SAMPLE = 1000
+
+
+async def run() -> Result:
+    """Messages a second of one worker of each contender."""
+    async with stage() as on:
+        on.database.delay_seconds = 0.01
+        on.expo.configure({"latency_seconds": 0.1})
+        rates = {"chat push, sweep": (BACKLOG, await _sweep(on))}
+        rates["chat push, queue"] = (QUEUE_SAMPLE, await _batches(on, "chat push", QUEUE_SAMPLE))
+        for name, sample in SAMPLES.items():
+            rates[name] = (sample, await _batches(on, name, sample))
+    sequential, node, ours = (rates[name][1] for name in ("sequential", "node", "chat push, sweep"))
+    return Result(
+        columns=("contender", "messages sent", "messages a second", "x sequential", "seconds for 5,000"),
+        rows=[(name, sent, rate, rate / sequential, BACKLOG / rate) for name, (sent, rate) in rates.items()],
+        targets=[
+            Target("sweep / sequential", ours / sequential, 10, at_least=True),
+            Target("sweep / node", ours / node, 3, at_least=True),
+        ],
+        plot=Plot("contender", ("messages a second",), "messages a second, one worker", log=True),
+        notes=(
+            "Baselines: seconds for 5,000 are extrapolated from their sample.",
+            "expo-server-sdk for Node keeps at most six requests under way: a batch of ten goes out in two waves.",
+        ),
+    )
+
+
+async def _sweep(on: Stage) -> float:
+    async with on.contender("chat push") as contender:
+        await contender.push(await on.write(1))
+        await on.write(BACKLOG, ROOMS)
+        began = time.perf_counter()
+        while await on.unfinished():
+            await contender.push([])
+        taken = time.perf_counter() - began
+    await on.forget()
+    return BACKLOG / taken
+
+
+async def _batches(on: Stage, name: str, sample: int) -> float:
+    async with on.contender(name) as contender:
+        await contender.push(await on.write(1))
+        messages: list[Message] = await on.write(sample, ROOMS)
+        began = time.perf_counter()
+        for first in range(0, sample, BATCH):
+            await contender.push(messages[first : first + BATCH])
+        taken = time.perf_counter() - began
+    shown = sum(len(phone.arrived) for phone in on.expo.phones.values())
+    assert shown == sample + 1, f"{name} sent {shown} of {sample + 1}"
+    await on.forget()
+    return sample / taken

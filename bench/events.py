@@ -1,0 +1,46 @@
+"""Events that make each function do its work, as AWS sends them."""
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+from bench.stage import Message, Stage
+from local.app import chat_app
+
+type Event = dict[str, Any]
+
+
+def doorbells(messages: list[Message]) -> Event:
+    """A batch of the queue."""
+    return {"Records": [{"messageId": message["id"], "body": message["id"]} for message in messages]}
+
+
+async def first_events(on: Stage) -> dict[str, Event]:
+    """For each function, the plainest event that makes it ask everybody it depends on."""
+    secret = (await on.aws.secret(on.template.secrets["WebhookSecret"].name))["current"]
+    async with AsyncExitStack() as stack:
+        # Nobody answers at the HTTP API's URL: only an account is needed.
+        app = await stack.enter_async_context(chat_app(on.supabase, "http://127.0.0.1"))
+        person = await app.sign_up("Tina", "tourist")
+    return {
+        "SendChatPush": {"sweep": True},
+        "CleanupReceipts": {},
+        "RegisterDevice": _request("GET", "/api/push/devices", person.access_token),
+        "AuthorizeWebhook": {"version": "2.0", "headers": {"x-webhook-secret": secret}},
+    }
+
+
+def _request(method: str, path: str, access_token: str) -> Event:
+    """A request to the HTTP API, in payload format 2.0."""
+    return {
+        "version": "2.0",
+        "routeKey": f"{method} {path}",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {"authorization": f"Bearer {access_token}"},
+        "requestContext": {
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"},
+            "requestId": "bench",
+            "stage": "$default",
+        },
+        "isBase64Encoded": False,
+    }

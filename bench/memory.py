@@ -1,0 +1,89 @@
+"""The most memory that each function's process ever held, after real work; and what the layers weigh, unzipped.
+
+Each function runs under the Runtime Interface Emulator with nothing on its path but what is deployed, and does the
+largest piece of work that it is given at once: send_chat_push a batch of ten and a sweep of 1,000 messages,
+cleanup_receipts the receipts of these, register_device and authorize_webhook twenty requests. Its peak is VmHWM of
+/proc. The layers are those built for this machine, by the same Makefile as for Lambda's arm64; the wheels of both are
+within a megabyte of each other (tests/local holds their size).
+"""
+
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psycopg
+
+from bench.events import doorbells, first_events
+from bench.report import Plot, Result, Target
+from bench.stage import Stage, stage
+
+MESSAGES, ROOMS = 1000, 100
+MEGABYTE = 1_000_000
+LAYERS_LIMIT, MEMORY_LIMIT = 45, 128
+
+
+async def run() -> Result:
+    """Megabytes of memory by function, and of both layers together."""
+    async with stage() as on, AsyncExitStack() as running:
+        functions = {
+            name: await running.enter_async_context(on.function(function))
+            for name, function in on.template.functions.items()
+        }
+        events = await first_events(on)
+        await functions["SendChatPush"].invoke(doorbells(await on.write(10, ROOMS)))
+        await on.write(MESSAGES, ROOMS)
+        await functions["SendChatPush"].invoke(events["SendChatPush"])
+        await _let_receipts_be_due(on)
+        await functions["CleanupReceipts"].invoke(events["CleanupReceipts"])
+        for name in ("RegisterDevice", "AuthorizeWebhook"):
+            for _ in range(20):
+                await functions[name].invoke(events[name])
+        peaks = {name: _peak(name, on.aws.endpoint_url) for name in functions}
+        [layers] = {function.layers for function in on.template.functions.values()}
+        sizes = {layer.name: unzipped_bytes(layer) / MEGABYTE for layer in layers}
+    return Result(
+        columns=("what", "megabytes", "limit"),
+        rows=[
+            *((f"{name}, peak RSS", peak, MEMORY_LIMIT) for name, peak in peaks.items()),
+            *((f"{name}, unzipped", size, LAYERS_LIMIT) for name, size in sizes.items()),
+        ],
+        targets=[
+            *(Target(f"{name}: peak RSS, MB", peak, MEMORY_LIMIT) for name, peak in peaks.items()),
+            Target("both layers unzipped, MB", sum(sizes.values()), LAYERS_LIMIT),
+        ],
+        plot=Plot("what", ("megabytes",), "megabytes"),
+    )
+
+
+def unzipped_bytes(layer: Path) -> int:
+    """What a layer's folder takes in Lambda's file system."""
+    return sum(file.stat().st_size for file in layer.rglob("*") if file.is_file())
+
+
+async def _let_receipts_be_due(on: Stage) -> None:
+    async with await psycopg.AsyncConnection.connect(on.postgres.dsn()) as connection:
+        due = await connection.execute("update push.deliveries set receipt_due_at = clock_timestamp()")
+        assert due.rowcount == MESSAGES + 10
+
+
+def _peak(function: str, endpoint_url: str) -> float:
+    """Megabytes: the peak RSS of the process that runs the function. `endpoint_url` is of this stage alone."""
+    [status] = [
+        (process / "status").read_text()
+        for process in _processes()
+        if {f"AWS_LAMBDA_FUNCTION_NAME={function}", f"AWS_ENDPOINT_URL={endpoint_url}"} <= _environment(process)
+        and "lambda_bootstrap.py" in (process / "cmdline").read_text().split("\0")[3]
+    ]
+    [kilobytes] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(kilobytes) * 1024 / MEGABYTE
+
+
+def _processes() -> Iterator[Path]:
+    return (folder for folder in Path("/proc").iterdir() if folder.name.isdecimal())
+
+
+def _environment(process: Path) -> set[str]:
+    try:
+        return set((process / "environ").read_text(errors="replace").split("\0"))
+    except OSError:  # it has just ended, or is not ours
+        return set()

@@ -1,0 +1,59 @@
+"""A long backlog against Expo's limit of 600 notifications a second, with several workers at once.
+
+The fake Expo refuses whatever would make more than 600 within any second, with HTTP 429, and answers after 100 ms.
+Workers are processes with the built function that sweep, all at the same time: they know nothing of each other, and
+keep to the limit by the turn that each claim gives them (push.take_turn). Counted is what Expo accepts in the seconds
+after the first ones, until the backlog ends; at the end every phone must show each of its messages once.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from bench.report import Result, Target
+from bench.stage import Contender, Stage, stage
+
+LIMIT = 600
+WORKERS = 6
+ROOMS = 100
+SECONDS = 30
+WARM_UP_SECONDS = 3
+
+
+async def run() -> Result:
+    """The share of the limit that was used, and how often Expo refused."""
+    async with stage() as on, AsyncExitStack() as running:
+        workers = [await running.enter_async_context(on.contender("chat push")) for _ in range(WORKERS)]
+        for worker in workers:
+            await worker.push(await on.write(1, ROOMS))
+        await on.forget()
+        on.expo.configure({"latency_seconds": 0.1, "rate_limit_per_second": LIMIT})
+        messages = await on.write(LIMIT * SECONDS, ROOMS)
+        await asyncio.gather(*(_sweep_until_empty(on, worker) for worker in workers))
+        arrivals = sorted(arrival.at for phone in on.expo.phones.values() for arrival in phone.arrived)
+        shown = {arrival.message_id for phone in on.expo.phones.values() for arrival in phone.arrived}
+        statuses = [request.status for request in on.expo.requests]
+    began = arrivals[0] + timedelta(seconds=WARM_UP_SECONDS)
+    ended = arrivals[-1] - timedelta(seconds=1)  # A worker that finds nothing more to claim leaves a gap.
+    rate = sum(began <= at < ended for at in arrivals) / (ended - began).total_seconds()
+    refused = statuses.count(429)
+    return Result(
+        columns=("workers", "messages", "a second", "share of the limit", "requests", "of them 429", "lost", "twice"),
+        rows=[
+            (
+                *(len(workers), len(messages), rate, rate / LIMIT, len(statuses), refused),
+                *(len(messages) - len(shown), len(arrivals) - len(shown)),
+            )
+        ],
+        targets=[
+            Target("share of Expo's limit that is used", rate / LIMIT, 0.95, at_least=True),
+            Target("messages lost", len(messages) - len(shown), 0),
+            Target("share of requests that Expo refuses with 429", refused / len(statuses), 0.01),
+        ],
+    )
+
+
+async def _sweep_until_empty(on: Stage, worker: Contender) -> None:
+    """What another worker has claimed may come back, so the end is when nothing is left."""
+    while await on.unfinished():
+        await worker.push([])

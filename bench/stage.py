@@ -1,0 +1,230 @@
+"""What the benches of the functions share: a local cloud without doorbell, people who chat, and the contenders."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import psycopg
+from aiohttp import web
+
+from local.aws import Aws, aws
+from local.build import Build, built
+from local.expo_service import ExpoService, expo_service
+from local.lambda_runtime import LambdaFunction, lambda_function
+from local.packages import node
+from local.postgres import Postgres, postgres
+from local.processes import temporary_folder
+from local.supabase import Supabase, supabase
+from local.template import Function, Template, read_template
+
+BENCH = Path(__file__).parent
+CONTENDERS = ("floor", "chat push", "parallel", "node", "sequential")
+
+type Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that a function talks to, running; no webhook rings and no schedule fires."""
+
+    folder: Path
+    build: Build
+    postgres: Postgres
+    supabase: Supabase
+    aws: Aws
+    expo: ExpoService
+    database: "DelayedDatabase"
+    template: Template  # its functions reach the database through `database`
+
+    @asynccontextmanager
+    async def function(
+        self, function: Function, environment: Mapping[str, str] | None = None
+    ) -> AsyncIterator[LambdaFunction]:
+        """A function under the Runtime Interface Emulator; its process starts with the first invocation."""
+        environment = {**self.aws.environment, **(environment or {})}
+        async with lambda_function(
+            function, runtime=self.build.runtime, environment=environment, folder=self.folder
+        ) as running:
+            yield running
+
+    async def write(self, count: int, rooms: int = 1) -> list[Message]:
+        """New messages, evenly spread over so many conversations, each with one phone to show it."""
+        async with await psycopg.AsyncConnection.connect(self.postgres.dsn(), autocommit=True) as connection:
+            known = await (await connection.execute(_ROOMS, (rooms,))).fetchall()
+            for number in range(len(known), rooms):
+                sender, recipient, token = uuid4(), uuid4(), f"ExponentPushToken[{uuid4()}]"
+                await connection.execute(_ROOM, {"sender": sender, "recipient": recipient, "token": token})
+                self.expo.install(token, "android" if number % 2 else "ios")
+            known = await (await connection.execute(_ROOMS, (rooms,))).fetchall()
+            messages = [
+                {
+                    "id": str(uuid4()),
+                    "room_id": str(room),
+                    "sender_id": str(sender),
+                    "recipient_id": str(recipient),
+                    "message": f"Shall we meet at gate {number} at half past nine?",
+                }
+                for number, (room, sender, recipient) in zip(range(count), known * (count // rooms + 1), strict=False)
+            ]
+            async with connection.cursor() as cursor:
+                await cursor.executemany(_MESSAGE, messages)
+        return messages
+
+    async def unfinished(self) -> int:
+        """How many pushes were not sent yet."""
+        async with await psycopg.AsyncConnection.connect(self.postgres.dsn()) as connection:
+            answer = await connection.execute("select from push.jobs where outcome is distinct from 'accepted'")
+            return answer.rowcount
+
+    async def forget(self) -> None:
+        """End all pushes, so that the next ones start from nothing."""
+        async with await psycopg.AsyncConnection.connect(self.postgres.dsn()) as connection:
+            await connection.execute("delete from public.chat_messages")
+        self.expo.requests.clear()
+        for phone in self.expo.phones.values():
+            phone.arrived.clear()
+
+    @asynccontextmanager
+    async def contender(self, name: str) -> AsyncIterator["Contender"]:
+        """One of CONTENDERS in a process of its own, with its clients warm after the first batch."""
+        baseline = (
+            *("--supabase-url", self.database.url, "--secret-key", self.supabase.secret_key),
+            *("--expo-url", self.expo.url),
+        )
+        environment = dict(os.environ)
+        match name:
+            case "floor" | "chat push":
+                # As Lambda starts it: nothing on the path but the function, its layers and Lambda's own packages.
+                function = self.template.functions["SendChatPush"]
+                path = [function.folder, *(layer / "python" for layer in function.layers), self.build.runtime]
+                environment = {
+                    **function.environment,
+                    **self.aws.environment,
+                    "SUPABASE_SECRET_KEY": self.supabase.secret_key,
+                    "PYTHONPATH": ":".join(map(str, path)),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                }
+                script = BENCH / "workers" / ("floor.py" if name == "floor" else "function.py")
+                command = [sys.executable, "-S", "-P", str(script)]
+            case "node":
+                command = [str(node()), str(BENCH / "baselines" / "node.mjs"), *baseline]
+            case _:
+                command = [sys.executable, str(BENCH / "baselines" / f"{name}.py"), *baseline]
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors, env=environment
+            )
+        try:
+            yield Contender(name, process, log)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A running process that pushes what it is given."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    log: Path
+
+    async def push(self, messages: list[Message]) -> None:
+        """Returns once all of them were handled. Raises RuntimeError, with the end of its log, if it died."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(messages).encode() + b"\n")
+        if await self.process.stdout.readline() != b"done\n":
+            raise RuntimeError(f"{self.name} died:\n{self.log.read_text()[-3000:]}")
+
+
+class DelayedDatabase:
+    """The Data API behind a wire: a reverse proxy that counts requests and holds each for `delay_seconds`."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self.url = ""
+        self.delay_seconds = 0.0
+        self.requests = 0
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator["DelayedDatabase"]:
+        """The proxy on a free port."""
+        async with aiohttp.ClientSession(auto_decompress=False) as self._session:
+            app = web.Application(client_max_size=100_000_000)
+            app.router.add_route("*", "/{path:.*}", self._pass_on)
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            try:
+                yield self
+            finally:
+                await runner.cleanup()
+
+    async def _pass_on(self, request: web.Request) -> web.Response:
+        self.requests += 1
+        await asyncio.sleep(self.delay_seconds)
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
+        async with self._session.request(
+            request.method, f"{self._target}{request.raw_path}", headers=headers, data=await request.read()
+        ) as answer:
+            kept = {
+                name: value
+                for name, value in answer.headers.items()
+                if name.lower() not in ("transfer-encoding", "connection", "content-length", "keep-alive")
+            }
+            return web.Response(status=answer.status, headers=kept, body=await answer.read())
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    """A stage from nothing, which is removed at the end."""
+    async with AsyncExitStack() as parts:
+        folder = parts.enter_context(temporary_folder())
+        enter = parts.enter_async_context
+        build = await enter(built())
+        server = await enter(postgres(folder))
+        project = await enter(supabase(folder, server))
+        services = await enter(aws(folder))
+        expo = await enter(expo_service())
+        expo.configure({"rate_limit_per_second": 1_000_000})
+        database = await enter(DelayedDatabase(project.url).served())
+        parameters = {"SupabaseUrl": database.url, "ExpoUrl": expo.url}
+        template = read_template(build.template, parameters, services.endpoint_url)
+        await services.create(template)
+        await services.put_secret(template.secrets["BackendSecret"].name, {"supabase_secret_key": project.secret_key})
+        app_secret = {"supabase_publishable_key": project.publishable_key}
+        await services.put_secret(template.secrets["AppSecret"].name, app_secret)
+        async with await psycopg.AsyncConnection.connect(server.dsn()) as connection:
+            await connection.execute("update push.settings set message_limit = 1000000")
+        yield Stage(folder, build, server, project, services, expo, database, template)
+
+
+_ROOMS = "select id, user1_id, user2_id from public.chat_rooms order by created_at, id limit %s"
+
+_ROOM = """
+with accounts as (
+  insert into auth.users (id) values (%(sender)s), (%(recipient)s)
+), people as (
+  insert into public.users (id, display_name) values (%(sender)s, 'Tina'), (%(recipient)s, 'Omar')
+), device as (
+  insert into public.user_devices (user_id, device_id, platform, push_token)
+  values (%(recipient)s, 'phone', 'ios', %(token)s)
+)
+insert into public.chat_rooms (user1_id, user2_id) values (%(sender)s, %(recipient)s)
+"""
+
+_MESSAGE = """
+insert into public.chat_messages (id, room_id, sender_id, message)
+values (%(id)s, %(room_id)s, %(sender_id)s, %(message)s)
+"""
