@@ -1,0 +1,62 @@
+"""./dev bench [NAME ...]: runs the benches, prints and publishes what they find."""
+
+import argparse
+import asyncio
+import importlib
+import inspect
+import signal
+import sys
+import time
+
+from bench.publish import Publication, machine
+from bench.report import table, verdict
+
+# Each is a module bench/<name>.py with `async def run() -> Result`; its docstring says what is measured, and how.
+# cost comes last: it reads what the others measured.
+NAMES = (
+    *("latency", "drain", "round_trips", "cold", "memory", "rate"),
+    *("database", "insert", "register", "cost"),
+)
+
+
+async def bench(names: list[str]) -> int:
+    """Runs the benches one after the other; 0 if every target is met, otherwise 1."""
+    publication = Publication(NAMES)
+    measured_on = machine()
+    missed = 0
+    for name in names:
+        module = importlib.import_module(f"bench.{name}")
+        description = inspect.getdoc(module) or ""
+        print(f"\n== {name}: {description.splitlines()[0]}", flush=True)
+        began = time.monotonic()
+        result = await module.run()
+        print("", table(result), "", *map(verdict, result.targets), *result.notes, sep="\n")
+        print(f"({name}: {time.monotonic() - began:.0f} s)", flush=True)
+        publication.add(name, description, result, measured_on)
+        missed += sum(not target.ok for target in result.targets)
+    print(f"\n{missed} target(s) missed" if missed else "\nall targets met")
+    return 1 if missed else 0
+
+
+def main() -> int:
+    """Runs the command; the exit code. A signal ends it in order, so that no process stays behind."""
+    parser = argparse.ArgumentParser(prog="./dev bench")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them without one")
+    names = parser.parse_args().names or list(NAMES)
+    if unknown := ", ".join(name for name in names if name not in NAMES):
+        parser.error(f"no such bench: {unknown}; there are {', '.join(NAMES)}")
+
+    async def until_signal() -> int:
+        task = asyncio.ensure_future(bench(names))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(until_signal())
+    except asyncio.CancelledError:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
