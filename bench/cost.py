@@ -53,10 +53,10 @@ async def run() -> Result:
         notes=(
             f"A month costs {months}.",
             f"B is {batches}.",
-            f"d of a send is {shown(measured.send_seconds.one)} s for one message, {shown(measured.send_seconds.full)} s for "
-            f"{BATCH_SIZE}; of a sweep that finds nothing {shown(measured.idle_seconds)} s; of a receipt "
-            f"{shown(measured.receipt_seconds)} s.",
-            f"Logs of a send are {shown(measured.send_log_bytes.one)} bytes for one message, "
+            f"d of a send is {shown(measured.send_seconds.one)} s for one message and "
+            f"{shown(measured.send_seconds.full)} s for {BATCH_SIZE}; of a sweep that finds nothing "
+            f"{shown(measured.idle_seconds)} s; of a receipt {shown(measured.receipt_seconds)} s.",
+            f"Logs of a send are {shown(measured.send_log_bytes.one)} bytes for one message and "
             f"{shown(measured.send_log_bytes.full)} for {BATCH_SIZE}; of a sweep {shown(measured.idle_log_bytes)}.",
         ),
     )
