@@ -16,7 +16,7 @@ from local.postgres import Postgres
 from local.processes import run as run_program
 from local.processes import temporary_folder
 
-ROUNDS, SECONDS, CONNECTIONS = 5, 3, 8
+ROUNDS, SECONDS, CONNECTIONS = 5, 2, 8
 TABLES = {"bare": "bench.bare_messages", "ours": "public.chat_messages"}
 INSERT = f"""
 \\set number random(1, {ROOMS})

@@ -76,8 +76,8 @@ def shown(cell: Cell) -> str:
 
 def verdict(target: Target) -> str:
     """Whether the target is met, as a sentence."""
-    sign = "≥" if target.at_least else "≤"
-    return f"{'met' if target.ok else 'MISSED'}: {target.text}: {shown(target.value)} {sign} {shown(target.limit)}"
+    limit = f"at {'least' if target.at_least else 'most'} {shown(target.limit)}"
+    return f"{'met' if target.ok else 'MISSED'}: {target.text}: {shown(target.value)} ({limit})"
 
 
 def table(result: Result) -> str:
