@@ -87,8 +87,8 @@ class Crowd:
         page = "select server_timestamp, id from public.get_messages_paginated(%s, 30, %s, %s)"
         newest = await self._timed("get_messages_paginated, newest", page, room.id, None, None, person=room.tourist)
         await self._timed("get_messages_paginated, older", page, room.id, *newest[-1], person=room.tourist)
-        missed = "select * from public.get_missed_messages(%s, now() - interval '1 day')"
-        await self._timed("get_missed_messages", missed, room.guide, person=room.guide)
+        missed = "select * from public.get_missed_messages(%s, now() - interval '7 days')"
+        await self._timed("get_missed_messages", missed, room.tourist, person=room.tourist)
         written = await self._write(BATCH, room)
         read = "select public.mark_messages_read(%s, %s)"
         [[marked]] = await self._timed("mark_messages_read", read, room.guide, room.id, person=room.guide)

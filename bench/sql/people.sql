@@ -21,7 +21,7 @@ from generate_series(1, 80000) n,
 insert into public.chat_rooms (id, user1_id, user2_id, tourist_id, guide_id)
 select md5('room' || n)::uuid, tourist, guide, tourist, guide
 from generate_series(1, 10000) n,
-  lateral (select md5('person' || 500 + n)::uuid as tourist, md5('person' || 1 + (n - 1) / 20)::uuid as guide) people;
+  lateral (select md5('person' || 500 + n)::uuid as tourist, md5('person' || 1 + n % 500)::uuid as guide) people;
 
 insert into push.receipt_runs (id, began_at, state, receipts)
 select gen_random_uuid(), now() - n * interval '15 minutes', 'finished', 1000 from generate_series(1, 2880) n;
