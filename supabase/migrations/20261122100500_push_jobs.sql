@@ -3,7 +3,7 @@
 
 create table push.jobs (
   message_id uuid primary key references public.chat_messages (id) on delete cascade,
-  recipient_id uuid not null references public.users (id) on delete cascade,
+  recipient_id uuid not null,
   state text not null default 'pending' check (state in ('pending', 'leased', 'done')),
   outcome text check (outcome in ('accepted', 'maybe_sent', 'failed', 'skipped')),
   reason text,
@@ -17,6 +17,9 @@ create table push.jobs (
   check ((state = 'leased') = (lease_id is not null and leased_until is not null))
 );
 comment on table push.jobs is 'What is to be pushed. A worker owns a job only while its lease lasts.';
+comment on column push.jobs.recipient_id is
+  'The other person of the conversation. No foreign key, which each insert of a message would pay for: when the person goes, so '
+  'do the conversation, the message and the job.';
 comment on column push.jobs.outcome is
   'accepted: Expo took it for at least one device; maybe_sent: nobody knows; failed; skipped: not to be sent.';
 comment on column push.jobs.reason is 'Why the job was skipped, deferred or given up.';
@@ -24,7 +27,6 @@ comment on column push.jobs.attempts is 'Claims for sending so far; a fault of t
 
 -- The only question asked of many rows: what is due?
 create index idx_push_jobs_due on push.jobs (greatest(next_attempt_at, leased_until)) where state <> 'done';
-create index idx_push_jobs_recipient on push.jobs (recipient_id);
 
 create table push.deliveries (
   message_id uuid not null references push.jobs (message_id) on delete cascade,

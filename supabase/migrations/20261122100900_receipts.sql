@@ -63,7 +63,10 @@ comment on column push.receipt_runs.dead_receipts is
 comment on table push.dead_tokens is 'Devices that a run''s receipts call unregistered, until the run decides.';
 
 create function public.claim_due_receipts(p_limit integer default 1000) returns jsonb
-language sql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' as $$
+declare
+  claimed jsonb;
+begin
   with due as (
     select message_id, device_id from push.deliveries
     where receipt_due_at <= clock_timestamp()
@@ -74,8 +77,9 @@ language sql security definer set search_path = '' as $$
     from due where delivery.message_id = due.message_id and delivery.device_id = due.device_id
     returning delivery.message_id, delivery.device_id, delivery.ticket_id
   )
-  select coalesce(jsonb_agg(to_jsonb(leased)), '[]') from leased;
-$$;
+  select coalesce(jsonb_agg(to_jsonb(leased)), '[]') into claimed from leased;
+  return claimed;
+end $$;
 comment on function public.claim_due_receipts(integer) is
   'Leases deliveries whose receipt is due, for two minutes: [{message_id, device_id, ticket_id}].';
 

@@ -291,7 +291,7 @@ async def check_function_rights(connection: Connection) -> None:
     )
     assert len(functions) > 30
     for function in functions:
-        assert function["config"] == ['search_path=""'], function
+        assert 'search_path=""' in (function["config"] or []), function
         expected: list[str] = []
         if function["schema"] == "public":
             if function["name"] in APP_FUNCTIONS | DEVICE_FUNCTIONS:

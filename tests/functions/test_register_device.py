@@ -194,6 +194,14 @@ class TestRegister:
             "p_app_version": "1.4.0",
         }
 
+    def test_each_is_one_database_request_and_once_warm_none_to_auth(
+        self, invoke: Invoke, api: DeviceApi, auth: AuthApi
+    ) -> None:
+        for phones in (1, 2, 3):
+            assert invoke(registering(device_id=f"phone {phones}"))["statusCode"] == 201
+            assert len(api.requests) == phones
+        assert auth.paths == [".well-known/jwks.json"]
+
     @pytest.mark.parametrize(
         "content_type", ["application/json; charset=utf-8", "Application/JSON", " application/json"]
     )

@@ -1,0 +1,149 @@
+"""US dollars per million messages, from list prices and measured durations.
+
+The functions run warm in the local cloud, with 100 ms added to each request to Expo; 10 ms are added for each of the
+two requests to the database. Durations and bytes are those of Lambda's own REPORT lines and of everything that is
+logged. Each message goes to one device. N: messages a month; B: messages in a batch, those that arrive while ten
+workers are busy; r: $0.20/M requests; g: $13.3334/M GB-s * 0.5 GB; d: seconds. No free tier. At low rates the fixed
+part dominates (SnapStart's cache, metrics), at high rates the HTTP API and logs.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from uuid import UUID
+
+import psycopg
+
+from bench.bill import BATCH_SIZE, MONTH_SECONDS, Line, Measured, batch_at, bill
+from bench.report import Cell, Plot, Result, shown
+from local.app import chat_app, new_phone
+from local.cloud import LocalCloud, local_cloud
+from local.cloudformation import Json
+from local.lambda_runtime import LambdaFunction
+
+RATES = (0.1, 10, 500)
+ROUNDS = 20
+EXPO_SECONDS, DATABASE_SECONDS = 0.1, 0.01
+# A line of the HTTP API's access log, as long as its format in the template with the values in it.
+REQUEST_LOG_BYTES = 400
+TEMPLATE = Path(__file__).parent.parent / "template.yaml"
+
+
+async def run() -> Result:
+    """The bill by item, per million messages, at each of RATES."""
+    measured = await _measure()
+    bills = [bill(rate, measured) for rate in RATES]
+    millions = [rate * MONTH_SECONDS / 1e6 for rate in RATES]
+    rows: list[tuple[Cell, ...]] = [
+        (items[0].name, items[0].formula, *(item.dollars / of for item, of in zip(items, millions, strict=True)))
+        for items in zip(*bills, strict=True)
+    ]
+    totals = [sum(item.dollars for item in items) for items in bills]
+    rows.append(("together", "", *(total / of for total, of in zip(totals, millions, strict=True))))
+    rates = tuple(f"$/M at {rate:g}/s" for rate in RATES)
+    months = ", ".join(f"${shown(total)} at {rate:g}/s" for total, rate in zip(totals, RATES, strict=True))
+    batches = ", ".join(f"{batch_at(rate, measured):.1f} at {rate:g}/s" for rate in RATES)
+    return Result(
+        columns=("item", "formula", *rates),
+        rows=rows,
+        targets=[],
+        plot=Plot("item", rates, "US dollars per million messages", log=True),
+        notes=(
+            f"A month costs {months}.",
+            f"B is {batches}.",
+            f"d of a send is {shown(measured.send_seconds.one)} s for one message and "
+            f"{shown(measured.send_seconds.full)} s for {BATCH_SIZE}; of a sweep that finds nothing "
+            f"{shown(measured.idle_seconds)} s; of a receipt {shown(measured.receipt_seconds)} s.",
+            f"Logs of a send are {shown(measured.send_log_bytes.one)} bytes for one message and "
+            f"{shown(measured.send_log_bytes.full)} for {BATCH_SIZE}; of a sweep {shown(measured.idle_log_bytes)}.",
+        ),
+    )
+
+
+async def _measure() -> Measured:
+    async with local_cloud() as cloud, chat_app(cloud.supabase, cloud.api_url) as app:
+        cloud.expo.configure({"latency_seconds": EXPO_SECONDS})
+        tourist, guide = await app.sign_up("Tina", "tourist"), await app.sign_up("Gus", "guide")
+        await guide.log_in_on(new_phone(cloud.expo, "ios"), "phone")
+        room = await tourist.open_chat(guide)
+        send, cleanup = cloud.functions["SendChatPush"], cloud.functions["CleanupReceipts"]
+        await send.invoke({"sweep": True})
+        await cleanup.invoke({})
+
+        async def sent(batch: int) -> Invocation:
+            return await _invoked(send, {"message_ids": await _write(cloud, room, tourist.id, batch)})
+
+        one = _mean([await sent(1) for _ in range(ROUNDS)])
+        full = _mean([await sent(BATCH_SIZE) for _ in range(ROUNDS)])
+        swept = _mean([await _invoked(send, {"sweep": True}) for _ in range(ROUNDS)])
+        idle = _mean([await _invoked(cleanup, {}) for _ in range(ROUNDS)])
+        receipts = await _make_due(cloud)
+        cleaned = await _invoked(cleanup, {})
+        names = {(function.name, name) for function in (send, cleanup) for name in _metrics(function)}
+    template = TEMPLATE.read_text()
+    network = 2 * DATABASE_SECONDS
+    return Measured(
+        send_seconds=Line(one.seconds + network, full.seconds + network),
+        send_log_bytes=Line(one.log_bytes, full.log_bytes),
+        request_log_bytes=REQUEST_LOG_BYTES,
+        idle_seconds=swept.seconds + DATABASE_SECONDS,
+        idle_log_bytes=swept.log_bytes,
+        receipt_seconds=max(cleaned.seconds - idle.seconds, 0) / receipts,
+        metrics=len(names),
+        alarms=template.count("Type: AWS::CloudWatch::Alarm"),
+        dashboards=template.count("Type: AWS::CloudWatch::Dashboard"),
+        secrets=template.count("Type: AWS::SecretsManager::Secret"),
+    )
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What an invocation took, by Lambda's REPORT line, and all that it logged."""
+
+    seconds: float
+    log_bytes: float
+
+
+async def _invoked(function: LambdaFunction, event: Json) -> Invocation:
+    before = len(function.log_lines())
+    await function.invoke(event)
+    lines = function.log_lines()[before:]
+    [milliseconds] = re.findall(r"\tDuration: ([0-9.]+) ms", "\n".join(lines))
+    return Invocation(float(milliseconds) / 1000, sum(len(line.encode()) + 1 for line in lines))
+
+
+def _mean(invocations: list[Invocation]) -> Invocation:
+    return Invocation(fmean(one.seconds for one in invocations), fmean(one.log_bytes for one in invocations))
+
+
+def _metrics(function: LambdaFunction) -> set[str]:
+    """The names of all metrics in a function's log."""
+    names = set()
+    for line in function.log_lines():
+        if '"_aws"' in line:
+            [described] = json.loads(line)["_aws"]["CloudWatchMetrics"]
+            names |= {metric["Name"] for metric in described["Metrics"]}
+    return names
+
+
+async def _write(cloud: LocalCloud, room: UUID, sender: UUID, count: int) -> list[str]:
+    """Ids of new messages, for which no webhook rang."""
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        await connection.execute("alter table public.chat_messages disable trigger ring_doorbell")
+        found = await connection.execute(
+            "insert into public.chat_messages (room_id, sender_id, message)"
+            " select %s, %s, 'Where shall we meet tomorrow?' from generate_series(1, %s) returning id::text",
+            (room, sender, count),
+        )
+        return [message_id for [message_id] in await found.fetchall()]
+
+
+async def _make_due(cloud: LocalCloud) -> int:
+    """Let a quarter of an hour pass for all receipts; how many they are."""
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        waiting = await connection.execute(
+            "update push.deliveries set receipt_due_at = now() where receipt_due_at is not null"
+        )
+        return waiting.rowcount

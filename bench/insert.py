@@ -1,0 +1,90 @@
+"""What our triggers add to the insert of a message.
+
+pgbench inserts messages over 8 connections, in turns into chat_messages and into a bare table with the same columns,
+indexes, foreign keys, policies and 100,000 rows, each message in one of 10,000 conversations. "backend" is the insert
+alone, "app" the transaction that PostgREST makes of it for a signed-in person, where the policies and the limit
+against spam apply too. The webhook is not configured: it is a choice, and here pg_net only a stand-in. Postgres does
+not wait for its disk (fsync is off), which would add the same to both.
+"""
+
+from pathlib import Path
+from statistics import fmean, median
+
+from bench.crowd import GUIDES, ROOMS, SQL, connect, create_crowd, create_people, quiet_postgres
+from bench.report import Cell, Plot, Result, Target, percentiles
+from local.postgres import Postgres
+from local.processes import run as run_program
+from local.processes import temporary_folder
+
+ROUNDS, SECONDS, CONNECTIONS = 5, 2, 8
+TABLES = {"bare": "bench.bare_messages", "ours": "public.chat_messages"}
+INSERT = f"""
+\\set number random(1, {ROOMS})
+\\set person {GUIDES} + :number
+{{before}}
+insert into {{table}} (room_id, sender_id, message, client_msg_id) values (
+  md5('room' || :number)::uuid, md5('person' || :person)::uuid, 'Where shall we meet?', gen_random_uuid()::text);
+{{after}}
+"""
+BECOME = """
+begin;
+select set_config('role', 'authenticated', true), set_config('request.jwt.claims',
+  json_build_object('role', 'authenticated', 'sub', md5('person' || :person)::uuid)::text, true);
+"""
+CALLERS = {"backend": ("", ""), "app": (BECOME, "commit;")}
+
+
+async def run() -> Result:
+    """Inserts a second and their latency, bare and ours, and how many times as long ours take."""
+    latencies: dict[tuple[str, str], list[float]] = {(caller, table): [] for caller in CALLERS for table in TABLES}
+    times_as_long: dict[str, list[float]] = {caller: [] for caller in CALLERS}
+    async with quiet_postgres() as server:
+        database = await create_crowd(server, await create_people(server), 100_000)
+        async with await connect(server.dsn(database)) as connection:
+            await connection.execute((SQL / "bare.sql").read_bytes())
+            await connection.execute("vacuum (analyze) bench.bare_messages")
+        with temporary_folder() as folder:
+            for number in range(ROUNDS + 1):  # the first one warms up
+                print(f"round {number} of {ROUNDS}", flush=True)
+                for caller in CALLERS:
+                    taken = {table: await _pgbench(server, database, caller, table, folder) for table in TABLES}
+                    if number:
+                        times_as_long[caller].append(fmean(taken["ours"]) / fmean(taken["bare"]))
+                        for table, milliseconds in taken.items():
+                            latencies[caller, table] += milliseconds
+    rows: list[tuple[Cell, ...]] = []
+    for (caller, table), milliseconds in latencies.items():
+        ratio = median(times_as_long[caller]) if table == "ours" else 1
+        rows.append((f"{caller}, {table}", len(milliseconds) // (ROUNDS * SECONDS), *percentiles(milliseconds), ratio))
+    return Result(
+        columns=("insert", "a second", "p50 ms", "p95 ms", "p99 ms", "times bare"),
+        rows=rows,
+        targets=[
+            Target(f"time of an insert ÷ bare, {caller}, median of {ROUNDS} rounds", median(ratios), 2)
+            for caller, ratios in times_as_long.items()
+        ],
+        plot=Plot("insert", ("p50 ms", "p99 ms"), "milliseconds"),
+    )
+
+
+async def _pgbench(server: Postgres, database: str, caller: str, table: str, folder: Path) -> list[float]:
+    """The milliseconds of each transaction of a round."""
+    before, after = CALLERS[caller]
+    script = folder / "insert.sql"
+    script.write_text(INSERT.format(table=TABLES[table], before=before, after=after))
+    await run_program(
+        "pgbench",
+        server.bin / "pgbench",
+        *("--no-vacuum", "--protocol=prepared", f"--client={CONNECTIONS}", f"--time={SECONDS}", f"--file={script}"),
+        *("--log", f"--log-prefix={folder / 'transactions'}", server.dsn(database)),
+        folder=folder,
+    )
+    return _logged(folder)
+
+
+def _logged(folder: Path) -> list[float]:
+    """The milliseconds of each transaction of pgbench's log, which is removed."""
+    [log] = folder.glob("transactions.*")
+    milliseconds = [int(line.split()[2]) / 1000 for line in log.read_text().splitlines()]
+    log.unlink()
+    return milliseconds
