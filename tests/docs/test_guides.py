@@ -72,7 +72,10 @@ def test_outputs_of_the_stack_are_described() -> None:
 async def test_settings_are_described_with_their_defaults(cloud: LocalCloud) -> None:
     [_, *settings] = table(section("docs/operate.md", "Settings"))
     described = {name: default for name, default, _ in settings}
-    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+    async with (
+        await psycopg.AsyncConnection.connect(cloud.database_url) as connection,
+        connection.transaction(force_rollback=True),
+    ):
         found = await connection.execute(
             "select column_name, data_type from information_schema.columns"
             " where table_schema = 'push' and table_name = 'settings' and column_name <> 'only_row'"
@@ -80,10 +83,11 @@ async def test_settings_are_described_with_their_defaults(cloud: LocalCloud) -> 
         columns: dict[str, str] = dict(await found.fetchall())
         assert described.keys() == columns.keys()
         for name, default in described.items():
-            query = sql.SQL("select {name} = {default}::{type} from push.settings").format(
+            # Other tests have settings of their own.
+            reset = sql.SQL("update push.settings set {name} = default returning {name} = {default}::{type}").format(
                 name=sql.Identifier(name), default=default, type=sql.SQL(columns[name])
             )
-            assert await (await connection.execute(query)).fetchone() == (True,), f"{name} is not {default} by default"
+            assert await (await connection.execute(reset)).fetchone() == (True,), f"{name} is not {default} by default"
 
 
 def test_errors_of_the_api_are_described() -> None:
