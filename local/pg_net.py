@@ -120,7 +120,7 @@ class PgNet:
         """Send up to 200 requests in parallel and wait for the slowest; False if there were none."""
         async with connection.transaction(), connection.cursor() as cursor:
             await cursor.execute(_CONSUME, (BATCH_SIZE,))
-            batch = await cursor.fetchall()
+            batch = sorted(await cursor.fetchall())  # by id: what was queued first is lost first
             lost, self._to_lose = batch[: self._to_lose], max(0, self._to_lose - len(batch))
             self.lost += len(lost)
             responses = await asyncio.gather(*(self._send(session, *request) for request in batch[len(lost) :]))

@@ -33,8 +33,8 @@ hypothesis.settings.load_profile("chat-push")
 CLOUDS = ("running_cloud", "patients_cloud")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before xdist, which makes the groups a part of the tests' names
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Shares the tests out to the workers of `pytest -n`: what uses one cloud to one of them, and first, as it takes
 
     longest; last of it those that look at what the others left in logs and queues. The rest by files.
@@ -48,6 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = CLOUDS[place(item)] if place(item) < len(CLOUDS) else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
+    yield
 
 
 @pytest.fixture
