@@ -254,7 +254,7 @@ async def project(cloud: LocalCloud, tmp_path: Path) -> AsyncIterator[Project]:
     function = replace(function, environment={**function.environment, "SUPABASE_URL": project.url})
     async with (
         built() as build,
-        lambda_function(function, runtime=build.runtime, environment={}, folder=tmp_path) as running,
+        lambda_function(function, runtime=build.runtime, environment=cloud.aws.environment, folder=tmp_path) as running,
         gateway(cloud.template, {"RegisterDevice": running}, cloud.aws.sqs) as project.api_url,
     ):
         yield project
