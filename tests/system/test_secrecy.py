@@ -85,7 +85,6 @@ async def run(running_cloud: LocalCloud, overheard: Overheard, people: dict[str,
         dead = await _trouble_database(chat)
         await chat.clean_up()
         dead_letters = await _drain(cloud, "PushDeadLetters")
-        await _drain(cloud, "ScheduleDeadLetters")
         async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
             stored = await (await connection.execute("select id::text, message from chat_messages")).fetchall()
             pushed = await connection.execute("select message_id::text from push.jobs where state = 'done'")
@@ -191,13 +190,13 @@ async def _ring(chat: Chat, body: Mapping[str, object], secret: str = NEW_WEBHOO
 async def _drain(cloud: LocalCloud, queue: str) -> list[str]:
     """What the messages of a queue hold."""
     bodies: list[str] = []
-    while received := await asyncio.to_thread(
-        cloud.aws.sqs.receive_message, QueueUrl=cloud.template.queues[queue].url, MaxNumberOfMessages=10
-    ):
+    while True:
+        received = await asyncio.to_thread(
+            cloud.aws.sqs.receive_message, QueueUrl=cloud.template.queues[queue].url, MaxNumberOfMessages=10
+        )
         if not (messages := received.get("Messages")):
-            break
+            return bodies
         bodies += [message["Body"] for message in messages]
-    return bodies
 
 
 def _metrics(lines: list[str]) -> list[dict[str, Any]]:
@@ -236,7 +235,7 @@ def test_nothing_confidential_is_in_any_queue_message_or_dead_letter(run: Run) -
     """What somebody puts into the queue by hand is not ours to judge; that no log quotes it is."""
     assert str(run.dead) in run.dead_letters
     assert str(run.dead) in [message["Body"] for message in run.queue_messages]
-    assert run.found(json.dumps(run.queue_messages)) == []
+    assert run.found("\n".join(str(part) for message in run.queue_messages for part in message.values())) == []
     # A dead letter of a schedule is what it would have invoked its function with.
     assert run.found(json.dumps([schedule.event for schedule in run.cloud.template.schedules.values()])) == []
 
