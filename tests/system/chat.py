@@ -161,8 +161,15 @@ class Log:
         values = (json.loads(line).get(name, []) for line in self._json_lines() if '"_aws"' in line)
         return sum(sum(value) for value in values)
 
+    def starts(self) -> int:
+        """How often the function was started."""
+        return sum(line.startswith("REPORT ") and "Init Duration" in line for line in self._lines())
+
     def _json_lines(self) -> list[str]:
-        return [line for line in self._function.log_lines()[self._before :] if line.startswith("{")]
+        return [line for line in self._lines() if line.startswith("{")]
+
+    def _lines(self) -> list[str]:
+        return self._function.log_lines()[self._before :]
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,6 @@ def _assert_alarmed(log: Log, secret: str) -> None:
     assert log.metric("SecretUnavailable") == len(errors)
 
 
-def _starts(log: Log) -> int:
-    """How often the function was started."""
-    return len({line["function_request_id"] for line in log.records() if line.get("cold_start")})
-
-
 async def _records_return(chat: Chat) -> None:
     """The visibility timeout of what has failed is over."""
     await chat.cloud.poller.until_idle()
@@ -99,7 +94,7 @@ async def test_without_the_workers_secret_pushes_wait_in_queue_and_database(chat
     assert got(chat.phone, message) == (1, 1)
     await chat.sweep()
     assert worker.metric("SweepCompleted") == 1
-    assert _starts(worker) == 1
+    assert worker.starts() == 1
 
 
 async def test_without_the_workers_secret_a_cleanup_fails_and_the_next_does_its_work(chat: Chat, logs: Logs) -> None:
@@ -114,7 +109,7 @@ async def test_without_the_workers_secret_a_cleanup_fails_and_the_next_does_its_
     await chat.clean_up()
     assert set((await chat.statuses(message)).values()) == {"handed_over"}
     assert worker.metric("CleanupCompleted") == 1
-    assert _starts(worker) == 1
+    assert worker.starts() == 1
 
 
 async def test_without_its_secret_registering_is_refused_with_503_and_retry_after(chat: Chat, logs: Logs) -> None:
@@ -130,7 +125,7 @@ async def test_without_its_secret_registering_is_refused_with_503_and_retry_afte
             assert answer.json()["error"]["code"] == "unavailable"
         _assert_alarmed(logs["RegisterDevice"], "AppSecret")
     assert (await chat.gus.call("POST", "/api/push/register", json=registration)).status_code == 201
-    assert _starts(logs["RegisterDevice"]) == 1
+    assert logs["RegisterDevice"].starts() == 1
 
 
 async def test_without_the_webhooks_secret_rings_fail_but_pushes_do_not(chat: Chat, logs: Logs) -> None:
@@ -146,7 +141,7 @@ async def test_without_the_webhooks_secret_rings_fail_but_pushes_do_not(chat: Ch
         assert await _ring(url, chat, message) == 202
         await chat.ended(message)
     assert got(chat.phone, message) == (1, 1)
-    assert _starts(logs["AuthorizeWebhook"]) == 1
+    assert logs["AuthorizeWebhook"].starts() == 1
 
 
 async def _ring(url: str, chat: Chat, message: UUID) -> int:
@@ -169,7 +164,7 @@ async def test_a_wrong_supabase_key_delays_pushes_until_the_right_one_is_written
     await _records_return(chat)
     await chat.ended(message)
     assert got(chat.phone, message) == (1, 1)
-    assert _starts(worker) == 1
+    assert worker.starts() == 1
 
 
 async def test_a_wrong_expo_token_delays_pushes_until_the_right_one_is_written(chat: Chat, logs: Logs) -> None:
@@ -188,7 +183,7 @@ async def test_a_wrong_expo_token_delays_pushes_until_the_right_one_is_written(c
         await chat.time_passes(message)
         await chat.ended(message, sweep=True)
         assert got(chat.phone, message) == (1, 1)
-        assert _starts(worker) == 1
+        assert worker.starts() == 1
     finally:
         await chat.cloud.aws.put_secret(name, before)
         await _forget_secrets(chat.cloud)
