@@ -60,7 +60,8 @@ def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -
         _count(deliver(message_of.values(), *clients(settings), time_left))
     except (DatabaseUnavailable, DatabaseRefused, SecretUnavailable) as error:
         # The jobs are safe in the database; the records come back and find them, or the sweep does.
-        logger.error("no push sent, the records come back", error=str(error))
+        for message_id in message_of.values():
+            logger.error("push not done, its record comes back", correlation_id=str(message_id), error=str(error))
         failed += message_of
     return [{"itemIdentifier": message_id} for message_id in failed]
 

@@ -307,6 +307,12 @@ class TestMetrics:
         invoke(batch)
         assert earliest <= numbers_of(printed)["QueueAge"] <= time.time() * 1000 - sent_at
 
+    def test_a_record_from_a_clock_ahead_has_not_waited(self, invoke: Invoke, printed: Printed) -> None:
+        batch = sqs(uuid(1))
+        batch["Records"][0]["attributes"]["SentTimestamp"] = str(round(time.time() * 1000) + 60_000)
+        invoke(batch)
+        assert numbers_of(printed)["QueueAge"] == 0
+
     def test_a_sweep_that_fails_is_not_completed(self, invoke: Invoke, api: DataApi, printed: Printed) -> None:
         api.faults["claim_push_jobs"] = httpx.ConnectError("refused")
         with pytest.raises(DatabaseUnavailable):

@@ -17,6 +17,7 @@ import boto3
 import pytest
 
 from local.aws import Aws
+from local.processes import free_port
 from operate.secrets import FIELDS, REMOVE, Secrets
 
 SECRET_KEY, PUBLISHABLE_KEY, ACCESS_TOKEN = (
@@ -81,7 +82,7 @@ class TestForms:
         [field] = [field for field in FIELDS if field.name == name]
         assert field.fault(right) is None
         others = {SECRET_KEY, PUBLISHABLE_KEY, ACCESS_TOKEN, LEGACY_KEY, "ExponentPushToken[0123456789012345678901]"}
-        for wrong in [*(others - {right}), f"{right} x", f"{right}\nx", f"Bearer {right}", "é" * 30]:
+        for wrong in [*(others - {right}), "too-short", f"{right} x", f"{right}\nx", f"Bearer {right}", "é" * 30]:
             fault = field.fault(wrong)
             assert fault is not None
             assert fault.startswith(f"{name}: ")
@@ -194,6 +195,16 @@ async def test_the_local_cloud_is_found_by_the_file_of_dev_up(services: Aws, tmp
     assert code == 0, shown
     app_secret: Any = await services.secret("AppSecret")
     assert app_secret == {"supabase_publishable_key": PUBLISHABLE_KEY}
+
+
+async def test_a_local_cloud_that_has_ended_is_said_in_words(tmp_path: Path) -> None:
+    env_file = tmp_path / "env"
+    env_file.write_text(f"SQS_URL=http://127.0.0.1:{free_port()}/123456789012/PushQueue\n")
+    code, shown = await asyncio.to_thread(in_terminal, {}, "--env", env_file)
+    assert code == 1
+    assert f"./dev secrets: --env {env_file}: Could not connect" in shown
+    assert "Traceback" not in shown
+    assert SECRET_KEY not in shown
 
 
 async def test_a_wrong_name_is_said_in_words(services: Aws) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -15,6 +15,23 @@ from local.lambda_runtime import LambdaFunction
 from local.phones import Phone
 
 TEXT = "Shall we meet at the fountain?"
+
+CALM = (
+    "delete from push.jobs where state <> 'done'",
+    "delete from public.user_devices",
+    "delete from public.user_presence",
+    # Retries take parts of a second, and the same people write in all tests. Everything else is as deployed.
+    "update push.settings set presence_fresh_for = default,"
+    " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', message_limit = 10000, registration_limit = 10000",
+)
+
+
+async def calm(cloud: LocalCloud) -> LocalCloud:
+    """The cloud without what earlier tests left: faults, jobs, phones, presence."""
+    cloud.expo.reset()
+    for statement in CALM:
+        await execute(cloud, statement)
+    return cloud
 
 
 def done(job: Any) -> bool:
@@ -117,6 +134,12 @@ class Chat:
         return await phone_of(self.cloud, person, platform)
 
 
+async def new_chat(cloud: LocalCloud, people: Mapping[str, Person]) -> Chat:
+    """The conversation, and a new phone of Gus."""
+    tina, gus = people["tina"], people["gus"]
+    return Chat(cloud, id=await tina.open_chat(gus), phone=await phone_of(cloud, gus, "ios"), **people)
+
+
 class Log:
     """What a function logs from now on."""
 
@@ -138,8 +161,23 @@ class Log:
         values = (json.loads(line).get(name, []) for line in self._json_lines() if '"_aws"' in line)
         return sum(sum(value) for value in values)
 
+    def starts(self) -> int:
+        """How often the function was started."""
+        return sum(line.startswith("REPORT ") and "Init Duration" in line for line in self._lines())
+
     def _json_lines(self) -> list[str]:
-        return [line for line in self._function.log_lines()[self._before :] if line.startswith("{")]
+        return [line for line in self._lines() if line.startswith("{")]
+
+    def _lines(self) -> list[str]:
+        return self._function.log_lines()[self._before :]
+
+
+@dataclass(frozen=True)
+class Overheard:
+    """What passed through the cloud since it started, and what nobody keeps."""
+
+    queue_messages: list[dict[str, Any]]  # as they were received
+    local_log: list[str]  # of gateway, poller and scheduler: errors of functions, as AWS's services are told them
 
 
 async def eventually[T](found: Callable[[], T], seconds: float = 60) -> T:

@@ -1,30 +1,38 @@
 """Each test of the one running cloud begins with calm services and with new phones."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
 from local.app import Person, chat_app
 from local.cloud import LocalCloud
-from tests.system.chat import Chat, Log, execute, phone_of
+from tests.system.chat import Chat, Log, Overheard, calm, new_chat
 
-CALM = (
-    "delete from push.jobs where state <> 'done'",
-    "delete from public.user_devices",
-    "delete from public.user_presence",
-    # Retries take parts of a second, and the same people write in all tests. Everything else is as deployed.
-    "update push.settings set presence_fresh_for = default,"
-    " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', message_limit = 10000, registration_limit = 10000",
-)
+
+@pytest.fixture(scope="session")
+def overheard(running_cloud: LocalCloud) -> Iterator[Overheard]:
+    overheard = Overheard([], [])
+
+    def received(parsed: dict[str, Any], **_: object) -> None:
+        overheard.queue_messages.extend(parsed.get("Messages", []))
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            overheard.local_log.append(record.getMessage())
+
+    handler = Handler()
+    logging.getLogger("local").addHandler(handler)
+    running_cloud.aws.sqs.meta.events.register("after-call.sqs.ReceiveMessage", received)
+    yield overheard
+    logging.getLogger("local").removeHandler(handler)
 
 
 @pytest.fixture
-async def cloud(running_cloud: LocalCloud) -> LocalCloud:
-    """The cloud without what earlier tests left: faults, jobs, phones, presence."""
-    running_cloud.expo.reset()
-    for statement in CALM:
-        await execute(running_cloud, statement)
-    return running_cloud
+async def cloud(running_cloud: LocalCloud, overheard: Overheard) -> LocalCloud:
+    """The cloud without what earlier tests left."""
+    return await calm(running_cloud)
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +46,7 @@ async def people(running_cloud: LocalCloud) -> AsyncIterator[dict[str, Person]]:
 
 @pytest.fixture
 async def chat(cloud: LocalCloud, people: dict[str, Person]) -> Chat:
-    tina, gus = people["tina"], people["gus"]
-    return Chat(cloud, id=await tina.open_chat(gus), phone=await phone_of(cloud, gus, "ios"), **people)
+    return await new_chat(cloud, people)
 
 
 @pytest.fixture

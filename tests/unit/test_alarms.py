@@ -7,32 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_push.observability import DIMENSIONS, UNITS
 
 from local.cloudformation import translate
 from tests.stack import TEMPLATE, Resources, assert_broken, changed, properties
+from tests.vocabulary import COUNTED, DIVIDED_METRICS, METRICS
 
 NAMESPACE = {"Fn::Sub": "ChatPush/${AWS::StackName}"}
 
-# What each function counts, besides the dimension `service`, which is its name; in braces: divided by one more.
-OF_BOTH_WORKERS = {"ConfigurationFault", "DeviceSwitchedOff", "SecretUnavailable"}
-VOCABULARY = {
-    "send_chat_push": OF_BOTH_WORKERS
-    | {"PushAccepted", "PushMaybeSent", "PushRetry", "PushFailed{code}", "PushSkipped{reason}", "PushDeferred"}
-    | {
-        "InsertToAccept",
-        "QueueAge",
-        "LeaseExpired",
-        "LeaseLost",
-        "UnknownMessage",
-        "MalformedRecord",
-        "SweepCompleted",
-    },
-    "cleanup_receipts": OF_BOTH_WORKERS
-    | {"ReceiptHandedOver", "ReceiptFailed", "ReceiptRetry", "ReceiptMissing", "ReceiptLost"}
-    | {"ReceiptConfigurationFault", "ReceiptsUnavailable", "DeviceSwitchOffHeld", "CleanupCompleted"},
-    "register_device": {"DeviceRegistered", "DeviceUnregistered", "SecretUnavailable"},
-    "authorize_webhook": {"WebhookRefused", "SecretUnavailable"},
-}
+# Rows that were ended for their age: they say nothing of whether pushes are healthy.
+NOT_SHOWN = {"PrunedDevicesDeleted", "PrunedDevicesSwitchedOff", "PrunedJobsDeleted", "PrunedPresenceOffline"}
 
 # Of AWS: name of the metric, and the dimension whose value is a resource of this template.
 OF_AWS = {
@@ -84,6 +68,19 @@ def rows(widget: dict[str, Any]) -> Iterator[list[str]]:
         if names:
             above = [old if new == "." else new for new, old in zip(names, above or names, strict=True)]
             yield above
+
+
+# The vocabulary
+
+
+def test_every_metric_of_the_vocabulary_is_counted_by_some_function(resources: Resources) -> None:
+    services = {
+        function["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
+        for function in properties(resources, "Lambda::Function").values()
+    }
+    assert COUNTED.keys() == services
+    assert frozenset[str]().union(*COUNTED.values()) == METRICS | DIVIDED_METRICS
+    assert DIMENSIONS.keys() == DIVIDED_METRICS
 
 
 # Alarms
@@ -177,7 +174,7 @@ def test_a_fault_of_the_configuration_is_watched_wherever_it_is_counted(resource
         for _, name, dimensions in metrics_of(alarms(resources)["ConfigurationFaultAlarm"])
     }
     faults = ("ConfigurationFault", "SecretUnavailable")
-    assert watched == {(name, service) for service in VOCABULARY for name in faults if name in VOCABULARY[service]}
+    assert watched == {(name, service) for service in COUNTED for name in faults if name in COUNTED[service]}
 
 
 def test_alarms_look_at_metrics_that_there_are(resources: Resources) -> None:
@@ -185,7 +182,7 @@ def test_alarms_look_at_metrics_that_there_are(resources: Resources) -> None:
         for namespace, name, dimensions in metrics_of(alarm):
             if namespace == NAMESPACE:
                 assert dimensions.keys() == {"service"}
-                assert name in VOCABULARY[dimensions["service"]]
+                assert name in COUNTED[dimensions["service"]] & METRICS
             else:
                 names, dimension = OF_AWS[namespace]
                 assert name in names
@@ -200,7 +197,7 @@ def test_the_dashboard_shows_metrics_that_there_are(resources: Resources) -> Non
         for namespace, name, dimension, value in rows(widget) if widget["type"] == "metric" else ():
             if namespace == NAMESPACE["Fn::Sub"]:
                 assert dimension == "service"
-                assert name in VOCABULARY[value]
+                assert name in COUNTED[value] & METRICS
             else:
                 names, expected = OF_AWS[namespace]
                 assert name in names
@@ -210,10 +207,8 @@ def test_the_dashboard_shows_metrics_that_there_are(resources: Resources) -> Non
         r"SEARCH\('{\"([^\"]+)\",service,(\w+)} MetricName=\"(\w+)\"', 'Sum', 300\)",
         "\n".join(str(row[0].get("expression")) for row in _expressions(resources)),
     )
-    assert searched == [
-        (NAMESPACE["Fn::Sub"], "reason", "PushSkipped"),
-        (NAMESPACE["Fn::Sub"], "code", "PushFailed"),
-    ]
+    assert set(searched) == {(NAMESPACE["Fn::Sub"], dimension, name) for name, dimension in DIMENSIONS.items()}
+    assert len(searched) == len(_expressions(resources))
 
 
 def _expressions(resources: Resources) -> list[list[dict[str, str]]]:
@@ -233,8 +228,7 @@ def test_the_dashboard_leaves_nothing_out_that_is_counted(resources: Resources) 
         for namespace, name, _, value in rows(widget)
         if namespace == NAMESPACE["Fn::Sub"]
     }
-    counted = {(service, name) for service, names in VOCABULARY.items() for name in names if "{" not in name}
-    assert shown == counted
+    assert shown == {(service, name) for service, names in COUNTED.items() for name in names & METRICS - NOT_SHOWN}
 
 
 def test_what_people_notice_comes_first_then_the_alarms(resources: Resources) -> None:
@@ -248,6 +242,20 @@ def test_what_people_notice_comes_first_then_the_alarms(resources: Resources) ->
     ]
     shown = set(re.findall(r"\${(\w+)\.Arn}", json.dumps(dashboard(resources)[4])))
     assert shown == alarms(resources).keys()
+
+
+def test_latencies_are_percentiles_and_counts_are_sums(resources: Resources) -> None:
+    for alarm in alarms(resources).values():
+        statistic = {query["MetricStat"]["Stat"] for query in alarm.get("Metrics", []) if "MetricStat" in query}
+        statistic = statistic or {alarm.get("ExtendedStatistic", alarm.get("Statistic"))}
+        for namespace, name, _ in metrics_of(alarm):
+            if namespace == NAMESPACE:
+                assert statistic == ({"p99"} if name in UNITS else {"Sum"})
+    for widget in dashboard(resources):
+        for namespace, name, *_ in rows(widget) if widget["type"] == "metric" else ():
+            if namespace == NAMESPACE["Fn::Sub"]:
+                assert widget["properties"]["title"].endswith(", ms") == (name in UNITS)
+                assert widget["properties"]["stat"] == ("p50" if name in UNITS else "Sum")
 
 
 # The access log of the API
@@ -280,6 +288,11 @@ def test_the_access_log_holds_nothing_that_a_caller_sent_but_the_route(resources
 @pytest.mark.parametrize(
     ("correct", "wrong", "rule"),
     [
+        (
+            "POWERTOOLS_SERVICE_NAME: send_chat_push",
+            "POWERTOOLS_SERVICE_NAME: sender",
+            test_every_metric_of_the_vocabulary_is_counted_by_some_function,
+        ),
         ("  SweepMissedAlarm:", "  SweepAlarm:", test_there_is_an_alarm_for_each_way_to_fail),
         ("#queueagealarm", "#queue-age", test_an_alarm_says_what_it_means_and_where_to_read_on),
         ("AlarmActions: [!Ref AlarmTopic]", "AlarmActions: []", test_an_alarm_is_heard),
@@ -303,7 +316,20 @@ def test_the_access_log_holds_nothing_that_a_caller_sent_but_the_route(resources
             test_a_fault_of_the_configuration_is_watched_wherever_it_is_counted,
         ),
         ("MetricName: InsertToAccept", "MetricName: Latency", test_alarms_look_at_metrics_that_there_are),
+        (
+            "MetricName: DeviceSwitchOffHeld",
+            "MetricName: LeaseLost",  # which another function counts
+            test_alarms_look_at_metrics_that_there_are,
+        ),
+        (
+            "MetricName: DeviceSwitchOffHeld",
+            "MetricName: PushFailed",  # which is counted by code only
+            test_alarms_look_at_metrics_that_there_are,
+        ),
         ('"LeaseLost"', '"LostLease"', test_the_dashboard_shows_metrics_that_there_are),
+        (",service,code}", ",service,reason}", test_the_dashboard_shows_metrics_that_there_are),
+        ("ExtendedStatistic: p99", "Statistic: Sum", test_latencies_are_percentiles_and_counts_are_sums),
+        ("Insert to accept, ms", "Insert to accept", test_latencies_are_percentiles_and_counts_are_sums),
         ('"LeaseLost"', '"LeaseExpired"', test_the_dashboard_leaves_nothing_out_that_is_counted),
         ('"${SweepMissedAlarm.Arn}", ', "", test_what_people_notice_comes_first_then_the_alarms),
         (

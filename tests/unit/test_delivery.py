@@ -275,17 +275,32 @@ class TestLogs:
                 push(1, TOKENS[:2], attempt=2),
                 finished=[{"message_id": uuid(2), "outcome": "skipped", "reason": "read"}],
                 unknown=[uuid(3)],
+                deferred=[uuid(4)],
+                not_due=[uuid(5)],
             ),
             expo=(tickets(error_ticket("DeviceNotRegistered"), OK),),
         )
-        worker.deliver(1, 2, 3)
+        worker.deliver(1, 2, 3, 4, 5)
         lines = {line["correlation_id"]: line for line in printed()}
-        assert lines.keys() == {uuid(1), uuid(2), uuid(3)}
+        assert lines.keys() == {uuid(number) for number in range(1, 6)}
         assert lines[uuid(1)]["deliveries"] == {"failed": 1, "accepted": 1}
         assert lines[uuid(1)]["errors"] == {"DeviceNotRegistered": 1}
         assert lines[uuid(1)]["attempt"] == 2
         assert (lines[uuid(2)]["outcome"], lines[uuid(2)]["reason"]) == ("skipped", "read")
         assert lines[uuid(3)]["level"] == "WARNING"
+        assert "looking at the conversation" in lines[uuid(4)]["message"]
+        assert "not due" in lines[uuid(5)]["message"]
+
+    def test_say_of_each_message_whose_lease_ran_out(self, printed: Printed) -> None:
+        """Once when it is claimed again, and once when the first worker reports after all."""
+        worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:2]), expired_leases=[uuid(1)]))
+        worker.api.recorded = {"switched_off": 0, "lost_leases": [uuid(2)]}
+        worker.deliver(1, 2)
+        warned = {line["correlation_id"]: line["message"] for line in printed() if line["level"] == "WARNING"}
+        assert warned == {
+            uuid(1): "claimed again: the last worker never reported",
+            uuid(2): "recorded too late: the lease had run out",
+        }
 
     @pytest.mark.parametrize(
         "answer",

@@ -21,17 +21,18 @@ class Service:
 
 
 class Secret:
-    """The secret as it is now; it counts how often it is read."""
+    """The secret as it is now, or as it is each time it is read; it counts how often."""
 
-    def __init__(self, key: str | Exception | None) -> None:
-        self.key = key
+    def __init__(self, *keys: str | Exception | None) -> None:
+        self.keys = keys
         self.reads = 0
 
     def read(self) -> str | None:
+        key = self.keys[self.reads % len(self.keys)]
         self.reads += 1
-        if isinstance(self.key, Exception):
-            raise self.key
-        return self.key
+        if isinstance(key, Exception):
+            raise key
+        return key
 
 
 def call(service: Service, secret: Secret, key: str | None) -> int:
@@ -55,16 +56,29 @@ def test_a_key_that_is_let_in_is_not_read_again() -> None:
     assert secret.reads == 0
 
 
-@pytest.mark.parametrize("by_now", ["old", None, SecretUnavailable("secret backend cannot be read")])
-def test_a_refusal_stands_if_there_is_no_other_key(by_now: str | Exception | None) -> None:
+@pytest.mark.parametrize("by_now", ["old", SecretUnavailable("secret backend cannot be read")])
+def test_a_refusal_stands_if_there_is_no_other_key(by_now: str | Exception) -> None:
     service = Service("new")
     assert call(service, Secret(by_now), "old") == 401
     assert len(service.asked) == 1
 
 
-def test_a_request_is_repeated_only_once() -> None:
+def test_a_key_that_was_removed_is_sent_no_more() -> None:
+    """Expo refuses a wrong access token even where none is needed."""
+    service = Service(None)
+    assert call(service, Secret(None), "old") == 200
+    assert service.asked == [("old", b"body"), (None, b"body")]
+
+
+def test_a_refusal_stands_where_no_key_is_needed() -> None:
+    service = Service("new")
+    assert call(service, Secret(None), None) == 401
+    assert len(service.asked) == 1
+
+
+def test_a_request_is_repeated_only_once_even_if_the_secret_changes_again() -> None:
     service = Service("newest")
-    assert call(service, Secret("new"), "old") == 401
+    assert call(service, Secret("new", "newest"), "old") == 401
     assert [key for key, _ in service.asked] == ["old", "new"]
 
 

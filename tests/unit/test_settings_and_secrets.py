@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from chat_push.secrets import SecretUnavailable, read_secret
+from chat_push.secrets import SecretUnavailable, provider, read_secret
 from chat_push.settings import SettingsError, read_settings
 from pydantic import BaseModel, SecretStr
+
+from local.cloudformation import translate
+from tests.stack import TEMPLATE, properties
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -91,3 +94,10 @@ class TestSecrets:
             read_secret("keys", Keys)
         assert str(raised.value) == f"secret keys {text}"
         assert raised.value.__suppress_context__
+
+    @pytest.mark.usefixtures("secrets_manager")
+    def test_that_hang_are_given_up_before_any_function_times_out(self) -> None:
+        config: Any = provider().client.meta.config
+        seconds = config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout)
+        functions = properties(translate(TEMPLATE)["Resources"], "Lambda::Function").values()
+        assert seconds < min(function["Timeout"] for function in functions)

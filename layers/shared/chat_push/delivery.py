@@ -82,11 +82,15 @@ def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) ->
 
 
 def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[[], float], report: Report) -> None:
-    """Sends what was claimed, records it, and adds it to the report. One log line for each message."""
+    """Sends what was claimed, records it, and adds it to the report. At least one log line for each message."""
     turn_at = time.monotonic() + claim.send_in_seconds
     for job in claim.finished:
         report.skipped[job.reason] += 1
         logger.info("push not sent", correlation_id=str(job.message_id), outcome=job.outcome, reason=job.reason)
+    for message_id in claim.deferred:
+        logger.info("push waits: the recipient is looking at the conversation", correlation_id=str(message_id))
+    for message_id in claim.not_due:
+        logger.info("push not due: done, being sent, or waiting for its time", correlation_id=str(message_id))
     for message_id in claim.unknown:
         logger.warning("no push job: not a message, or its insert was rolled back", correlation_id=str(message_id))
     for message_id in claim.expired_leases:
@@ -119,6 +123,8 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
     except DatabaseUnavailable:
         # Recording is safe to repeat, and saves sending it all again.
         recorded = database.record_push_results(claim, results)
+    for message_id in recorded.lost_leases:
+        logger.warning("recorded too late: the lease had run out", correlation_id=str(message_id))
     report.switched_off += recorded.switched_off
     report.lost_leases += len(recorded.lost_leases)
 

@@ -10,7 +10,7 @@ _REFUSED = (401, 403)
 
 
 class RereadsKey(httpx.BaseTransport):
-    """Repeats a request once, with the key read anew, if the one in `header` is refused and another one by now.
+    """Repeats a request once, with the key read anew, if the one in `header` is refused and has changed by now.
 
     Else a rotated key would be sent for as long as its secret is cached. Who refuses a key has done nothing else, so
     that any request can be repeated. `read` gives the header's value as the secret has it now, None for no header.
@@ -30,11 +30,13 @@ class RereadsKey(httpx.BaseTransport):
             key = self._read()
         except SecretUnavailable:
             return answer
-        if key is None or key == request.headers.get(self._header):
+        if key == request.headers.get(self._header):
             return answer
         answer.close()
         headers = httpx.Headers(request.headers)
-        headers[self._header] = key
+        headers.pop(self._header, None)
+        if key is not None:
+            headers[self._header] = key
         return self._transport.handle_request(
             httpx.Request(
                 request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions

@@ -7,11 +7,15 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError, TransformParameterError
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 from pydantic import BaseModel, ValidationError
 
 from chat_push.observability import count, logger
 
 CACHED_FOR_SECONDS = 300
+# botocore's own patience, a minute for each of five calls, would outlast every function. This ends within 9 seconds, as
+# long as the quickest of them has.
+_PATIENCE = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 2})
 
 # A client takes on the credentials that it finds when it is made, and in SnapStart's snapshot there shall be none. This
 # one, without any, is only made for what botocore reads from disk for it: the real one then takes 10 ms, not 120.
@@ -39,7 +43,10 @@ def read_secret[Secret: BaseModel](secret_id: str, model: type[Secret], *, anew:
 def _read[Secret: BaseModel](secret_id: str, model: type[Secret], anew: bool) -> Secret:
     try:
         value = provider().get(secret_id, transform="json", max_age=CACHED_FOR_SECONDS, force_fetch=anew)
-    except GetParameterError as error:
+    except (
+        GetParameterError,
+        BotoCoreError,
+    ) as error:  # The latter if even the function's own credentials are missing.
         raise SecretUnavailable(f"secret {secret_id} cannot be read: {error}") from None
     except TransformParameterError:
         # Its text may quote the secret's value.
@@ -55,4 +62,4 @@ def _read[Secret: BaseModel](secret_id: str, model: type[Secret], anew: bool) ->
 @cache
 def provider() -> SecretsProvider:
     """Secrets Manager and the cache, made when the first secret is read."""
-    return SecretsProvider(boto3_session=_session)
+    return SecretsProvider(boto_config=_PATIENCE, boto3_session=_session)

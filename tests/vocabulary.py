@@ -1,0 +1,30 @@
+"""Which function counts what, read from the code."""
+
+import ast
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import get_args
+
+from chat_push.observability import DividedMetric, Metric
+
+from local.build import PROJECT
+
+METRICS: frozenset[str] = frozenset(get_args(Metric.__value__))
+DIVIDED_METRICS: frozenset[str] = frozenset(get_args(DividedMetric.__value__))
+
+
+def _named_in(files: Iterable[Path]) -> set[str]:
+    """The metrics whose names stand in the code of these files."""
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text())))
+    return {str(node.value) for node in nodes if isinstance(node, ast.Constant)} & (METRICS | DIVIDED_METRICS)
+
+
+def _counted() -> Mapping[str, frozenset[str]]:
+    layer = PROJECT / "layers" / "shared" / "chat_push"
+    of_all = _named_in(set(layer.glob("*.py")) - {layer / "observability.py"})
+    functions = {app.parent.name: app.parent.glob("*.py") for app in PROJECT.glob("functions/*/app.py")}
+    return {service: frozenset(_named_in(files) | of_all) for service, files in functions.items()}
+
+
+# The dimension `service` is the name of a function's folder. What the layer counts, each of them may count.
+COUNTED = _counted()
