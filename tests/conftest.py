@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
@@ -17,6 +18,8 @@ from tests.borders import Printed
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.parameters import SecretsProvider
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
 
     from local.aws import Aws
     from local.cloud import LocalCloud
@@ -29,26 +32,31 @@ hypothesis.settings.register_profile("chat-push", derandomize=True, deadline=Non
 hypothesis.settings.load_profile("chat-push")
 
 
-# Fixtures that start a whole local cloud, those with the most tests first.
-CLOUDS = ("running_cloud", "patients_cloud")
+# Tests that share a local cloud, the one with the most tests first.
+CLOUDS = (r"tests/(docs|system)/(?!test_(chaos|pg_net|up)\.py)", r"tests/operate/test_doctor")
 
 
-@pytest.hookimpl(wrapper=True)  # before xdist, which makes the groups a part of the tests' names
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Shares the tests out to the workers of `pytest -n`: what uses one cloud to one of them, and first, as it takes
+def cloud_of(nodeid: str) -> int:
+    """Which of CLOUDS a test uses."""
+    return next((number for number, tests in enumerate(CLOUDS) if re.match(tests, nodeid)), len(CLOUDS))
 
-    longest; last of it those that look at what the others left in logs and queues. The rest by files.
-    """
 
-    def place(item: pytest.Item) -> int:
-        fixtures = getattr(item, "fixturenames", ())
-        return next((number for number, cloud in enumerate(CLOUDS) if cloud in fixtures), len(CLOUDS))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest first; last on its cloud what looks at all that the others left in logs and queues."""
+    items.sort(key=lambda item: (cloud_of(item.nodeid), item.path.name == "test_secrecy.py"))
 
-    items.sort(key=lambda item: (place(item), item.path.name == "test_secrecy.py"))
-    for item in items:
-        group = CLOUDS[place(item)] if place(item) < len(CLOUDS) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    yield
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling":
+    """With `pytest -n`: tests that share a cloud go to one worker, all others file by file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            cloud = cloud_of(nodeid)
+            return CLOUDS[cloud] if cloud < len(CLOUDS) else nodeid.split("::")[0]
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def local_cloud(env_file: Path) -> System:
             supabase_url=environment["SUPABASE_URL"],
             expo_url=environment["EXPO_URL"],
             webhook_url=f"{environment['API_URL']}/api/push/chat-message",
-            webhook_secret_id="WebhookSecret",
+            webhook_secret_id="WebhookSecret",  # its name  # nosec B106
             backend_secret_id="BackendSecret",
             queue_url=environment["SQS_URL"],
             dead_letters_url=environment["DEAD_LETTERS_URL"],

@@ -15,9 +15,9 @@ import pytest
 from aws_lambda_powertools.metrics import MetricUnit
 from chat_push.observability import DIMENSIONS, UNITS
 
+from local.account import STACK
 from local.app import Person
 from local.cloud import LocalCloud
-from local.cloudformation import STACK
 from local.expo_faults import HttpError, OddAnswer, ReceiptError, TicketError
 from local.lambda_runtime import FunctionError
 from tests.system.chat import TEXT, Chat, Log, Overheard, calm, done, new_chat
