@@ -1,5 +1,6 @@
 """Events that make each function do its work, as AWS sends them."""
 
+import time
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -11,7 +12,9 @@ type Event = dict[str, Any]
 
 def doorbells(messages: list[Message]) -> Event:
     """A batch of the queue."""
-    return {"Records": [{"messageId": message["id"], "body": message["id"]} for message in messages]}
+    sent = {"SentTimestamp": str(round(time.time() * 1000))}
+    bodies = [message["id"] for message in messages]
+    return {"Records": [{"messageId": body, "body": body, "attributes": sent} for body in bodies]}
 
 
 async def first_events(on: Stage) -> dict[str, Event]:

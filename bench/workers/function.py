@@ -34,7 +34,8 @@ class Context:
 
 for line in sys.stdin:
     messages = json.loads(line)
-    records = [{"messageId": message["id"], "body": message["id"]} for message in messages]
+    sent = {"SentTimestamp": str(round(time.time() * 1000))}
+    records = [{"messageId": message["id"], "body": message["id"], "attributes": sent} for message in messages]
     answer = app.lambda_handler({"Records": records} if records else {"sweep": True}, Context())
     if answer.get("batchItemFailures"):
         sys.exit(f"records came back: {answer}")

@@ -171,7 +171,7 @@ create index if not exists idx_messages_sender_timestamp
   on public.chat_messages (sender_id, server_timestamp);
 -- Unread counters and mark_messages_read.
 create index if not exists idx_messages_unread
-  on public.chat_messages (room_id, sender_id) where is_read is not true and deleted_at is null;
+  on public.chat_messages (room_id, sender_id) where is_read is not true;
 create index if not exists idx_devices_active
   on public.user_devices (user_id, is_active) where is_active = true;
 -- A push token names one installation, so it belongs to one row.
