@@ -10,7 +10,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
-from bench.report import Result, Target
+from bench.report import Plot, Result, Target
 from bench.stage import Contender, Stage, stage
 
 LIMIT = 600
@@ -50,6 +50,7 @@ async def run() -> Result:
             Target("messages lost", len(messages) - len(shown), 0),
             Target("share of requests that Expo refuses with 429", refused / len(statuses), 0.01),
         ],
+        plot=Plot("workers", ("a second",), "notifications a second; the limit is 600"),
     )
 
 
