@@ -26,7 +26,7 @@ from bench.stage import BENCH, Stage, stage
 from local.lambda_runtime import LambdaFunction
 from local.template import Function
 
-ROUNDS = 5
+ROUNDS = 7
 PATIENCE = timedelta(minutes=2)  # A busy machine is no reason to end a start.
 OURS = ("SendChatPush", "CleanupReceipts", "RegisterDevice", "AuthorizeWebhook")
 

@@ -20,7 +20,7 @@ from bench.crowd import MESSAGES_OF_A_ROOM, Connection, Room, connect, create_cr
 from bench.report import Cell, Plot, Result, Target, percentiles
 
 SIZES = (10_000, 100_000, 1_000_000)
-WARM_UP, PASSES = 20, 300
+WARM_UP, PASSES = 20, 400
 BATCH = 10  # messages of a claim, as many as SQS hands over at once
 
 type Times = dict[str, list[float]]
