@@ -25,7 +25,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    latency_seconds: Annotated[float, Field(ge=0)] = 0
+    latency_seconds: Annotated[float, Field(ge=0)] = 0  # from what a request does to its answer
     rate_limit_per_second: Annotated[int, Field(ge=1)] = 600  # notifications per project
     access_token: str | None = None  # set: push security is on, and every request needs it as its bearer
     receipt_delay_seconds: Annotated[float, Field(ge=0)] = 0  # from a send to its receipts; up to 30 minutes at Expo
@@ -84,7 +84,6 @@ def _read_receipts(expo: "ExpoService", body: object) -> _Call:
 async def _answer(expo: "ExpoService", endpoint: Endpoint, read: _Read, request: web.Request) -> web.Response:
     logged = LoggedRequest(at=expo.now(), endpoint=endpoint, headers=_headers_without_secret(request))
     expo.requests.append(logged)
-    await asyncio.sleep(expo.settings.latency_seconds)
     try:
         _check_bearer(request, expo.settings.access_token)
         call = read(expo, await _json_body(request))
@@ -92,6 +91,7 @@ async def _answer(expo: "ExpoService", endpoint: Endpoint, read: _Read, request:
         response = await _perform(expo, call, logged)
     except RefusedError as refusal:
         response = web.json_response(refusal.body, status=refusal.status)
+    await asyncio.sleep(expo.settings.latency_seconds)
     logged.status = None if response is None else response.status
     expo.changed()
     if response is None:

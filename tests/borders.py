@@ -4,6 +4,7 @@ import gzip
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -115,6 +116,7 @@ class DataApi:
         self.faults: dict[str, httpx.Response | Exception] = {}  # by function
         self.valid_key: str | None = None  # the only one that the gateway lets in
         self._forgiving: dict[str, int] = {}
+        self.next_turn: Json = turn()
         self.recorded: Json = {"switched_off": 0, "lost_leases": []}
         self.requests: list[httpx.Request] = []
 
@@ -138,6 +140,8 @@ class DataApi:
         match function:
             case "claim_push_jobs":
                 return self.claims.popleft() if self.claims else claim()
+            case "take_push_turn":
+                return self.next_turn
             case "record_push_results":
                 return self.recorded
             case "claim_due_receipts":
@@ -197,6 +201,12 @@ def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
     }
 
 
+def turn(in_seconds: float = 0, told_at: datetime | None = None) -> Json:
+    """What take_push_turn answers."""
+    told_at = told_at or datetime.fromisoformat(CLAIMED_AT)
+    return {"send_at": (told_at + timedelta(seconds=in_seconds)).isoformat(), "told_at": told_at.isoformat()}
+
+
 def claim(*jobs: Json, **fields: Any) -> Json:
     """What claim_push_jobs answers."""
     return {
@@ -208,5 +218,6 @@ def claim(*jobs: Json, **fields: Any) -> Json:
         "not_due": [],
         "unknown": [],
         "expired_leases": [],
+        "turn": turn(),
         **fields,
     }

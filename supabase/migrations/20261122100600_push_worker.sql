@@ -51,6 +51,9 @@ begin
       ) then 'no_device'
       else 'send'
     end as reason
+    -- Asked once for each job, and by its own rows. Without this, Postgres would ask for every use of the answer, and
+    -- might go through all jobs for it, as it does while it has no statistics of them.
+    offset 0
   ) decided
   where job.message_id = any(p_message_ids);
 end $$;
@@ -114,20 +117,21 @@ create table push.pace (
 insert into push.pace default values;
 comment on table push.pace is 'One row: when Expo may be sent the next notification, after all that were claimed.';
 
-create function push.take_turn(p_notifications bigint) returns double precision
-language sql set search_path = '' as $$
-  with taken as (
-    update push.pace
-    set free_at = greatest(free_at, clock_timestamp()) + p_notifications * interval '1 second' / notifications_per_second
-    from push.settings
-    where p_notifications > 0
-    returning free_at - p_notifications * interval '1 second' / notifications_per_second as turn
-  )
-  select greatest(extract(epoch from max(turn) - clock_timestamp()), 0)::double precision from taken;
-$$;
-comment on function push.take_turn(bigint) is
-  'Seconds until so many notifications may be sent. Whoever claims next has its turn when they are through, at the pace of '
-  'push.settings: so all workers together keep to Expo''s limit, at no further round trip.';
+create function public.take_push_turn(p_notifications integer) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  send_at timestamptz;
+begin
+  update push.pace
+  set free_at = greatest(free_at, clock_timestamp()) + p_notifications * interval '1 second' / notifications_per_second
+  from push.settings
+  where p_notifications > 0
+  returning free_at - p_notifications * interval '1 second' / notifications_per_second into send_at;
+  return jsonb_build_object('send_at', coalesce(send_at, clock_timestamp()), 'told_at', clock_timestamp());
+end $$;
+comment on function public.take_push_turn(integer) is
+  'When so many notifications may be sent (send_at), and the time of this answer by the same clock (told_at). Whoever asks next '
+  'has its turn when they are through, at the pace of push.settings: so all workers together keep to Expo''s limit.';
 
 create function public.claim_push_jobs(p_message_ids uuid[] default null, p_limit integer default 100)
 returns jsonb
@@ -136,6 +140,7 @@ language plpgsql security definer set search_path = '' set plan_cache_mode = for
 declare
   now_at constant timestamptz := clock_timestamp();
   lease constant uuid := gen_random_uuid();
+  known constant uuid[] := array(select job.message_id from push.jobs job where job.message_id = any(p_message_ids));
   due constant uuid[] := push.due_jobs(p_message_ids, now_at, p_limit);
   -- Due although leased: whoever had the lease has not reported in time.
   expired_leases constant uuid[] := array(
@@ -175,8 +180,6 @@ begin
     'lease_id', lease,
     'claimed_at', now_at,
     'jobs', jobs,
-    -- Last, because other claims wait for the row of push.pace until this one has committed.
-    'send_in_seconds', push.take_turn((select sum(jsonb_array_length(job -> 'devices')) from jsonb_array_elements(jobs) job)),
     'finished', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'message_id', job.message_id, 'outcome', job.outcome, 'reason', job.reason)), '[]')
@@ -184,16 +187,12 @@ begin
     ),
     'deferred', to_jsonb(deferred),
     -- Being sent by another worker, waiting for their next attempt, or done already.
-    'not_due', (
-      select coalesce(jsonb_agg(job.message_id), '[]')
-      from push.jobs job
-      where job.message_id = any(p_message_ids) and job.message_id <> all(due)
-    ),
-    'unknown', (
-      select coalesce(jsonb_agg(distinct asked), '[]') from unnest(p_message_ids) asked
-      where not exists (select from push.jobs job where job.message_id = asked)
-    ),
-    'expired_leases', to_jsonb(expired_leases)
+    'not_due', to_jsonb(array(select unnest(known) except select unnest(due))),
+    'unknown', to_jsonb(array(select unnest(p_message_ids) except select unnest(known))),
+    'expired_leases', to_jsonb(expired_leases),
+    -- Last, because other claims wait for the row of push.pace until this one has committed.
+    'turn', public.take_push_turn((
+      select coalesce(sum(jsonb_array_length(job -> 'devices')), 0)::integer from jsonb_array_elements(jobs) job))
   );
 end $$;
 comment on function public.claim_push_jobs(uuid[], integer) is
@@ -309,11 +308,13 @@ comment on function public.record_push_results(uuid, timestamptz, jsonb[]) is
 
 revoke execute on function
   push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.due_jobs(uuid[], timestamptz, integer),
-  push.take_turn(bigint), push.notifications(uuid[]), push.switch_off(uuid, text, timestamptz), push.backoff(integer)
+  push.notifications(uuid[]), push.switch_off(uuid, text, timestamptz), push.backoff(integer)
 from public;
 revoke execute on function
-  public.claim_push_jobs(uuid[], integer), public.record_push_results(uuid, timestamptz, jsonb[])
+  public.claim_push_jobs(uuid[], integer), public.take_push_turn(integer),
+  public.record_push_results(uuid, timestamptz, jsonb[])
 from public, anon, authenticated;
 grant execute on function
-  public.claim_push_jobs(uuid[], integer), public.record_push_results(uuid, timestamptz, jsonb[])
+  public.claim_push_jobs(uuid[], integer), public.take_push_turn(integer),
+  public.record_push_results(uuid, timestamptz, jsonb[])
 to service_role;

@@ -219,11 +219,11 @@ async def test_claim_carries_all_that_a_push_says(chat: Chat) -> None:
         "attempt": 1,
         "devices": [{"device_id": str(device["id"]), "push_token": device["push_token"]}],
     }
-    assert {**claimed, "jobs": [], "lease_id": None, "claimed_at": None} == {
+    assert {**claimed, "jobs": [], "lease_id": None, "claimed_at": None, "turn": None} == {
         "lease_id": None,
         "claimed_at": None,
         "jobs": [],
-        "send_in_seconds": 0,
+        "turn": None,
         "finished": [],
         "deferred": [],
         "not_due": [],
@@ -688,17 +688,37 @@ async def test_a_claim_takes_as_long_a_turn_as_it_has_notifications(chat: Chat) 
 async def test_a_claim_is_sent_when_those_before_it_are_through(chat: Chat) -> None:
     await chat.device()
     await chat.connection.execute("update push.pace set free_at = clock_timestamp() + interval '1 hour'")
-    assert 3500 < (await claim(chat.connection, await chat.message()))["send_in_seconds"] <= 3600
+    free_at = await value(chat.connection, "select free_at from push.pace")
+    turn = (await claim(chat.connection, await chat.message()))["turn"]
+    assert datetime.fromisoformat(turn["send_at"]) == free_at
+
+
+async def test_what_expo_refused_is_sent_when_those_before_it_are_through(chat: Chat) -> None:
+    await chat.connection.execute("update push.settings set notifications_per_second = 10")
+    await chat.connection.execute("update push.pace set free_at = clock_timestamp() + interval '1 hour'")
+    first = await value(chat.connection, "select public.take_push_turn(3)")
+    second = await value(chat.connection, "select public.take_push_turn(1)")
+    apart = datetime.fromisoformat(second["send_at"]) - datetime.fromisoformat(first["send_at"])
+    assert apart == timedelta(seconds=0.3)
+
+
+async def test_a_turn_tells_the_time_of_its_answer(chat: Chat) -> None:
+    before = await value(chat.connection, "select clock_timestamp()")
+    turn = await value(chat.connection, "select public.take_push_turn(1)")
+    after = await value(chat.connection, "select clock_timestamp()")
+    assert before <= datetime.fromisoformat(turn["told_at"]) <= after
 
 
 async def test_a_claim_waits_for_nobody_when_nothing_was_sent_lately(chat: Chat) -> None:
     await chat.device()
     await chat.connection.execute("update push.pace set free_at = clock_timestamp() - interval '1 hour'")
-    assert (await claim(chat.connection, await chat.message()))["send_in_seconds"] == 0
+    turn = (await claim(chat.connection, await chat.message()))["turn"]
+    assert turn["send_at"] <= turn["told_at"]
 
 
 async def test_a_claim_of_nothing_takes_no_turn(chat: Chat) -> None:
     await chat.connection.execute("update push.pace set free_at = clock_timestamp() + interval '1 hour'")
     before = await value(chat.connection, "select free_at from push.pace")
-    assert (await claim(chat.connection, await chat.message()))["send_in_seconds"] == 0
+    turn = (await claim(chat.connection, await chat.message()))["turn"]
+    assert turn["send_at"] <= turn["told_at"]
     assert await value(chat.connection, "select free_at from push.pace") == before

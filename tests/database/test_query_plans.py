@@ -22,6 +22,7 @@ from tests.database.chat import (
     rows,
     start_chat,
     told,
+    value,
 )
 
 ONE_ROW = {"push.settings", "push.webhook"}
@@ -91,6 +92,28 @@ async def only_by_index(chat: Chat, *indexes: str) -> AsyncIterator[None]:
         tables = {name for name in used if name.split(".")[-1] in TABLES}
         assert tables <= ONE_ROW
         assert used >= set(indexes)
+
+
+async def test_a_claim_reads_its_own_jobs_only_even_without_statistics(chat: Chat) -> None:
+    """As in the minutes after an installation or a first backlog, before Postgres has analyzed anything."""
+    await chat.device()
+    await chat.connection.execute("alter table public.chat_messages disable trigger user")
+    await chat.connection.execute(
+        "insert into public.chat_messages (room_id, sender_id, message) "
+        "select %s, %s, 'Hello' from generate_series(1, 20000)",
+        (chat.room, chat.tourist),
+    )
+    await chat.connection.execute(
+        "insert into push.jobs (message_id, recipient_id) select id, %s from public.chat_messages", (chat.guide,)
+    )
+    await chat.connection.execute("alter table public.chat_messages enable trigger user")
+    messages = [await chat.message() for _ in range(10)]
+    await chat.connection.execute("discard plans")  # of tests before, when the tables were empty
+    read = "select (seq_tup_read + idx_tup_fetch)::integer from pg_stat_xact_user_tables where relname = 'jobs'"
+    async with chat.connection.transaction(force_rollback=True):
+        before = await value(chat.connection, read)
+        assert len((await claim(chat.connection, *messages))["jobs"]) == 10
+        assert await value(chat.connection, read) - before <= 10 * 10
 
 
 async def test_sending_a_message(busy: Chat) -> None:

@@ -1,5 +1,7 @@
 """The database client at its HTTP border."""
 
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +11,7 @@ from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabas
 from chat_push.models import Claim, Delivery, PushResult
 from pydantic import ValidationError
 
-from tests.borders import CLAIMED_AT, LEASE_ID, SUPABASE_URL, DataApi, claim, push, push_token, uuid
+from tests.borders import CLAIMED_AT, LEASE_ID, SUPABASE_URL, DataApi, claim, push, push_token, turn, uuid
 
 
 def database(api: DataApi, url: str = SUPABASE_URL) -> PushDatabase:
@@ -52,13 +54,42 @@ class TestCalls:
         assert api.calls("claim_push_jobs") == [
             {"p_message_ids": [uuid(number) for number in range(1, 6)], "p_limit": 5}
         ]
-        assert claimed == Claim.model_validate(answer)
+        assert claimed.model_copy(update={"turn_at": 0}) == Claim.model_validate(answer)
         assert claimed.jobs[0].devices[0].push_token == push_token(1)
 
     def test_claim_of_whatever_is_due(self) -> None:
         api = DataApi()
         assert database(api).claim_push_jobs(None, 100).jobs == []
         assert api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100}]
+
+    def test_another_turn(self) -> None:
+        api = DataApi()
+        database(api).take_push_turn(7)
+        assert api.calls("take_push_turn") == [{"p_notifications": 7}]
+
+    def test_a_turn_is_not_later_for_the_time_that_its_answer_took(self) -> None:
+        def answer(request: httpx.Request) -> httpx.Response:
+            told_at = datetime.now(UTC)
+            on_its_way = time.monotonic() + 0.05
+            while time.monotonic() < on_its_way:
+                pass
+            turn = {"send_at": (told_at + timedelta(seconds=30)).isoformat(), "told_at": told_at.isoformat()}
+            return httpx.Response(200, json=turn)
+
+        turn_at = PushDatabase(SUPABASE_URL, "key", httpx.MockTransport(answer)).take_push_turn(1)
+        assert turn_at <= time.monotonic() + 30 - 0.05
+
+    @pytest.mark.parametrize("ahead", [timedelta(hours=-1), timedelta(hours=1)], ids=["slow", "fast"])
+    @pytest.mark.parametrize("function", ["claim_push_jobs", "take_push_turn"])
+    def test_a_turn_holds_whatever_the_clock_of_the_database_shows(self, function: str, ahead: timedelta) -> None:
+        api = DataApi(claim(turn=turn(30, datetime.now(UTC) + ahead)))
+        api.next_turn = turn(30, datetime.now(UTC) + ahead)
+        before = time.monotonic()
+        if function == "claim_push_jobs":
+            turn_at = database(api).claim_push_jobs(None, 1).turn_at
+        else:
+            turn_at = database(api).take_push_turn(1)
+        assert before + 30 <= turn_at <= time.monotonic() + 30
 
     def test_record(self) -> None:
         api = DataApi()

@@ -25,6 +25,7 @@ from tests.borders import (
     push,
     push_token,
     ticket_id,
+    turn,
     uuid,
 )
 
@@ -89,10 +90,25 @@ class TestDeliver:
         assert (len(worker.api.requests), len(worker.service.requests)) == (2, 1)
 
     def test_a_batch_is_sent_when_the_claim_says_so(self) -> None:
-        worker = Worker(claim(push(1, TOKENS[:1]), send_in_seconds=30))
+        worker = Worker(claim(push(1, TOKENS[:1]), turn=turn(30)))
         worker.deliver(1)
         [pause] = worker.pauses
         assert 0 < pause <= 30, "what composing takes is part of the wait"
+
+    def test_what_expo_refuses_takes_another_turn(self) -> None:
+        worker = Worker(claim(push(1, TOKENS[:2])), expo=(httpx.Response(429),))
+        worker.api.next_turn = turn(30)
+        assert worker.deliver(1).deliveries == {"accepted": 2}
+        assert worker.api.calls("take_push_turn") == [{"p_notifications": 2}]
+        [_, wait] = worker.pauses
+        assert 0 < wait <= 30
+
+    @pytest.mark.parametrize("fault", [httpx.ConnectError("refused"), httpx.Response(404)])
+    def test_without_another_turn_it_is_sent_and_recorded_all_the_same(self, fault: httpx.Response | Exception) -> None:
+        worker = Worker(claim(push(1, TOKENS[:1])), expo=(httpx.Response(429),))
+        worker.api.faults["take_push_turn"] = fault
+        assert worker.deliver(1).deliveries == {"accepted": 1}
+        assert worker.api.results == [result(1, delivery(100, TOKENS[0]))]
 
     def test_two_devices_both_get_it_and_each_outcome_is_recorded_with_its_device(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:4]), push(3, TOKENS[4:])))

@@ -1,6 +1,7 @@
 """The Expo client at its HTTP border. Numbers in brackets are sections of the project's Expo protocol reference."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, get_args
@@ -38,14 +39,22 @@ class Sender:
         self.service = PushService(*answers)
         self.pauses: list[float] = []
         self.seconds = seconds
+        self.next_turn_in = 0.0
+        self.turns: list[int] = []  # notifications that asked for another turn
         self._expo = Expo(EXPO_URL, access_token, httpx.MockTransport(self.service), self.pauses.append)
 
     def __call__(self, *tokens: str, body: str = "Hello", in_seconds: float = 0) -> list[Outcome]:
+        """Their turn is in so many seconds, or at once."""
         return self._expo.send(
             [Notification(token, {**PAYLOAD, "body": body}) for token in tokens],
             lambda: self.seconds - sum(self.pauses),
-            in_seconds,
+            time.monotonic() + in_seconds if in_seconds else 0,
+            self._next_turn,
         )
+
+    def _next_turn(self, notifications: int) -> float:
+        self.turns.append(notifications)
+        return time.monotonic() + self.next_turn_in if self.next_turn_in else 0
 
 
 def accepted(*tokens: str) -> list[Outcome]:
@@ -119,8 +128,9 @@ class TestRequest:
 
     def test_nothing_is_sent_before_its_turn(self) -> None:
         send = Sender()
-        assert send(*[push_token(number) for number in range(101)], in_seconds=0.4)[0].status == "accepted"
-        assert send.pauses == [0.4]
+        assert send(*[push_token(number) for number in range(101)], in_seconds=30)[0].status == "accepted"
+        [pause] = send.pauses
+        assert 0 < pause <= 30
 
     def test_a_turn_that_comes_too_late_is_not_waited_for(self) -> None:
         send = Sender(seconds=5)
@@ -415,6 +425,8 @@ class Asker:
     def __init__(self, *answers: ReceiptAnswer, seconds: float = 60, access_token: str | None = None) -> None:
         self.service = ReceiptService(*answers)
         self.seconds = seconds
+        self.next_turn_in = 0.0
+        self.turns: list[int] = []  # notifications that asked for another turn
         self._expo = Expo(EXPO_URL, access_token, httpx.MockTransport(self.service))
 
     def __call__(self, *ticket_ids: str) -> dict[str, Outcome]:
@@ -516,6 +528,21 @@ class TestRetry:
         assert send(ONE) == accepted(ONE)
         assert send.pauses == [0.5, 1.0][:refusals]
         assert send.service.recipients == [[ONE]] * (refusals + 1)
+
+    def test_what_is_sent_again_waits_for_a_turn_of_its_own(self) -> None:
+        send = Sender(httpx.Response(429))
+        send.next_turn_in = 20
+        assert send(ONE, push_token(2)) == accepted(ONE, push_token(2))
+        [pause, wait] = send.pauses
+        assert (pause, send.turns) == (0.5, [2])
+        assert 0 < wait <= 20
+
+    def test_another_turn_that_comes_too_late_is_not_waited_for(self) -> None:
+        send = Sender(httpx.Response(429), seconds=60)
+        send.next_turn_in = 3600
+        [outcome] = send(ONE)
+        assert (outcome.status, outcome.error, outcome.turned_away) == ("retry", "OutOfTime", True)
+        assert (len(send.service.requests), send.pauses) == (1, [0.5])
 
     def test_no_sleep_after_last_attempt(self) -> None:
         send = Sender(*[httpx.Response(429)] * 9)

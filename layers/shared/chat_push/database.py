@@ -6,7 +6,9 @@ of each cold start.
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,7 @@ import httpx
 from postgrest import APIError, SyncPostgrestClient
 
 from chat_push.devices import Device, Registered, Registration
-from chat_push.models import Claim, DueReceipt, FinishedRun, Pruned, PushResult, Recorded, RecordedReceipt
+from chat_push.models import Claim, DueReceipt, FinishedRun, Pruned, PushResult, Recorded, RecordedReceipt, Turn
 
 # A claim or a record takes milliseconds. HTTP/1.1, because idle HTTP/2 connections break in a frozen Lambda.
 TIMEOUT = httpx.Timeout(5, connect=2)
@@ -67,7 +69,16 @@ class PushDatabase:
     def claim_push_jobs(self, message_ids: Sequence[UUID] | None, limit: int) -> Claim:
         """Leases due jobs: those of the given messages or, with None, the longest waiting."""
         ids = None if message_ids is None else [str(message_id) for message_id in message_ids]
-        return Claim.model_validate(_call(self._client, "claim_push_jobs", {"p_message_ids": ids, "p_limit": limit}))
+        asked_at = time.monotonic()
+        answer = _call(self._client, "claim_push_jobs", {"p_message_ids": ids, "p_limit": limit})
+        claim = Claim.model_validate(answer)
+        return claim.model_copy(update={"turn_at": _turn_at(claim.turn, asked_at)})
+
+    def take_push_turn(self, notifications: int) -> float:
+        """The time.monotonic() from which so many notifications may be sent that Expo refused in their first turn."""
+        asked_at = time.monotonic()
+        answer = _call(self._client, "take_push_turn", {"p_notifications": notifications})
+        return _turn_at(Turn.model_validate(answer), asked_at)
 
     def record_push_results(self, claim: Claim, results: Sequence[PushResult]) -> Recorded:
         """Stores what Expo said. Safe to repeat: a ticket is never replaced by less."""
@@ -141,6 +152,17 @@ class DeviceRegistry:
             if error.code in ("PGRST301", "PGRST303"):
                 raise AccessTokenRefused from None
             raise
+
+
+def _turn_at(turn: Turn, asked_at: float) -> float:
+    """A turn by time.monotonic(), from the two wall clocks, ours and the database's.
+
+    Clocks that are not in step do no harm: the turn was told between the question and now, which gives both bounds.
+    """
+    now = time.monotonic()
+    in_seconds = (turn.send_at - turn.told_at).total_seconds()
+    by_the_clocks = now + (turn.send_at - datetime.now(UTC)).total_seconds()
+    return min(max(by_the_clocks, asked_at + in_seconds), now + in_seconds)
 
 
 def _http(transport: httpx.BaseTransport | None) -> httpx.Client:

@@ -1,14 +1,14 @@
 """From a message id to its push: claim, compose, send, record."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from uuid import UUID
 
-from chat_push.database import DatabaseUnavailable, PushDatabase
+from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabase
 from chat_push.expo import Expo, Outcome, failure_code
 from chat_push.models import Claim, Delivery, Push, PushResult
 from chat_push.notification import Notification, payload
@@ -83,7 +83,6 @@ def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) ->
 
 def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[[], float], report: Report) -> None:
     """Sends what was claimed, records it, and adds it to the report. At least one log line for each message."""
-    turn_at = time.monotonic() + claim.send_in_seconds
     for job in claim.finished:
         report.skipped[job.reason] += 1
         logger.info("push not sent", correlation_id=str(job.message_id), outcome=job.outcome, reason=job.reason)
@@ -109,7 +108,8 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
                 for device in push.devices
             ],
             lambda: time_left() - RECORD_RESERVE_SECONDS,
-            max(turn_at - time.monotonic(), 0.0),
+            claim.turn_at,
+            partial(_next_turn, database),
         )
     )
     answered_at = datetime.now(UTC)
@@ -127,6 +127,15 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
         logger.warning("recorded too late: the lease had run out", correlation_id=str(message_id))
     report.switched_off += recorded.switched_off
     report.lost_leases += len(recorded.lost_leases)
+
+
+def _next_turn(database: PushDatabase, notifications: int) -> float:
+    try:
+        return database.take_push_turn(notifications)
+    except (DatabaseUnavailable, DatabaseRefused) as error:
+        # Of the same claim, Expo may have taken some already, and that is still to be recorded.
+        logger.warning("sent again out of turn", error=str(error))
+        return 0.0
 
 
 def _result(push: Push, outcomes: Sequence[Outcome]) -> PushResult:

@@ -48,6 +48,9 @@ class Outcome:
         return self.whole_request and self.status in ("retry", "configuration_fault")
 
 
+_OUT_OF_TIME = Outcome("retry", "OutOfTime", whole_request=True)
+
+
 class ReceiptsUnavailable(Exception):
     """Expo gives no receipts now; the text is the reason's code. A configuration fault is mended by a person."""
 
@@ -117,47 +120,68 @@ class Expo:
         self._pause = pause
 
     def send(
-        self, notifications: Sequence[Notification], time_left: Callable[[], float], in_seconds: float = 0.0
+        self,
+        notifications: Sequence[Notification],
+        time_left: Callable[[], float],
+        turn_at: float = 0.0,
+        next_turn: Callable[[int], float] = lambda notifications: 0.0,
     ) -> list[Outcome]:
         """One outcome for each notification, in order; never raises for what Expo answers.
 
-        `time_left` tells the seconds that may still be used; those until it is our turn, `in_seconds`, are waited for
-        if there are so many. Once Expo turns requests away, the rest is not tried.
+        `time_left` tells the seconds that may still be used. Nothing is sent before its turn, a time.monotonic():
+        `turn_at` is that of all, and `next_turn` gives another to so many that were refused. Once Expo turns requests
+        away, the rest is not tried.
         """
         outcomes: list[Outcome] = []
-        if 0 < in_seconds < time_left():
-            self._pause(in_seconds)
-        elif in_seconds:
-            return [Outcome("retry", "OutOfTime", whole_request=True)] * len(notifications)
+        if not self._wait_for_turn(turn_at, time_left):
+            return [_OUT_OF_TIME] * len(notifications)
         for chunk in batched(notifications, MAX_RECIPIENTS_PER_REQUEST):
-            outcomes += self._send_chunk(chunk, time_left)
+            outcomes += self._send_chunk(chunk, time_left, next_turn)
             if outcomes[-1].turned_away:
                 break
         return outcomes + outcomes[-1:] * (len(notifications) - len(outcomes))
 
-    def _send_chunk(self, chunk: Sequence[Notification], time_left: Callable[[], float]) -> list[Outcome]:
+    def _wait_for_turn(self, turn_at: float, time_left: Callable[[], float]) -> bool:
+        """Whether there was time to."""
+        wait = turn_at - time.monotonic()
+        if wait >= time_left():
+            return False
+        if wait > 0:
+            self._pause(wait)
+        return True
+
+    def _send_chunk(
+        self, chunk: Sequence[Notification], time_left: Callable[[], float], next_turn: Callable[[int], float]
+    ) -> list[Outcome]:
         """Calls again at once only for what was certainly not accepted, and only while there is time."""
         calls = 0
         while True:
             calls += 1
             if time_left() < CONNECT_TIMEOUT_SECONDS:
-                return [Outcome("retry", "OutOfTime", whole_request=True)] * len(chunk)
+                return [_OUT_OF_TIME] * len(chunk)
             try:
                 return self._call(chunk, time_left)
             except _RequestRefused as refused:
                 if refused.parts:
-                    return self._send_parts(chunk, refused.parts, time_left)
+                    return self._send_parts(chunk, refused.parts, time_left, next_turn)
                 wait = max(refused.outcome.retry_after_seconds or 0, 0.25 * 2**calls)
                 if refused.outcome.status != "retry" or calls == MAX_CALLS_PER_REQUEST or wait > time_left() / 2:
                     return [refused.outcome] * len(chunk)
             self._pause(wait)
+            # Its turn has passed by now: out of turn it would take the place of others, who were refused then.
+            if not self._wait_for_turn(next_turn(len(chunk)), time_left):
+                return [_OUT_OF_TIME] * len(chunk)
 
     def _send_parts(
-        self, chunk: Sequence[Notification], parts: Sequence[Sequence[int]], time_left: Callable[[], float]
+        self,
+        chunk: Sequence[Notification],
+        parts: Sequence[Sequence[int]],
+        time_left: Callable[[], float],
+        next_turn: Callable[[int], float],
     ) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         for part in parts:
-            sent = self._send_chunk([chunk[index] for index in part], time_left)
+            sent = self._send_chunk([chunk[index] for index in part], time_left, next_turn)
             outcomes.update(zip(part, sent, strict=True))
         return [outcomes[index] for index in range(len(chunk))]
 

@@ -44,6 +44,13 @@ class FinishedJob(_Model):
     reason: str
 
 
+class Turn(_Model):
+    """When Expo may be sent what was asked for, and when that was told, both by the database's clock."""
+
+    send_at: AwareDatetime
+    told_at: AwareDatetime
+
+
 class Claim(_Model):
     """What claim_push_jobs answers: the jobs that are now leased to the caller, and what became of the others.
 
@@ -53,7 +60,8 @@ class Claim(_Model):
     lease_id: UUID
     claimed_at: AwareDatetime
     jobs: list[Push]
-    send_in_seconds: float = 0.0  # Earlier, and all workers together would exceed Expo's limit.
+    turn: Turn
+    turn_at: float = 0.0  # The same by time.monotonic(). Earlier, and all workers together would exceed Expo's limit.
     finished: list[FinishedJob]
     deferred: list[UUID]
     not_due: list[UUID]
