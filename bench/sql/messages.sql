@@ -44,8 +44,8 @@ order by server_timestamp;
 -- Three of ten were read on the screen; one in a thousand waits for an attempt in an hour, when all is measured.
 insert into push.jobs
   (message_id, recipient_id, state, outcome, reason, attempts, next_attempt_at, created_at, finished_at)
-select message_id, user_id, case when waits then 'pending' else 'done' end,
-  case when not waits then case when viewed then 'skipped' else 'accepted' end end,
+select message_id, user_id, (case when waits then 'pending' else 'done' end)::push.job_state,
+  (case when not waits then case when viewed then 'skipped' else 'accepted' end end)::push.job_outcome,
   case when viewed and not waits then 'viewing' end, 1,
   case when waits then now() + interval '1 hour' else receipt.created_at end, receipt.created_at,
   case when not waits then receipt.created_at + interval '1 second' end

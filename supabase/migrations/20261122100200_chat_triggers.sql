@@ -63,18 +63,18 @@ create trigger guard_archive before update of archived_by_user1, archived_by_use
 
 -- Messages --------------------------------------------------------------------------------------
 
-create function private.limit_message_rate() returns trigger
-language plpgsql security definer set search_path = '' as $$
+create function private.limit_message_rate(p_sender_id uuid) returns void
+language plpgsql set search_path = '' as $$
 declare
   settings push.settings;
   recent integer;
 begin
   select * into strict settings from push.settings;
   -- One at a time for each sender, or parallel inserts would not see each other.
-  perform pg_advisory_xact_lock(hashtextextended(new.sender_id::text, 1));
+  perform pg_advisory_xact_lock(hashtextextended(p_sender_id::text, 1));
   select count(*) into recent from (
     select from public.chat_messages
-    where sender_id = new.sender_id
+    where sender_id = p_sender_id
       and server_timestamp > clock_timestamp() - settings.message_limit_window
     limit settings.message_limit
   ) newest;
@@ -85,15 +85,18 @@ begin
         settings.message_limit, extract(epoch from settings.message_limit_window)::integer),
       hint = 'Wait a moment and send the message again with the same client_msg_id.';
   end if;
-  return new;
 end $$;
-comment on function private.limit_message_rate() is 'Anti-spam limit on message inserts, per sender.';
+comment on function private.limit_message_rate(uuid) is 'Anti-spam limit on message inserts, per sender.';
 
 create function private.stamp_message() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
   guide uuid;
 begin
+  -- A person, not a backend. No trigger of its own, which every insert would pay for.
+  if auth.uid() is not null then
+    perform private.limit_message_rate(new.sender_id);
+  end if;
   -- The row lock makes timestamps within a conversation follow the order of commits, so that a reader who has
   -- seen a message never misses an older one that commits later.
   select guide_id into guide from public.chat_rooms where id = new.room_id for no key update;
@@ -102,7 +105,7 @@ begin
   new.sender_role := case when new.sender_id = guide then 'guide' else 'tourist' end;
   return new;
 end $$;
-comment on function private.stamp_message() is 'Order and role of a message, which clients must not forge.';
+comment on function private.stamp_message() is 'Order and role of a message, which clients must not forge, and their limit.';
 
 create function private.stamp_message_change() returns trigger
 language plpgsql set search_path = '' as $$
@@ -176,9 +179,6 @@ begin
   return null;
 end $$;
 
-create trigger limit_message_rate before insert on public.chat_messages
-  for each row when (auth.uid() is not null) -- a person, not a backend
-  execute function private.limit_message_rate();
 create trigger stamp_message before insert on public.chat_messages
   for each row execute function private.stamp_message();
 create trigger stamp_message_change before update on public.chat_messages
@@ -283,7 +283,7 @@ create trigger stamp_presence before insert or update on public.user_presence
   for each row execute function private.stamp_presence();
 
 revoke execute on function
-  private.touch_updated_at(), private.prepare_room(), private.guard_archive(), private.limit_message_rate(),
+  private.touch_updated_at(), private.prepare_room(), private.guard_archive(), private.limit_message_rate(uuid),
   private.stamp_message(), private.stamp_message_change(), private.count_new_message(),
   private.recount_rooms(uuid[]), private.recount_after_change(), private.recount_after_delete(),
   private.stamp_receipt(), private.mark_messages_of_receipts(), private.claim_push_token(), private.stamp_presence()

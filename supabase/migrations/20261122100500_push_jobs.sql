@@ -1,11 +1,15 @@
 -- The durable record: one job for each message, written in the message's own transaction, and one delivery for
 -- each message and device.
 
+-- Types, because each insert of a message would pay for checks.
+create type push.job_state as enum ('pending', 'leased', 'done');
+create type push.job_outcome as enum ('accepted', 'maybe_sent', 'failed', 'skipped');
+
 create table push.jobs (
-  message_id uuid primary key references public.chat_messages (id) on delete cascade,
+  message_id uuid primary key,
   recipient_id uuid not null,
-  state text not null default 'pending' check (state in ('pending', 'leased', 'done')),
-  outcome text check (outcome in ('accepted', 'maybe_sent', 'failed', 'skipped')),
+  state push.job_state not null default 'pending',
+  outcome push.job_outcome,
   reason text,
   attempts integer not null default 0,
   next_attempt_at timestamptz not null default clock_timestamp(),
@@ -17,9 +21,10 @@ create table push.jobs (
   check ((state = 'leased') = (lease_id is not null and leased_until is not null))
 );
 comment on table push.jobs is 'What is to be pushed. A worker owns a job only while its lease lasts.';
+-- No foreign keys: each insert of a message would pay for them.
+comment on column push.jobs.message_id is 'The message. The two are stored by one statement, and delete_push_jobs ends both.';
 comment on column push.jobs.recipient_id is
-  'The other person of the conversation. No foreign key, which each insert of a message would pay for: when the person goes, so '
-  'do the conversation, the message and the job.';
+  'The other person of the conversation. When the person goes, so do the conversation, the message and the job.';
 comment on column push.jobs.outcome is
   'accepted: Expo took it for at least one device; maybe_sent: nobody knows; failed; skipped: not to be sent.';
 comment on column push.jobs.reason is 'Why the job was skipped, deferred or given up.';
@@ -66,6 +71,24 @@ create trigger create_push_job after insert on public.chat_messages
   for each row when (new.is_read is not true and new.deleted_at is null)
   execute function push.create_job();
 
+create function push.delete_jobs() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if tg_op = 'TRUNCATE' then
+    truncate push.jobs cascade;
+  else
+    delete from push.jobs where message_id = any(array(select id from old_messages));
+  end if;
+  return null;
+end $$;
+comment on function push.delete_jobs() is 'No push outlives its message.';
+
+create trigger delete_push_jobs after delete on public.chat_messages
+  referencing old table as old_messages
+  for each statement execute function push.delete_jobs();
+create trigger truncate_push_jobs after truncate on public.chat_messages
+  for each statement execute function push.delete_jobs();
+
 -- What an app may say differently: replace these two functions with your own.
 
 create function push.display_name(p_user_id uuid) returns text
@@ -101,5 +124,5 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function push.message_image(public.chat_messages) is 'Address of the first image, or null.';
 
-revoke execute on function push.create_job(), push.display_name(uuid),
+revoke execute on function push.create_job(), push.delete_jobs(), push.display_name(uuid),
   push.message_preview(public.chat_messages), push.message_image(public.chat_messages) from public;

@@ -71,13 +71,13 @@ begin
   )
   update push.jobs job
   set state = 'done',
-    outcome = case
+    outcome = (case
       when delivered.accepted then 'accepted'
       -- A worker took it and never reported: it may have been sent.
       when delivered.maybe_sent or (delivered.none and job.attempts > 0) then 'maybe_sent'
       when not delivered.none then 'failed'
       else 'skipped'
-    end,
+    end)::push.job_outcome,
     reason = p_reason,
     lease_id = null,
     leased_until = null,

@@ -635,6 +635,26 @@ async def test_device_erased_between_claim_and_report_keeps_its_delivery(chat: C
     assert (delivery["device_id"], delivery["status"]) == (job["devices"][0]["device_id"], "accepted")
 
 
+@pytest.mark.parametrize(
+    ("erase", "left"),
+    [
+        ("delete from public.chat_messages where id = %(message)s", 1),
+        ("delete from public.chat_rooms where id = %(room)s", 0),
+        ("delete from public.users where id = %(sender)s", 0),
+        ("truncate public.chat_messages cascade", 0),
+    ],
+)
+async def test_no_push_outlives_its_message(chat: Chat, erase: str, left: int) -> None:
+    await chat.device()
+    messages = [await chat.message(), await chat.message()]
+    claimed = await claim(chat.connection, *messages)
+    await record(chat.connection, claimed, *map(told, claimed["jobs"]))
+    names = {"message": messages[0], "room": chat.room, "sender": chat.tourist}
+    await chat.connection.execute(erase, {name: named for name, named in names.items() if f"({name})" in erase})
+    for table in ("jobs", "deliveries"):
+        assert await value(chat.connection, f"select count(*) from push.{table}") == left
+
+
 async def test_erasing_a_person_erases_devices_jobs_deliveries_and_presence(chat: Chat) -> None:
     await chat.device()
     await chat.look(None)
