@@ -2,9 +2,9 @@
 
 from functools import lru_cache
 
-import httpx
 from pydantic import BaseModel, Field, SecretStr
 
+from chat_push import https
 from chat_push.database import PushDatabase
 from chat_push.expo import Expo
 from chat_push.rotation import RereadsKey
@@ -50,7 +50,7 @@ def _database(supabase_url: str, secret_id: str, key: str) -> PushDatabase:
     def key_by_now() -> str:
         return read_secret(secret_id, BackendSecret, anew=True).key
 
-    return PushDatabase(supabase_url, key, RereadsKey("apikey", key_by_now, httpx.HTTPTransport(retries=1)))
+    return PushDatabase(supabase_url, key, RereadsKey("apikey", key_by_now, https.transport()))
 
 
 @lru_cache(maxsize=1)
@@ -59,4 +59,4 @@ def _expo(expo_url: str, secret_id: str, token: str | None) -> Expo:
         token = read_secret(secret_id, BackendSecret, anew=True).token
         return f"Bearer {token}" if token else None
 
-    return Expo(expo_url, token, RereadsKey("Authorization", bearer_by_now, httpx.HTTPTransport(retries=1)))
+    return Expo(expo_url, token, RereadsKey("Authorization", bearer_by_now, https.transport()))

@@ -15,6 +15,7 @@ from uuid import UUID
 import httpx
 from postgrest import APIError, SyncPostgrestClient
 
+from chat_push import https
 from chat_push.devices import Device, Registered, Registration
 from chat_push.models import Claim, DueReceipt, FinishedRun, Pruned, PushResult, Recorded, RecordedReceipt, Turn
 
@@ -167,7 +168,7 @@ def _turn_at(turn: Turn, asked_at: float) -> float:
 
 def _http(transport: httpx.BaseTransport | None) -> httpx.Client:
     return httpx.Client(
-        transport=transport or httpx.HTTPTransport(retries=1),
+        transport=transport or https.transport(),
         timeout=TIMEOUT,
         event_hooks={"response": [_refuse_gateway_errors]},
     )

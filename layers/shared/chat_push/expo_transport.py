@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 from exponent_server_sdk import PushServerError
 
+from chat_push import https
+
 GZIP_ABOVE_BYTES = 1024
 CONNECT_TIMEOUT_SECONDS = 2.0
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -28,8 +30,7 @@ class Session:
         }
         if access_token:
             headers["Authorization"] = f"Bearer {access_token}"
-        # Retries of the transport concern connecting only.
-        self._client = httpx.Client(headers=headers, transport=transport or httpx.HTTPTransport(retries=1))
+        self._client = httpx.Client(headers=headers, transport=transport or https.transport())
 
     def post(self, url: str, *, timeout: float, data: str | None = None, json: object = None) -> "Answer":
         """The answer to a body. The SDK gives that of a send as `data`, that of asking for receipts as `json`."""

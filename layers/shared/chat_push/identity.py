@@ -13,6 +13,8 @@ from uuid import UUID
 import httpx
 import jwt
 
+from chat_push import https
+
 TIMEOUT = httpx.Timeout(3, connect=2)
 # Supabase's edge caches the key set for ten minutes too; a key that was revoked may live that long.
 KEYS_CACHED_FOR_SECONDS = 600
@@ -48,7 +50,7 @@ class Auth:
         self._url = f"{supabase_url.rstrip('/')}/auth/v1"
         self._http = httpx.Client(
             headers={"apikey": publishable_key},
-            transport=transport or httpx.HTTPTransport(retries=1),
+            transport=transport or https.transport(),
             timeout=TIMEOUT,
         )
         self._clock = clock

@@ -1,0 +1,24 @@
+"""Connections over HTTPS."""
+
+import httpx
+import pytest
+from chat_push.database import DeviceRegistry, PushDatabase
+from chat_push.expo import Expo
+from chat_push.identity import Auth
+
+from tests.borders import EXPO_URL, SUPABASE_URL
+
+
+def test_certificates_are_read_on_import_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SnapStart's snapshot is made: what comes later costs each first answer."""
+
+    def read_again(*_: object, **__: object) -> None:
+        raise AssertionError("certificates are read anew")
+
+    monkeypatch.setattr("ssl.SSLContext.load_verify_locations", read_again)
+    with pytest.raises(AssertionError):
+        httpx.Client()
+    PushDatabase(SUPABASE_URL, "key")
+    DeviceRegistry(SUPABASE_URL, "key")
+    Auth(SUPABASE_URL, "key")
+    Expo(EXPO_URL)
