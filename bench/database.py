@@ -16,7 +16,16 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from bench.crowd import MESSAGES_OF_A_ROOM, Connection, Room, connect, create_crowd, create_people, quiet_postgres
+from bench.crowd import (
+    MESSAGES_OF_A_ROOM,
+    ROOMS,
+    Connection,
+    Room,
+    connect,
+    create_crowd,
+    create_people,
+    quiet_postgres,
+)
 from bench.report import Cell, Plot, Result, Target, percentiles
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -97,7 +106,8 @@ class Crowd:
 
     async def _write(self, count: int, room: Room | None = None) -> list[UUID]:
         """Messages of tourists to their guides, past all triggers: in one conversation, or each in some other."""
-        rooms = [room or self._room() for _ in range(count)]
+        # The same people at every size: only how many messages there are makes a difference.
+        rooms = [room or Room(random.randint(1, ROOMS)) for _ in range(count)]
         written = await self._rows(
             "insert into public.chat_messages (room_id, sender_id, message)"
             " select room, tourist, 'Where shall we meet?' from unnest(%s::uuid[], %s::uuid[]) made (room, tourist)"

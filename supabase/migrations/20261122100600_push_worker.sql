@@ -15,7 +15,7 @@ comment on view push.sendable_devices is
   'Active devices of the recipient that have not accepted the message, nor was it refused for good for their present token.';
 
 create function push.decide(p_message_ids uuid[], p_at timestamptz)
-returns table (message_id uuid, verdict text, reason text, look_again_at timestamptz)
+returns table (message_id uuid, verdict text, reason text, look_again_at timestamptz, is_leased boolean)
 language plpgsql stable set search_path = '' as $$
 #variable_conflict use_column -- the names of the result are columns, too
 begin
@@ -23,7 +23,8 @@ begin
   select job.message_id,
     case decided.reason when 'viewing' then 'defer' when 'send' then 'send' else 'finish' end,
     case when decided.reason = 'read' and job.reason = 'viewing' then 'viewing' else decided.reason end,
-    presence.updated_at + settings.presence_fresh_for
+    presence.updated_at + settings.presence_fresh_for,
+    job.state = 'leased'
   from push.jobs job
   cross join push.settings settings
   join public.chat_messages message on message.id = job.message_id
@@ -58,7 +59,7 @@ begin
   where job.message_id = any(p_message_ids);
 end $$;
 comment on function push.decide(uuid[], timestamptz) is
-  'The decision table for a batch of jobs: finish, defer (with when to look again) or send, and why.';
+  'The decision table for a batch of jobs: finish, defer (with when to look again) or send, and why; and whether one is leased.';
 
 create function push.finish_job(p_message_id uuid, p_reason text) returns void
 language plpgsql set search_path = '' as $$
@@ -142,14 +143,11 @@ declare
   lease constant uuid := gen_random_uuid();
   known constant uuid[] := array(select job.message_id from push.jobs job where job.message_id = any(p_message_ids));
   due constant uuid[] := push.due_jobs(p_message_ids, now_at, p_limit);
-  -- Due although leased: whoever had the lease has not reported in time.
-  expired_leases constant uuid[] := array(
-    select job.message_id from push.jobs job where job.message_id = any(due) and job.state = 'leased'
-  );
   decision record;
   to_send uuid[] := '{}';
   finished uuid[] := '{}';
   deferred uuid[] := '{}';
+  expired_leases uuid[] := '{}';
   jobs jsonb;
 begin
   -- By a clock read after the locks: a heartbeat of this very moment must not count as one of the future.
@@ -167,6 +165,10 @@ begin
         finished := finished || decision.message_id;
         perform push.finish_job(decision.message_id, decision.reason);
     end case;
+    -- Due although leased: whoever had the lease has not reported in time.
+    if decision.is_leased then
+      expired_leases := expired_leases || decision.message_id;
+    end if;
   end loop;
 
   update push.jobs job
