@@ -118,17 +118,35 @@ create table push.pace (
 insert into push.pace default values;
 comment on table push.pace is 'One row: when Expo may be sent the next notification, after all that were claimed.';
 
+create table push.turns (
+  send_at timestamptz primary key,
+  notifications integer not null
+);
+comment on table push.turns is 'The turns of the last seconds, and those to come.';
+
 create function public.take_push_turn(p_notifications integer) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
-  send_at timestamptz;
+  -- A second, and 4 % for requests that arrive late.
+  span constant interval := interval '1 second' / 0.96;
+  a_second integer;
+  turn timestamptz;
 begin
-  update push.pace
-  set free_at = greatest(free_at, clock_timestamp()) + p_notifications * interval '1 second' / notifications_per_second
-  from push.settings
-  where p_notifications > 0
-  returning free_at - p_notifications * interval '1 second' / notifications_per_second into send_at;
-  return jsonb_build_object('send_at', coalesce(send_at, clock_timestamp()), 'told_at', clock_timestamp());
+  if p_notifications > 0 then
+    select notifications_per_second into strict a_second from push.settings;
+    select free_at into strict turn from push.pace for update;  -- one worker after the other
+    delete from push.turns where send_at < clock_timestamp() - 2 * span;
+    -- All of a turn are sent at its beginning. So a turn also waits until, with it, no span has more than its share.
+    select greatest(turn, clock_timestamp(), max(before.send_at) + span) into turn
+    from (
+      select send_at, sum(notifications) over (order by send_at desc) as since
+      from push.turns where send_at > greatest(turn, clock_timestamp()) - span
+    ) before
+    where before.since + p_notifications > a_second * extract(epoch from span);
+    insert into push.turns (send_at, notifications) values (turn, p_notifications);
+    update push.pace set free_at = turn + p_notifications * interval '1 second' / a_second;
+  end if;
+  return jsonb_build_object('send_at', coalesce(turn, clock_timestamp()), 'told_at', clock_timestamp());
 end $$;
 comment on function public.take_push_turn(integer) is
   'When so many notifications may be sent (send_at), and the time of this answer by the same clock (told_at). Whoever asks next '

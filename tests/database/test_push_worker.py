@@ -1,5 +1,6 @@
 """claim_push_jobs, record_push_results and explain_push, on one connection."""
 
+import random
 from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
@@ -720,6 +721,19 @@ async def test_what_expo_refused_is_sent_when_those_before_it_are_through(chat: 
     second = await value(chat.connection, "select public.take_push_turn(1)")
     apart = datetime.fromisoformat(second["send_at"]) - datetime.fromisoformat(first["send_at"])
     assert apart == timedelta(seconds=0.3)
+
+
+async def test_no_second_has_more_turns_than_expo_takes_whatever_their_sizes(chat: Chat) -> None:
+    """600 notifications, and all of a turn are sent at its beginning; a turn may be 40 ms late."""
+    sizes = random.Random(1)
+    turns = []
+    for _ in range(200):
+        size = sizes.randint(1, 150)
+        turn = await value(chat.connection, "select public.take_push_turn(%s)", size)
+        turns.append((datetime.fromisoformat(turn["send_at"]), size))
+    for begins, _ in turns:
+        within = [size for send_at, size in turns if begins <= send_at < begins + timedelta(seconds=1.04)]
+        assert sum(within) <= 600
 
 
 async def test_a_turn_tells_the_time_of_its_answer(chat: Chat) -> None:
