@@ -736,6 +736,13 @@ async def test_no_second_has_more_turns_than_expo_takes_whatever_their_sizes(cha
         assert sum(within) <= 600
 
 
+async def test_turns_are_forgotten_after_some_seconds(chat: Chat) -> None:
+    await value(chat.connection, "select public.take_push_turn(1)")
+    await chat.connection.execute("update push.turns set send_at = send_at - interval '3 seconds'")
+    await value(chat.connection, "select public.take_push_turn(1)")
+    assert await value(chat.connection, "select count(*) from push.turns") == 1
+
+
 async def test_a_turn_tells_the_time_of_its_answer(chat: Chat) -> None:
     before = await value(chat.connection, "select clock_timestamp()")
     turn = await value(chat.connection, "select public.take_push_turn(1)")
