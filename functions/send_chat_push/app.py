@@ -59,7 +59,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _sweep(until: datetime, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Sweeps, and wakes another sweep if this one left work that is due, unless that is up to the next scheduled one."""
+    """Sweeps; wakes another sweep if this one left work that is due, unless the schedule fires before that."""
     began = datetime.now(UTC)
     report = sweep(*clients(settings), time_left)
     next_step = max(began + SWEEP_STEP, datetime.now(UTC))
