@@ -5,7 +5,8 @@
 alter table push.settings
   add column notifications_per_claim integer not null default 500 check (notifications_per_claim > 0),
   add column recipient_share numeric not null default 0.1 check (recipient_share > 0 and recipient_share <= 1),
-  add column unanswered_limit integer not null default 4 check (unanswered_limit > 0),
+  add column unanswered_waits interval[] not null default '{30 seconds, 5 minutes, 50 minutes}'
+    check ('0' < all (unanswered_waits)),
   add column unreported_limit integer not null default 10 check (unreported_limit > 0),
   add column fault_retry_base interval not null default '1 minute' check (fault_retry_base > '0'),
   add column fault_retry_cap interval not null default '1 hour' check (fault_retry_cap >= fault_retry_base);
@@ -13,8 +14,9 @@ comment on column push.settings.notifications_per_claim is
   'A claim leases messages until their devices are so many; the rest stays due. Less than Expo takes in a second.';
 comment on column push.settings.recipient_share is
   'Share of notifications_per_second that one recipient may take, averaged over two seconds; the rest waits.';
-comment on column push.settings.unanswered_limit is
-  'A message is sent to a device at most so often without a readable answer: each time it may have reached the phone.';
+comment on column push.settings.unanswered_waits is
+  'Waits before a message is sent again to a device that was sent it without a readable answer. When they are used up it ends, '
+  'since each send may have reached the phone.';
 comment on column push.settings.unreported_limit is 'A job ends when so many of its workers died before they reported.';
 comment on column push.settings.fault_retry_base is
   'Wait of a device after a fault of the configuration; doubles with each further one, because a person must fix it.';
@@ -35,7 +37,7 @@ create view push.sendable_devices with (security_invoker = true) as
     on delivery.message_id = job.message_id and delivery.device_id = device.id
   where coalesce(delivery.status, 'retry') not in ('accepted', 'handed_over', 'receipt_lost')
     and (delivery.status, delivery.push_token) is distinct from ('failed', device.push_token)
-    and (delivery.status is distinct from 'maybe_sent' or delivery.unanswered < settings.unanswered_limit);
+    and (delivery.status is distinct from 'maybe_sent' or delivery.unanswered <= cardinality(settings.unanswered_waits));
 comment on view push.sendable_devices is
   'Active devices of the recipient that have not accepted the message, nor was it refused for good for their present token, '
   'nor was it sent too often without an answer; due_at: not before then.';
@@ -481,9 +483,7 @@ create function push.retry_wait(p_delivery push.deliveries, p_is_fault boolean) 
 language sql volatile set search_path = '' as $$
   select case
     when p_is_fault then push.backoff(fault_retry_base, fault_retry_cap, p_delivery.faults)
-    -- Each time may have reached the phone, so that few are left for an outage of an hour: 30 s, 5 min, 50 min.
-    when p_delivery.status = 'maybe_sent' then
-      retry_base * 6 * power(10, least(p_delivery.unanswered, 4) - 1) * (1 + random() * 0.15)
+    when p_delivery.status = 'maybe_sent' then unanswered_waits[p_delivery.unanswered] * (1 + random() * 0.15)
     else push.backoff(retry_base, retry_cap, p_delivery.attempts)
   end
   from push.settings;

@@ -15,7 +15,8 @@ language sql stable set search_path = '' as $$
     when 'expired' then format('it became older than its time to live (%s)', settings.time_to_live)
     when 'attempts_exhausted' then format('all %s attempts were used', settings.max_attempts)
     when 'unanswered' then
-      format('it was sent %s times without an answer, each of which may have reached the phone', settings.unanswered_limit)
+      format('it was sent %s times without an answer, each of which may have reached the phone',
+        cardinality(settings.unanswered_waits) + 1)
     when 'unreported' then format('%s workers took it and ended before they reported', settings.unreported_limit)
     when 'unreadable' then
       'it cannot be composed: push.display_name, push.message_preview or push.message_image fails for it (see Postgres''s log)'

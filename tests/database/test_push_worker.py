@@ -1004,7 +1004,7 @@ async def test_an_unanswered_push_is_sent_four_times_within_an_hour_then_ends(ch
 
 async def test_another_token_starts_anew_with_unanswered_pushes(chat: Chat) -> None:
     await chat.device()
-    await chat.connection.execute("update push.settings set unanswered_limit = 2")
+    await chat.connection.execute("update push.settings set unanswered_waits = '{1 minute}'")
     message = await chat.message()
     for token in ("first", "second"):
         await chat.connection.execute(f"update public.user_devices set push_token = 'ExponentPushToken[{token}]'")
