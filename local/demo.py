@@ -301,6 +301,8 @@ async def _dead_token(story: Story, chat: UUID) -> None:
         story.cloud.expo.uninstall(story.phones["Pixel"].token)
         scene.message_id = await story.tina.send(chat, "Thank you!")
         await story.end(scene)
+        # Dead tokens are looked at together, or a fault of Expo could deactivate everybody's devices.
+        await story.cloud.scheduler.fire("CleanupReceiptsRun")
         devices = await story.gus.devices()
         scene.facts["the Pixel is switched off, the iPhone is not"] = (
             not devices["Pixel"]["is_active"] and devices["iPhone"]["is_active"]
