@@ -5,7 +5,7 @@ from dataclasses import dataclass
 MONTH_SECONDS = 30 * 86_400
 MEMORY_GB = 0.5
 FUNCTIONS = 4
-WORKERS = 10  # MaximumConcurrency
+WORKERS = 10  # MaximumConcurrency, raised as docs/operate.md says where 5 do not keep up
 BATCH_SIZE = 10
 
 # US dollars
@@ -17,7 +17,7 @@ SQS_REQUEST = 0.40e-6
 SCHEDULE = 1.00e-6
 LOG_BYTE = 0.50e-9
 TRACE = 5e-6
-ALARM, METRIC, DASHBOARD, SECRET = 0.10, 0.30, 3.00, 0.40  # a month
+ALARM_METRIC, METRIC, DASHBOARD, SECRET, KEY = 0.10, 0.30, 3.00, 0.40, 1.00  # a month
 
 # Calls a month whatever the traffic is
 EMPTY_POLLS = 648_000  # 5 pollers that wait 20 seconds each
@@ -49,9 +49,10 @@ class Measured:
     idle_log_bytes: float
     receipt_seconds: float  # of a cleanup, for each receipt
     metrics: int
-    alarms: int
+    alarm_metrics: int  # that alarms watch: each is paid for, not each alarm
     dashboards: int
     secrets: int
+    keys: int  # of KMS
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ def bill(rate: float, measured: Measured) -> list[Item]:
         Item("custom metrics", f"{measured.metrics} * $0.30", measured.metrics * METRIC),
         Item(
             "alarms, dashboard",
-            f"{measured.alarms} * $0.10 + {measured.dashboards} * $3",
-            measured.alarms * ALARM + measured.dashboards * DASHBOARD,
+            f"{measured.alarm_metrics} metrics * $0.10 + {measured.dashboards} * $3",
+            measured.alarm_metrics * ALARM_METRIC + measured.dashboards * DASHBOARD,
         ),
+        Item("KMS", f"{measured.keys} * $1", measured.keys * KEY),
         Item(
             "secrets",
             f"{measured.secrets} * $0.40 + reads * $5/M",

@@ -92,9 +92,11 @@ async def _measure() -> Measured:
         idle_log_bytes=swept.log_bytes,
         receipt_seconds=max(cleaned.seconds - idle.seconds, 0) / receipts,
         metrics=len(names),
-        alarms=template.count("Type: AWS::CloudWatch::Alarm"),
+        # An alarm watches the metrics of its expression, or one.
+        alarm_metrics=template.count("MetricName: "),
         dashboards=template.count("Type: AWS::CloudWatch::Dashboard"),
         secrets=template.count("Type: AWS::SecretsManager::Secret"),
+        keys=template.count("Type: AWS::KMS::Key"),
     )
 
 

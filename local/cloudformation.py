@@ -24,8 +24,8 @@ class TemplateError(Exception):
     """The template is wrong, or uses what the local cloud does not know; the message names the place."""
 
 
-def translate(path: Path) -> dict[str, Json]:
-    """The CloudFormation template that SAM makes of a SAM template; an artifact's S3Key is its folder.
+def translate(path: Path, parameters: Mapping[str, str] | None = None) -> dict[str, Json]:
+    """The CloudFormation template that SAM makes of a SAM template for parameters; an artifact's S3Key is its folder.
 
     Raises TemplateError with all that SAM finds wrong.
     """
@@ -37,7 +37,7 @@ def translate(path: Path) -> dict[str, Json]:
                 resource["Properties"][key] = {"Bucket": "local", "Key": str(folder)}
     translator = Translator({}, Parser(), boto_session=Session(region_name=REGION))
     try:
-        translated: dict[str, Json] = translator.translate(document, parameter_values={})
+        translated: dict[str, Json] = translator.translate(document, parameter_values=dict(parameters or {}))
     except InvalidDocumentException as error:
         raise TemplateError("\n".join(cause.message for cause in error.causes)) from error
     return translated
@@ -128,6 +128,7 @@ class Stack:
         self._values = {"AWS::AccountId": ACCOUNT, "AWS::Partition": "aws", "AWS::Region": REGION}
         self._values["AWS::StackName"] = STACK
         self._values |= _parameter_values(translated.get("Parameters", {}), parameters)
+        _check_rules(translated.get("Rules", {}), self._values)
         for name, resource in self._resources.items():
             self._values |= _reference_values(name, resource, endpoint_url)
 
@@ -185,13 +186,34 @@ def _fits(value: str, declaration: Mapping[str, Json]) -> bool:
     """Whether CloudFormation would take `value` for the parameter."""
     match declaration:
         case {"Type": "String", "AllowedPattern": pattern}:
-            return re.fullmatch(pattern, value) is not None
+            fits = re.fullmatch(pattern, value) is not None
+            return fits and len(value) <= declaration.get("MaxLength", len(value))
         case {"Type": "String", "AllowedValues": values}:
             return value in values
         case {"Type": "Number", "MinValue": minimum, "MaxValue": maximum}:
             return re.fullmatch("[0-9]+", value) is not None and minimum <= int(value) <= maximum
         case _:
             raise TemplateError(f"the local cloud knows no parameter such as {dict(declaration)}")
+
+
+def _check_rules(rules: Mapping[str, Json], values: Mapping[str, str]) -> None:
+    """Raise TemplateError for parameters that do not go together, in the words of the template."""
+    for name, rule in rules.items():
+        if "RuleCondition" not in rule or _holds(rule["RuleCondition"], values, name):
+            for assertion in rule["Assertions"]:
+                if not _holds(assertion["Assert"], values, name):
+                    raise TemplateError(assertion["AssertDescription"])
+
+
+def _holds(condition: Json, values: Mapping[str, str], where: str) -> bool:
+    """Whether a condition of a rule is true for these parameters."""
+    match condition:
+        case {"Fn::Not": [negated]}:
+            return not _holds(negated, values, where)
+        case {"Fn::Equals": [{"Ref": parameter}, str(value)]}:
+            return values.get(parameter) == value
+        case _:
+            raise TemplateError(f"{where}: the local cloud knows no condition such as {condition}")
 
 
 def _reference_values(name: str, resource: Json, endpoint_url: str) -> dict[str, str]:

@@ -140,7 +140,7 @@ def read_template(path: Path, parameters: Mapping[str, str], endpoint_url: str) 
 
     Raises TemplateError for a wrong parameter, and for all that the local cloud does not know.
     """
-    stack = Stack(translate(path), parameters, endpoint_url)
+    stack = Stack(translate(path, parameters), parameters, endpoint_url)
     for name, kind in stack.types().items():
         if kind not in _READ | _WITHOUT_LOCAL_PART:
             raise TemplateError(f"{name}: the local cloud has no {kind}")
@@ -174,6 +174,8 @@ _READ = {
 }
 
 _WITHOUT_LOCAL_PART = {
+    "AWS::ApiGatewayV2::ApiMapping",
+    "AWS::ApiGatewayV2::DomainName",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
     "AWS::IAM::Role",
@@ -321,15 +323,17 @@ def _check_stage(p: Properties, route_keys: Collection[str]) -> None:
     """Throttling has no local part: it is best effort in AWS, too. But it must be of routes that there are."""
     p.ignore("AccessLogSettings", "ApiId", "StageName", "Tags")
     p.expect("AutoDeploy", True)
+    limits = [p.take_properties("DefaultRouteSettings")] if "DefaultRouteSettings" in p else []
     if "RouteSettings" in p:
         settings = p.take_properties("RouteSettings")
         for key in settings:
             if key not in route_keys:
                 raise settings.error(key, "is no route")
-            limits = settings.take_properties(key)
-            limits.ignore("ThrottlingBurstLimit", "ThrottlingRateLimit")
-            limits.end()
+            limits.append(settings.take_properties(key))
         settings.end()
+    for limit in limits:
+        limit.ignore("ThrottlingBurstLimit", "ThrottlingRateLimit")
+        limit.end()
     p.end()
 
 

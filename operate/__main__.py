@@ -4,10 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
+import boto3
+
 from operate.doctor import add_arguments, doctor
 from operate.redrive import redrive_local, redrive_stack
 from operate.secrets import put_secrets
-from operate.stack import NotReachable
+from operate.stack import NotReachable, deployed_region
 
 
 def main() -> int:
@@ -24,6 +26,9 @@ def main() -> int:
         where.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     add_arguments(examine)
     arguments = parser.parse_args()
+    if arguments.stack and (region := deployed_region(arguments.stack)) not in (None, boto3.Session().region_name):
+        found = f"The stack is in {region}, as samconfig.toml says."
+        print(f"{found} Before aws: export AWS_DEFAULT_REGION={region}\n", file=sys.stderr)
     try:
         match arguments.command:
             case "doctor":

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
-
-from operate.stack import local_aws, local_environment, stack_resource
+from operate.stack import aws_of, local_aws, local_environment, stack_resource
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -17,7 +15,7 @@ def redrive_stack(stack: str) -> int:
     Raises NotReachable.
     """
     dead_letters_url, queue_url = (stack_resource(stack, queue) for queue in ("PushDeadLetters", "PushQueue"))
-    return move_dead_letters(boto3.client("sqs"), dead_letters_url, queue_url)
+    return move_dead_letters(aws_of(stack).client("sqs"), dead_letters_url, queue_url)
 
 
 def redrive_local(env_file: Path) -> int:

@@ -10,9 +10,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Literal
 
-import boto3
-
-from operate.stack import NotReachable, local_aws, local_environment, reached, stack_outputs
+from operate.stack import NotReachable, aws_of, local_aws, local_environment, reached, stack_outputs
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -126,7 +124,7 @@ def put_secrets(stack: str | None, env_file: Path | None) -> None:
 
 
 def _of_stack(stack: str) -> Secrets:
-    return Secrets(boto3.client("secretsmanager"), stack_outputs(stack))
+    return Secrets(aws_of(stack).client("secretsmanager"), stack_outputs(stack))
 
 
 def _of_local_cloud(env_file: Path | None) -> Secrets:

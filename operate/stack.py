@@ -1,5 +1,6 @@
 """What a command works on: the resources of a deployed stack, or the file of a running local cloud."""
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,22 +10,42 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.account import REGION
 
+SAMCONFIG = Path(__file__).parents[1] / "samconfig.toml"
+
 
 class NotReachable(Exception):
     """The stack or the local cloud is not there, or this account may not look; the text says what to do."""
 
 
+def aws_of(stack: str) -> boto3.Session:
+    """AWS where `sam deploy` has put the stack: it writes the Region into samconfig.toml, and nowhere else."""
+    return boto3.Session(region_name=deployed_region(stack))
+
+
+def deployed_region(stack: str) -> str | None:
+    """The Region that samconfig.toml names for a stack; None: that of AWS's configuration."""
+    for commands in tomllib.loads(SAMCONFIG.read_text()).values():
+        deploy = commands.get("deploy", {}).get("parameters", {}) if isinstance(commands, dict) else {}
+        if deploy.get("stack_name") == stack and "region" in deploy:
+            return str(deploy["region"])
+    return None
+
+
 def stack_resource(stack: str, logical_id: str) -> str:
     """The physical id of a resource: a queue's URL, a secret's ARN. Raises NotReachable."""
     with reached(f"--stack {stack}"):
-        found = boto3.client("cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=logical_id)
+        found = (
+            aws_of(stack)
+            .client("cloudformation")
+            .describe_stack_resource(StackName=stack, LogicalResourceId=logical_id)
+        )
         return found["StackResourceDetail"]["PhysicalResourceId"]
 
 
 def stack_outputs(stack: str) -> dict[str, str]:
     """The stack's outputs by name. Raises NotReachable."""
     with reached(f"--stack {stack}"):
-        (described,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        (described,) = aws_of(stack).client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
 
 
@@ -49,6 +70,6 @@ def reached(where: str) -> Iterator[None]:
     except (BotoCoreError, ClientError) as error:
         # AWS names the stack, resource or action, and botocore what it misses.
         raise NotReachable(
-            f"{where}: {error}. AWS_PROFILE and AWS_DEFAULT_REGION choose the account and the Region; "
-            "its stacks are listed by: aws cloudformation list-stacks"
+            f"{where}: {error}. AWS_PROFILE chooses the account, samconfig.toml the Region, or else "
+            "AWS_DEFAULT_REGION; its stacks are listed by: aws cloudformation list-stacks"
         ) from None

@@ -28,6 +28,8 @@ CHECKS: dict[str, Check] = {
     "webhook": doorbell.webhook,
     "doorbell": doorbell.ring,
     "webhook answers": database.answers,
+    "versions": services.versions,
+    "concurrency": services.concurrency,
     "queue": services.queue,
     "dead letters": services.dead_letters,
     "schedules": services.schedules,

@@ -1,20 +1,91 @@
-"""AWS's own services: the queue and its dead letters, schedules, alarms and who is told of them."""
+"""AWS's own services: functions, the queue and its dead letters, schedules, alarms and who is told of them."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from operate.doctor.results import Finding, Healthy, NotLocal, Result, duration
 from operate.doctor.system import System
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_sqs import SQSClient
 
 
 # A record that fails comes back after two minutes; one that nobody takes only grows older.
 QUEUE_AGE = timedelta(minutes=5)
+
+# Executions besides those of the queue: a sweep, cleanup_receipts, and a few registrations and authorizations.
+OTHER_EXECUTIONS = 5
+
+# What a version is published with, and what changes how it runs.
+PUBLISHED = (
+    "Architectures",
+    "CodeSha256",
+    "Environment",
+    "Handler",
+    "Layers",
+    "LoggingConfig",
+    "MemorySize",
+    "Role",
+    "Runtime",
+    "Timeout",
+    "TracingConfig",
+)
+
+
+def versions(system: System) -> Iterator[Result]:
+    """Does `live`, which everybody calls, run what was deployed last?"""
+    if not system.stack:
+        yield NotLocal("versions")
+        return
+    client: LambdaClient = system.aws.client("lambda")
+    functions = system.stack.of_type("AWS::Lambda::Function")
+    behind = False
+    for logical_id, name in functions.items():
+        deployed: Any = client.get_function_configuration(FunctionName=name)
+        live: Any = client.get_function_configuration(FunctionName=name, Qualifier="live")
+        different = [field for field in PUBLISHED if deployed.get(field) != live.get(field)]
+        if _snap_start(deployed) != _snap_start(live):
+            different.append("SnapStart")
+        if different:
+            behind = True
+            yield Finding(
+                f"live of {logical_id} is version {live['Version']}, and not what was deployed last:"
+                f" {', '.join(different)}",
+                "The last deployment, or a change by hand, is not in use; functions may be of different releases.",
+                f"aws lambda update-alias --function-name {name} --name live --function-version"
+                f" $(aws lambda publish-version --function-name {name} --query Version --output text)",
+            )
+    if not behind:
+        yield Healthy(f"versions: live of {len(functions)} functions is what was deployed last")
+
+
+def _snap_start(configuration: Any) -> str:
+    """Whether snapshots are made; how far they are is no difference."""
+    return str(configuration.get("SnapStart", {}).get("ApplyOn", "None"))
+
+
+def concurrency(system: System) -> Iterator[Result]:
+    """Does the account let all functions run at once that may have to?"""
+    if not system.stack:
+        yield NotLocal("concurrency")
+        return
+    client: LambdaClient = system.aws.client("lambda")
+    available = client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+    for_queue = int(system.stack.parameters["MaximumConcurrency"])
+    if available < for_queue + OTHER_EXECUTIONS:
+        yield Finding(
+            f"the account runs {available} functions at once, of which the queue alone may take {for_queue}"
+            " (MaximumConcurrency)",
+            "At busy times Lambda throttles: webhooks and phones are refused, and other functions of the account stop.",
+            "aws service-quotas request-service-quota-increase --service-code lambda --quota-code L-B99A9384"
+            " --desired-value 1000; until it is granted, sam deploy with a smaller MaximumConcurrency",
+        )
+    else:
+        yield Healthy(f"concurrency: {available} executions at once, of which the queue may take {for_queue}")
 
 
 def queue(system: System) -> Iterator[Result]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from operate.doctor.database import Diagnosis, diagnose
 from operate.doctor.results import Finding, Unhealthy
-from operate.stack import NotReachable, local_aws, local_environment, stack_outputs
+from operate.stack import NotReachable, aws_of, local_aws, local_environment, stack_outputs
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -44,6 +44,7 @@ class Stack:
     """What only a deployed system has. `resources` by logical id."""
 
     name: str
+    parameters: Mapping[str, str]
     resources: Mapping[str, Resource]
     alarm_topic: str
 
@@ -124,7 +125,8 @@ class System:
 def deployed(stack: str) -> System:
     """A deployed stack, as whoever the AWS configuration says. Raises NotReachable."""
     outputs = stack_outputs(stack)
-    cloudformation = boto3.client("cloudformation")
+    aws = aws_of(stack)
+    cloudformation = aws.client("cloudformation")
     (described,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
     parameters = {p["ParameterKey"]: p["ParameterValue"] for p in described.get("Parameters", [])}
     resources = {
@@ -142,8 +144,8 @@ def deployed(stack: str) -> System:
             backend_secret_id=outputs["BackendSecret"],
             queue_url=resources["PushQueue"].id,
             dead_letters_url=resources["PushDeadLetters"].id,
-            stack=Stack(stack, resources, outputs["AlarmTopic"]),
-            aws=boto3.Session(),
+            stack=Stack(stack, parameters, resources, outputs["AlarmTopic"]),
+            aws=aws,
             endpoint_url=None,
             transport=httpx.HTTPTransport(retries=1),
         )

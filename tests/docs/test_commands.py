@@ -114,7 +114,7 @@ def check_aws(arguments: list[str]) -> None:
     [name] = [name for name in model.operation_names if xform_name(name, "-") == operation]
     shape = model.operation_model(name).input_shape
     members = {f"--{xform_name(member, '-')}": member for member in (shape.members if shape else {})}
-    asked = {option for option in options if option.startswith("--")}
+    asked = {re.sub("^--no-", "--", option) for option in options if option.startswith("--")}
     assert asked <= members.keys() | {"--query", "--output"}
     required = set(shape.required_members if shape else ())
     assert required <= {members.get(option) for option in asked}, f"{operation} wants {required}"

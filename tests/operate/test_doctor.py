@@ -19,7 +19,12 @@ PROJECT = Path(__file__).parents[2]
 
 async def test_healthy_cloud(patient: Patient) -> None:
     results = await patient.examination()
-    assert [result.what for result in results if isinstance(result, NotLocal)] == ["schedules", "alarms"]
+    assert [result.what for result in results if isinstance(result, NotLocal)] == [
+        "versions",
+        "concurrency",
+        "schedules",
+        "alarms",
+    ]
     assert all(isinstance(result, Healthy | NotLocal) for result in results)
 
 

@@ -1,17 +1,22 @@
 """./dev doctor on a deployed stack: moto's CloudFormation, whose stack leads to the running local cloud."""
 
 import asyncio
+import io
 import json
 import sys
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import boto3
+import botocore.handlers
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from moto import mock_aws
 from moto.cloudformation import parsing
+from moto.core.botocore_stubber import MockRawResponse
 
 from local.account import ACCOUNT, REGION
 from operate.__main__ import main
@@ -61,6 +66,9 @@ class Stack:
             FlexibleTimeWindow={"Mode": "OFF"},
             Target={"Arn": f"{ARN}:lambda:{REGION}:{ACCOUNT}:function:f", "RoleArn": f"{ARN}:iam::{ACCOUNT}:role/r"},
         )
+        self.lambda_ = boto3.client("lambda")
+        self.function = f"{self.name}-SendChatPush"
+        self._publish_function()
         self.alarm = f"{self.name}-DeadLetters"
         self.raise_alarm("OK")
         cloud = patient.cloud
@@ -76,8 +84,27 @@ class Stack:
             Parameters=[
                 {"ParameterKey": "SupabaseUrl", "ParameterValue": cloud.supabase.url},
                 {"ParameterKey": "ExpoUrl", "ParameterValue": cloud.expo.url},
+                {"ParameterKey": "MaximumConcurrency", "ParameterValue": "5"},
             ],
         )
+
+    def _publish_function(self) -> None:
+        """A function whose version 1 is live."""
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("app.py", "")
+        trust = {"Version": "2012-10-17", "Statement": []}
+        role = boto3.client("iam").create_role(RoleName=self.function, AssumeRolePolicyDocument=json.dumps(trust))
+        self.lambda_.create_function(
+            FunctionName=self.function,
+            Runtime="python3.13",
+            Role=role["Role"]["Arn"],
+            Handler="app.lambda_handler",
+            Code={"ZipFile": archive.getvalue()},
+            Environment={"Variables": {"EXPO_URL": "https://exp.host"}},
+            Publish=True,
+        )
+        self.lambda_.create_alias(FunctionName=self.function, Name="live", FunctionVersion="1")
 
     def _template(self, webhook_url: str) -> Any:
         queue = {"Type": "AWS::SQS::Queue"}
@@ -86,11 +113,12 @@ class Stack:
             for name in ("WebhookSecret", "BackendSecret")
         }
         return {
-            "Parameters": {"SupabaseUrl": {"Type": "String"}, "ExpoUrl": {"Type": "String"}},
+            "Parameters": {name: {"Type": "String"} for name in ("SupabaseUrl", "ExpoUrl", "MaximumConcurrency")},
             "Resources": {
                 "PushQueue": queue,
                 "PushDeadLetters": queue,
                 "ScheduleDeadLetters": queue,
+                "SendChatPush": {"Type": "AWS::Lambda::Function", "Properties": {"Name": self.function}},
                 "SendChatPushSweep": {"Type": "AWS::Scheduler::Schedule", "Properties": {"Name": self.schedule}},
                 "DeadLettersAlarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Name": self.alarm}},
                 **secrets,
@@ -150,11 +178,30 @@ class Stack:
         assert report(results) == 0, results
 
 
+class Account:
+    """What Lambda says of the account, which moto does not."""
+
+    concurrency = 1000
+
+    def __call__(self, request: AWSPreparedRequest, **event: Any) -> AWSResponse:
+        limit = {"AccountLimit": {"UnreservedConcurrentExecutions": self.concurrency}}
+        return AWSResponse(request.url, 200, {}, MockRawResponse(json.dumps(limit)))  # type: ignore[arg-type]
+
+
 @pytest.fixture
-def stack(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+def account(monkeypatch: pytest.MonkeyPatch) -> Account:
+    account = Account()
+    asked = ("before-send.lambda.GetAccountSettings", account)
+    monkeypatch.setattr(botocore.handlers, "BUILTIN_HANDLERS", [asked, *botocore.handlers.BUILTIN_HANDLERS])
+    return account
+
+
+@pytest.fixture
+def stack(patient: Patient, account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    for kind in ("AWS::CloudWatch::Alarm", "AWS::Scheduler::Schedule", "AWS::SecretsManager::Secret"):
-        monkeypatch.setitem(parsing.get_model_map(), kind, Made)
+    made = ("CloudWatch::Alarm", "Lambda::Function", "Scheduler::Schedule", "SecretsManager::Secret")
+    for kind in made:
+        monkeypatch.setitem(parsing.get_model_map(), f"AWS::{kind}", Made)
     with mock_aws():
         stack = Stack(patient)
         stack.subscribe()
@@ -171,6 +218,35 @@ async def test_command_finds_the_stack_by_its_name(
     monkeypatch.setattr(sys, "argv", ["./dev", "doctor", "--stack", stack.name])
     assert await asyncio.to_thread(main) == 0
     assert capsys.readouterr().out.endswith("\nhealthy\n")
+
+
+async def test_a_deployment_that_did_not_go_live_is_mended_by_what_the_finding_says(stack: Stack) -> None:
+    stack.lambda_.update_function_configuration(
+        FunctionName=stack.function, Timeout=20, Environment={"Variables": {"EXPO_URL": "https://other.example"}}
+    )
+    finding = await stack.finding(
+        "live of SendChatPush is version 1, and not what was deployed last: Environment, Timeout"
+    )
+    assert "https://" not in str(finding)
+    assert (
+        f"update-alias --function-name {stack.function} --name live --function-version $(aws lambda publish"
+        in finding.mend
+    )
+    published = stack.lambda_.publish_version(FunctionName=stack.function)["Version"]
+    stack.lambda_.update_alias(FunctionName=stack.function, Name="live", FunctionVersion=published)
+    await stack.is_healthy()
+
+
+@pytest.mark.parametrize(("concurrency", "enough"), [(10, True), (9, False)])
+async def test_an_account_with_too_little_concurrency_is_a_finding(
+    stack: Stack, account: Account, concurrency: int, enough: bool
+) -> None:
+    account.concurrency = concurrency
+    if enough:
+        await stack.is_healthy()
+    else:
+        finding = await stack.finding("the account runs 9 functions at once, of which the queue alone may take 5")
+        assert "request-service-quota-increase --service-code lambda" in finding.mend
 
 
 async def test_queue_that_nobody_empties(stack: Stack) -> None:

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from uuid import uuid4
 
 import boto3
 import pytest
 
+import operate.stack
 from local.aws import Aws
-from operate.stack import NotReachable, local_environment, stack_outputs, stack_resource
+from operate.__main__ import main
+from operate.stack import NotReachable, aws_of, local_environment, stack_outputs, stack_resource
 
 
 @pytest.fixture
@@ -50,6 +53,33 @@ def test_a_missing_region_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(NotReachable, match="You must specify a region"):
         stack_outputs("chat-push")
+
+
+@pytest.fixture
+def deployed_in_ireland(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """samconfig.toml as `sam deploy --guided --config-env prod` leaves it."""
+    path = tmp_path / "samconfig.toml"
+    prod = '[prod.deploy.parameters]\nstack_name = "chat-push-prod"\n'
+    path.write_text(operate.stack.SAMCONFIG.read_text().replace(prod, prod + 'region = "eu-west-1"\n'))
+    assert "eu-west-1" in path.read_text()
+    monkeypatch.setattr(operate.stack, "SAMCONFIG", path)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+
+
+@pytest.mark.usefixtures("deployed_in_ireland")
+def test_a_stack_is_looked_for_in_the_region_that_it_was_deployed_to() -> None:
+    assert aws_of("chat-push-prod").region_name == "eu-west-1"
+    assert aws_of("chat-push-dev").region_name == "eu-central-1"
+
+
+@pytest.mark.usefixtures("deployed_in_ireland")
+def test_a_command_says_which_region_it_found_for_the_stack(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["./dev", "secrets", "put", "--stack", "chat-push-prod"])
+    with pytest.raises(SystemExit, match="run it in a terminal"):
+        main()
+    assert "in eu-west-1, as samconfig.toml says. Before aws: export AWS_DEFAULT_REGION=" in capsys.readouterr().err
 
 
 def test_a_file_that_dev_up_did_not_write_is_refused(tmp_path: Path) -> None:

@@ -33,6 +33,32 @@ OF_AWS = {
 }
 
 
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging-variables.html, as far as they say
+# nothing of a person.
+HTTP_API_VARIABLES = {
+    "authorizer.error",
+    "awsEndpointRequestId",
+    "dataProcessed",
+    "error.message",
+    "error.responseType",
+    "integration.error",
+    "integration.integrationStatus",
+    "integration.latency",
+    "integration.requestId",
+    "integration.status",
+    "integrationErrorMessage",
+    "integrationLatency",
+    "integrationStatus",
+    "requestId",
+    "requestTime",
+    "requestTimeEpoch",
+    "responseLatency",
+    "responseLength",
+    "routeKey",
+    "status",
+}
+
+
 @pytest.fixture(scope="module")
 def resources() -> Resources:
     resources: Resources = translate(TEMPLATE)["Resources"]
@@ -98,6 +124,7 @@ def test_there_is_an_alarm_for_each_way_to_fail(resources: Resources) -> None:
         "QueueAgeAlarm",
         "ScheduleDeadLettersAlarm",
         "SweepMissedAlarm",
+        "WebhookRefusedAlarm",
     }
 
 
@@ -134,6 +161,17 @@ def test_cloudwatch_may_publish_to_the_encrypted_topic(resources: Resources) -> 
     for statement in (publish, use_of_key):
         assert statement["Effect"] == "Allow"
         assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_a_refused_webhook_is_an_alarm_only_if_it_goes_on(resources: Resources) -> None:
+    """The doctor is refused once in each examination. API Gateway keeps a refusal for 300 s: one secret counts once."""
+    alarm = alarms(resources)["WebhookRefusedAlarm"]
+    assert (alarm["MetricName"], alarm["Dimensions"][0]["Value"]) == ("WebhookRefused", "authorize_webhook")
+    [api] = properties(resources, "ApiGatewayV2::Api").values()
+    [scheme] = api["Body"]["components"]["securitySchemes"].values()
+    assert alarm["Period"] >= scheme["x-amazon-apigateway-authorizer"]["authorizerResultTtlInSeconds"]
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (0, "GreaterThanThreshold")
+    assert alarm["EvaluationPeriods"] == alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"]) == 3
 
 
 def test_silence_is_an_alarm_where_something_should_have_run(resources: Resources) -> None:
@@ -267,7 +305,6 @@ def test_the_access_log_holds_nothing_that_a_caller_sent_but_the_route(resources
     fields = json.loads(stage["AccessLogSettings"]["Format"])
     assert {value.removeprefix("$context.") for value in fields.values()} == {
         "authorizer.error",
-        "authorizer.status",
         "error.message",
         "integrationErrorMessage",
         "integrationLatency",
@@ -280,6 +317,13 @@ def test_the_access_log_holds_nothing_that_a_caller_sent_but_the_route(resources
     }
     group = stage["AccessLogSettings"]["DestinationArn"]["Fn::GetAtt"][0]
     assert resources[group]["Properties"]["RetentionInDays"] == 30
+
+
+def test_the_access_log_asks_for_variables_that_http_apis_have(resources: Resources) -> None:
+    """Those of REST and WebSocket APIs, such as authorizer.status, are "-" there."""
+    [stage] = properties(resources, "ApiGatewayV2::Stage").values()
+    asked = re.findall(r"\$context\.([\w.]+)", stage["AccessLogSettings"]["Format"])
+    assert set(asked) <= HTTP_API_VARIABLES
 
 
 # Each rule, broken once
@@ -332,6 +376,16 @@ def test_the_access_log_holds_nothing_that_a_caller_sent_but_the_route(resources
         ("Insert to accept, ms", "Insert to accept", test_latencies_are_percentiles_and_counts_are_sums),
         ('"LeaseLost"', '"LeaseExpired"', test_the_dashboard_leaves_nothing_out_that_is_counted),
         ('"${SweepMissedAlarm.Arn}", ', "", test_what_people_notice_comes_first_then_the_alarms),
+        (
+            "EvaluationPeriods: 3\n      Threshold: 0",
+            "EvaluationPeriods: 1\n      Threshold: 0",
+            test_a_refused_webhook_is_an_alarm_only_if_it_goes_on,
+        ),
+        (
+            "$context.integrationStatus",
+            "$context.authorizer.status",
+            test_the_access_log_asks_for_variables_that_http_apis_have,
+        ),
         (
             "$context.responseLatency",
             "$context.identity.sourceIp",

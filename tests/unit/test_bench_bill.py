@@ -15,9 +15,10 @@ MEASURED = Measured(
     idle_log_bytes=0,
     receipt_seconds=0.001,
     metrics=5,
-    alarms=10,
+    alarm_metrics=22,
     dashboards=1,
     secrets=3,
+    keys=1,
 )
 A_MILLION_A_MONTH = 1e6 / MONTH_SECONDS
 
@@ -39,7 +40,8 @@ def test_a_million_messages_a_month() -> None:
         "X-Ray": 5.00,
         "SnapStart cache": 7.7998,
         "custom metrics": 1.50,
-        "alarms, dashboard": 4.00,
+        "alarms, dashboard": 5.20,
+        "KMS": 1.00,
         "secrets": 1.3728,
     }
 

@@ -13,6 +13,7 @@ import pytest
 from local.build import PROJECT
 from local.cloudformation import TemplateError, translate
 from local.template import LambdaIntegration, Schedule, SqsIntegration, Template, read_template
+from operate.doctor.services import OTHER_EXECUTIONS
 from tests.stack import ENDPOINT, PARAMETERS, TEMPLATE, Resources, assert_broken, changed
 from tests.stack import properties as properties_by_name
 
@@ -62,6 +63,11 @@ def test_a_batch_above_ten_would_need_a_window(resources: Resources) -> None:
 def test_failed_records_come_back_alone(template: Template) -> None:
     assert template.event_source_mappings
     assert all(mapping.reports_item_failures for mapping in template.event_source_mappings.values())
+
+
+def test_the_queue_leaves_half_of_a_new_accounts_concurrency_to_everything_else(document: dict[str, Any]) -> None:
+    """A new account may have ten executions at once, for all its functions."""
+    assert document["Parameters"]["MaximumConcurrency"]["Default"] + OTHER_EXECUTIONS <= 10
 
 
 def test_the_queue_is_what_limits_concurrency(resources: Resources) -> None:
@@ -116,12 +122,21 @@ def test_what_a_schedule_failed_to_do_is_left_to_its_next_time(resources: Resour
 
 
 def test_two_stacks_fit_into_one_account(resources: Resources) -> None:
-    names = ("Name", "FunctionName", "QueueName", "RoleName", "LogGroupName")
+    names = ("Name", "FunctionName", "QueueName", "RoleName")
     for kind in ("Lambda::Function", "SQS::Queue", "IAM::Role", "Logs::LogGroup", "Scheduler::Schedule"):
         for resource in properties(resources, kind):
             assert not any(name in resource for name in names), "a fixed name"
     for secret in properties(resources, "SecretsManager::Secret"):
         assert "Name" not in secret
+    for group in properties(resources, "Logs::LogGroup"):
+        assert "${AWS::StackName}" in str(group.get("LogGroupName", "${AWS::StackName}"))
+
+
+def test_the_access_log_needs_no_entry_in_the_accounts_policy_of_log_delivery(resources: Resources) -> None:
+    """That policy has room for 5120 characters, and covers all of /aws/vendedlogs/ with one."""
+    [stage] = properties(resources, "ApiGatewayV2::Stage")
+    group = resources[stage["AccessLogSettings"]["DestinationArn"]["Fn::GetAtt"][0]]
+    assert group["Properties"]["LogGroupName"]["Fn::Sub"].startswith("/aws/vendedlogs/")
 
 
 def test_everybody_calls_the_alias(resources: Resources) -> None:
@@ -174,11 +189,17 @@ def test_the_webhooks_authorizer_is_for_the_webhook_alone(template: Template) ->
     }
 
 
-def test_every_route_that_anybody_can_call_is_throttled(template: Template, resources: Resources) -> None:
+def test_every_route_is_throttled_and_so_is_one_that_is_added(template: Template, resources: Resources) -> None:
+    """Also the webhook's: each wrong secret that its authorizer does not know costs an execution."""
     [stage] = properties(resources, "ApiGatewayV2::Stage")
-    assert stage["RouteSettings"].keys() == {route.key for route in template.routes if route.authorizer is None}
-    for limits in stage["RouteSettings"].values():
-        assert 0 < limits["ThrottlingRateLimit"] <= limits["ThrottlingBurstLimit"]
+    assert stage["RouteSettings"].keys() == {route.key for route in template.routes}
+    for limits in [stage["DefaultRouteSettings"], *stage["RouteSettings"].values()]:
+        assert 0 < limits["ThrottlingRateLimit"] <= limits["ThrottlingBurstLimit"] < 5000  # the account's
+
+
+def test_the_webhooks_limit_has_room_for_all_that_pg_net_sends(resources: Resources) -> None:
+    [stage] = properties(resources, "ApiGatewayV2::Stage")
+    assert stage["RouteSettings"]["POST /api/push/chat-message"]["ThrottlingRateLimit"] > 200
 
 
 def test_register_device_knows_no_secret_but_the_publishable_key(template: Template) -> None:
@@ -186,6 +207,7 @@ def test_register_device_knows_no_secret_but_the_publishable_key(template: Templ
     assert environment.keys() - {name for name in environment if name.startswith("POWERTOOLS_")} == {
         "SUPABASE_URL",
         "APP_SECRET_ID",
+        "DEPLOYED_WITH",
     }
     assert environment["APP_SECRET_ID"] == "AppSecret"
 
@@ -265,16 +287,40 @@ def test_no_secret_passes_through_the_template(resources: Resources) -> None:
     assert all("SecretString" not in secret for secret in properties(resources, "SecretsManager::Secret"))
 
 
+def test_the_webhooks_secret_is_generated_once_and_never_again(resources: Resources) -> None:
+    """CloudFormation generates it anew if any of this changes: a secret that was rotated since would be lost."""
+    [generated] = [s for s in properties(resources, "SecretsManager::Secret") if "GenerateSecretString" in s]
+    assert generated["GenerateSecretString"] == {
+        "SecretStringTemplate": '{"previous": null}',
+        "GenerateStringKey": "current",
+        "PasswordLength": 48,
+        "ExcludePunctuation": True,
+    }
+
+
 def test_the_gateway_queues_the_id_alone(template: Template) -> None:
     [route] = [route for route in template.routes if isinstance(route.integration, SqsIntegration)]
     assert route.key == "POST /api/push/chat-message"
     assert route.integration == SqsIntegration("PushQueue", "$request.body.record.id", 202)
 
 
-def test_the_webhook_url_that_is_put_out_is_a_route(document: dict[str, Any]) -> None:
-    url = document["Outputs"]["WebhookUrl"]["Value"]["Fn::Sub"]
-    assert url == "https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api/push/chat-message"
+def test_the_urls_that_are_put_out_have_the_domain_if_there_is_one(document: dict[str, Any]) -> None:
+    of_aws = "https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}"
+    for output, path in (("ApiUrl", ""), ("WebhookUrl", "/api/push/chat-message")):
+        condition, own, given = document["Outputs"][output]["Value"]["Fn::If"]
+        assert condition == "HasDomainName"
+        assert (own, given) == ({"Fn::Sub": "https://${DomainName}" + path}, {"Fn::Sub": of_aws + path})
     assert "/api/push/chat-message" in document["Resources"]["Api"]["Properties"]["Body"]["paths"]
+
+
+def test_a_domain_leads_to_the_stage_and_is_there_only_if_it_is_named(document: dict[str, Any]) -> None:
+    parts = {name: document["Resources"][name] for name in ("ApiDomain", "ApiDomainMapping")}
+    assert {part["Condition"] for part in parts.values()} == {"HasDomainName"}
+    assert document["Conditions"]["HasDomainName"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "DomainName"}, ""]}]}
+    mapping = parts["ApiDomainMapping"]["Properties"]
+    assert (mapping["ApiId"], mapping["DomainName"]) == ({"Ref": "Api"}, {"Ref": "ApiDomain"})
+    assert document["Resources"][mapping["Stage"]["Ref"]]["Properties"]["ApiId"] == {"Ref": "Api"}
+    assert document["Outputs"]["DomainTarget"]["Condition"] == "HasDomainName"
 
 
 def test_the_outputs_name_what_comes_next(document: dict[str, Any]) -> None:
@@ -334,6 +380,10 @@ def test_references_become_local_values(template: Template) -> None:
         ({"SupabaseUrl": "https://x.supabase.co/"}, "SupabaseUrl must be an https URL"),
         ({"SupabaseUrl": "http://x.supabase.co"}, "SupabaseUrl must be an https URL"),
         (PARAMETERS | {"ExpoUrl": "exp.host"}, "ExpoUrl must be an https URL"),
+        (PARAMETERS | {"ExpoUrl": f"https://{'x' * 93}"}, "ExpoUrl must be an https URL of at most 100 characters"),
+        (PARAMETERS | {"DomainName": "https://push.example.com"}, "DomainName must be a host name"),
+        (PARAMETERS | {"CertificateArn": "push.example.com"}, "CertificateArn must be the ARN of a certificate"),
+        (PARAMETERS | {"DomainName": "push.example.com"}, "DomainName needs CertificateArn"),
         (PARAMETERS | {"MaximumConcurrency": "60"}, "MaximumConcurrency must be a number from 2 to 59"),
         (PARAMETERS | {"MaximumConcurrency": "ten"}, "MaximumConcurrency must be a number from 2 to 59"),
         (PARAMETERS | {"SnapStart": "true"}, "SnapStart must be on or off"),
@@ -363,7 +413,9 @@ def test_a_wrong_parameter_is_refused(parameters: dict[str, str], message: str) 
         ("security: [{WebhookAuthorizer", "security: [{Nobody", "'Nobody'"),
         ("/api/push/chat-message:", "/api/{proxy}:", "knows only plain paths"),
         ("POST /api/push/register:", "POST /api/push/registre:", "POST /api/push/registre: is no route"),
-        ("20, ThrottlingRateLimit: 10", "20, Throttling: 10", "{proxy+}.Throttling: unknown"),
+        ("20, ThrottlingRateLimit: 10}\n      Auth", "20, Throttling: 10}\n      Auth", "{proxy+}.Throttling: unknown"),
+        ("10} # of a route", "10, Logs: 1} # of a route", "DefaultRouteSettings.Logs: unknown"),
+        ("RuleCondition: !Not [", "RuleCondition: !Or [", "DomainNameNeedsCertificate: the local cloud knows no"),
         ("rate(1 minute)", "cron(0 * * * ? *)", r"SendChatPushSweep: the local cloud knows only rate"),
         ("EventInvokeConfig: {MaximumRetryAttempts: 0,", "EventInvokeConfig: {", "knows no retries"),
         ("WindowInSeconds: 0", "WindowInSeconds: 5", "MaximumBatchingWindowInSeconds: the local cloud knows only"),
@@ -460,12 +512,34 @@ def test_a_route_to_a_function_is_read(tmp_path: Path) -> None:
         ("RetentionInDays: 30", "LogGroupClass: STANDARD", test_each_function_has_a_log_group_that_forgets),
         ("Timeout: 9 ", "Timeout: 12 ", test_functions_answer_before_the_gateway_gives_up),
         ("security: [{WebhookAuthorizer: []}]", "security: []", test_the_webhooks_authorizer_is_for_the_webhook_alone),
-        ("/api/push/chat-message:", "/api/push/message:", test_the_webhook_url_that_is_put_out_is_a_route),
+        (
+            "https://${DomainName}/api/push/chat-message",
+            "https://${DomainName}/api/push/message",
+            test_the_urls_that_are_put_out_have_the_domain_if_there_is_one,
+        ),
+        (
+            "    Condition: HasDomainName\n    Properties: {ApiId",
+            "    Properties: {ApiId",
+            test_a_domain_leads_to_the_stage_and_is_there_only_if_it_is_named,
+        ),
+        (
+            "    Default: 5 ",
+            "    Default: 10 ",
+            test_the_queue_leaves_half_of_a_new_accounts_concurrency_to_everything_else,
+        ),
         (
             "        GET /api/push/devices: {ThrottlingBurstLimit: 200, ThrottlingRateLimit: 100}\n",
             "",
-            test_every_route_that_anybody_can_call_is_throttled,
+            test_every_route_is_throttled_and_so_is_one_that_is_added,
         ),
+        (
+            "500, ThrottlingRateLimit: 300",
+            "200, ThrottlingRateLimit: 100",
+            test_the_webhooks_limit_has_room_for_all_that_pg_net_sends,
+        ),
+        ("/aws/vendedlogs/apis/", "/apis/", test_the_access_log_needs_no_entry_in_the_accounts_policy_of_log_delivery),
+        ("apis/${AWS::StackName}", "apis/chat-push", test_two_stacks_fit_into_one_account),
+        ("PasswordLength: 48", "PasswordLength: 64", test_the_webhooks_secret_is_generated_once_and_never_again),
         (
             "Action: secretsmanager:GetSecretValue",
             'Action: "secretsmanager:*"',
