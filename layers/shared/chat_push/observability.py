@@ -58,6 +58,7 @@ type Metric = Literal[
     # authorize_webhook
     "WebhookRefused",
     # all of them
+    "SecretKept",
     "SecretUnavailable",
 ]
 UNITS: Mapping[Metric, MetricUnit] = {"InsertToAccept": MetricUnit.Milliseconds, "QueueAge": MetricUnit.Milliseconds}
