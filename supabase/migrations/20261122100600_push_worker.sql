@@ -228,6 +228,7 @@ begin
       'message_id', job.message_id,
       'room_id', sent.room_id,
       'sender_id', sent.sender_id,
+      'recipient_id', job.recipient_id,
       'title', push.display_name(sent.sender_id),
       'body', left(push.message_preview(sent), 2000),
       'image_url', push.message_image(sent),
