@@ -38,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     story.add_argument("--json", type=Path, metavar="FILE", help="also write what happened as data")
     commands.add_parser("openapi", description="Writes docs/openapi.json anew.")
     faults = commands.add_parser("chaos", description="Injects faults into real traffic, and checks every invariant.")
-    faults.add_argument("--messages", type=_messages, default=2000, help="at least 100; 2000 without it")
-    faults.add_argument("--seed", type=int, help="of an earlier run, to have its faults again")
+    faults.add_argument("--messages", type=_messages, default=2000, metavar="N", help="at least 100; 2000 without it")
+    faults.add_argument("--seed", type=int, metavar="N", help="of an earlier run, to have its faults again")
     faults.add_argument("--json", type=Path, metavar="FILE", help="also write the verdicts as data")
     return options
 
