@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 # For bash. A message needs two accounts with profiles; whose phone it is, is told by that account's access token.
 _COMMANDS = r"""
-call() { curl -sS --fail-with-body -H 'apikey: PUBLISHABLE_KEY' -H 'Content-Type: application/json' "$@"; }
+call() { curl -sS -w '\n' --fail-with-body -H 'apikey: PUBLISHABLE_KEY' -H 'Content-Type: application/json' "$@"; }
 sign_up() {
   call SUPABASE_URL/auth/v1/signup -d '{"email": "'$1-$RANDOM$RANDOM'@example.com", "password": "a long password"}' |
     python3 -c 'import json, sys; new = json.load(sys.stdin); print(new["access_token"], new["user"]["id"])'
