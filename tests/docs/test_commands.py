@@ -249,7 +249,7 @@ installed = set(re.findall(r"^([\\w-]+)==", Path("requirements/operate.txt").rea
 others = {
     module
     for module, distributions in importlib.metadata.packages_distributions().items()
-    if not installed & {distribution.lower() for distribution in distributions}
+    if not installed & {distribution.lower().replace("_", "-") for distribution in distributions}
 }
 
 
@@ -262,7 +262,7 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 sys.argv = ["./dev", "doctor", "--env", "/nowhere"]
 import operate.doctor, operate.redrive, operate.secrets
-print(sorted(module for module in sys.modules if module.startswith("local")))
+print(sorted(module for module in sys.modules if module.split(".")[0] == "local"))
 from operate.__main__ import main
 sys.exit(main())
 """

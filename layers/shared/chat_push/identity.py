@@ -113,11 +113,15 @@ class Auth:
 
     def _asked(self, token: str) -> dict[str, Any]:
         """The claims of a token that only Auth can check, because it is signed with a shared secret."""
+        try:
+            token_claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+        except jwt.PyJWTError:
+            raise TokenRefused("the access token is not valid") from None
+        _user_of(token_claims)  # Auth itself may fail on a claim that it cannot read.
         answer = self._get("/user", {"Authorization": f"Bearer {token}"})
         if answer.status_code in (401, 403):
             raise TokenRefused("the access token is not valid, or has expired")
         # The user's role is another thing than the token's, which the database will go by.
-        token_claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
         return {**token_claims, "sub": self._json(answer).get("id")}
 
     def _current_keys(self, kid: str) -> dict[str, jwt.PyJWK]:
