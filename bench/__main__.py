@@ -8,8 +8,7 @@ import signal
 import sys
 import time
 
-from bench.publish import Publication, machine
-from bench.report import table, verdict
+# What a command imports, it imports itself: ./dev parses options before anything is installed.
 
 # Each is a module bench/<name>.py with `async def run() -> Result`; its docstring says what is measured, and how.
 # cost comes last: it reads what the others measured.
@@ -21,6 +20,9 @@ NAMES = (
 
 async def bench(names: list[str]) -> int:
     """Runs the benches one after the other; 0 if every target is met, otherwise 1."""
+    from bench.publish import Publication, machine
+    from bench.report import table, verdict
+
     publication = Publication(NAMES)
     measured_on = machine()
     missed = 0
@@ -38,13 +40,24 @@ async def bench(names: list[str]) -> int:
     return 1 if missed else 0
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options, which ./dev shows and checks before anything is installed."""
+    description = "Measures, and writes bench/results.json and docs/performance.md anew."
+    options = argparse.ArgumentParser(prog="./dev bench", description=description)
+    which = f"of {', '.join(NAMES)}; all of them without one"
+    options.add_argument("names", nargs="*", type=_name, metavar="NAME", help=which)
+    return options
+
+
+def _name(text: str) -> str:
+    if text not in NAMES:
+        raise argparse.ArgumentTypeError(f"no such bench: {text}; there are {', '.join(NAMES)}")
+    return text
+
+
 def main() -> int:
     """Runs the command; the exit code. A signal ends it in order, so that no process stays behind."""
-    parser = argparse.ArgumentParser(prog="./dev bench")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them without one")
-    names = parser.parse_args().names or list(NAMES)
-    if unknown := ", ".join(name for name in names if name not in NAMES):
-        parser.error(f"no such bench: {unknown}; there are {', '.join(NAMES)}")
+    names = parser().parse_args().names or list(NAMES)
 
     async def until_signal() -> int:
         task = asyncio.ensure_future(bench(names))

@@ -21,6 +21,15 @@ from local.cloudformation import Json
 from local.expo_faults import HttpError
 from local.phones import Phone
 
+# What somebody who has seen the story looks at.
+READ_NEXT = {
+    "README.md": "how a push finds its way, and who decides",
+    "docs/client.md": "what your app does, with files to copy",
+    "docs/deploy.md": "from three accounts to the first push",
+    "docs/operate.md": "why a phone did not ring, alarms, costs",
+    "./dev up": "the same cloud to play with, and commands to begin with",
+}
+
 # So that the story takes seconds and not minutes; the defaults are in supabase/migrations/*_settings.sql.
 STORY_SETTINGS = "update push.settings set presence_fresh_for = '3 seconds', retry_base = '0.5 seconds'"
 
@@ -318,6 +327,7 @@ def conclude(scenes: list[Scene], json_file: Path | None) -> int:
         told = {"ok": not wrong, "messages": [scene.data() for scene in scenes]}
         json_file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
         print(f"as data: {json_file}")
+    print("\nnext:", *(f"  {name:<16}{what}" for name, what in READ_NEXT.items()), sep="\n")
     return 1 if wrong else 0
 
 

@@ -1,9 +1,11 @@
 """What a command works on: the resources of a deployed stack, or the file of a running local cloud."""
 
+import socket
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -50,11 +52,19 @@ def stack_outputs(stack: str) -> dict[str, str]:
 
 
 def local_environment(env_file: Path) -> dict[str, str]:
-    """What `./dev up --env FILE` wrote, by name. Raises NotReachable."""
+    """What `./dev up --env FILE` wrote, by name. Raises NotReachable, also if that cloud has ended since."""
     try:
-        return dict(line.split("=", 1) for line in env_file.read_text().splitlines())
-    except (OSError, ValueError) as error:
+        environment = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
+        sqs = urlsplit(environment["SQS_URL"])
+    except (OSError, ValueError, KeyError) as error:
         raise NotReachable(f"--env {env_file}: not a file of ./dev up --env FILE ({error})") from None
+    try:
+        socket.create_connection((sqs.hostname or "", sqs.port or 80), timeout=5).close()
+    except OSError:
+        raise NotReachable(
+            f"--env {env_file}: its local cloud does not run any more; start it anew: ./dev up --env {env_file}"
+        ) from None
+    return environment
 
 
 def local_aws(environment: Mapping[str, str]) -> tuple[boto3.Session, str]:
@@ -68,8 +78,8 @@ def reached(where: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        # AWS names the stack, resource or action, and botocore what it misses.
+        # AWS names the stack, resource or action, and botocore what it misses; some of their sentences end in a stop.
         raise NotReachable(
-            f"{where}: {error}. AWS_PROFILE chooses the account, samconfig.toml the Region, or else "
+            f"{where}: {str(error).rstrip('.')}. AWS_PROFILE chooses the account, samconfig.toml the Region, or else "
             "AWS_DEFAULT_REGION; its stacks are listed by: aws cloudformation list-stacks"
         ) from None

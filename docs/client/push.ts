@@ -1,6 +1,7 @@
 // What an Expo chat app does for Chat Push. Copy this file into your app; docs/client.md explains each part.
 
 import * as Application from 'expo-application';
+import Constants from 'expo-constants';
 import * as Crypto from 'expo-crypto';
 import * as Notifications from 'expo-notifications';
 import * as SecureStore from 'expo-secure-store';
@@ -8,11 +9,11 @@ import { AppState, Platform } from 'react-native';
 
 import { supabase } from './supabase'; // the client that your app has anyway
 
-const API_URL = process.env.EXPO_PUBLIC_CHAT_PUSH_URL; // the output ApiUrl of the stack
+const API_URL = process.env.EXPO_PUBLIC_CHAT_PUSH_URL?.replace(/\/+$/, ''); // the output ApiUrl of the stack
 
 //#region api
 export class PushError extends Error {
-  readonly status: number; // of the answer; 0: there was none, the phone is offline
+  readonly status: number; // of the answer; 0: there was none
   readonly code: string; // as in the table of docs/client.md
 
   constructor(status: number, code: string, message: string) {
@@ -24,6 +25,7 @@ export class PushError extends Error {
 
 /** Calls the API. Waits and tries again where that may help, `attempts` times in all; throws PushError. */
 async function call(method: string, path: string, accessToken: string, attempts: number, body?: object): Promise<void> {
+  if (!API_URL?.startsWith('http')) throw notConfigured('EXPO_PUBLIC_CHAT_PUSH_URL is not set to the output ApiUrl');
   for (let attempt = 1; ; attempt++) {
     const response = await answer(method, path, accessToken, body);
     if (response?.ok) return;
@@ -58,6 +60,11 @@ async function errorOf(response: Response | null): Promise<PushError> {
   return new PushError(response.status, error?.code ?? 'http', error?.message ?? `HTTP ${response.status}`);
 }
 
+/** Something that is put into the app when it is built. */
+function notConfigured(what: string): PushError {
+  return new PushError(0, 'not_configured', `${what}: mend that, and build the app anew`);
+}
+
 /** The access token of whoever is signed in, refreshed if it has expired; null: nobody is. */
 async function accessTokenNow(): Promise<string | null> {
   const { data } = await supabase.auth.getSession();
@@ -78,6 +85,8 @@ async function deviceId(): Promise<string> {
 //#endregion
 
 //#region register
+export type Registration = 'registered' | 'not allowed' | 'signed out';
+
 /**
  * Registers this phone for whoever is signed in. Safe to repeat.
  *
@@ -90,7 +99,7 @@ export async function registerPhone({
 }: {
   ask?: boolean;
   devicePushToken?: Notifications.DevicePushToken;
-} = {}): Promise<'registered' | 'not allowed' | 'signed out'> {
+} = {}): Promise<Registration> {
   if (Platform.OS === 'android') {
     // Before anything else: Android 13 asks nobody until there is a channel, and a push to a missing one is not shown.
     await Notifications.setNotificationChannelAsync('chat-messages', {
@@ -104,7 +113,9 @@ export async function registerPhone({
 
   const accessToken = await accessTokenNow();
   if (!accessToken) return 'signed out';
-  const { data: pushToken } = await Notifications.getExpoPushTokenAsync({ devicePushToken });
+  const projectId = Constants.expoConfig?.extra?.eas?.projectId ?? Constants.easConfig?.projectId;
+  if (!projectId) throw notConfigured('the app has no project id of EAS, which eas init writes into app.json');
+  const { data: pushToken } = await Notifications.getExpoPushTokenAsync({ projectId, devicePushToken });
   await call('POST', '/api/push/register', accessToken, 4, {
     device_id: await deviceId(),
     platform: Platform.OS,
@@ -120,10 +131,15 @@ function allows(permission: Notifications.NotificationPermissionsStatus): boolea
 //#endregion
 
 //#region keep-registered
-/** Registers on each start, after each login and when the token changes. Call it once; call the result to end it. */
-export function keepRegistered(report: (error: unknown) => void): () => void {
+/**
+ * Registers on each start, after each login, when the token changes, and when the person comes back from the settings
+ * in which pushes were turned on. `told` hears how each of it ended. Call it once; call the result to end it.
+ */
+export function keepRegistered(report: (error: unknown) => void, told?: (outcome: Registration) => void): () => void {
+  let last: Registration | undefined;
   const register = (devicePushToken?: Notifications.DevicePushToken) => {
-    registerPhone({ devicePushToken }).catch(report);
+    dismissThoseOfOthers().catch(report);
+    registerPhone({ devicePushToken }).then((outcome) => told?.((last = outcome)), report);
   };
   const { data: session } = supabase.auth.onAuthStateChange((event, current) => {
     // Later, because supabase-js waits for this callback before it answers getSession.
@@ -132,9 +148,13 @@ export function keepRegistered(report: (error: unknown) => void): () => void {
   // This is the token of APNs or FCM, which the server does not take. Expo makes its own of it; to let Expo ask the
   // phone for it instead would call this listener again, for ever.
   const token = Notifications.addPushTokenListener(register);
+  const app = AppState.addEventListener('change', (state) => {
+    if (state === 'active' && last === 'not allowed') register();
+  });
   return () => {
     session.subscription.unsubscribe();
     token.remove();
+    app.remove();
   };
 }
 //#endregion
@@ -191,13 +211,29 @@ function report(userId: string, presence: { is_online: boolean; current_conversa
 //#endregion
 
 //#region foreground
-// While the app is open: no banner and no sound for the conversation that is on the screen.
+// While the app is open: no banner and no sound for the conversation that is on the screen, or for another account.
 Notifications.setNotificationHandler({
   handleNotification: async ({ request }) => {
-    const show = onScreen === null || request.content.data?.conversationId !== onScreen;
+    const { data } = request.content;
+    const onIt = onScreen !== null && data?.conversationId === onScreen;
+    const show = !onIt && !(await isForAnother(data));
     return { shouldShowBanner: show, shouldShowList: show, shouldPlaySound: show, shouldSetBadge: show };
   },
 });
+
+/** Whether a push is for somebody else than is signed in here: this phone may be on another account by now. */
+async function isForAnother(data?: Record<string, unknown>): Promise<boolean> {
+  if (!data?.recipientId) return false;
+  const { data: current, error } = await supabase.auth.getSession();
+  return !error && current.session?.user.id !== data.recipientId;
+}
+
+/** What the system showed while the app was closed, too. */
+async function dismissThoseOfOthers(): Promise<void> {
+  for (const { request } of await Notifications.getPresentedNotificationsAsync()) {
+    if (await isForAnother(request.content.data)) await Notifications.dismissNotificationAsync(request.identifier);
+  }
+}
 //#endregion
 
 //#region taps
@@ -207,16 +243,18 @@ export interface Tapped {
   senderId: string;
 }
 
+let handled = ''; // for all that listen: a root layout may be mounted twice, as React's StrictMode does
+
 /** Calls `open` for each notification that is tapped, also the one that started the app. Call the result to end it. */
 export function onTap(open: (tapped: Tapped) => void): () => void {
-  let handled = '';
-  const handle = (response: Notifications.NotificationResponse | null) => {
+  const handle = async (response: Notifications.NotificationResponse | null) => {
     const data = response?.notification.request.content.data;
     if (!response || data?.type !== 'chat_message') return;
     const tap = `${data.messageId} ${response.notification.date}`;
     if (tap === handled) return; // the tap that started the app may come both ways
     handled = tap;
     Notifications.clearLastNotificationResponse(); // else the next start would open it again
+    if (await isForAnother(data)) return;
     open({
       conversationId: String(data.conversationId),
       messageId: String(data.messageId),
@@ -224,7 +262,7 @@ export function onTap(open: (tapped: Tapped) => void): () => void {
     });
   };
   const subscription = Notifications.addNotificationResponseReceivedListener(handle);
-  handle(Notifications.getLastNotificationResponse());
+  void handle(Notifications.getLastNotificationResponse());
   return () => subscription.remove();
 }
 //#endregion

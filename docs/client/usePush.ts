@@ -1,17 +1,35 @@
 // Where an app with Expo Router calls push.ts: two hooks, of the root layout and of the screen of a conversation.
 
 import { router } from 'expo-router';
-import { useEffect } from 'react';
+import { useEffect, useState } from 'react';
+import { Alert, Linking } from 'react-native';
 
-import { keepRegistered, lookAt, markRead, onTap } from './push';
+import { keepRegistered, lookAt, markRead, onTap, registerPhone, type Registration } from './push';
 
 const report = (error: unknown) => console.warn('push', error); // or your error reporting
 
 //#region root
-/** Call it in the root layout, where somebody is signed in. */
-export function usePush(): void {
-  useEffect(() => keepRegistered(report), []);
+/** Call it in the root layout, where somebody is signed in. 'not allowed': show where askForPushes is to be had. */
+export function usePush(): Registration | undefined {
+  const [registration, setRegistration] = useState<Registration>();
+  useEffect(() => keepRegistered(report, setRegistration), []);
   useEffect(() => onTap(({ conversationId }) => router.push(`/chat/${conversationId}`)), []);
+  return registration;
+}
+//#endregion
+
+//#region ask
+/** Call it when people know why, such as after their first message; the system asks once in an installation's life. */
+export async function askForPushes(): Promise<void> {
+  try {
+    if ((await registerPhone({ ask: true })) !== 'not allowed') return;
+    Alert.alert('Notifications are off', 'Turn them on in the settings to hear of new messages.', [
+      { text: 'Not now', style: 'cancel' },
+      { text: 'Settings', onPress: () => void Linking.openSettings() },
+    ]);
+  } catch (error) {
+    report(error);
+  }
 }
 //#endregion
 

@@ -17,11 +17,11 @@ MAX_BODY_BYTES = 8 * 1024
 
 def access_token(event: Event) -> str:
     """The bearer token of the Authorization header. Raises Failure if there is none."""
-    scheme, _, token = event["headers"].get("authorization", "").partition(" ")
+    scheme, _, token = _header(event, "authorization").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         advice = "pass the Supabase session's access token: Authorization: Bearer <token>"
         raise Failure(401, "unauthorized", advice, headers={"WWW-Authenticate": "Bearer"})
-    return str(token).strip()
+    return token.strip()
 
 
 def admitted(event: Event) -> Event:
@@ -34,11 +34,16 @@ def admitted(event: Event) -> Event:
     body = _body(event)
     plain = {
         **event,
-        "headers": {**event["headers"], "content-type": "application/json"},
+        "headers": {**(event.get("headers") or {}), "content-type": "application/json"},
         "body": None if body is None else json.dumps(body),
         "isBase64Encoded": False,
     }
     return plain if body is None or allowed != "DELETE" else _with_body_as_query(plain, body)
+
+
+def _header(event: Event, name: str) -> str:
+    """A header's value; empty if there is none."""
+    return str((event.get("headers") or {}).get(name) or "")
 
 
 def _body(event: Event) -> dict[str, Any] | None:
@@ -48,7 +53,7 @@ def _body(event: Event) -> dict[str, Any] | None:
         return None
     if len(body) > MAX_BODY_BYTES:
         raise Failure(413, "too_long", f"the body is longer than {MAX_BODY_BYTES} bytes")
-    if event["headers"].get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if _header(event, "content-type").partition(";")[0].strip().lower() != "application/json":
         raise Failure(415, "wrong_content_type", "send the body as Content-Type: application/json")
     try:
         value = json.loads(body)

@@ -1,5 +1,5 @@
 """Are pushes healthy? An examination of a deployed stack or of the local cloud."""
 
-from operate.doctor.command import add_arguments, doctor
+from operate.doctor.command import doctor
 
-__all__ = ["add_arguments", "doctor"]
+__all__ = ["doctor"]

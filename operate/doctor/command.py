@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from uuid import UUID
 
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
@@ -38,13 +37,6 @@ CHECKS: dict[str, Check] = {
     "breaker": database.held_runs,
     "devices": database.devices,
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command besides --stack and --env."""
-    parser.add_argument(
-        "--send", type=UUID, metavar="USER", help="send one test push to this person's phones (users.id), and follow it"
-    )
 
 
 def doctor(arguments: argparse.Namespace) -> int:

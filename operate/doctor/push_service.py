@@ -38,7 +38,7 @@ def access_token(system: System) -> Iterator[Result]:
 class Device(BaseModel):
     """A row of user_devices."""
 
-    id: UUID
+    device_id: str
     platform: str
     push_token: str | None = Field(repr=False)
     push_provider: str
@@ -46,8 +46,8 @@ class Device(BaseModel):
 
     @property
     def name(self) -> str:
-        """How the report calls it."""
-        return f"{self.platform} device {self.id}"
+        """How the report calls it: by the id that explain_push and the API show as well."""
+        return f"{self.platform} device {self.device_id}"
 
 
 def send_test_push(
@@ -61,6 +61,13 @@ def send_test_push(
     It goes to Expo directly: a message would be seen in a conversation. `pause` and `clock` are there for tests.
     """
     devices = _devices(system, user_id)
+    if devices is None:
+        yield Finding(
+            f"nobody has the id {user_id}",
+            "The test push was sent to nobody.",
+            "an id of the table users, such as from: select id, display_name from public.users;",
+        )
+        return
     sendable = [
         (device, device.push_token)
         for device in devices
@@ -161,11 +168,20 @@ def _payload() -> dict[str, Any]:
     }
 
 
-def _devices(system: System, user_id: UUID) -> list[Device]:
-    """All devices of a person, by the Data API."""
+def _devices(system: System, user_id: UUID) -> list[Device] | None:
+    """All devices of a person, by the Data API; None: there is no such person."""
+    if not _rows(system, "users", id=f"eq.{user_id}", select="id"):
+        return None
+    columns = "device_id,platform,push_token,push_provider,is_active"
+    found = _rows(system, "user_devices", user_id=f"eq.{user_id}", select=columns)
+    return TypeAdapter(list[Device]).validate_python(found)
+
+
+def _rows(system: System, table: str, **query: str) -> list[dict[str, Any]]:
     answer = system.http.get(
-        f"{system.supabase_url}/rest/v1/user_devices",
-        params={"user_id": f"eq.{user_id}", "select": "id,platform,push_token,push_provider,is_active"},
+        f"{system.supabase_url}/rest/v1/{table}",
+        params=query,
         headers={"apikey": system.backend_secret.supabase_secret_key.get_secret_value()},
     )
-    return TypeAdapter(list[Device]).validate_json(answer.raise_for_status().content)
+    rows: list[dict[str, Any]] = answer.raise_for_status().json()
+    return rows

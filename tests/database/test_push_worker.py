@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.borders import INVISIBLE_NAMES
 from tests.database.chat import (
     Chat,
     Row,
@@ -300,8 +301,20 @@ async def test_app_replaces_title_and_body_by_its_own(chat: Chat) -> None:
 
 async def test_sender_without_a_name_has_no_title(chat: Chat) -> None:
     await chat.device()
-    await chat.connection.execute("update public.users set display_name = ' '")
+    await chat.connection.execute("update public.users set display_name = E'\\n\\t'")
     assert (await claim_one(chat.connection, await chat.message()))[1]["title"] is None
+
+
+@pytest.mark.parametrize("name", ["", *INVISIBLE_NAMES], ids=ascii)
+async def test_a_name_of_which_nothing_can_be_seen_is_none(chat: Chat, name: str) -> None:
+    await chat.connection.execute("update public.users set display_name = %s", (name,))
+    assert await value(chat.connection, "select push.display_name(%s)", chat.tourist) is None
+
+
+@pytest.mark.parametrize("name", ["Ana", "안나", "あんな", "🙂", "❤\ufe0f", "⠁", "\u3164a"], ids=ascii)
+async def test_a_name_with_anything_to_be_seen_is_one(chat: Chat, name: str) -> None:
+    await chat.connection.execute("update public.users set display_name = %s", (f" {name} ",))
+    assert await value(chat.connection, "select push.display_name(%s)", chat.tourist) == name
 
 
 # Which jobs a claim takes ----------------------------------------------------------------------

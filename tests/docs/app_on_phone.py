@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from local.cloud import LocalCloud
 from local.packages import node
@@ -62,13 +63,15 @@ def notification(arrival: Arrival) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def app_on_phone(cloud: LocalCloud, *, api_url: str | None = None) -> AsyncIterator[AppOnPhone]:
-    """The app, freshly installed on an Android phone. `api_url`: where it looks for the API, if elsewhere."""
+async def app_on_phone(cloud: LocalCloud, **built_with: str) -> AsyncIterator[AppOnPhone]:
+    """The app, freshly installed on an Android phone. `built_with`: variables that are others than the guide says."""
     phone = cloud.expo.install(f"ExponentPushToken[{secrets.token_urlsafe(16)}]", "android", channels=())
     environment = {
-        "EXPO_PUBLIC_CHAT_PUSH_URL": api_url or cloud.api_url,
+        "EXPO_PUBLIC_CHAT_PUSH_URL": cloud.api_url,
         "EXPO_PUBLIC_SUPABASE_URL": cloud.supabase.url,
         "EXPO_PUBLIC_SUPABASE_PUBLISHABLE_KEY": cloud.supabase.publishable_key,
+        "EAS_PROJECT_ID": str(uuid4()),
+        **built_with,
     }
     command: Sequence[str | Path] = (node(), "--import", _FOLDER / "resolve.mjs", _FOLDER / "main.ts")
     process = await asyncio.create_subprocess_exec(

@@ -1,6 +1,7 @@
 """docs/client/push.ts does in an app what docs/client.md says, against the local cloud."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from local.cloud import LocalCloud
 from local.packages import NODE_MODULES, node
 from local.processes import free_port, run
 from tests.docs.app_on_phone import AppError, AppOnPhone, app_on_phone, notification
+from tests.docs.guides import PROJECT
 from tests.system.chat import done
 
 APP = Path(__file__).parent / "app"
@@ -58,6 +60,13 @@ async def until(cloud: LocalCloud, query: str, *parameters: Any) -> None:
             await asyncio.sleep(0.05)
 
 
+async def until_told(app: AppOnPhone, registration: str) -> None:
+    """Waits until the root layout was told that its last registration ended so."""
+    async with asyncio.timeout(30):
+        while (await app.do("registrations"))[-1:] != [registration]:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.05)
+
+
 async def push_from(tina: Person, app: AppOnPhone, cloud: LocalCloud) -> tuple[str, dict[str, Any]]:
     """Tina writes to Gus: the conversation, and the notification as his phone gets it."""
     conversation = await app.do("openChat", str(tina.id))
@@ -66,6 +75,17 @@ async def push_from(tina: Person, app: AppOnPhone, cloud: LocalCloud) -> tuple[s
     await cloud.until_push(message, done)
     [arrival] = [arrival for arrival in app.phone.shown if arrival.message_id == str(message)]
     return conversation, notification(arrival)
+
+
+def of_a_message(recipient: str | None, date: int = 1) -> dict[str, Any]:
+    """A notification on a phone; that of an older version names no recipient."""
+    data = {"type": "chat_message", "conversationId": "c", "messageId": "m", "senderId": "s"}
+    data |= {"recipientId": recipient} if recipient else {}
+    identifier = f"of {recipient}"
+    return {
+        "date": date,
+        "request": {"identifier": identifier, "content": {"title": "Tina", "body": "Hi", "data": data}},
+    }
 
 
 async def test_types_are_right(tmp_path: Path) -> None:
@@ -92,6 +112,52 @@ async def test_a_start_registers_a_phone_that_is_allowed(app: AppOnPhone, cloud:
     await app.do("phone", {"allowed": True})
     await app.do("start")
     await until(cloud, "select from user_devices where user_id = %s and is_active", app.user_id)
+
+
+@pytest.mark.parametrize(
+    ("built_with", "named"),
+    [
+        ({"EXPO_PUBLIC_CHAT_PUSH_URL": ""}, "EXPO_PUBLIC_CHAT_PUSH_URL"),
+        ({"EXPO_PUBLIC_CHAT_PUSH_URL": "undefined"}, "EXPO_PUBLIC_CHAT_PUSH_URL"),
+        ({"EAS_PROJECT_ID": ""}, "eas init"),
+    ],
+)
+async def test_what_is_not_set_in_the_app_is_said_and_is_not_offline(
+    cloud: LocalCloud, built_with: dict[str, str], named: str
+) -> None:
+    async with app_on_phone(cloud, **built_with) as app:
+        await app.sign_up("Gus")
+        with pytest.raises(AppError, match=named) as refused:
+            await app.do("registerPhone", {"ask": True})
+        assert (refused.value.status, refused.value.code) == (0, "not_configured")
+
+
+async def test_a_url_with_a_slash_at_its_end_does_as_well(cloud: LocalCloud) -> None:
+    async with app_on_phone(cloud, EXPO_PUBLIC_CHAT_PUSH_URL=f"{cloud.api_url}/") as app:
+        await app.sign_up("Gus")
+        assert await app.do("registerPhone", {"ask": True}) == "registered"
+
+
+async def test_whoever_said_no_is_shown_the_settings_and_registered_after_they_were_there(
+    app: AppOnPhone, cloud: LocalCloud
+) -> None:
+    await until_told(app, "not allowed")
+    await app.do("phone", {"answer": False})
+    await app.do("ask")
+    assert [alert["title"] for alert in await app.do("alerts")] == ["Notifications are off"]
+    await app.do("press", "Settings")
+    assert await app.do("opened") == ["settings"]
+    await app.do("phone", {"allowed": True})
+    await app.do("moveTo", "background")
+    await app.do("moveTo", "active")
+    await until_told(app, "registered")
+    assert len(await registered(cloud, app)) == 1
+
+
+async def test_whoever_says_yes_sees_no_alert(app: AppOnPhone, cloud: LocalCloud) -> None:
+    await app.do("ask")
+    assert await app.do("alerts") == []
+    assert len(await registered(cloud, app)) == 1
 
 
 async def test_a_new_push_token_is_registered_for_the_same_phone(app: AppOnPhone, cloud: LocalCloud) -> None:
@@ -134,12 +200,51 @@ async def test_a_push_opens_its_conversation_once(app: AppOnPhone, cloud: LocalC
 
 async def test_the_tap_that_starts_the_app_opens_its_conversation_once(cloud: LocalCloud) -> None:
     async with app_on_phone(cloud) as app:
-        data = {"type": "chat_message", "conversationId": "c", "messageId": "m", "senderId": "s"}
-        content = {"title": "Tina", "body": "Hello", "data": data}
-        await app.do("tap", {"date": 1, "request": {"identifier": "m", "content": content}})
+        await app.sign_up("Gus")
+        await app.do("tap", of_a_message(app.user_id))
         await app.do("start")
         assert await app.do("visited") == ["/chat/c"]
         assert await app.state("tappedBeforeStart") is None
+
+
+async def test_a_root_layout_that_is_mounted_twice_opens_a_tap_once(cloud: LocalCloud) -> None:
+    """As React's StrictMode does, at once or one after the other."""
+    async with app_on_phone(cloud) as app:
+        await app.sign_up("Gus")
+        await app.do("tap", of_a_message(app.user_id))
+        await app.do("start")
+        await app.do("leave")
+        await app.do("start")
+        await app.do("start")
+        assert await app.do("visited") == ["/chat/c"]
+        await app.do("tap", of_a_message(app.user_id, date=2))
+        assert await app.do("visited") == ["/chat/c"] * 2
+
+
+async def test_a_push_for_another_account_is_neither_shown_nor_opened(
+    app: AppOnPhone, cloud: LocalCloud, tina: Person
+) -> None:
+    await app.do("registerPhone", {"ask": True})
+    _, pushed = await push_from(tina, app, cloud)
+    assert pushed["request"]["content"]["data"]["recipientId"] == app.user_id
+    assert (await app.do("arrive", pushed))["shouldShowBanner"]
+    await app.do("logOut")
+    await app.sign_up("Greta")
+    assert not any((await app.do("arrive", pushed)).values())
+    await app.do("tap", pushed)
+    assert await app.do("visited") == []
+    assert await app.state("tappedBeforeStart") is None
+
+
+async def test_what_was_shown_for_another_account_is_gone_after_the_login(cloud: LocalCloud) -> None:
+    """The system shows a push without asking an app that is closed."""
+    async with app_on_phone(cloud) as app:
+        await app.sign_up("Gus")
+        other, own, old = of_a_message(str(uuid4())), of_a_message(app.user_id), of_a_message(None)
+        await app.do("phone", {"presented": [other, own, old], "allowed": True})
+        await app.do("start")
+        await until(cloud, "select from user_devices where user_id = %s and is_active", app.user_id)
+        assert await app.state("presented") == [own, old]
 
 
 async def test_the_conversation_on_the_screen_shows_no_banner(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
@@ -209,8 +314,38 @@ async def test_a_logout_unregisters_the_phone(app: AppOnPhone, cloud: LocalCloud
 
 
 async def test_a_logout_without_network_silences_the_phone_itself(cloud: LocalCloud) -> None:
-    async with app_on_phone(cloud, api_url=f"http://127.0.0.1:{free_port()}") as app:
+    async with app_on_phone(cloud, EXPO_PUBLIC_CHAT_PUSH_URL=f"http://127.0.0.1:{free_port()}") as app:
         await app.sign_up("Gus")
         await app.do("logOut")
         assert await app.state("registered") is False
         assert await app.do("signedIn") is False
+
+
+async def test_the_chat_calls_of_the_guide_do_what_it_says(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
+    conversation = await app.do("openChat", str(tina.id))
+    assert await app.do("openChat", str(tina.id)) == conversation
+    id = str(uuid4())
+    for text in ("Hello", "Hello"):
+        await app.do("send", conversation, text, id)
+    await tina.send(UUID(conversation), "Hello Gus")
+    newest, oldest = await app.do("page", conversation)
+    assert [newest["message"], oldest["message"], oldest["client_msg_id"]] == ["Hello Gus", "Hello", id]
+    assert await app.do("page", conversation, newest) == [oldest]
+    assert await app.do("missed", None) == [oldest, newest]
+    assert await app.do("missed", oldest["server_timestamp"], oldest) == [newest]
+
+
+async def test_the_guide_names_every_argument_of_every_function_that_an_app_may_call(cloud: LocalCloud) -> None:
+    of_the_api = ("register_device", "unregister_device", "my_devices")  # they have the HTTP API in front of them
+    functions = await rows(
+        cloud,
+        "select proname, proargnames from pg_proc where pronamespace = 'public'::regnamespace"
+        " and has_function_privilege('authenticated', oid, 'execute') and proname <> all(%s)",
+        list(of_the_api),
+    )
+    client = "".join(file.read_text() for file in (PROJECT / "docs" / "client").glob("*.ts"))
+    calls = {
+        name: set(re.findall(r"(p_\w+):", body)) for name, body in re.findall(r"rpc\('(\w+)', {(.*?)}", client, re.S)
+    }
+    assert calls == {name: set(arguments) for name, arguments in functions}
+    assert all(f"`{name}`" in (PROJECT / "docs" / "client.md").read_text() for name in of_the_api)

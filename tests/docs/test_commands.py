@@ -25,6 +25,7 @@ from samcli.cli.main import cli as sam
 
 from local.app import chat_app
 from local.cloud import LocalCloud
+from local.first_steps import commands
 from local.packages import NODE_MODULES, NPM_PLATFORM
 from tests.docs.guides import PROJECT, Block, blocks, dev_commands
 
@@ -76,7 +77,10 @@ def understood(package: str, arguments: list[str], monkeypatch: pytest.MonkeyPat
         parse(parser)
         raise Parsed
 
-    values = [str(uuid4()) if argument in ("$USER_ID", "USER") else argument for argument in arguments]
+    examples = {"$USER_ID": str(uuid4()), "USER": str(uuid4())}
+    if package == "bench":
+        examples |= {"NAME": "cold", "...": "rate"}
+    values = [examples.get(argument, argument) for argument in arguments]
     with monkeypatch.context() as patched:
         patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
         patched.setattr(sys, "argv", [package, *values])
@@ -169,3 +173,104 @@ async def test_a_command_that_needs_no_account_works(block: Block, cloud: LocalC
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
+
+
+async def test_the_commands_that_dev_up_prints_bring_a_push_to_a_fake_phone(cloud: LocalCloud, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euo", "pipefail", "-c", commands(cloud)),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    phone = cloud.expo.phones["ExponentPushToken[phone-of-gus]"]
+    async with asyncio.timeout(60):
+        while not phone.shown:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.05)
+    assert [(arrival.message["title"], arrival.message["body"]) for arrival in phone.shown] == [("Tina", "Hello Gus")]
+
+
+WITHOUT_PACKAGES = [getattr(sys, "_base_executable", sys.executable), "-I", "-S", PROJECT / "dev"]
+
+
+def without_packages(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """./dev, run by a Python that has its standard library alone, in a folder of somebody else's."""
+    return subprocess.run([*WITHOUT_PACKAGES, *arguments], capture_output=True, text=True, cwd="/", check=False)
+
+
+@pytest.mark.parametrize("name", dev().COMMANDS)
+def test_each_command_of_dev_tells_its_usage_without_any_package(name: str) -> None:
+    for command in (name, "secrets put") if name == "secrets" else (name,):
+        shown = without_packages(*command.split(), "--help")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert shown.stdout.startswith(f"usage: ./dev {command}")
+        assert "setup:" not in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("nonsense", "there is no command nonsense\n"),
+        ("dmeo", "there is no command dmeo; did you mean ./dev demo?"),
+        ("secret put", "there is no command secret; did you mean ./dev secrets?"),
+        ("doctor", "one of the arguments --stack --env is required"),
+        ("doctor --stack x --send me", "argument --send: invalid UUID value: 'me'"),
+        ("chaos --messages 99", "argument --messages: at least 100, or not every fault finds a push to strike"),
+        ("bench latnecy", "no such bench: latnecy; there are latency"),
+    ],
+)
+def test_dev_names_what_is_wrong_with_a_command_before_it_installs_anything(arguments: str, said: str) -> None:
+    refused = without_packages(*arguments.split())
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "usage: ./dev" in refused.stderr
+    assert refused.stdout == ""
+
+
+def test_what_works_on_a_stack_runs_on_any_system_and_the_rest_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    for name in dev().COMMANDS:
+        if name in ("doctor", "redrive", "secrets"):
+            dev().check_machine(name)
+        else:
+            with pytest.raises(SystemExit, match=f"./dev {name} needs Linux with glibc.*: redrive, secrets, doctor"):
+                dev().check_machine(name)
+
+
+# In a process of its own: whatever is not in requirements/operate.txt is not there.
+ON_ANY_SYSTEM = """
+import importlib.metadata, re, sys
+from pathlib import Path
+
+installed = set(re.findall(r"^([\\w-]+)==", Path("requirements/operate.txt").read_text(), re.MULTILINE))
+others = {
+    module
+    for module, distributions in importlib.metadata.packages_distributions().items()
+    if not installed & {distribution.lower().replace("_", "-") for distribution in distributions}
+}
+
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in others:
+            raise ModuleNotFoundError(name, name=name)
+
+
+sys.meta_path.insert(0, Missing())
+sys.argv = ["./dev", "doctor", "--env", "/nowhere"]
+import operate.doctor, operate.redrive, operate.secrets
+print(sorted(module for module in sys.modules if module.split(".")[0] == "local"))
+from operate.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_what_works_on_a_stack_needs_nothing_but_its_own_few_packages() -> None:
+    """Others come as binaries for Linux alone."""
+    command = [sys.executable, "-c", ON_ANY_SYSTEM]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=False)
+    assert ended.stdout == "['local', 'local.account']\n", ended.stderr
+    assert ended.stderr.startswith("./dev doctor: --env /nowhere: ")

@@ -1,15 +1,19 @@
 """The guides name what there is, and what there is stands in the guides."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from chat_push.models import Push
+from chat_push.notification import payload
 from psycopg import sql
 from samtranslator.yaml_helper import yaml_parse
 
 from local.cloud import LocalCloud
+from tests import borders
 from tests.docs.guides import GUIDES, PROJECT, anchors, blocks, headings, links, section, table
 
 TEMPLATE = yaml_parse((PROJECT / "template.yaml").read_text())
@@ -28,7 +32,33 @@ def test_typescript_is_quoted_from_the_files_that_are_tested(block: Any) -> None
 
 def test_all_code_is_of_a_language_that_is_tested() -> None:
     every = {block.language for file in GUIDES for block in blocks_of(file)}
-    assert every <= {"sh", "sql", "ts", "text"}
+    assert every <= {"json", "sh", "sql", "ts", "text"}
+
+
+def test_the_apps_configuration_names_the_channel_that_pushes_go_to_and_options_that_the_plugin_has() -> None:
+    [block] = blocks("json")
+    app = json.loads(block.text)["expo"]
+    [[plugin, options]] = app["plugins"]
+    assert plugin == "expo-notifications"
+    # https://docs.expo.dev/versions/latest/sdk/notifications/#configurable-properties
+    assert options.keys() <= {
+        "icon",
+        "color",
+        "defaultChannel",
+        "sounds",
+        "mode",
+        "enableBackgroundRemoteNotifications",
+    }
+    push = (PROJECT / "docs" / "client" / "push.ts").read_text()
+    assert f"setNotificationChannelAsync('{options['defaultChannel']}'" in push
+    assert payload(Push.model_validate(borders.push(1)))["channelId"] == options["defaultChannel"]
+
+
+def test_the_packages_to_be_installed_are_those_that_the_files_import() -> None:
+    client = "".join(file.read_text() for file in (PROJECT / "docs" / "client").glob("*.ts"))
+    imported = set(re.findall(r"from '(expo-[\w-]+)'", client)) - {"expo-router"}
+    [installed] = [command for block in blocks("sh") for command in block.commands if "expo install" in command]
+    assert set(installed.split()[3:]) == imported
 
 
 def blocks_of(file: Path) -> list[Any]:

@@ -61,6 +61,9 @@ class TestSecret:
             ({"current": "", "previous": PREVIOUS}, PREVIOUS, True),
             ({"current": CURRENT}, "schlüssel 🔑", False),
             ({"current": "schlüssel 🔑"}, "schlüssel 🔑", True),
+            ({"current": CURRENT}, "\udcff\udcfe", False),
+            ({"current": CURRENT}, f"{CURRENT}\udcff", False),
+            ({"current": CURRENT}, f"{CURRENT},{CURRENT}", False),  # the header twice
         ],
     )
     def test_opens_or_not(
@@ -86,6 +89,28 @@ class TestSecret:
         assert numbers_of(lambda: lines) == {"WebhookRefused": 1}
         assert "guessed" not in str(lines)
         assert CURRENT not in str(lines)
+
+    @pytest.mark.parametrize(
+        "headers", [None, {}, {"x-webhook-secret": None}, {"x-webhook-secret": [CURRENT]}], ids=str
+    )
+    def test_headers_of_another_shape_open_nothing(
+        self, secrets_manager: "SecretsManagerClient", authorize: Authorize, headers: Any
+    ) -> None:
+        secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
+        assert authorize(event("authorizer") | {"headers": headers}) == {"isAuthorized": False}
+        without = event("authorizer")
+        del without["headers"]
+        assert authorize(without) == {"isAuthorized": False}
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+    def test_a_secret_of_any_bytes_is_refused_and_no_error(
+        self, secrets_manager: "SecretsManagerClient", authorize: Authorize, encoding: str
+    ) -> None:
+        """However the gateway decodes them."""
+        secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
+        for number in range(256):
+            text = bytes([number, 255 - number]).decode(encoding, errors="surrogateescape")
+            assert authorize(ringing_with(text)) == {"isAuthorized": False}
 
     @pytest.mark.parametrize("value", [None, "not JSON", "{}", '{"current": null}'])
     def test_that_cannot_be_read_opens_nothing_and_is_no_refusal_that_would_be_cached(

@@ -316,6 +316,26 @@ class TestWhoIsCalling:
         assert answer["headers"]["WWW-Authenticate"] == "Bearer"
         assert (api.requests, auth.requests) == ([], [])
 
+    @pytest.mark.parametrize(
+        "headers", [None, {}, {"authorization": None}, {"authorization": [TOKEN]}, {"x": "\udcff"}]
+    )
+    def test_a_request_without_headers_or_with_headers_of_another_shape_is_401(
+        self, invoke: Invoke, headers: Any
+    ) -> None:
+        without = request()
+        del without["headers"]
+        for sent in (request(headers=headers), without):
+            assert refusal(invoke(sent)) == (401, "unauthorized", [])
+
+    @pytest.mark.parametrize("name", ["content-type", "x-forwarded-for", "cookie"])
+    def test_odd_bytes_in_other_headers_do_no_harm(self, invoke: Invoke, name: str) -> None:
+        sent = request("GET", DEVICES)
+        sent["headers"][name] = "\udcff\udcfe"
+        assert invoke(sent)["statusCode"] == 200
+        sent = request()
+        sent["headers"][name] = "\udcff\udcfe"
+        assert invoke(sent)["statusCode"] == (415 if name == "content-type" else 201)
+
     @pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
     def test_the_scheme_in_any_spelling(self, invoke: Invoke, scheme: str) -> None:
         sent = request("GET", DEVICES)
@@ -330,12 +350,19 @@ class TestWhoIsCalling:
             KEY.token(aud="other"),
             signing_key("stranger").token(),
             unsigned({"alg": "none", "kid": "key"}, {"sub": ANA}),
+            KEY.token(sub=7),
+            KEY.token(sub=f"urn:uuid:{ANA}"),
+            KEY.token(session_id="s1"),
+            KEY.token(session_id=["s1"]),
             "sb_publishable_x",
             f"{TOKEN},Bearer {TOKEN}",
             "é.é.é",
             "\udcff",
         ],
-        ids=["expired", "issuer", "audience", "key", "alg none", "API key", "two", "no ASCII", "half a character"],
+        ids=[
+            *("expired", "issuer", "audience", "key", "alg none", "sub", "urn", "session", "sessions"),
+            *("API key", "two", "no ASCII", "half a character"),
+        ],
     )
     def test_with_a_token_that_is_not_valid_401(self, invoke: Invoke, api: DeviceApi, token: str) -> None:
         answer = invoke(request(token=token))
@@ -503,6 +530,8 @@ class TestRefusedAtOnce:
             (registering(device_id=10**4000), (422, "invalid", ["device_id"])),
             (registering(push_token="0a" * 32), (422, "invalid", ["push_token"])),
             (registering(push_provider="fcm"), (422, "invalid", ["push_token"])),
+            (registering(push_provider="fcm", push_token="x" * 2049), (422, "invalid", ["push_token"])),
+            (registering(push_provider="fcm", push_token="x" * 5000), (422, "invalid", ["push_token"])),
             (registering(user_id=BEN), (422, "invalid", ["user_id"])),
             (registering(device_id={"a": [1]}), (422, "invalid", ["device_id"])),
         ],

@@ -42,8 +42,8 @@ async def test_each_phone_shows_one_push_and_its_receipt_is_told(patient: Patien
     code, output = await patient.run(f"./dev doctor --env {patient.env_file} --send {patient.gus.id}")
     assert (code, output.splitlines()[-1]) == (0, "healthy")
     assert output.count("accepted by Expo") == 2
-    assert "handed over to APNs" in output
-    assert "handed over to FCM" in output
+    assert "test push to ios device iPhone: handed over to APNs" in output
+    assert "test push to android device Android: handed over to FCM" in output
     assert [len(phone.shown) for phone in phones] == [1, 1, 0]
     assert all(phone.token not in output for phone in phones)
 
@@ -66,9 +66,11 @@ async def test_person_whom_no_push_can_reach(patient: Patient, registered: bool)
     assert "POST /api/push/register" in finding.mend
 
 
-async def test_unknown_person(patient: Patient) -> None:
-    [finding] = findings(await sent(patient, uuid4()))
-    assert finding.what.endswith("of 0 devices")
+async def test_an_id_that_nobody_has_is_said_as_such(patient: Patient) -> None:
+    nobody = uuid4()
+    [finding] = findings(await sent(patient, nobody))
+    assert finding.what == f"nobody has the id {nobody}"
+    assert "public.users" in finding.mend
 
 
 @pytest.mark.parametrize("report", ["ticket", "receipt"])

@@ -197,14 +197,13 @@ async def test_the_local_cloud_is_found_by_the_file_of_dev_up(services: Aws, tmp
     assert app_secret == {"supabase_publishable_key": PUBLISHABLE_KEY}
 
 
-async def test_a_local_cloud_that_has_ended_is_said_in_words(tmp_path: Path) -> None:
+async def test_a_local_cloud_that_has_ended_is_said_before_anything_is_asked_for(tmp_path: Path) -> None:
     env_file = tmp_path / "env"
     env_file.write_text(f"SQS_URL=http://127.0.0.1:{free_port()}/123456789012/PushQueue\n")
-    code, shown = await asyncio.to_thread(in_terminal, {}, "--env", env_file)
-    assert code == 1
-    assert f"./dev secrets: --env {env_file}: Could not connect" in shown
-    assert "Traceback" not in shown
-    assert SECRET_KEY not in shown
+    with terminal("--env", env_file, environment={}) as shown:
+        assert await asyncio.to_thread(shown.end) == 1
+    assert shown.shown.startswith(f"./dev secrets: --env {env_file}: its local cloud does not run any more")
+    assert "Traceback" not in shown.shown
 
 
 async def test_a_wrong_name_is_said_in_words(services: Aws) -> None:

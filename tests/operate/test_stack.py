@@ -8,11 +8,13 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError
 
 import operate.stack
 from local.aws import Aws
+from local.processes import free_port
 from operate.__main__ import main
-from operate.stack import NotReachable, aws_of, local_environment, stack_outputs, stack_resource
+from operate.stack import NotReachable, aws_of, local_environment, reached, stack_outputs, stack_resource
 
 
 @pytest.fixture
@@ -80,11 +82,37 @@ def test_a_command_says_which_region_it_found_for_the_stack(
     with pytest.raises(SystemExit, match="run it in a terminal"):
         main()
     assert "in eu-west-1, as samconfig.toml says. Before aws: export AWS_DEFAULT_REGION=" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "error",
+    [NoRegionError(), NoCredentialsError(), ClientError({"Error": {"Code": "X", "Message": "Not you."}}, "Look")],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_sentence_ends_in_two_full_stops(error: Exception) -> None:
+    with pytest.raises(NotReachable) as refused, reached("--stack chat-push"):
+        raise error
+    assert ".." not in str(refused.value)
+
+
+@pytest.mark.parametrize("command", ["doctor", "redrive"])
+def test_a_local_cloud_that_has_ended_is_told_in_one_sentence(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env_file = tmp_path / "env"
+    env_file.write_text(f"SQS_URL=http://127.0.0.1:{free_port()}/123456789012/PushQueue\nSUPABASE_URL=http://x\n")
+    monkeypatch.setattr(sys, "argv", ["./dev", command, "--env", str(env_file)])
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main())
+    printed = capsys.readouterr()
+    told = printed.err or str(ended.value.code)
+    said = f"./dev {command}: --env {env_file}: its local cloud does not run any more"
+    assert told.strip() == f"{said}; start it anew: ./dev up --env {env_file}"
+    assert printed.out == ""
 
 
 def test_a_file_that_dev_up_did_not_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotReachable, match="--env"):
         local_environment(tmp_path / "nothing")
-    (tmp_path / "other").write_text("no name and no value\n")
-    with pytest.raises(NotReachable, match="--env"):
-        local_environment(tmp_path / "other")
+    for other in ("no name and no value\n", "NAME=value\n"):
+        (tmp_path / "other").write_text(other)
+        with pytest.raises(NotReachable, match=r"--env .*: not a file of \./dev up"):
+            local_environment(tmp_path / "other")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from local.cloud import LocalCloud
-from local.demo import NOTHING, Scene, Screen, Story, conclude, tell
+from local.demo import NOTHING, READ_NEXT, Scene, Screen, Story, conclude, tell
+from tests.docs.guides import PROJECT
 from tests.system.chat import Chat
 
 
@@ -52,6 +53,14 @@ def test_one_wrong_scene_makes_the_demo_fail_and_is_named(
     told = json.loads((tmp_path / "story.json").read_text())
     assert [told["ok"], *(message["ok"] for message in told["messages"])] == [False, True, False]
     assert any(line.startswith("✗") for line in wrong.lines())
+
+
+def test_the_demo_ends_with_what_to_read_next(capsys: pytest.CaptureFixture[str]) -> None:
+    conclude([], None)
+    last = capsys.readouterr().out.splitlines()[-len(READ_NEXT) :]
+    for line, name in zip(last, READ_NEXT, strict=True):
+        assert line.startswith(f"  {name} ")
+        assert (PROJECT / name.split()[0]).exists()
 
 
 async def test_a_push_that_never_ends_makes_its_scene_wrong_and_the_story_goes_on(chat: Chat) -> None:

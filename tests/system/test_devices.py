@@ -147,8 +147,11 @@ async def test_an_account_without_a_profile_is_403(chat: Chat, app: App) -> None
         ({"exp": 1}, (401, "unauthorized")),
         ({"sub": None}, (401, "unauthorized")),
         ({"role": "anon"}, (403, "not_signed_in")),
+        ({"session_id": "s1"}, (401, "unauthorized")),
+        ({"session_id": ["s1"]}, (401, "unauthorized")),
+        ({"user_metadata": {"name": "\x00"}}, (401, "unauthorized")),
     ],
-    ids=str,
+    ids=ascii,
 )
 async def test_tokens_that_the_project_signed_but_are_of_nobody(
     chat: Chat, changes: dict[str, Any], expected: tuple[int, str]

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import httpx
 import pytest
 
 from local.cloud import LocalCloud
@@ -113,6 +114,14 @@ async def test_a_webhook_without_the_secret_is_refused_and_nothing_is_queued(
     assert await unpolled_door.ring(_record(), headers) == status
     assert await unpolled_door.queued() == []
     assert await unpolled_door.ring(_record()) == 202
+
+
+@pytest.mark.parametrize("secret", [b"\xff\xfe", b"\xc3\xa9", b"caf\xe9", b"\xed\xa0\x80"], ids=ascii)
+async def test_a_secret_of_odd_bytes_is_refused_like_any_wrong_one(door: Door, secret: bytes) -> None:
+    async with httpx.AsyncClient() as client:
+        ring = {"record": {"id": str(uuid4())}}
+        answer = await client.post(f"{door.url}{ROUTE}", json=ring, headers={b"x-webhook-secret": secret})
+    assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class TestRegistration:
             ("expo", f"ExponentPushToken[{'x' * 80}]"),
             ("fcm", "cXyz_9-8:APA91bH" + "x" * 140),
             ("apns", "0a" * 32),
+            ("fcm", "x" * 2048),
         ],
     )
     def test_of_each_provider(self, platform: str, provider: str, token: str) -> None:
@@ -92,7 +93,8 @@ class TestRegistration:
             ({"push_provider": "apple"}, "push_provider"),
             ({"push_token": None}, "push_token"),
             ({"push_token": ""}, "push_token"),
-            ({"push_provider": "fcm", "push_token": "x" * 4097}, "push_token"),
+            ({"push_provider": "fcm", "push_token": "x" * 2049}, "push_token"),
+            ({"push_provider": "apns", "push_token": "x" * 2701}, "push_token"),
             ({"app_version": ""}, "app_version"),
             ({"app_version": "1\x00"}, "app_version"),
             ({"app_version": "x" * 51}, "app_version"),

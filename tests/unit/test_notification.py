@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import regex
 from chat_push.models import Push
-from chat_push.notification import MAX_BYTES, Notification, cut, payload, size
+from chat_push.notification import _VISIBLE, MAX_BYTES, Notification, cut, payload, size
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.borders import push, push_token, uuid
+from tests.borders import INVISIBLE_NAMES, push, push_token, uuid
 
 # Expo's documentation (reference, section 5): it may refuse a whole request for a field that it does not know.
 EXPO_FIELDS = {
@@ -46,6 +46,7 @@ class TestPayload:
                 "conversationId": uuid(7001),
                 "messageId": uuid(1),
                 "senderId": uuid(7002),
+                "recipientId": uuid(7003),
                 "type": "chat_message",
             },
             "sound": "default",
@@ -65,9 +66,18 @@ class TestPayload:
         for field in ("collapseId", "tag"):
             assert first[field] == again[field] != other[field]
 
-    @pytest.mark.parametrize("title", [None, ""])
+    @pytest.mark.parametrize("title", [None, "", *INVISIBLE_NAMES], ids=ascii)
     def test_a_sender_without_a_name_gets_a_neutral_title(self, title: str | None) -> None:
         assert of(title=title)["title"] == "New message"
+
+    @pytest.mark.parametrize("name", ["Ana", "안나", "Аня", "あんな", "🙂", "❤\ufe0f", "⠁", "1", "."])
+    def test_a_name_with_anything_to_be_seen_is_the_title_without_the_space_around_it(self, name: str) -> None:
+        assert of(title=f"\n\t\u00a0{name}\u3000")["title"] == name
+
+    def test_what_cannot_be_seen_is_what_unicode_says_and_the_blank_of_braille(self) -> None:
+        invisible = regex.compile(r"[\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]")
+        for character in map(chr, [*range(0xD800), *range(0xE000, 0x110000)]):
+            assert bool(invisible.fullmatch(character)) == (_VISIBLE.search(character) is None), ascii(character)
 
     def test_an_image_is_rich_content(self) -> None:
         assert of(image_url="https://example.com/a.jpg")["richContent"] == {"image": "https://example.com/a.jpg"}

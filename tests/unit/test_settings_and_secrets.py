@@ -1,15 +1,19 @@
 """Settings from the environment, and secrets from Secrets Manager."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from chat_push.secrets import SecretUnavailable, provider, read_secret
+from botocore.exceptions import BotoCoreError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
+from botocore.stub import Stubber
+from chat_push.observability import metrics
+from chat_push.secrets import SecretReader, SecretUnavailable, provider, read_secret
 from chat_push.settings import SettingsError, read_settings
 from pydantic import BaseModel, SecretStr
 
 from local.cloudformation import translate
+from tests.borders import Printed
 from tests.stack import TEMPLATE, properties
 
 if TYPE_CHECKING:
@@ -101,3 +105,143 @@ class TestSecrets:
         seconds = config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout)
         functions = properties(translate(TEMPLATE)["Resources"], "Lambda::Function").values()
         assert seconds < min(function["Timeout"] for function in functions)
+
+
+class Outage:
+    """Secrets Manager, which a test takes away and gives back, and the time that passes meanwhile."""
+
+    def __init__(self, forget_secrets: Callable[[], None]) -> None:
+        self.now = 1000.0
+        self.attempts = 0
+        self.error: BotoCoreError | None = None
+        self.reader = SecretReader(provider, lambda: self.now)
+        self._forget = forget_secrets
+        self._events = provider().client.meta.events
+        self._events.register_first("before-call.secrets-manager.GetSecretValue", self._call, "outage")
+
+    def end(self) -> None:
+        self._events.unregister("before-call.secrets-manager.GetSecretValue", unique_id="outage")
+
+    def _call(self, **_: Any) -> None:
+        self.attempts += 1
+        if self.error:
+            raise self.error
+
+    def after(self, seconds: float) -> str:
+        """The secret, so many seconds later; what was cached has expired."""
+        self.now += seconds
+        self._forget()
+        return self.reader.read("keys", Keys).current.get_secret_value()
+
+
+@pytest.fixture
+def outage(secrets_manager: "SecretsManagerClient", forget_secrets: Callable[[], None]) -> Iterator[Outage]:
+    secrets_manager.create_secret(Name="keys", SecretString='{"current": "old"}')
+    outage = Outage(forget_secrets)
+    yield outage
+    outage.end()
+
+
+DOWN = EndpointConnectionError(endpoint_url="https://secretsmanager.eu-central-1.amazonaws.com")
+
+
+class TestOutage:
+    @pytest.mark.parametrize(
+        "error",
+        [DOWN, ReadTimeoutError(endpoint_url="https://secretsmanager"), NoCredentialsError()],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_while_secrets_manager_is_down_the_last_good_value_is_used_for_an_hour_and_no_longer(
+        self, outage: Outage, error: BotoCoreError
+    ) -> None:
+        assert outage.after(0) == "old"
+        outage.error = error
+        for _ in range(11):
+            assert outage.after(300) == "old"
+        with pytest.raises(SecretUnavailable, match="secret keys cannot be read"):
+            outage.after(300)
+
+    def test_the_use_of_a_kept_secret_is_logged_and_counted_without_its_value(
+        self, outage: Outage, printed: Printed
+    ) -> None:
+        outage.after(0)
+        outage.error = DOWN
+        metrics.clear_metrics()  # of other tests
+        outage.after(300)
+        metrics.flush_metrics()
+        lines = printed()
+        assert [emf["SecretKept"] for emf in lines if "_aws" in emf] == [[1.0]]
+        [line] = [line for line in lines if line.get("level") == "WARNING"]
+        assert line["secret"] == "keys"
+        assert '"old"' not in json.dumps(lines)
+
+    def test_a_secrets_manager_that_is_down_is_asked_once_a_minute_and_believed_at_once(
+        self, outage: Outage, secrets_manager: "SecretsManagerClient"
+    ) -> None:
+        outage.after(0)
+        outage.error = DOWN
+        outage.after(300)
+        outage.attempts = 0
+        for _ in range(59):
+            outage.after(1)
+        assert outage.attempts == 0
+        outage.error = None
+        secrets_manager.put_secret_value(SecretId="keys", SecretString='{"current": "new"}')
+        assert outage.after(1) == "new"
+
+    def test_the_hour_of_a_kept_secret_begins_anew_when_it_is_read(self, outage: Outage) -> None:
+        outage.after(0)
+        outage.after(3000)
+        outage.error = DOWN
+        assert outage.after(3000) == "old"
+
+    def test_a_key_that_is_refused_is_read_anew_and_never_from_what_was_kept(
+        self, outage: Outage, secrets_manager: "SecretsManagerClient"
+    ) -> None:
+        outage.after(0)
+        outage.error = DOWN
+        outage.after(300)
+        with pytest.raises(SecretUnavailable):
+            outage.reader.read("keys", Keys, anew=True)
+        outage.error = None
+        secrets_manager.put_secret_value(SecretId="keys", SecretString='{"current": "new"}')
+        assert outage.reader.read("keys", Keys, anew=True).current.get_secret_value() == "new"
+        assert outage.after(0) == "new"
+
+    def test_a_function_that_never_read_its_secret_has_none_in_an_outage(self, outage: Outage) -> None:
+        outage.error = DOWN
+        with pytest.raises(SecretUnavailable):
+            outage.after(0)
+
+    @pytest.mark.parametrize(
+        ("code", "status", "is_outage"),
+        [
+            ("InternalServiceError", 500, True),
+            ("ServiceUnavailable", 503, True),
+            ("ThrottlingException", 400, True),
+            ("TooManyRequestsException", 429, True),
+            ("AccessDeniedException", 400, False),
+            ("ResourceNotFoundException", 400, False),
+            ("DecryptionFailure", 400, False),
+        ],
+    )
+    def test_a_secret_that_somebody_took_away_is_gone_at_once(
+        self, outage: Outage, code: str, status: int, is_outage: bool
+    ) -> None:
+        outage.after(0)
+        with Stubber(provider().client) as refusing:
+            refusing.add_client_error("get_secret_value", code, http_status_code=status)
+            if is_outage:
+                assert outage.after(300) == "old"
+            else:
+                with pytest.raises(SecretUnavailable, match=code):
+                    outage.after(300)
+
+    def test_a_wrong_value_is_never_hidden_by_the_last_good_one(
+        self, outage: Outage, secrets_manager: "SecretsManagerClient"
+    ) -> None:
+        outage.after(0)
+        for wrong in ("not JSON", "{}"):
+            secrets_manager.put_secret_value(SecretId="keys", SecretString=wrong)
+            with pytest.raises(SecretUnavailable):
+                outage.after(0)

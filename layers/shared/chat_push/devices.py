@@ -13,6 +13,8 @@ type PushProvider = Literal["expo", "fcm", "apns"]
 # Spelled out in ASCII, because what counts as a space differs between Python, Postgres and JSON Schema.
 EXPO_PATTERN = r"(Exponent|Expo)PushToken\[[!-Z\\^-~]{1,80}\]|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 NATIVE_PATTERN = r"[!-Z\\^-~]+"  # Neither Google nor Apple promises more; it is no Expo token, for lack of brackets.
+# Neither promises a length: FCM's have some 200 bytes today, APNs' 64. The database's unique index takes 2,700.
+MAX_TOKEN_BYTES = 2048
 
 _WITHOUT_NUL = r"^[^\x00]*$"  # Postgres has none in texts
 
@@ -53,7 +55,7 @@ class Registration(BaseModel):
     platform: Platform
     # Before push_token, whose form depends on it.
     push_provider: PushProvider = "expo"
-    push_token: Annotated[str, Field(min_length=1, max_length=4096, repr=False)]
+    push_token: Annotated[str, Field(min_length=1, max_length=MAX_TOKEN_BYTES, repr=False)]
     app_version: Annotated[str, Field(min_length=1, max_length=50, pattern=_WITHOUT_NUL)] | None = None
 
     @field_validator("push_token")

@@ -4,14 +4,16 @@ An HTTP API's own JWT authorizer knows no ES256, so the function checks the toke
 https://supabase.com/docs/guides/auth/signing-keys
 """
 
+import json
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import httpx
 import jwt
+from pydantic import BaseModel, StringConstraints, ValidationError
 
 from chat_push import https
 
@@ -20,9 +22,14 @@ TIMEOUT = httpx.Timeout(3, connect=2)
 KEYS_CACHED_FOR_SECONDS = 600
 # An unknown key id must not let anybody make us call Auth without end.
 KEYS_ASKED_AT_MOST_EVERY_SECONDS = 60
-CLOCK_SKEW_SECONDS = 10
+# As PostgREST, which checks the same token again: of the two the stricter one would decide.
+CLOCK_SKEW_SECONDS = 30
 AUDIENCE = "authenticated"
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+# As Auth writes it, and as Postgres reads it: Python's UUID() takes other forms too.
+_CanonicalUuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\z")]
+
+_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")  # as JSON escapes it; Postgres has none in texts
 
 
 class TokenRefused(Exception):
@@ -35,6 +42,13 @@ class TokenNotSignedIn(Exception):
 
 class AuthUnavailable(Exception):
     """Supabase Auth does not answer, and without it the token cannot be checked."""
+
+
+class _Claims(BaseModel):
+    """What the database reads of a token: auth.uid() and the session of a device."""
+
+    sub: _CanonicalUuid
+    session_id: _CanonicalUuid | None = None
 
 
 class Auth:
@@ -79,10 +93,7 @@ class Auth:
             raise TokenRefused("the access token is signed with a key that this project does not have")
         if claims.get("role") != "authenticated":
             raise TokenNotSignedIn("the access token is of no signed-in user")
-        try:
-            return UUID(claims["sub"])
-        except (KeyError, TypeError, ValueError):
-            raise TokenRefused("the access token names no user") from None
+        return _user_of(claims)
 
     def _verified(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         try:
@@ -102,12 +113,16 @@ class Auth:
 
     def _asked(self, token: str) -> dict[str, Any]:
         """The claims of a token that only Auth can check, because it is signed with a shared secret."""
+        try:
+            token_claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+        except jwt.PyJWTError:
+            raise TokenRefused("the access token is not valid") from None
+        _user_of(token_claims)  # Auth itself may fail on a claim that it cannot read.
         answer = self._get("/user", {"Authorization": f"Bearer {token}"})
         if answer.status_code in (401, 403):
             raise TokenRefused("the access token is not valid, or has expired")
         # The user's role is another thing than the token's, which the database will go by.
-        token_claims = jwt.decode(token, options={"verify_signature": False})
-        return {"sub": self._json(answer).get("id"), "role": token_claims.get("role")}
+        return {**token_claims, "sub": self._json(answer).get("id")}
 
     def _current_keys(self, kid: str) -> dict[str, jwt.PyJWK]:
         """The project's asymmetric keys by id; none if it has only a shared secret. `kid` is the one that is wanted."""
@@ -141,6 +156,22 @@ class Auth:
         except (httpx.HTTPStatusError, ValueError):
             raise AuthUnavailable(f"Supabase Auth: HTTP {answer.status_code}") from None
         return body
+
+
+def _user_of(claims: dict[str, Any]) -> UUID:
+    """The person. Raises TokenRefused for claims that the database could not read: it would fail with each call."""
+    try:
+        stored = json.dumps(claims, ensure_ascii=False, allow_nan=False)
+        stored.encode()  # fails on half a character
+        if _NUL.search(stored):
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise TokenRefused("the access token has claims that cannot be read") from None
+    try:
+        return UUID(_Claims.model_validate(claims).sub)
+    except ValidationError as error:
+        is_sub = any(fault["loc"] == ("sub",) for fault in error.errors())
+        raise TokenRefused(f"the access token names no {'user' if is_sub else 'session'}") from None
 
 
 _REFUSALS: dict[type[Exception], str] = {

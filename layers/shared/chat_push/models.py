@@ -27,6 +27,7 @@ class Push(_Model):
     message_id: UUID
     room_id: UUID
     sender_id: UUID
+    recipient_id: UUID
     title: str | None = Field(repr=False)
     body: str = Field(repr=False)
     image_url: str | None = Field(repr=False)

@@ -1,6 +1,7 @@
 """The notification that a phone shows, as Expo's message fields (specification, section E)."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,12 @@ MAX_TITLE_CHARACTERS = 100
 MAX_BYTES = 4096 - 512
 
 NEUTRAL_TITLE = "New message"
+
+# What a phone draws nothing for: spaces, control characters, Unicode's Default_Ignorable_Code_Point, Braille's blank.
+_VISIBLE = re.compile(
+    r"[^\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    r"\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,14 @@ def payload(push: Push) -> dict[str, Any]:
     """
     message_id, room_id = str(push.message_id), str(push.room_id)
     fields: dict[str, Any] = {
-        "title": cut(push.title or NEUTRAL_TITLE, MAX_TITLE_CHARACTERS),
+        "title": cut(_name(push.title) or NEUTRAL_TITLE, MAX_TITLE_CHARACTERS),
         "body": cut(push.body, MAX_BODY_CHARACTERS),
         "data": {
             "conversationId": room_id,
             "messageId": message_id,
             "senderId": str(push.sender_id),
+            # So that a phone which is on another account by now can hide it.
+            "recipientId": str(push.recipient_id),
             "type": "chat_message",
         },
         "sound": "default",
@@ -56,6 +65,11 @@ def payload(push: Push) -> dict[str, Any]:
         if size(with_image) <= MAX_BYTES:
             fields = with_image
     return fields
+
+
+def _name(title: str | None) -> str | None:
+    """The sender's name, None if nothing of it can be seen. An app's own push.display_name may answer anything."""
+    return title.strip() if title and _VISIBLE.search(title) else None
 
 
 def size(fields: Mapping[str, Any]) -> int:

@@ -64,6 +64,7 @@ type Metric = Literal[
     # authorize_webhook
     "WebhookRefused",
     # all of them
+    "SecretKept",
     "SecretUnavailable",
 ]
 UNITS: Mapping[Metric, MetricUnit] = {"InsertToAccept": MetricUnit.Milliseconds, "QueueAge": MetricUnit.Milliseconds}

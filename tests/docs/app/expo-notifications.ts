@@ -99,8 +99,10 @@ export async function requestPermissionsAsync(): Promise<NotificationPermissions
 }
 
 export async function getExpoPushTokenAsync(options: {
+  projectId: string;
   devicePushToken?: DevicePushToken;
 }): Promise<{ type: 'expo'; data: string }> {
+  if (!options.projectId) throw new Error('No "projectId" found');
   phone.registered = true;
   const data = phone.pushToken;
   if (!options.devicePushToken) rollToken(data); // asking the phone for its own token calls the listeners
@@ -122,7 +124,8 @@ export function setNotificationHandler(next: Handler | null): void {
 export function addNotificationResponseReceivedListener(listener: Listener<NotificationResponse>): { remove(): void } {
   const subscription = listen(tapListeners, listener);
   const tapped = phone.tappedBeforeStart;
-  if (tapped) setTimeout(() => listener(tapped)); // some versions say it both ways
+  // Some versions say it both ways.
+  if (tapped) setTimeout(() => tapListeners.has(listener) && listener(tapped));
   return subscription;
 }
 

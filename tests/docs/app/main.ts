@@ -1,11 +1,12 @@
 // A chat app without a screen: does what it reads from stdin, one JSON array [command, ...arguments] a line.
 
 import * as push from '../../../docs/client/push.ts';
-import { useConversation, usePush } from '../../../docs/client/usePush.ts';
+import * as chat from '../../../docs/client/chat.ts';
+import { askForPushes, useConversation, usePush } from '../../../docs/client/usePush.ts';
 import * as notifications from './expo-notifications.ts';
 import { visited } from './expo-router.ts';
-import { moveTo } from './react-native.ts';
-import { unmount } from './react.ts';
+import { alerts, moveTo, opened } from './react-native.ts';
+import { states, unmount } from './react.ts';
 import { supabase } from './supabase.ts';
 
 
@@ -21,14 +22,18 @@ const commands: Record<string, (...values: any[]) => unknown> = {
     return userId();
   },
   createProfile: async (name: string) => {
-    const { error } = await supabase.from('users').insert({ id: await userId(), display_name: name, role: 'guide' });
-    if (error) throw error;
+    await chat.createProfile(await userId(), name, 'guide');
   },
-  openChat: async (otherId: string) => {
-    const people = { p_user1_id: await userId(), p_user2_id: otherId };
-    return (await supabase.rpc('get_or_create_conversation', people)).data;
-  },
-  start: usePush,
+  openChat: async (otherId: string) => chat.openConversation(await userId(), otherId),
+  send: async (conversation: string, text: string, id: string) => chat.send(await userId(), conversation, text, id),
+  page: chat.page,
+  missed: async (since: string | null, after?: { id: string }) => chat.missed(await userId(), since, after),
+  start: () => void usePush(),
+  ask: askForPushes,
+  alerts: () => alerts,
+  press: (text: string) => alerts.at(-1)?.buttons.find((button) => button.text === text)?.onPress?.(),
+  opened: () => opened,
+  registrations: () => states,
   phone: (changes = {}) => Object.assign(notifications.phone, changes),
   registerPhone: push.registerPhone,
   rollToken: notifications.rollToken,
@@ -44,7 +49,10 @@ const commands: Record<string, (...values: any[]) => unknown> = {
   moveTo,
   arrive: notifications.arrive,
   tap: notifications.tap,
-  visited: () => visited,
+  visited: async () => {
+    await userId(); // supabase-js answers in turn: whatever asked before who is signed in has its answer
+    return visited;
+  },
   markDelivered: async (messages: string[]) => push.markDelivered(await userId(), messages),
   markRead: async (conversation: string) => push.markRead(await userId(), conversation),
 };

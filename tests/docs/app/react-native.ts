@@ -1,4 +1,4 @@
-// The part of react-native that docs/client/push.ts uses.
+// The part of react-native that docs/client/push.ts and usePush.ts use.
 
 export type AppStateStatus = 'active' | 'background' | 'inactive';
 
@@ -19,3 +19,16 @@ export function moveTo(state: AppStateStatus): void {
   AppState.currentState = state;
   listeners.forEach((listener) => listener(state));
 }
+
+/** What the app has asked, and where its buttons lead. */
+export const alerts: { title: string; buttons: { text: string; onPress?: () => void }[] }[] = [];
+
+export const Alert = {
+  alert(title: string, _: string, buttons: { text: string; style?: 'cancel'; onPress?: () => void }[]): void {
+    alerts.push({ title, buttons });
+  },
+};
+
+export const opened: string[] = [];
+
+export const Linking = { openSettings: async (): Promise<void> => void opened.push('settings') };
