@@ -15,6 +15,16 @@ from local.supabase import Supabase, create_database, migrate, supabase
 ECHO = """
     create function public.echo(j jsonb, a jsonb[]) returns jsonb language sql as
     $$ select jsonb_build_array(jsonb_typeof(j), j, jsonb_typeof(a[1]), a[1]) $$;
+    create function public.raises(code text) returns void language plpgsql as
+    $$ begin raise exception using errcode = code, message = 'of a test', detail = 'more', hint = 'try'; end $$;
+    create function public.limit_of_caller() returns text language sql as
+    $$ select current_setting('statement_timeout') $$;
+    create function public.sleeps(seconds numeric) returns void language sql as $$ select pg_sleep(seconds) $$;
+    create schema test; create table test.notes (note text check (note <> 'forbidden'));
+    create function public.writes(note text) returns void language sql security definer as
+    $$ insert into test.notes values (note) $$;
+    create function public.writes_though_stable() returns void language plpgsql stable as
+    $$ begin perform public.writes('written'); end $$;
     create function public.metadata() returns text language sql security definer as
     $$ select raw_user_meta_data::jsonb ->> 'name' from auth.users $$;
 """
@@ -52,7 +62,7 @@ async def project(server: Postgres) -> AsyncIterator[Supabase]:
 
 async def post(project: Supabase, path: str, body: object, **headers: str) -> tuple[int, Any]:
     async with aiohttp.request("POST", f"{project.url}{path}", json=body, headers=headers) as answer:
-        return answer.status, await answer.json()
+        return answer.status, await answer.json() if answer.status != 204 else None
 
 
 async def privileges(dsn: str) -> list[tuple[Any, ...]]:
@@ -78,6 +88,58 @@ async def test_the_metadata_of_a_sign_up_arrives_as_json(project: Supabase) -> N
     status, _ = await post(project, "/auth/v1/signup", person, apikey=project.publishable_key)
     assert status == 200
     assert await post(project, "/rest/v1/rpc/metadata", {}, apikey=project.secret_key) == (200, "Ana")
+
+
+@pytest.fixture(scope="module")
+async def session(project: Supabase) -> dict[str, str]:
+    """What somebody who is signed in sends along."""
+    person = {"email": "ben@example.com", "password": "correct horse"}
+    _, session = await post(project, "/auth/v1/signup", person, apikey=project.publishable_key)
+    return {"apikey": project.publishable_key, "Authorization": f"Bearer {session['access_token']}"}
+
+
+async def test_each_role_of_the_data_api_has_its_statement_timeout(project: Supabase, session: dict[str, str]) -> None:
+    for headers, limit in [
+        ({"apikey": project.publishable_key}, "3s"),
+        (session, "8s"),
+        ({"apikey": project.secret_key}, "8s"),
+    ]:
+        assert await post(project, "/rest/v1/rpc/limit_of_caller", {}, **headers) == (200, limit)
+
+
+async def test_a_statement_that_takes_too_long_is_500_with_57014(project: Supabase) -> None:
+    status, answer = await post(project, "/rest/v1/rpc/sleeps", {"seconds": 30}, apikey=project.publishable_key)
+    assert (status, answer["code"]) == (500, "57014")
+    assert answer["message"] == "canceling statement due to statement timeout"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        *(("40001", 500), ("40P01", 500), ("57014", 500), ("55P03", 500), ("XX000", 500), ("P0002", 500)),
+        *(("53300", 503), ("53400", 500), ("57P01", 503), ("08006", 503), ("28000", 403), ("54001", 500)),
+        *(("P0001", 400), ("23514", 400), ("22023", 400), ("23505", 409), ("42501", 403), ("25006", 405)),
+        *(("21000", 500), ("42P01", 404), ("PT429", 429)),
+    ],
+)
+async def test_an_error_of_postgres_has_its_code_and_the_status_of_postgrest(
+    project: Supabase, session: dict[str, str], code: str, status: int
+) -> None:
+    answered, answer = await post(project, "/rest/v1/rpc/raises", {"code": code}, **session)
+    assert answered == status
+    assert {key: answer[key] for key in ("code", "message")} == {"code": code, "message": "of a test"}
+
+
+async def test_a_violated_check_is_400_with_its_code(project: Supabase) -> None:
+    status, answer = await post(project, "/rest/v1/rpc/writes", {"note": "forbidden"}, apikey=project.secret_key)
+    assert (status, answer["code"]) == (400, "23514")
+
+
+async def test_a_stable_function_that_writes_is_refused(project: Supabase) -> None:
+    key = project.secret_key
+    status, answer = await post(project, "/rest/v1/rpc/writes_though_stable", {}, apikey=key)
+    assert (status, answer["code"]) == (405, "25006")
+    assert (await post(project, "/rest/v1/rpc/writes", {"note": "written"}, apikey=key))[0] == 204
 
 
 async def test_lite_grants_nothing_beyond_the_migrations(project: Supabase, server: Postgres) -> None:
