@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 
 from local.packages import NODE_MODULES, NPM_PLATFORM, package_folder
-from local.processes import Child, answers, child, free_port, run
+from local.processes import Child, answers, child, children, free_port, run
 
 SQL = Path(__file__).parent / "sql"
 
@@ -69,7 +69,7 @@ class Postgres:
         assert self._server, "the server does not run"
         postmaster = self._server.process.pid
         # Each backend leads a process group of its own, and a new server refuses to start while one is alive.
-        await asyncio.gather(*(_kill(pid) for pid in [postmaster, *_children(postmaster)]))
+        await asyncio.gather(*(_kill(pid) for pid in [postmaster, *children(postmaster)]))
         await self.stop()
 
     async def execute_file(self, name: str, database: str = "postgres") -> None:
@@ -140,10 +140,6 @@ def _copy(install: Path, home: Path) -> Path:
     if libraries.exists():
         shutil.copytree(libraries, home / libraries.name)
     return copy
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def _kill(pid: int) -> None:
