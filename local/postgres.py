@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import secrets
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ class Postgres:
         self.bin = bin
         self.port = port
         self._data = data
+        self._vault_key = secrets.token_hex(32)  # of this server, whatever is dumped and restored
         self._user = user
         self._running = AsyncExitStack()
         self._server: Child | None = None
@@ -46,6 +48,7 @@ class Postgres:
                 self.bin / "postgres",
                 *("-D", self._data, "-h", "127.0.0.1", "-p", str(self.port), "-k", ""),  # no unix socket
                 *("-c", "fsync=off", "-c", "wal_level=logical", "-c", "timezone=UTC"),
+                *("-c", f"vault.root_key={self._vault_key}"),  # sql/vault.sql
                 *("-c", "track_commit_timestamp=on"),  # local/chaos_history.py tells by it what a worker could see
                 folder=self._data.parent,
                 user=self._user,

@@ -153,6 +153,21 @@ async def test_lite_grants_nothing_beyond_the_migrations(project: Supabase, serv
     assert await privileges(server.dsn()) == expected
 
 
+async def test_vault_decrypts_with_the_key_of_its_server_alone(server: Postgres) -> None:
+    await create_database(server, "vaulted")
+    read = "select decrypted_secret from vault.decrypted_secrets where name = 'n'"
+    async with await psycopg.AsyncConnection.connect(server.dsn("vaulted"), autocommit=True) as connection:
+        await connection.execute("select vault.create_secret('first', 'n')")
+        await connection.execute("select vault.update_secret(id, 'zwölf Boxkämpfer') from vault.secrets")
+        assert await (await connection.execute(read)).fetchone() == ("zwölf Boxkämpfer",)
+        await connection.execute("set vault.root_key = 'another'")
+        for statement in (read, "select vault.update_secret(id, 'third') from vault.secrets"):
+            with pytest.raises(psycopg.errors.DataException, match="invalid ciphertext"):
+                await connection.execute(statement.encode())
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await connection.execute("update vault.secrets set secret = ''")
+
+
 async def test_migrations_run_without_a_superuser(server: Postgres) -> None:
     async with await psycopg.AsyncConnection.connect(server.dsn()) as connection:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
