@@ -7,28 +7,30 @@ create schema vault;
 
 -- A ciphertext is a tag, which only the same key makes of the same message, and the message, changed byte by byte.
 
-create function vault._keystream(bytes int, nonce bytea) returns bytea
-language sql stable set search_path = '' as $$
-  select string_agg(
-    sha256(convert_to(current_setting('vault.root_key'), 'UTF8') || nonce || int4send(block)), '' order by block)
-  from generate_series(0, bytes / 32) block
-$$;
-
 create function vault._xor(message bytea, nonce bytea) returns bytea
 language plpgsql stable set search_path = '' as $$
 declare
-  stream bytea := vault._keystream(length(message), nonce);
+  key bytea := convert_to(current_setting('vault.root_key'), 'UTF8');
+  hex text := encode(message, 'hex');
+  stream text := '';
+  changed bytea := '';
 begin
-  for n in 0 .. length(message) - 1 loop
-    message := set_byte(message, n, get_byte(message, n) # get_byte(stream, n));
+  for block in 0 .. length(message) / 32 loop
+    stream := stream || encode(sha256(key || nonce || int4send(block)), 'hex');
   end loop;
-  return message;
+  for digit in 1 .. length(hex) by 16 loop  -- eight bytes at a time; what is short of that counts as zeros
+    changed := changed || int8send(
+      ('x' || rpad(substr(hex, digit, 16), 16, '0'))::bit(64)::bigint # ('x' || substr(stream, digit, 16))::bit(64)::bigint);
+  end loop;
+  return substr(changed, 1, length(message));
 end $$;
 
 create function vault._tag(message bytea, additional bytea, nonce bytea) returns bytea
-language sql stable set search_path = '' as $$
-  select sha256(convert_to(current_setting('vault.root_key'), 'UTF8') || sha256(additional) || sha256(nonce) || message)
-$$;
+language plpgsql stable set search_path = '' as $$
+begin
+  return sha256(
+    convert_to(current_setting('vault.root_key'), 'UTF8') || sha256(additional) || sha256(nonce) || message);
+end $$;
 
 create function vault._crypto_aead_det_encrypt(
   message bytea, additional bytea, key_id bigint, context bytea default 'pgsodium', nonce bytea default null
