@@ -2,8 +2,8 @@
 
 The fake Expo refuses whatever would make more than 600 within any second, with HTTP 429, and answers after 100 ms.
 Workers are processes with the built function that sweep, all at the same time: they know nothing of each other, and
-keep to the limit by the turn that each claim gives them (take_push_turn). Counted is what Expo accepts in the seconds
-after the first ones, until the backlog ends; at the end every phone must show each of its messages once.
+keep to the limit by the send slot that each claim reserves (reserve_send_slot). Counted is what Expo accepts in the
+seconds after the first ones, until the backlog ends; at the end every phone must show each of its messages once.
 """
 
 import asyncio

@@ -116,8 +116,8 @@ class DataApi:
         self.faults: dict[str, httpx.Response | Exception] = {}  # by function
         self.valid_key: str | None = None  # the only one that the gateway lets in
         self._forgiving: dict[str, int] = {}
-        self.next_turn: Json = turn()
-        self.recorded: Json = {"switched_off": 0, "lost_leases": []}
+        self.next_slot: Json = slot()
+        self.recorded: Json = recorded()
         self.requests: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -140,8 +140,8 @@ class DataApi:
         match function:
             case "claim_push_jobs":
                 return self.claims.popleft() if self.claims else claim()
-            case "take_push_turn":
-                return self.next_turn
+            case "reserve_send_slot":
+                return self.next_slot
             case "record_push_results":
                 return self.recorded
             case "claim_due_receipts":
@@ -168,6 +168,11 @@ class DataApi:
         return [result for call in self.calls("record_push_results") for result in call["p_results"]]
 
 
+def recorded(**fields: Any) -> Json:
+    """What record_push_results answers."""
+    return {"switched_off": 0, "held": 0, "lost_leases": [], "unrecorded": [], **fields}
+
+
 def pruned(**counts: Any) -> Json:
     """What prune_push answers."""
     kinds = ("presence_offline", "devices_switched_off", "devices_deleted", "jobs_deleted")
@@ -188,6 +193,7 @@ def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
         "message_id": uuid(number),
         "room_id": uuid(7001),
         "sender_id": uuid(7002),
+        "recipient_id": uuid(7003),
         "title": "Ana",
         "body": "Hello",
         "image_url": None,
@@ -201,10 +207,13 @@ def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
     }
 
 
-def turn(in_seconds: float = 0, told_at: datetime | None = None) -> Json:
-    """What take_push_turn answers."""
-    told_at = told_at or datetime.fromisoformat(CLAIMED_AT)
-    return {"send_at": (told_at + timedelta(seconds=in_seconds)).isoformat(), "told_at": told_at.isoformat()}
+def slot(in_seconds: float = 0, answered_at: datetime | None = None) -> Json:
+    """What reserve_send_slot answers."""
+    answered_at = answered_at or datetime.fromisoformat(CLAIMED_AT)
+    return {
+        "send_at": (answered_at + timedelta(seconds=in_seconds)).isoformat(),
+        "answered_at": answered_at.isoformat(),
+    }
 
 
 def claim(*jobs: Json, **fields: Any) -> Json:
@@ -215,9 +224,10 @@ def claim(*jobs: Json, **fields: Any) -> Json:
         "jobs": list(jobs),
         "finished": [],
         "deferred": [],
+        "left_due": [],
         "not_due": [],
         "unknown": [],
         "expired_leases": [],
-        "turn": turn(),
+        "slot": slot(),
         **fields,
     }

@@ -6,7 +6,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.backend import Settings, clients
 from chat_push.cleanup import CleanupReport, clean_up
-from chat_push.observability import CONFIGURATION_FAULT, Metric, count, logger, metrics
+from chat_push.observability import CONFIGURATION_FAULT, DEVICES_HELD, Metric, count, logger, metrics
 from chat_push.settings import read_settings
 
 settings = read_settings(Settings)
@@ -49,8 +49,4 @@ def _count(report: CleanupReport) -> None:
     if report.configuration_faults:
         logger.error(CONFIGURATION_FAULT, errors=dict(report.errors), unavailable=report.unavailable)
     if report.held:
-        logger.error(
-            "so many tokens are dead at once that none was switched off: look at push.receipt_runs, then call "
-            "push.decide_held_run(run_id, true or false)",
-            held=report.held,
-        )
+        logger.error(DEVICES_HELD, held=report.held)

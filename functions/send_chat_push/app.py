@@ -1,7 +1,8 @@
-"""Sends the pushes of chat messages: when a webhook rang (SQS), of all that are due (every minute), or on request."""
+"""Sends the pushes of chat messages: of a webhook (SQS), of all that are due (every minute), or on request."""
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,10 +10,22 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.backend import Settings, clients
 from chat_push.database import DatabaseRefused, DatabaseUnavailable
 from chat_push.delivery import Report, deliver, sweep
-from chat_push.observability import CONFIGURATION_FAULT, count, count_by, logger, metrics, record
+from chat_push.observability import CONFIGURATION_FAULT, DEVICES_HELD, count, count_by, logger, metrics, record
 from chat_push.secrets import SecretUnavailable
 from chat_push.settings import read_settings
+from chat_push.wakeup import SweepWakeup, wake_sweep
 from pydantic import BaseModel, ConfigDict
+
+# A scheduled sweep goes on in further invocations for as long; then the schedule fires again. AWS stops a function that
+# wakes itself after about 16 invocations (recursive loop detection), so the invocations begin at least a step apart.
+SWEEP_FOR = timedelta(seconds=55)
+SWEEP_STEP = timedelta(seconds=4)
+
+
+class WorkerSettings(Settings):
+    """The environment of this worker."""
+
+    push_queue_url: str
 
 
 class Request(BaseModel):
@@ -24,7 +37,7 @@ class Request(BaseModel):
     message_ids: list[UUID] = []
 
 
-settings = read_settings(Settings)
+settings = read_settings(WorkerSettings)
 
 
 @metrics.log_metrics
@@ -40,24 +53,39 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     request = Request.model_validate(event)
     if not request.sweep:
         return _count(deliver(request.message_ids, *clients(settings), time_left))
-    report = sweep(*clients(settings), time_left)
+    report = _sweep(datetime.now(UTC) + SWEEP_FOR, time_left)
     count("SweepCompleted")
+    return report
+
+
+def _sweep(until: datetime, time_left: Callable[[], float]) -> dict[str, Any]:
+    """Sweeps; wakes another sweep if this one left work that is due, unless the schedule fires before that."""
+    began = datetime.now(UTC)
+    report = sweep(*clients(settings), time_left)
+    next_step = max(began + SWEEP_STEP, datetime.now(UTC))
+    if report.more_due and not report.turned_away and next_step < until:
+        wake_sweep(settings.push_queue_url, until, round((next_step - datetime.now(UTC)).total_seconds()))
     return _count(report)
 
 
 def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -> list[dict[str, str]]:
-    """A record holds a message id and nothing else. What cannot be read ends in the dead-letter queue."""
-    failed, message_of = [], {}
+    """A record holds a message id, or a wake-up. What cannot be read ends in the dead-letter queue."""
+    failed, message_of, wakeups = [], {}, []
     for queued in records:
         record("QueueAge", max(0, time.time() * 1000 - int(queued["attributes"]["SentTimestamp"])))
         try:
-            message_of[queued["messageId"]] = UUID(queued["body"])
+            if queued["body"].startswith("{"):
+                wakeups.append(SweepWakeup.model_validate_json(queued["body"]))
+            else:
+                message_of[queued["messageId"]] = UUID(queued["body"])
         except ValueError:
             failed.append(queued["messageId"])
-            logger.error("record is no message id", sqs_message_id=queued["messageId"])
+            logger.error("record is neither a message id nor a wake-up", sqs_message_id=queued["messageId"])
     count("MalformedRecord", len(failed))
     try:
         _count(deliver(message_of.values(), *clients(settings), time_left))
+        if wakeups and (until := max(wakeup.sweep_until for wakeup in wakeups)) > datetime.now(UTC):
+            _sweep(until, time_left)
     except (DatabaseUnavailable, DatabaseRefused, SecretUnavailable) as error:
         # The jobs are safe in the database; the records come back and find them, or the sweep does.
         for message_id in message_of.values():
@@ -76,7 +104,11 @@ def _count(report: Report) -> dict[str, Any]:
     count("UnknownMessage", report.unknown)
     count("LeaseExpired", report.expired_leases)
     count("LeaseLost", report.lost_leases)
+    count("ResultUnrecorded", report.unrecorded)
     count("DeviceSwitchedOff", report.switched_off)
+    count("DeviceSwitchOffHeld", report.held)
+    if report.held:
+        logger.error(DEVICES_HELD, held=report.held)
     for milliseconds in report.insert_to_accept:
         record("InsertToAccept", milliseconds)
     count("ConfigurationFault", report.deliveries["configuration_fault"])

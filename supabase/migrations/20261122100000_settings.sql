@@ -18,6 +18,7 @@ create table push.settings (
   retry_base interval not null default '5 seconds' check (retry_base > '0'),
   retry_cap interval not null default '15 minutes' check (retry_cap >= retry_base),
   notifications_per_second integer not null default 576 check (notifications_per_second > 0),
+  device_limit integer not null default 25 check (device_limit > 0),
   message_limit integer not null default 30 check (message_limit > 0),
   message_limit_window interval not null default '10 seconds' check (message_limit_window > '0')
 );
@@ -35,5 +36,7 @@ comment on column push.settings.retry_base is 'Wait after the first failed attem
 comment on column push.settings.retry_cap is 'The longest wait between two attempts.';
 comment on column push.settings.notifications_per_second is
   'Pace of all workers together. Expo takes 600 a second of a project; 4 % less leaves room for requests that arrive late.';
+comment on column push.settings.device_limit is
+  'Active devices that one person may have; the least recently seen one goes.';
 comment on column push.settings.message_limit is
   'Messages that one person may send within message_limit_window; more are refused with HTTP 429.';

@@ -11,7 +11,9 @@ create table push.jobs (
   state push.job_state not null default 'pending',
   outcome push.job_outcome,
   reason text,
+  is_retry boolean not null default false,
   attempts integer not null default 0,
+  unreported integer not null default 0,
   next_attempt_at timestamptz not null default clock_timestamp(),
   lease_id uuid,
   leased_until timestamptz,
@@ -28,10 +30,12 @@ comment on column push.jobs.recipient_id is
 comment on column push.jobs.outcome is
   'accepted: Expo took it for at least one device; maybe_sent: nobody knows; failed; skipped: not to be sent.';
 comment on column push.jobs.reason is 'Why the job was skipped, deferred or given up.';
+comment on column push.jobs.is_retry is 'Whether it was claimed for sending before: first attempts go before retries.';
 comment on column push.jobs.attempts is 'Claims for sending so far; a fault of the configuration takes none.';
+comment on column push.jobs.unreported is 'Leases that ran out without a report of their worker.';
 
--- The only question asked of many rows: what is due?
-create index idx_push_jobs_due on push.jobs (greatest(next_attempt_at, leased_until)) where state <> 'done';
+-- The only question asked of many rows: what is due, of first attempts and of retries?
+create index idx_push_jobs_due on push.jobs (is_retry, greatest(next_attempt_at, leased_until)) where state <> 'done';
 
 create table push.deliveries (
   message_id uuid not null references push.jobs (message_id) on delete cascade,
@@ -42,6 +46,9 @@ create table push.deliveries (
   error text,
   ticket_id text,
   attempts integer not null default 1,
+  unanswered integer not null default 0,
+  faults integer not null default 0,
+  retry_at timestamptz,
   sent_at timestamptz not null default clock_timestamp(),
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
@@ -50,6 +57,10 @@ create table push.deliveries (
 comment on table push.deliveries is 'What Expo said of each message and device.';
 comment on column push.deliveries.device_id is 'user_devices.id; kept when the device goes.';
 comment on column push.deliveries.push_token is 'The token as it was sent to.';
+comment on column push.deliveries.attempts is 'Sends so far, but for those that a fault of the configuration ended.';
+comment on column push.deliveries.unanswered is 'Sends that got no readable answer: each may have reached the phone.';
+comment on column push.deliveries.faults is 'Sends that a fault of the configuration ended.';
+comment on column push.deliveries.retry_at is 'When this device is sent to again at the earliest, if its status allows it.';
 comment on column push.deliveries.sent_at is
   'When the message was claimed for the last attempt: what registered later is not judged by its outcome.';
 comment on column push.deliveries.status is

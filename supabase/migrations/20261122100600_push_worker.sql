@@ -2,30 +2,62 @@
 -- In plpgsql, which keeps a plan for as long as a connection lives: before PostgreSQL 18 a function in SQL makes its
 -- plans anew with each call, which takes longer than the call.
 
+alter table push.settings
+  add column notifications_per_claim integer not null default 500 check (notifications_per_claim > 0),
+  add column recipient_share numeric not null default 0.1 check (recipient_share > 0 and recipient_share <= 1),
+  add column unanswered_waits interval[] not null default '{30 seconds, 5 minutes, 50 minutes}'
+    check ('0' < all (unanswered_waits)),
+  add column unreported_limit integer not null default 10 check (unreported_limit > 0),
+  add column fault_retry_base interval not null default '1 minute' check (fault_retry_base > '0'),
+  add column fault_retry_cap interval not null default '1 hour' check (fault_retry_cap >= fault_retry_base);
+comment on column push.settings.notifications_per_claim is
+  'A claim leases messages until their devices are so many; the rest stays due. Less than Expo takes in a second.';
+comment on column push.settings.recipient_share is
+  'Share of notifications_per_second that one recipient may take, averaged over two seconds; the rest waits.';
+comment on column push.settings.unanswered_waits is
+  'Waits before a message is sent again to a device that was sent it without a readable answer. When they are used up it ends, '
+  'since each send may have reached the phone.';
+comment on column push.settings.unreported_limit is 'A job ends when so many of its workers died before they reported.';
+comment on column push.settings.fault_retry_base is
+  'Wait of a device after a fault of the configuration; doubles with each further one, because a person must fix it.';
+comment on column push.settings.fault_retry_cap is 'The longest wait after a fault of the configuration.';
+
+-- The cap on devices holds for rows that were there before it, too, or were written with triggers off.
 create view push.sendable_devices with (security_invoker = true) as
-  select job.message_id, device.id as device_id, device.push_token, device.platform
+  select job.message_id, device.id as device_id, device.push_token, device.platform,
+    coalesce(delivery.retry_at, '-infinity') as due_at
   from push.jobs job
-  join public.user_devices device on device.user_id = job.recipient_id
+  cross join push.settings settings
+  cross join lateral (
+    select * from public.user_devices
+    where user_id = job.recipient_id and is_active and push_token is not null and push_provider = 'expo'
+    order by last_seen_at desc, id limit settings.device_limit
+  ) device
   left join push.deliveries delivery
     on delivery.message_id = job.message_id and delivery.device_id = device.id
-  where device.is_active and device.push_token is not null and device.push_provider = 'expo'
-    and coalesce(delivery.status, 'retry') not in ('accepted', 'handed_over', 'receipt_lost')
-    and (delivery.status, delivery.push_token) is distinct from ('failed', device.push_token);
+  where coalesce(delivery.status, 'retry') not in ('accepted', 'handed_over', 'receipt_lost')
+    and (delivery.status, delivery.push_token) is distinct from ('failed', device.push_token)
+    and (delivery.status is distinct from 'maybe_sent' or delivery.unanswered <= cardinality(settings.unanswered_waits));
 comment on view push.sendable_devices is
-  'Active devices of the recipient that have not accepted the message, nor was it refused for good for their present token.';
+  'Active devices of the recipient that have not accepted the message, nor was it refused for good for their present token, '
+  'nor was it sent too often without an answer; due_at: not before then.';
 
 create function push.decide(p_message_ids uuid[], p_at timestamptz)
-returns table (message_id uuid, verdict text, reason text, look_again_at timestamptz, is_leased boolean)
+returns table (
+  message_id uuid, recipient_id uuid, verdict text, reason text, look_again_at timestamptz, devices integer
+)
 language plpgsql stable set search_path = '' as $$
 #variable_conflict use_column -- the names of the result are columns, too
 begin
   return query
   select job.message_id,
-    case decided.reason when 'viewing' then 'defer' when 'send' then 'send' else 'finish' end,
+    job.recipient_id,
+    case when decided.reason in ('viewing', 'waiting') then 'defer' when decided.reason = 'send' then 'send' else 'finish' end,
     case when decided.reason = 'read' and job.reason = 'viewing' then 'viewing' else decided.reason end,
-    presence.updated_at + settings.presence_fresh_for,
-    job.state = 'leased'
-  from push.jobs job
+    case decided.reason when 'waiting' then sendable.due_at else presence.updated_at + settings.presence_fresh_for end,
+    sendable.due
+  from unnest(p_message_ids) with ordinality asked (message_id, place)
+  join push.jobs job on job.message_id = asked.message_id
   cross join push.settings settings
   join public.chat_messages message on message.id = job.message_id
   -- Missing, stale or in the future: absent. When in doubt, push.
@@ -36,7 +68,11 @@ begin
     and presence.updated_at > p_at - settings.presence_fresh_for
     and presence.updated_at <= p_at
   cross join lateral (
-    -- The decision table: the first line that applies wins. Presence is looked at before devices.
+    select count(*)::integer as known, (count(*) filter (where device.due_at <= p_at))::integer as due, min(device.due_at) as due_at
+    from push.sendable_devices device where device.message_id = job.message_id
+  ) sendable
+  cross join lateral (
+    -- The decision table: the first line that applies wins.
     select case
       when message.deleted_at is not null then 'deleted'
       when message.is_read or exists (
@@ -47,19 +83,20 @@ begin
       when message.server_timestamp <= p_at - settings.time_to_live then 'expired'
       when presence.user_id is not null then 'viewing'
       when job.attempts >= settings.max_attempts then 'attempts_exhausted'
-      when not exists (
-        select from push.sendable_devices device where device.message_id = job.message_id
-      ) then 'no_device'
+      when job.unreported >= settings.unreported_limit then 'unreported'
+      when sendable.known = 0 then 'no_device'
+      when sendable.due = 0 then 'waiting'
       else 'send'
     end as reason
     -- Asked once for each job, and by its own rows. Without this, Postgres would ask for every use of the answer, and
     -- might go through all jobs for it, as it does while it has no statistics of them.
     offset 0
   ) decided
-  where job.message_id = any(p_message_ids);
+  order by asked.place;
 end $$;
 comment on function push.decide(uuid[], timestamptz) is
-  'The decision table for a batch of jobs: finish, defer (with when to look again) or send, and why; and whether one is leased.';
+  'The decision table for a batch of jobs, in their order: finish, defer (with when to look again) or send (to how many devices), '
+  'and why; and whether one is leased.';
 
 create function push.finish_job(p_message_id uuid, p_reason text) returns void
 language plpgsql set search_path = '' as $$
@@ -76,7 +113,7 @@ begin
       when delivered.accepted then 'accepted'
       -- A worker took it and never reported: it may have been sent.
       when delivered.maybe_sent or (delivered.none and job.attempts > 0) then 'maybe_sent'
-      when not delivered.none then 'failed'
+      when not delivered.none or p_reason = 'unreadable' then 'failed'
       else 'skipped'
     end)::push.job_outcome,
     reason = p_reason,
@@ -89,71 +126,236 @@ end $$;
 comment on function push.finish_job(uuid, text) is
   'Ends a job; its outcome is the best of its deliveries, skipped if nothing was ever sent.';
 
+create type push.send_candidate as (message_id uuid, recipient_id uuid, devices integer);
+comment on type push.send_candidate is 'A job that may be sent, while a claim looks whether there is room for it.';
+
+create function push.defer_job(p_message_id uuid, p_reason text, p_until timestamptz) returns void
+language sql set search_path = '' as $$
+  update push.jobs
+  set state = 'pending', reason = p_reason, next_attempt_at = p_until, lease_id = null, leased_until = null
+  where message_id = p_message_id;
+$$;
+comment on function push.defer_job(uuid, text, timestamptz) is 'Puts a job off; it is decided again when it is due.';
+
 create function push.due_jobs(p_message_ids uuid[], p_at timestamptz, p_limit integer) returns uuid[]
 language plpgsql set search_path = '' as $$
+declare
+  retries integer;
+  due uuid[];
 begin
-  -- Two statements, so that each has its own plan: by primary key, and by due time.
+  -- Statements of their own, so that each has its own plan: by primary key, and by due time.
   if p_message_ids is not null then
     return array(
-      select message_id from push.jobs
-      where message_id = any(p_message_ids) and state <> 'done'
-        and greatest(next_attempt_at, leased_until) <= p_at
-      limit p_limit for update skip locked
+      select job.message_id from unnest(p_message_ids) asked join push.jobs job on job.message_id = asked
+      where job.state <> 'done' and greatest(job.next_attempt_at, job.leased_until) <= p_at
+      limit p_limit for update of job skip locked
     );
   end if;
-  return array(
+  -- First attempts go first, because retries may be many and in vain; but a quarter is kept for retries, or these would
+  -- wait for as long as new messages come.
+  select count(*) into retries from (
+    select from push.jobs
+    where state <> 'done' and is_retry and greatest(next_attempt_at, leased_until) <= p_at
+    limit p_limit / 4
+  ) waiting;
+  due := array(
     select message_id from push.jobs
-    where state <> 'done' and greatest(next_attempt_at, leased_until) <= p_at
+    where state <> 'done' and not is_retry and greatest(next_attempt_at, leased_until) <= p_at
     order by greatest(next_attempt_at, leased_until)
-    limit p_limit for update skip locked
+    limit p_limit - retries for update skip locked
+  );
+  return due || array(
+    select message_id from push.jobs
+    where state <> 'done' and is_retry and greatest(next_attempt_at, leased_until) <= p_at
+    order by greatest(next_attempt_at, leased_until)
+    limit p_limit - cardinality(due) for update skip locked
   );
 end $$;
 comment on function push.due_jobs(uuid[], timestamptz, integer) is
-  'Locks jobs that are due, of the given messages or the longest waiting; those that another worker has are passed over.';
+  'Locks jobs that are due: of the given messages; or first attempts before retries, each the longest waiting first. Those that '
+  'another worker has are passed over.';
 
-create table push.pace (
+-- The rate limiter -------------------------------------------------------------------------------
+
+create table push.rate_limiter (
   only_row boolean primary key default true check (only_row),
   free_at timestamptz not null default clock_timestamp()
 );
-insert into push.pace default values;
-comment on table push.pace is 'One row: when Expo may be sent the next notification, after all that were claimed.';
+insert into push.rate_limiter default values;
+comment on table push.rate_limiter is 'One row: when Expo may be sent the next notification, after all for which slots are reserved.';
 
-create table push.turns (
-  send_at timestamptz primary key,
-  notifications integer not null
+create table push.rate_limit_reservations (
+  id bigint generated always as identity primary key,
+  send_at timestamptz not null,
+  notifications integer not null,
+  lease_id uuid
 );
-comment on table push.turns is 'The turns of the last seconds, and those to come.';
+comment on table push.rate_limit_reservations is 'Send slots of the last seconds, and those to come.';
+comment on column push.rate_limit_reservations.lease_id is 'The claim that reserved the slot, which may give it back.';
 
-create function public.take_push_turn(p_notifications integer) returns jsonb
+-- Unlogged: it says what happened in the last seconds, and after a crash of the database nothing has.
+create unlogged table push.recipient_rates (
+  recipient_id uuid primary key,
+  free_at timestamptz not null
+);
+comment on table push.recipient_rates is
+  'When all notifications that a recipient was given would have been sent at the recipient''s share of the rate.';
+
+create function public.reserve_send_slot(
+  p_notifications integer, p_lease_id uuid default null, p_wait interval default '1 hour'
+) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   -- A second, and 4 % for requests that arrive late.
   span constant interval := interval '1 second' / 0.96;
   a_second integer;
-  turn timestamptz;
+  slot timestamptz;
 begin
   if p_notifications > 0 then
     select notifications_per_second into strict a_second from push.settings;
-    select free_at into strict turn from push.pace for update;  -- one worker after the other
-    delete from push.turns where send_at < clock_timestamp() - 2 * span;
-    -- All of a turn are sent at its beginning. So a turn also waits until, with it, no span has more than its share.
-    select greatest(turn, clock_timestamp(), max(before.send_at) + span) into turn
+    select free_at into strict slot from push.rate_limiter for update;  -- one worker after the other
+    delete from push.rate_limit_reservations where send_at < clock_timestamp() - 2 * span;
+    -- All of a slot are sent at its beginning. So a slot also waits until, with it, no span has more than its share.
+    select greatest(slot, clock_timestamp(), max(before.send_at) + span) into slot
     from (
-      select send_at, sum(notifications) over (order by send_at desc) as since
-      from push.turns where send_at > greatest(turn, clock_timestamp()) - span
+      select send_at, sum(notifications) over (order by send_at desc, id desc) as since
+      from push.rate_limit_reservations where send_at > greatest(slot, clock_timestamp()) - span
     ) before
     where before.since + p_notifications > a_second * extract(epoch from span);
-    insert into push.turns (send_at, notifications) values (turn, p_notifications);
-    update push.pace set free_at = turn + p_notifications * interval '1 second' / a_second;
+    if slot > clock_timestamp() + p_wait then
+      return null;
+    end if;
+    insert into push.rate_limit_reservations (send_at, notifications, lease_id) values (slot, p_notifications, p_lease_id);
+    update push.rate_limiter set free_at = slot + p_notifications * interval '1 second' / a_second;
   end if;
-  return jsonb_build_object('send_at', coalesce(turn, clock_timestamp()), 'told_at', clock_timestamp());
+  return jsonb_build_object('send_at', coalesce(slot, clock_timestamp()), 'answered_at', clock_timestamp());
 end $$;
-comment on function public.take_push_turn(integer) is
-  'When so many notifications may be sent (send_at), and the time of this answer by the same clock (told_at). Whoever asks next '
-  'has its turn when they are through, at the pace of push.settings: so all workers together keep to Expo''s limit.';
+comment on function public.reserve_send_slot(integer, uuid, interval) is
+  'When so many notifications may be sent (send_at), and the time of this answer by the same clock (answered_at); null if that is '
+  'longer than p_wait from now. The next slot begins when these are through, at the rate of push.settings: so all workers together '
+  'keep to Expo''s limit.';
 
-create function public.claim_push_jobs(p_message_ids uuid[] default null, p_limit integer default 100)
-returns jsonb
+create function push.give_back_slot(p_lease_id uuid, p_notifications integer) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform from push.rate_limiter for update;
+  -- Once for each claim, because a report may be repeated.
+  update push.rate_limit_reservations set notifications = notifications - p_notifications, lease_id = null
+  where lease_id = p_lease_id;
+  if found then
+    update push.rate_limiter
+    set free_at = free_at - p_notifications * interval '1 second' / (select notifications_per_second from push.settings);
+  end if;
+end $$;
+comment on function push.give_back_slot(uuid, integer) is
+  'Frees the part of a claim''s send slot that its worker did not use, so that nobody waits for it.';
+
+create function push.recipient_time(p_notifications integer) returns interval
+language sql stable set search_path = '' as $$
+  select p_notifications * interval '1 second' / (notifications_per_second * recipient_share)::double precision
+  from push.settings;
+$$;
+comment on function push.recipient_time(integer) is 'How long so many notifications take at one recipient''s share of the rate.';
+
+create function push.take_recipient_share(p_recipient_id uuid, p_notifications integer) returns timestamptz
+language plpgsql set search_path = '' as $$
+declare
+  burst constant interval := interval '2 seconds';
+  cost constant interval := push.recipient_time(p_notifications);
+  recipient_free_at timestamptz;
+begin
+  insert into push.recipient_rates as known (recipient_id, free_at)
+  values (p_recipient_id, clock_timestamp() + cost)
+  on conflict (recipient_id) do update set free_at = greatest(known.free_at, clock_timestamp()) + cost
+    where known.free_at <= clock_timestamp() + burst
+  returning free_at into recipient_free_at;
+  if found then
+    return null;
+  end if;
+  select free_at - burst into strict recipient_free_at from push.recipient_rates where recipient_id = p_recipient_id;
+  return recipient_free_at;
+end $$;
+comment on function push.take_recipient_share(uuid, integer) is
+  'Takes so many notifications of the recipient''s share of the rate: null; or, when the share is used up, when to ask again.';
+
+-- Claim ------------------------------------------------------------------------------------------
+
+create function push.compose(p_message_id uuid) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  sent public.chat_messages;
+begin
+  select * into strict sent from public.chat_messages where id = p_message_id;
+  -- What an older row or a backend stored may be of any size and shape; a push shows 200 characters.
+  sent.message := left(sent.message, 2000);
+  if pg_column_size(sent.attachments) > 16384 or jsonb_typeof(sent.attachments) is distinct from 'array' then
+    sent.attachments := '[]';
+  end if;
+  return jsonb_build_object(
+    'title', left(push.display_name(sent.sender_id), 1000),
+    'body', coalesce(left(push.message_preview(sent), 2000), 'New message'),
+    'image_url', (select url from push.message_image(sent) url where length(url) <= 2048)
+  );
+end $$;
+comment on function push.compose(uuid) is
+  'Title, body and image of a push, each bounded. It calls functions that an app may replace, so it may fail in any way.';
+
+create function push.notifications(
+  p_message_ids uuid[], p_at timestamptz, out jobs jsonb, out unreadable uuid[], out devices integer
+)
+language plpgsql set search_path = '' as $$
+declare
+  job record;
+  composed jsonb[] := '{}';
+begin
+  unreadable := '{}';
+  devices := 0;
+  for job in
+    select jsonb_build_object(
+      'message_id', due.message_id,
+      'room_id', sent.room_id,
+      'sender_id', sent.sender_id,
+      'recipient_id', due.recipient_id,
+      'badge', unread.total,
+      'sent_at', sent.server_timestamp,
+      'attempt', due.attempts + 1,
+      'devices', device.list
+    ) as fields, due.message_id
+    from push.jobs due
+    join public.chat_messages sent on sent.id = due.message_id
+    cross join lateral (
+      -- The app's icon shows all conversations, not one.
+      select coalesce(sum(case when room.user1_id = due.recipient_id
+        then room.unread_count_user1 else room.unread_count_user2 end), 0) as total
+      from public.chat_rooms room
+      where room.user1_id = due.recipient_id or room.user2_id = due.recipient_id
+    ) unread
+    cross join lateral (
+      -- None, if the last one left between the decision and this query.
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'device_id', sendable.device_id, 'push_token', sendable.push_token)), '[]') as list
+      from push.sendable_devices sendable where sendable.message_id = due.message_id and sendable.due_at <= p_at
+    ) device
+    where due.message_id = any(p_message_ids)
+    order by sent.server_timestamp
+  loop
+    begin
+      composed := composed || (job.fields || push.compose(job.message_id));
+      devices := devices + jsonb_array_length(job.fields -> 'devices');
+    exception when others then
+      -- One message that cannot be composed must not stop those beside it. The text of the error may quote it.
+      raise warning 'Chat Push: message % cannot be composed: SQLSTATE %', job.message_id, sqlstate;
+      unreadable := unreadable || job.message_id;
+    end;
+  end loop;
+  jobs := to_jsonb(composed);
+end $$;
+comment on function push.notifications(uuid[], timestamptz) is
+  'What a worker needs to compose and address the pushes, to how many devices, and the messages for which that failed.';
+
+create function public.claim_push_jobs(
+  p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5
+) returns jsonb
 -- One plan whatever the ids are; otherwise, in databases of some sizes, planning takes a third of each claim.
 language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
 declare
@@ -161,100 +363,102 @@ declare
   lease constant uuid := gen_random_uuid();
   known constant uuid[] := array(select job.message_id from push.jobs job where job.message_id = any(p_message_ids));
   due constant uuid[] := push.due_jobs(p_message_ids, now_at, p_limit);
+  settings push.settings;
   decision record;
+  candidates push.send_candidate[] := '{}';
+  candidate push.send_candidate;
   to_send uuid[] := '{}';
   finished uuid[] := '{}';
   deferred uuid[] := '{}';
-  expired_leases uuid[] := '{}';
-  jobs jsonb;
+  left_due uuid[] := '{}';
+  expired_leases uuid[];
+  notifications integer := 0;
+  wait_until timestamptz;
+  composed record;
+  slot jsonb;
 begin
+  select * into strict settings from push.settings;
+  -- Due although leased: their worker has not reported in time.
+  with unreported as (
+    update push.jobs set unreported = unreported + 1 where message_id = any(due) and state = 'leased' returning message_id
+  )
+  select coalesce(array_agg(message_id), '{}') into expired_leases from unreported;
+
   -- By a clock read after the locks: a heartbeat of this very moment must not count as one of the future.
   for decision in select * from push.decide(due, clock_timestamp()) loop
-    case decision.verdict
-      when 'send' then
-        to_send := to_send || decision.message_id;
-      when 'defer' then
+    case
+      when decision.verdict = 'defer' then
         deferred := deferred || decision.message_id;
-        update push.jobs
-        set state = 'pending', reason = decision.reason, next_attempt_at = decision.look_again_at,
-          lease_id = null, leased_until = null
-        where message_id = decision.message_id;
-      when 'finish' then
+        perform push.defer_job(decision.message_id, decision.reason, decision.look_again_at);
+      when decision.verdict = 'finish' then
         finished := finished || decision.message_id;
         perform push.finish_job(decision.message_id, decision.reason);
+      when notifications > 0 and notifications + decision.devices > settings.notifications_per_claim then
+        left_due := left_due || decision.message_id;
+      else
+        notifications := notifications + decision.devices;
+        candidates := candidates || row(decision.message_id, decision.recipient_id, decision.devices)::push.send_candidate;
     end case;
-    -- Due although leased: whoever had the lease has not reported in time.
-    if decision.is_leased then
-      expired_leases := expired_leases || decision.message_id;
+  end loop;
+
+  -- By recipient, so that two claims never wait for each other.
+  foreach candidate in array array(select one from unnest(candidates) one order by (one).recipient_id) loop
+    wait_until := push.take_recipient_share(candidate.recipient_id, candidate.devices);
+    if wait_until is null then
+      to_send := to_send || candidate.message_id;
+    else
+      deferred := deferred || candidate.message_id;
+      perform push.defer_job(candidate.message_id, 'recipient_busy', wait_until);
     end if;
   end loop;
 
-  update push.jobs job
-  set state = 'leased', reason = null, attempts = job.attempts + 1,
-    lease_id = lease, leased_until = now_at + settings.lease_for
-  from push.settings settings
-  where job.message_id = any(to_send);
+  select * into strict composed from push.notifications(to_send, clock_timestamp());
+  perform push.finish_job(message_id, 'unreadable') from unnest(composed.unreadable) message_id;
+  finished := finished || composed.unreadable;
 
-  jobs := push.notifications(to_send);
+  -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
+  slot := public.reserve_send_slot(composed.devices, lease, p_wait_seconds * interval '1 second');
+  if slot is null then
+    left_due := left_due || to_send;
+    composed.jobs := '[]';
+    update push.recipient_rates rate set free_at = rate.free_at - push.recipient_time(unused.devices)
+    from (
+      select (one).recipient_id, sum((one).devices)::integer as devices
+      from unnest(candidates) one where (one).message_id = any(to_send) group by 1
+    ) unused
+    where rate.recipient_id = unused.recipient_id;
+  else
+    update push.jobs job
+    set state = 'leased', is_retry = true, reason = null, attempts = job.attempts + 1,
+      lease_id = lease,
+      -- Twice as long each time that nobody reported, in case it is the job that ends its workers.
+      leased_until = now_at + settings.lease_for * power(2, job.unreported)
+    where job.message_id = any(to_send) and job.message_id <> all(composed.unreadable);
+  end if;
+
   return jsonb_build_object(
     'lease_id', lease,
     'claimed_at', now_at,
-    'jobs', jobs,
+    'jobs', composed.jobs,
     'finished', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'message_id', job.message_id, 'outcome', job.outcome, 'reason', job.reason)), '[]')
       from push.jobs job where job.message_id = any(finished)
     ),
     'deferred', to_jsonb(deferred),
+    'left_due', to_jsonb(left_due),
     -- Being sent by another worker, waiting for their next attempt, or done already.
     'not_due', to_jsonb(array(select unnest(known) except select unnest(due))),
     'unknown', to_jsonb(array(select unnest(p_message_ids) except select unnest(known))),
     'expired_leases', to_jsonb(expired_leases),
-    -- Last, because other claims wait for the row of push.pace until this one has committed.
-    'turn', public.take_push_turn((
-      select coalesce(sum(jsonb_array_length(job -> 'devices')), 0)::integer from jsonb_array_elements(jobs) job))
+    'slot', slot
   );
 end $$;
-comment on function public.claim_push_jobs(uuid[], integer) is
-  'Leases the jobs that are due, of the given messages or, without any, the longest waiting; decides each; returns what to send '
-  '(jobs), what ended (finished), what waits because its recipient is looking at the conversation (deferred), and which of these '
-  'a worker had leased and never reported (expired_leases).';
-
-create function push.notifications(p_message_ids uuid[]) returns jsonb
-language plpgsql stable set search_path = '' as $$
-begin
-  return (
-    select coalesce(jsonb_agg(jsonb_build_object(
-      'message_id', job.message_id,
-      'room_id', sent.room_id,
-      'sender_id', sent.sender_id,
-      'title', push.display_name(sent.sender_id),
-      'body', left(push.message_preview(sent), 2000),
-      'image_url', push.message_image(sent),
-      'badge', unread.total,
-      'sent_at', sent.server_timestamp,
-      'attempt', job.attempts,
-      'devices', device.list
-    ) order by sent.server_timestamp), '[]')
-    from push.jobs job
-    join public.chat_messages sent on sent.id = job.message_id
-    cross join lateral (
-      -- The app's icon shows all conversations, not one.
-      select coalesce(sum(case when room.user1_id = job.recipient_id
-        then room.unread_count_user1 else room.unread_count_user2 end), 0) as total
-      from public.chat_rooms room
-      where room.user1_id = job.recipient_id or room.user2_id = job.recipient_id
-    ) unread
-    cross join lateral (
-      -- None, if the last one left between the decision and this query.
-      select coalesce(jsonb_agg(jsonb_build_object(
-        'device_id', sendable.device_id, 'push_token', sendable.push_token)), '[]') as list
-      from push.sendable_devices sendable where sendable.message_id = job.message_id
-    ) device
-    where job.message_id = any(p_message_ids)
-  );
-end $$;
-comment on function push.notifications(uuid[]) is 'What a worker needs to compose and address the pushes.';
+comment on function public.claim_push_jobs(uuid[], integer, double precision) is
+  'Leases the jobs that are due, of the given messages or, without any, first attempts before retries; decides each; returns what to '
+  'send (jobs) and when (slot), what ended (finished), what waits (deferred: its recipient is looking at the conversation, or is '
+  'sent so much that the rest waits), what is still due (left_due: more than one claim takes, or no slot within p_wait_seconds), '
+  'and which of these a worker had leased and never reported (expired_leases).';
 
 create function push.switch_off(p_device_id uuid, p_push_token text, p_sent_at timestamptz) returns boolean
 language sql set search_path = '' as $$
@@ -268,73 +472,147 @@ $$;
 comment on function push.switch_off(uuid, text, timestamptz) is
   'Switches a device off whose token is dead, unless it has another token by now or registered again after the send.';
 
-create function push.backoff(p_attempts integer) returns interval
+create function push.backoff(p_base interval, p_cap interval, p_times integer) returns interval
 language sql volatile set search_path = '' as $$
-  select least(retry_cap, retry_base * power(2, least(greatest(p_attempts, 1), 24) - 1)) * (1 + random() * 0.15)
+  select least(p_cap, p_base * power(2, least(greatest(p_times, 1), 24) - 1)) * (1 + random() * 0.15);
+$$;
+comment on function push.backoff(interval, interval, integer) is
+  'Wait after so many failures: doubling, capped, with up to 15 % jitter.';
+
+create function push.retry_wait(p_delivery push.deliveries, p_is_fault boolean) returns interval
+language sql volatile set search_path = '' as $$
+  select case
+    when p_is_fault then push.backoff(fault_retry_base, fault_retry_cap, p_delivery.faults)
+    when p_delivery.status = 'maybe_sent' then unanswered_waits[p_delivery.unanswered] * (1 + random() * 0.15)
+    else push.backoff(retry_base, retry_cap, p_delivery.attempts)
+  end
   from push.settings;
 $$;
-comment on function push.backoff(integer) is 'Wait before the next attempt: doubling, capped, with up to 15 % jitter.';
+comment on function push.retry_wait(push.deliveries, boolean) is
+  'How long a device waits for its next attempt, by what ended the last one and how often that happened.';
 
-create function public.record_push_results(p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[])
-returns jsonb
+create function push.record_delivery(p_message_id uuid, p_claimed_at timestamptz, p_reported jsonb) returns void
+language plpgsql set search_path = '' as $$
+declare
+  reported record;
+  is_fault boolean;
+  delivery push.deliveries;
+begin
+  select * into strict reported from jsonb_to_record(p_reported)
+    r (device_id uuid, push_token text, status text, error text, ticket_id text, retry_after_seconds double precision);
+  is_fault := reported.status = 'configuration_fault';
+  insert into push.deliveries as known
+    (message_id, device_id, push_token, status, error, ticket_id, sent_at, attempts, faults, unanswered)
+  values (p_message_id, reported.device_id, reported.push_token, case when is_fault then 'retry' else reported.status end,
+    reported.error, reported.ticket_id, p_claimed_at, (not is_fault)::integer, is_fault::integer,
+    (reported.status = 'maybe_sent')::integer)
+  on conflict (message_id, device_id) do update
+    set push_token = excluded.push_token, status = excluded.status, error = excluded.error,
+      ticket_id = excluded.ticket_id, sent_at = excluded.sent_at,
+      attempts = known.attempts + excluded.attempts, faults = known.faults + excluded.faults,
+      -- Another token has not been sent to yet.
+      unanswered = case when known.push_token = excluded.push_token then known.unanswered else 0 end + excluded.unanswered,
+      updated_at = clock_timestamp()
+    -- A ticket is never replaced by less.
+    where known.status not in ('accepted', 'handed_over', 'receipt_lost')
+  returning * into delivery;
+  if delivery.status in ('retry', 'maybe_sent') then
+    update push.deliveries
+    set retry_at = clock_timestamp() + greatest(
+      push.retry_wait(delivery, is_fault), reported.retry_after_seconds * interval '1 second')
+    where message_id = delivery.message_id and device_id = delivery.device_id;
+  end if;
+end $$;
+comment on function push.record_delivery(uuid, timestamptz, jsonb) is 'Records what Expo said of one message and device.';
+
+create function push.record_result(p_lease_id uuid, p_claimed_at timestamptz, p_result jsonb) returns boolean
+language plpgsql set search_path = '' as $$
+declare
+  job push.jobs;
+  next_at timestamptz;
+begin
+  select * into job from push.jobs where message_id = (p_result ->> 'message_id')::uuid for update;
+  if not found then
+    return true;  -- The message was erased meanwhile, and its job with it.
+  end if;
+  -- Facts are recorded whoever holds the lease by now.
+  perform push.record_delivery(job.message_id, p_claimed_at, reported)
+  from jsonb_array_elements(p_result -> 'deliveries') reported;
+  if job.lease_id is distinct from p_lease_id then
+    return false;
+  end if;
+  select min(due_at) into next_at from push.sendable_devices where message_id = job.message_id;
+  if next_at is null then
+    perform push.finish_job(job.message_id, case when exists (
+      select from push.deliveries where message_id = job.message_id and status = 'maybe_sent') then 'unanswered' end);
+  else
+    update push.jobs
+    set state = 'pending', lease_id = null, leased_until = null, unreported = 0,
+      -- A fault of the configuration takes no attempt.
+      attempts = attempts - (p_result @? '$.deliveries[*] ? (@.status == "configuration_fault")')::integer,
+      next_attempt_at = greatest(next_at, clock_timestamp() + (select retry_base from push.settings))
+    where message_id = job.message_id;
+  end if;
+  return true;
+end $$;
+comment on function push.record_result(uuid, timestamptz, jsonb) is
+  'Records the deliveries of one job, then finishes it or sets its next attempt; false if its lease is lost.';
+
+create function public.record_push_results(
+  p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[], p_unused_notifications integer default 0
+) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   result jsonb;
-  job push.jobs;
-  switched_off integer := 0;
-  lost_leases uuid[] := '{}';
-begin
   -- In one order, so that two workers that report the same messages never wait for each other.
-  for result in select reported from unnest(p_results) reported order by reported ->> 'message_id' loop
-    select * into job from push.jobs where message_id = (result ->> 'message_id')::uuid for update;
-    continue when not found;  -- The message was erased meanwhile, and its job with it.
-
-    -- Facts are recorded whoever holds the lease by now; a ticket is never replaced by less.
-    insert into push.deliveries as known (message_id, device_id, push_token, status, error, ticket_id, sent_at)
-    select job.message_id, d.device_id, d.push_token, d.status, d.error, d.ticket_id, p_claimed_at
-    from jsonb_to_recordset(result -> 'deliveries')
-      d (device_id uuid, push_token text, status text, error text, ticket_id text)
-    on conflict (message_id, device_id) do update
-      set push_token = excluded.push_token, status = excluded.status, error = excluded.error,
-        ticket_id = excluded.ticket_id, sent_at = excluded.sent_at, attempts = known.attempts + 1,
-        updated_at = clock_timestamp()
-      where known.status not in ('accepted', 'handed_over', 'receipt_lost');
-
-    switched_off := switched_off + (
-      select count(*) filter (where push.switch_off(d.device_id, d.push_token, p_claimed_at))
-      from jsonb_to_recordset(result -> 'deliveries')
-        d (device_id uuid, push_token text, status text, error text)
-      where d.error = 'DeviceNotRegistered'
-    );
-
-    if job.lease_id is distinct from p_lease_id then
-      lost_leases := lost_leases || job.message_id;
-    elsif exists (select from push.sendable_devices device where device.message_id = job.message_id) then
-      update push.jobs
-      set state = 'pending', lease_id = null, leased_until = null,
-        attempts = attempts - coalesce((result ->> 'configuration_fault')::boolean, false)::integer,
-        next_attempt_at = clock_timestamp() + greatest(
-          push.backoff(attempts), (result ->> 'retry_after_seconds')::double precision * interval '1 second')
-      where message_id = job.message_id;
-    else
-      perform push.finish_job(job.message_id, null);
-    end if;
-  end loop;
-  return jsonb_build_object('switched_off', switched_off, 'lost_leases', to_jsonb(lost_leases));
+  results constant jsonb[] := array(select reported from unnest(p_results) reported order by reported ->> 'message_id');
+  lost_leases text[] := '{}';
+  unrecorded text[] := '{}';
+begin
+  begin
+    foreach result in array results loop
+      if not push.record_result(p_lease_id, p_claimed_at, result) then
+        lost_leases := lost_leases || (result ->> 'message_id');
+      end if;
+    end loop;
+  exception when others then
+    -- One result that cannot be recorded must not take the others along: each for itself.
+    lost_leases := '{}';
+    foreach result in array results loop
+      begin
+        if not push.record_result(p_lease_id, p_claimed_at, result) then
+          lost_leases := lost_leases || (result ->> 'message_id');
+        end if;
+      exception when others then
+        raise warning 'Chat Push: the result of message % cannot be recorded: SQLSTATE %', result ->> 'message_id', sqlstate;
+        unrecorded := unrecorded || (result ->> 'message_id');
+      end;
+    end loop;
+  end;
+  if p_unused_notifications > 0 then
+    perform push.give_back_slot(p_lease_id, p_unused_notifications);
+  end if;
+  return jsonb_build_object('lost_leases', to_jsonb(lost_leases), 'unrecorded', to_jsonb(unrecorded))
+    || push.review_tickets(p_claimed_at, results);
 end $$;
-comment on function public.record_push_results(uuid, timestamptz, jsonb[]) is
-  'Records what Expo said of each delivery, switches dead devices off, and finishes each job or sets its next attempt. An element: '
-  '{message_id, deliveries: [{device_id, push_token, status, error, ticket_id}], retry_after_seconds, configuration_fault}.';
+comment on function public.record_push_results(uuid, timestamptz, jsonb[], integer) is
+  'Records what Expo said of each delivery, and finishes each job or sets its next attempt. An element: {message_id, deliveries: '
+  '[{device_id, push_token, status, error, ticket_id, retry_after_seconds}]}. p_unused_notifications: how many of the send slot '
+  'were never tried.';
 
 revoke execute on function
-  push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.due_jobs(uuid[], timestamptz, integer),
-  push.notifications(uuid[]), push.switch_off(uuid, text, timestamptz), push.backoff(integer)
+  push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.defer_job(uuid, text, timestamptz),
+  push.due_jobs(uuid[], timestamptz, integer), push.give_back_slot(uuid, integer), push.recipient_time(integer),
+  push.take_recipient_share(uuid, integer), push.compose(uuid), push.notifications(uuid[], timestamptz),
+  push.switch_off(uuid, text, timestamptz), push.backoff(interval, interval, integer),
+  push.retry_wait(push.deliveries, boolean), push.record_delivery(uuid, timestamptz, jsonb),
+  push.record_result(uuid, timestamptz, jsonb)
 from public;
 revoke execute on function
-  public.claim_push_jobs(uuid[], integer), public.take_push_turn(integer),
-  public.record_push_results(uuid, timestamptz, jsonb[])
+  public.claim_push_jobs(uuid[], integer, double precision), public.reserve_send_slot(integer, uuid, interval),
+  public.record_push_results(uuid, timestamptz, jsonb[], integer)
 from public, anon, authenticated;
 grant execute on function
-  public.claim_push_jobs(uuid[], integer), public.take_push_turn(integer),
-  public.record_push_results(uuid, timestamptz, jsonb[])
+  public.claim_push_jobs(uuid[], integer, double precision), public.reserve_send_slot(integer, uuid, interval),
+  public.record_push_results(uuid, timestamptz, jsonb[], integer)
 to service_role;

@@ -1,11 +1,8 @@
 -- How an app registers and unregisters a phone. A device belongs to its last login.
 
 alter table push.settings
-  add column device_limit integer not null default 25 check (device_limit > 0),
   add column registration_limit integer not null default 20 check (registration_limit > 0),
   add column registration_limit_window interval not null default '1 minute' check (registration_limit_window > '0');
-comment on column push.settings.device_limit is
-  'Active devices that one person may have; the least recently seen one goes.';
 comment on column push.settings.registration_limit is
   'Registrations that one person may make within registration_limit_window; more are refused with HTTP 429.';
 

@@ -41,15 +41,20 @@ comment on function push.await_receipt() is 'An accepted delivery waits for its 
 create trigger await_receipt before insert or update of status on push.deliveries
   for each row execute function push.await_receipt();
 
--- A run of cleanup_receipts: what the circuit breaker looks at.
+-- What the circuit breaker looks at: the receipts of one run of cleanup_receipts, or the tickets of about a minute.
 create table push.receipt_runs (
-  id uuid primary key,
+  id uuid primary key default gen_random_uuid(),
+  source text not null default 'receipts' check (source in ('receipts', 'tickets')),
   began_at timestamptz not null default clock_timestamp(),
   state text not null default 'open' check (state in ('open', 'finished', 'held', 'confirmed', 'rejected')),
   receipts integer not null default 0,
   dead_receipts integer not null default 0
 );
-comment on table push.receipt_runs is 'Receipts of one run; held: so many tokens are dead that somebody has to look first.';
+create unique index idx_push_receipt_runs_open_tickets on push.receipt_runs (source)
+  where source = 'tickets' and state = 'open';
+comment on table push.receipt_runs is
+  'Receipts, or tickets, that are looked at together; held: so many tokens are dead that an operator has to look first.';
+comment on column push.receipt_runs.receipts is 'Answers of Expo: receipts, or tickets.';
 
 create table push.dead_tokens (
   run_id uuid not null references push.receipt_runs (id) on delete cascade,
@@ -59,8 +64,8 @@ create table push.dead_tokens (
   primary key (run_id, device_id)
 );
 comment on column push.receipt_runs.dead_receipts is
-  'Receipts that call the token dead; several messages to one device give several.';
-comment on table push.dead_tokens is 'Devices that a run''s receipts call unregistered, until the run decides.';
+  'Answers that call the token dead; several messages to one device give several.';
+comment on table push.dead_tokens is 'Devices that a run''s answers call unregistered, until the run decides.';
 
 create function public.claim_due_receipts(p_limit integer default 1000) returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -92,20 +97,25 @@ language sql volatile set search_path = '' as $$
 $$;
 comment on function push.next_receipt_at(timestamptz) is 'When to ask again for a receipt; null: never, it is lost.';
 
-create function push.send_again(p_message_id uuid, p_device_id uuid, p_error text, p_attempts_back integer)
-returns void
-language sql set search_path = '' as $$
+create function push.send_again(p_delivery push.deliveries, p_error text, p_is_fault boolean) returns void
+language plpgsql set search_path = '' as $$
+begin
+  p_delivery.status := 'retry';
+  p_delivery.attempts := p_delivery.attempts - p_is_fault::integer;
+  p_delivery.faults := p_delivery.faults + p_is_fault::integer;
+  p_delivery.retry_at := clock_timestamp() + push.retry_wait(p_delivery, p_is_fault);
   update push.deliveries
-  set status = 'retry', error = p_error, attempts = attempts - p_attempts_back, updated_at = clock_timestamp()
-  where message_id = p_message_id and device_id = p_device_id;
+  set status = p_delivery.status, error = p_error, attempts = p_delivery.attempts, faults = p_delivery.faults,
+    retry_at = p_delivery.retry_at, updated_at = clock_timestamp()
+  where message_id = p_delivery.message_id and device_id = p_delivery.device_id;
   -- A job that is not done sends to this device in any case.
   update push.jobs
-  set state = 'pending', outcome = null, reason = null, finished_at = null, attempts = attempts - p_attempts_back,
-    next_attempt_at = clock_timestamp() + push.backoff(attempts)
-  where message_id = p_message_id and state = 'done';
-$$;
-comment on function push.send_again(uuid, uuid, text, integer) is
-  'Puts one device of a message back into the queue, where the time to live ends it at last; attempts may be given back.';
+  set state = 'pending', outcome = null, reason = null, finished_at = null, attempts = attempts - p_is_fault::integer,
+    next_attempt_at = p_delivery.retry_at
+  where message_id = p_delivery.message_id and state = 'done';
+end $$;
+comment on function push.send_again(push.deliveries, text, boolean) is
+  'Puts one device of a message back into the queue, where the time to live ends it at last; a fault of the configuration takes no attempt.';
 
 create function public.record_push_receipts(p_run_id uuid, p_receipts jsonb[]) returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -148,9 +158,9 @@ begin
         update push.deliveries set receipt_due_at = known.receipt_due_at
         where message_id = known.message_id and device_id = known.device_id;
       when 'retry' then
-        perform push.send_again(known.message_id, known.device_id, receipt.error, 0);
+        perform push.send_again(known, receipt.error, false);
       when 'configuration_fault' then
-        perform push.send_again(known.message_id, known.device_id, receipt.error, 1);
+        perform push.send_again(known, receipt.error, true);
       else
         update push.deliveries set status = receipt.status, error = receipt.error, updated_at = clock_timestamp()
         where message_id = known.message_id and device_id = known.device_id;
@@ -170,45 +180,100 @@ begin
 end $$;
 comment on function public.record_push_receipts(uuid, jsonb[]) is
   'Records receipts; an element: {message_id, device_id, ticket_id, status, error}, status being handed_over, failed, retry, '
-  'configuration_fault or missing. Counts by status. Dead tokens wait for finish_receipt_run.';
+  'configuration_fault, missing or receipt_lost. Counts by status. Dead tokens wait for finish_receipt_run.';
 
 create function push.switch_off_dead(p_run_id uuid) returns integer
 language sql set search_path = '' as $$
   select count(*) filter (where push.switch_off(device_id, push_token, sent_at))::integer
-  from push.dead_tokens where run_id = p_run_id;
+  from (select * from push.dead_tokens where run_id = p_run_id order by device_id) dead;
 $$;
 comment on function push.switch_off_dead(uuid) is 'Switches off what a run found dead; returns how many devices.';
+
+create function push.finish_run(p_run push.receipt_runs, inout switched_off integer, inout held integer)
+language plpgsql set search_path = '' as $$
+declare
+  settings push.settings;
+  devices integer;
+begin
+  select * into strict settings from push.settings;
+  select count(*) into devices from push.dead_tokens where run_id = p_run.id;
+  if devices >= settings.breaker_devices and p_run.dead_receipts > settings.breaker_share * p_run.receipts then
+    update push.receipt_runs set state = 'held' where id = p_run.id;
+    held := held + devices;
+  else
+    update push.receipt_runs set state = 'finished' where id = p_run.id;
+    switched_off := switched_off + push.switch_off_dead(p_run.id);
+  end if;
+end $$;
+comment on function push.finish_run(push.receipt_runs, integer, integer) is
+  'Deactivates the devices whose tokens a run found dead, unless they are suspiciously many: then the run is held. Adds to both counts.';
 
 create function public.finish_receipt_run(p_run_id uuid) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   run push.receipt_runs;
-  settings push.settings;
-  devices integer;
   switched_off integer := 0;
   held integer := 0;
 begin
-  select * into strict settings from push.settings;
-  -- And the runs of workers that died before they could finish them.
+  -- And the tickets since the last run, and the runs of workers that died before they could finish them.
   for run in
     select * from push.receipt_runs
-    where state = 'open' and (id = p_run_id or began_at < clock_timestamp() - interval '1 hour')
+    where state = 'open'
+      and (id = p_run_id or source = 'tickets' or began_at < clock_timestamp() - interval '1 hour')
     for update skip locked
   loop
-    select count(*) into devices from push.dead_tokens where run_id = run.id;
-    if devices >= settings.breaker_devices and run.dead_receipts > settings.breaker_share * run.receipts then
-      run.state := 'held';
-      held := held + devices;
-    else
-      run.state := 'finished';
-      switched_off := switched_off + push.switch_off_dead(run.id);
-    end if;
-    update push.receipt_runs set state = run.state where id = run.id;
+    select * into switched_off, held from push.finish_run(run, switched_off, held);
   end loop;
   return jsonb_build_object('switched_off', switched_off, 'held', held);
 end $$;
 comment on function public.finish_receipt_run(uuid) is
-  'Switches off the devices whose tokens the run''s receipts call dead, unless they are suspiciously many: then the run is held.';
+  'Ends a run of receipts, and the open one of tickets: deactivates what they found dead, or holds what is suspicious.';
+
+create function push.review_tickets(p_claimed_at timestamptz, p_results jsonb[]) returns jsonb
+language plpgsql set search_path = '' as $$
+declare
+  run push.receipt_runs;
+  tickets record;
+  switched_off integer := 0;
+  held integer := 0;
+begin
+  select count(*) as answered, count(*) filter (where d.error = 'DeviceNotRegistered') as dead into strict tickets
+  from unnest(p_results) result
+  cross join jsonb_to_recordset(result -> 'deliveries') d (device_id uuid, push_token text, status text, error text)
+  where d.status in ('accepted', 'failed') and not push.is_held(d.device_id, d.push_token);
+  -- Last in its transaction, because other workers wait for this row. Again, if one of them ended the run meanwhile.
+  loop
+    if tickets.dead > 0 then
+      insert into push.receipt_runs (source) values ('tickets')
+      on conflict (source) where source = 'tickets' and state = 'open' do nothing;
+    end if;
+    update push.receipt_runs set receipts = receipts + tickets.answered, dead_receipts = dead_receipts + tickets.dead
+    where source = 'tickets' and state = 'open'
+    returning * into run;
+    exit when found or tickets.dead = 0;
+  end loop;
+  insert into push.dead_tokens (run_id, device_id, push_token, sent_at)
+  select run.id, d.device_id, d.push_token, p_claimed_at
+  from unnest(p_results) result
+  cross join jsonb_to_recordset(result -> 'deliveries') d (device_id uuid, push_token text, error text)
+  where d.error = 'DeviceNotRegistered' and not push.is_held(d.device_id, d.push_token)
+  on conflict (run_id, device_id) do nothing;
+  if run.began_at < clock_timestamp() - interval '1 minute' then
+    select * into switched_off, held from push.finish_run(run, switched_off, held);
+  end if;
+  return jsonb_build_object('switched_off', switched_off, 'held', held);
+end $$;
+comment on function push.review_tickets(timestamptz, jsonb[]) is
+  'Collects the devices that tickets call dead, and decides of them about once a minute, by the rule that holds for receipts.';
+
+create function push.is_held(p_device_id uuid, p_push_token text) returns boolean
+language sql stable set search_path = '' as $$
+  select exists (
+    select from push.receipt_runs run join push.dead_tokens dead on dead.run_id = run.id
+    where run.state = 'held' and dead.device_id = p_device_id and dead.push_token = p_push_token
+  );
+$$;
+comment on function push.is_held(uuid, text) is 'Whether an operator has yet to decide if this token of the device is dead.';
 
 create function push.decide_held_run(p_run_id uuid, p_switch_off boolean) returns integer
 language plpgsql set search_path = '' as $$
@@ -270,6 +335,7 @@ begin
   );
   get diagnostics jobs = row_count;
 
+  delete from push.recipient_rates where free_at < now_at - interval '1 minute';
   delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
 
   return jsonb_build_object(
@@ -281,8 +347,10 @@ comment on function public.prune_push(integer) is
   'Ends what is old, at most p_limit rows of each kind, so that no lock lasts; call it again while `more` is true.';
 
 revoke execute on function
-  push.await_receipt(), push.next_receipt_at(timestamptz), push.send_again(uuid, uuid, text, integer),
-  push.switch_off_dead(uuid), push.decide_held_run(uuid, boolean)
+  push.await_receipt(), push.next_receipt_at(timestamptz), push.send_again(push.deliveries, text, boolean),
+  push.switch_off_dead(uuid), push.decide_held_run(uuid, boolean),
+  push.finish_run(push.receipt_runs, integer, integer), push.review_tickets(timestamptz, jsonb[]),
+  push.is_held(uuid, text)
 from public;
 revoke execute on function
   public.claim_due_receipts(integer), public.record_push_receipts(uuid, jsonb[]), public.finish_receipt_run(uuid),

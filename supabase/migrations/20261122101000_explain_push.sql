@@ -14,6 +14,12 @@ language sql stable set search_path = '' as $$
     when 'viewing' then 'the recipient was looking at the conversation and read it there'
     when 'expired' then format('it became older than its time to live (%s)', settings.time_to_live)
     when 'attempts_exhausted' then format('all %s attempts were used', settings.max_attempts)
+    when 'unanswered' then
+      format('it was sent %s times without an answer, each of which may have reached the phone',
+        cardinality(settings.unanswered_waits) + 1)
+    when 'unreported' then format('%s workers took it and ended before they reported', settings.unreported_limit)
+    when 'unreadable' then
+      'it cannot be composed: push.display_name, push.message_preview or push.message_image fails for it (see Postgres''s log)'
     when 'no_device' then 'the recipient has no active device with a push token that it could go to'
     else p_reason
   end
@@ -33,6 +39,9 @@ language sql stable set search_path = '' as $$
       format('Due since %s: the webhook or the next sweep takes it.', push.at(p_job.next_attempt_at))
     when p_job.reason = 'viewing' and p_job.state = 'pending' then
       format('Waiting: the recipient is looking at the conversation; decided anew at %s.',
+        push.at(p_job.next_attempt_at))
+    when p_job.reason = 'recipient_busy' and p_job.state = 'pending' then
+      format('Waiting: the recipient gets so many notifications that the rest waits; decided anew at %s.',
         push.at(p_job.next_attempt_at))
     when p_job.state = 'pending' then
       format('Waiting after %s attempt(s): the next one is at %s.', p_job.attempts, push.at(p_job.next_attempt_at))
@@ -55,24 +64,25 @@ language sql stable set search_path = '' as $$
     when p_device.push_token is distinct from p_delivery.push_token then 'the device has another token by now.'
     when not p_device.is_active then 'device switched off until it registers again.'
     when p_device.last_seen_at > p_delivery.sent_at then 'device left on, it registered again after the send.'
+    when push.is_held(p_delivery.device_id, p_delivery.push_token) then 'device left on, too many tokens died at once: decide with push.decide_held_run.'
     when exists (
       select from push.dead_tokens dead join push.receipt_runs run on run.id = dead.run_id
-      where dead.device_id = p_delivery.device_id and dead.push_token = p_delivery.push_token and run.state = 'held'
-    ) then 'device left on, too many tokens died at once: decide with push.decide_held_run.'
+      where dead.device_id = p_delivery.device_id and dead.push_token = p_delivery.push_token and run.state = 'open'
+    ) then 'device left on until the next review, about a minute after the first dead token.'
     else 'device left on.'
   end;
 $$;
 comment on function push.explain_dead_token(push.deliveries, public.user_devices) is
   'What a dead token meant for its device, as a sentence.';
 
-create function push.explain_next(p_job push.jobs) returns text
+create function push.explain_next(p_job push.jobs, p_delivery push.deliveries) returns text
 language sql stable set search_path = '' as $$
   select case
     when p_job.state = 'done' then '; not sent again' || coalesce(' because ' || push.explain_reason(p_job.reason), '') || '.'
-    else format('; sent again at %s.', push.at(greatest(p_job.next_attempt_at, p_job.leased_until)))
+    else format('; sent again at %s.', push.at(greatest(p_job.next_attempt_at, p_job.leased_until, p_delivery.retry_at)))
   end;
 $$;
-comment on function push.explain_next(push.jobs) is 'Whether a device gets another attempt, as the end of a sentence.';
+comment on function push.explain_next(push.jobs, push.deliveries) is 'Whether a device gets another attempt, as the end of a sentence.';
 
 create function push.explain_delivery(p_delivery push.deliveries, p_device public.user_devices, p_job push.jobs)
 returns text
@@ -88,8 +98,8 @@ language sql stable set search_path = '' as $$
     when 'receipt_lost' then format('Accepted by Expo at %s; it never gave a receipt, so nobody knows more.',
       push.at(p_delivery.sent_at))
     when 'maybe_sent' then format('Sent at %s without a clear answer (%s), so it may have arrived',
-      push.at(p_delivery.sent_at), p_delivery.error) || push.explain_next(p_job)
-    when 'retry' then format('Refused for now (%s)', p_delivery.error) || push.explain_next(p_job)
+      push.at(p_delivery.sent_at), p_delivery.error) || push.explain_next(p_job, p_delivery)
+    when 'retry' then format('Refused for now (%s)', p_delivery.error) || push.explain_next(p_job, p_delivery)
     when 'failed' then case p_delivery.error
       when 'DeviceNotRegistered' then push.explain_dead_token(p_delivery, p_device)
       when 'MessageTooBig' then 'Refused for good: the notification is over 4096 bytes (MessageTooBig).'
@@ -146,7 +156,7 @@ comment on function public.explain_push(uuid) is
 revoke execute on function
   push.at(timestamptz), push.explain_reason(text), push.explain_job(push.jobs),
   push.explain_dead_token(push.deliveries, public.user_devices),
-  push.explain_delivery(push.deliveries, public.user_devices, push.jobs), push.explain_next(push.jobs)
+  push.explain_delivery(push.deliveries, public.user_devices, push.jobs), push.explain_next(push.jobs, push.deliveries)
 from public;
 revoke execute on function public.explain_push(uuid) from public, anon, authenticated;
 grant execute on function public.explain_push(uuid) to service_role;

@@ -176,7 +176,8 @@ class Chat:
             update push.jobs set next_attempt_at = next_attempt_at - interval '{seconds} s',
               leased_until = leased_until - interval '{seconds} s', finished_at = finished_at - interval '{seconds} s';
             update push.deliveries set sent_at = sent_at - interval '{seconds} s',
-              receipt_due_at = receipt_due_at - interval '{seconds} s';
+              receipt_due_at = receipt_due_at - interval '{seconds} s', retry_at = retry_at - interval '{seconds} s';
+            update push.recipient_rates set free_at = free_at - interval '{seconds} s';
             update push.receipt_runs set began_at = began_at - interval '{seconds} s';
         """)
 
@@ -192,10 +193,12 @@ async def start_chat(connection: Connection) -> Chat:
 # The workers' calls ----------------------------------------------------------------------------
 
 
-async def claim(connection: Connection, *message_ids: UUID, limit: int = 100) -> Row:
+async def claim(connection: Connection, *message_ids: UUID, limit: int = 100, wait_seconds: float = 7200) -> Row:
     """claim_push_jobs for these messages, or for whatever is due."""
     async with acting_as(connection, "service_role"):
-        claimed = await value(connection, "select public.claim_push_jobs(%s, %s)", list(message_ids) or None, limit)
+        claimed = await value(
+            connection, "select public.claim_push_jobs(%s, %s, %s)", list(message_ids) or None, limit, wait_seconds
+        )
     assert isinstance(claimed, dict)
     return claimed
 
@@ -208,30 +211,32 @@ async def claim_one(connection: Connection, message_id: UUID) -> tuple[Row, Row]
 
 
 def told(job: Row, *answers: str, **more: Any) -> Row:
-    """A worker's report of a job: for each device `accepted`, `retry` or `maybe_sent`, or an error for good."""
+    """A worker's report of a job: for each device a status, or an error for good; `more` is said of each device."""
     deliveries = []
     for device, answer in zip(job["devices"], answers or ["accepted"] * len(job["devices"]), strict=True):
-        known = answer in ("accepted", "retry", "maybe_sent")
+        known = answer in ("accepted", "retry", "maybe_sent", "configuration_fault")
         deliveries.append(
             {
                 **device,
                 "status": answer if known else "failed",
                 "error": None if known else answer,
                 "ticket_id": f"ticket of {device['push_token']}" if answer == "accepted" else None,
+                **more,
             }
         )
-    return {"message_id": job["message_id"], "deliveries": deliveries, **more}
+    return {"message_id": job["message_id"], "deliveries": deliveries}
 
 
-async def record(connection: Connection, claimed: Row, *results: Row) -> Row:
+async def record(connection: Connection, claimed: Row, *results: Row, unused: int = 0) -> Row:
     """record_push_results under the lease of a claim."""
     async with acting_as(connection, "service_role"):
         answer = await value(
             connection,
-            "select public.record_push_results(%s::uuid, %s::timestamptz, %s)",
+            "select public.record_push_results(%s::uuid, %s::timestamptz, %s, %s)",
             claimed["lease_id"],
             claimed["claimed_at"],
             [Jsonb(result) for result in results],
+            unused,
         )
     assert isinstance(answer, dict)
     return answer

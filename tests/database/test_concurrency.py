@@ -37,6 +37,7 @@ async def chat(database: Database) -> Chat:
 
 async def test_parallel_workers_claim_every_job_exactly_once(chat: Chat, database: Database) -> None:
     await chat.device()
+    await chat.connection.execute("update push.settings set recipient_share = 1")
     await chat.connection.execute(
         "insert into chat_messages (room_id, sender_id, message)"
         " select %s, %s, 'Hello ' || n from generate_series(1, 400) n",
@@ -68,15 +69,15 @@ async def test_doorbell_and_sweep_send_once(chat: Chat, database: Database) -> N
         assert (await claim(other))["jobs"] == []
 
 
-async def test_workers_that_claim_at_once_take_one_turn_after_the_other(chat: Chat, database: Database) -> None:
+async def test_workers_that_claim_at_once_reserve_one_slot_after_the_other(chat: Chat, database: Database) -> None:
     await chat.device()
     messages = [await chat.message() for _ in range(3)]
     await chat.connection.execute("update push.settings set notifications_per_second = 25")
-    await chat.connection.execute("update push.pace set free_at = clock_timestamp() + interval '1 hour'")
-    before = await value(chat.connection, "select free_at from push.pace")
+    await chat.connection.execute("update push.rate_limiter set free_at = clock_timestamp() + interval '1 hour'")
+    before = await value(chat.connection, "select free_at from push.rate_limiter")
     workers = [await database.connect() for _ in messages]
     await asyncio.gather(*(claim(worker, message) for worker, message in zip(workers, messages, strict=True)))
-    assert await value(chat.connection, "select free_at from push.pace") - before == timedelta(seconds=3 / 25)
+    assert await value(chat.connection, "select free_at from push.rate_limiter") - before == timedelta(seconds=3 / 25)
 
 
 async def test_report_takes_its_jobs_in_one_order(chat: Chat, database: Database) -> None:

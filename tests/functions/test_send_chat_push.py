@@ -3,8 +3,10 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import httpx
 import pytest
 from chat_push.database import DatabaseUnavailable
@@ -12,7 +14,7 @@ from chat_push.secrets import SecretUnavailable
 from chat_push.settings import SettingsError
 from pydantic import ValidationError
 
-from tests.borders import SUPABASE_URL, DataApi, Printed, PushService, claim, errors, push, push_token, uuid
+from tests.borders import SUPABASE_URL, DataApi, Printed, PushService, claim, errors, push, push_token, recorded, uuid
 from tests.functions.invocation import Context, Invoke, LoadFunction, event, numbers_of
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ pytestmark = [
     # chat_push.observability silences it, but pytest sets the filters anew for each test.
     pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
 ]
+
+
+QUEUE_URL = "https://sqs.eu-central-1.amazonaws.com/123456789012/push"
 
 
 def sqs(*bodies: str) -> dict[str, Any]:
@@ -46,7 +51,9 @@ def expo() -> PushService:
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction) -> Invoke:
     monkeypatch.delenv("EXPO_URL", raising=False)
-    handler = load_function("send_chat_push", SUPABASE_URL=SUPABASE_URL, BACKEND_SECRET_ID="backend").lambda_handler
+    handler = load_function(
+        "send_chat_push", SUPABASE_URL=SUPABASE_URL, BACKEND_SECRET_ID="backend", PUSH_QUEUE_URL=QUEUE_URL
+    ).lambda_handler
     return lambda payload: handler(payload, Context("send_chat_push"))
 
 
@@ -55,7 +62,7 @@ class TestQueue:
     def test_a_doorbell_sends_the_push(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
         api.claims.append(claim(push(1, [push_token(1), push_token(2)])))
         assert invoke(event("sqs")) == failures()
-        assert api.calls("claim_push_jobs") == [{"p_message_ids": [uuid(1)], "p_limit": 1}]
+        assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1)]]
         assert expo.recipients == [[push_token(1), push_token(2)]]
         assert [delivery["status"] for delivery in api.results[0]["deliveries"]] == ["accepted", "accepted"]
 
@@ -66,7 +73,7 @@ class TestQueue:
         """It comes back alone, until it is a dead letter; the log names it but not what is in it."""
         api.claims.append(claim(push(1, [push_token(1)]), push(2, [push_token(2)])))
         assert invoke(sqs(uuid(1), body, uuid(2))) == failures(1)
-        assert api.calls("claim_push_jobs") == [{"p_message_ids": [uuid(1), uuid(2)], "p_limit": 2}]
+        assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1), uuid(2)]]
         assert expo.recipients == [[push_token(1), push_token(2)]]
         lines = printed()
         [line] = [line for line in lines if line.get("level") == "ERROR"]
@@ -81,7 +88,7 @@ class TestQueue:
 
     def test_a_message_that_rang_twice_is_claimed_once(self, invoke: Invoke, api: DataApi) -> None:
         assert invoke(sqs(uuid(1), uuid(2), uuid(1))) == failures()
-        assert api.calls("claim_push_jobs") == [{"p_message_ids": [uuid(1), uuid(2)], "p_limit": 2}]
+        assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1), uuid(2)]]
 
     @pytest.mark.parametrize("function", ["claim_push_jobs", "record_push_results"])
     @pytest.mark.parametrize(
@@ -190,14 +197,14 @@ class TestSweepAndRequests:
     def test_sweep_sends_what_is_due(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
         api.claims.append(claim(push(1, [push_token(1)])))
         report = invoke(event("sweep"))
-        assert api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100}]
+        assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [None]
         assert expo.recipients == [[push_token(1)]]
         assert report["deliveries"] == {"accepted": 1}
 
     def test_an_operator_can_name_messages(self, invoke: Invoke, api: DataApi) -> None:
         api.claims.append(claim(not_due=[uuid(2)], deferred=[uuid(1)]))
         report = invoke({"message_ids": [uuid(1), uuid(2)]})
-        assert api.calls("claim_push_jobs") == [{"p_message_ids": [uuid(1), uuid(2)], "p_limit": 2}]
+        assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1), uuid(2)]]
         assert (report["not_due"], report["deferred"]) == (1, 1)
 
     def test_the_answer_is_json(self, invoke: Invoke, api: DataApi) -> None:
@@ -228,6 +235,93 @@ class TestSweepAndRequests:
             invoke(event("sweep"))
 
 
+@pytest.fixture
+def queue(secret: None) -> Callable[[], list[dict[str, Any]]]:
+    """The bodies of the messages in PushQueue, with the seconds that each is delayed."""
+    sqs_client = boto3.client("sqs", region_name="eu-central-1")
+    url = sqs_client.create_queue(QueueName="push")["QueueUrl"]
+    assert url == QUEUE_URL
+
+    def bodies() -> list[dict[str, Any]]:
+        from moto.sqs.models import sqs_backends
+
+        messages = sqs_backends["123456789012"]["eu-central-1"].queues["push"]._messages
+        return [
+            {"delay": round((message.delayed_until - (message.sent_timestamp or 0)) / 1000), **json.loads(message.body)}
+            for message in messages
+        ]
+
+    return bodies
+
+
+class TestWakeups:
+    """A sweep that leaves work behind goes on in another invocation."""
+
+    PAGE = claim(*[push(number) for number in range(100)])
+
+    def busy(self, api: DataApi) -> None:
+        """More is due, and other workers have reserved the next second."""
+        api.claims.append(claim(left_due=[uuid(1)], slot=None))
+
+    def test_a_sweep_that_leaves_due_work_wakes_the_next_one_until_the_schedule_fires_again(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        self.busy(api)
+        invoke(event("sweep"))
+        [wakeup] = queue()
+        seconds = (datetime.fromisoformat(wakeup["sweep_until"]) - datetime.now(UTC)).total_seconds()
+        assert 50 < seconds <= 55
+        assert wakeup["delay"] == 4, "or AWS would take it for an endless loop"
+
+    def test_a_sweep_that_is_done_wakes_nobody(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        api.claims.append(self.PAGE)
+        invoke(event("sweep"))
+        assert queue() == []
+
+    def test_a_sweep_wakes_nobody_while_expo_refuses_everything(
+        self, invoke: Invoke, api: DataApi, expo: PushService, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        api.claims.append(claim(push(1, [push_token(1)]), left_due=[uuid(2)]))
+        expo.answers.append(errors(403, "UNAUTHORIZED"))
+        invoke(event("sweep"))
+        assert queue() == []
+
+    def test_a_wake_up_sweeps_and_hands_its_end_on(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        self.busy(api)
+        until = datetime.now(UTC) + timedelta(seconds=30)
+        assert invoke(sqs(json.dumps({"sweep_until": until.isoformat()}))) == failures()
+        assert [datetime.fromisoformat(wakeup["sweep_until"]) for wakeup in queue()] == [until]
+
+    @pytest.mark.parametrize(("seconds", "claims"), [(-1, 0), (2, 1)])
+    def test_a_chain_of_sweeps_ends_when_the_schedule_takes_over(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]], seconds: int, claims: int
+    ) -> None:
+        self.busy(api)
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        assert invoke(sqs(json.dumps({"sweep_until": until.isoformat()}))) == failures()
+        assert (len(api.calls("claim_push_jobs")), queue()) == (claims, [])
+
+    def test_messages_of_a_batch_go_before_its_wake_up(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        until = datetime.now(UTC) + timedelta(seconds=30)
+        assert invoke(sqs(json.dumps({"sweep_until": until.isoformat()}), uuid(1))) == failures()
+        assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1)], None]
+
+    def test_a_lost_wake_up_is_logged_and_left_to_the_schedule(
+        self, invoke: Invoke, api: DataApi, secret: None, printed: Printed
+    ) -> None:
+        """There is no queue here."""
+        self.busy(api)
+        assert invoke(event("sweep"))["more_due"]
+        [line] = [line for line in printed() if line.get("level") == "ERROR"]
+        assert line["message"].startswith("no wake-up sent")
+
+
 FINISHED = {"message_id": uuid(3), "outcome": "skipped", "reason": "read"}
 
 
@@ -245,7 +339,7 @@ class TestMetrics:
                 expired_leases=[uuid(1), uuid(3)],
             )
         )
-        api.recorded = {"switched_off": 1, "lost_leases": [uuid(2)]}
+        api.recorded = recorded(switched_off=1, held=20, lost_leases=[uuid(2)], unrecorded=[uuid(1)])
         expo.answers.append(
             httpx.Response(
                 200,
@@ -274,7 +368,9 @@ class TestMetrics:
             "UnknownMessage": 1,
             "LeaseExpired": 2,
             "LeaseLost": 1,
+            "ResultUnrecorded": 1,
             "DeviceSwitchedOff": 1,
+            "DeviceSwitchOffHeld": 20,
         }
 
     def test_refused_credentials_are_counted_and_logged_as_an_error(
@@ -343,7 +439,7 @@ class TestMetrics:
 def test_without_its_settings_the_function_does_not_start(
     monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction
 ) -> None:
-    for name in ("SUPABASE_URL", "BACKEND_SECRET_ID"):
+    for name in ("SUPABASE_URL", "BACKEND_SECRET_ID", "PUSH_QUEUE_URL"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(SettingsError, match="SUPABASE_URL: Field required; BACKEND_SECRET_ID: Field required"):
+    with pytest.raises(SettingsError, match=r"SUPABASE_URL: .*; BACKEND_SECRET_ID: .*; PUSH_QUEUE_URL: Field required"):
         load_function("send_chat_push")

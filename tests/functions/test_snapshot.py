@@ -55,7 +55,7 @@ def test_no_function_looks_up_credentials_when_it_starts_and_all_else_is_read_fr
     """Without credentials it can hold no secret either; and the first request does not wait for botocore's models."""
     apps = sorted(map(str, ROOT.glob("functions/*/app.py")))
     folders = [ROOT / "layers" / "shared", ROOT / "functions" / "register_device"]
-    names = ("SUPABASE_URL", "BACKEND_SECRET_ID", "WEBHOOK_SECRET_ID", "APP_SECRET_ID")
+    names = ("SUPABASE_URL", "BACKEND_SECRET_ID", "WEBHOOK_SECRET_ID", "APP_SECRET_ID", "PUSH_QUEUE_URL")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         **dict.fromkeys(names, "x"),

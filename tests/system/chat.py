@@ -22,7 +22,8 @@ CALM = (
     "delete from public.user_presence",
     # Retries take parts of a second, and the same people write in all tests. Everything else is as deployed.
     "update push.settings set presence_fresh_for = default,"
-    " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', message_limit = 10000, registration_limit = 10000",
+    " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', unanswered_waits = '{0.1 s, 0.1 s, 0.1 s, 0.1 s}',"
+    " fault_retry_base = '0.1 seconds', recipient_share = default, message_limit = 10000, registration_limit = 10000",
 )
 
 
@@ -124,10 +125,11 @@ class Chat:
         """The wait, or the lease, of a message's job is over."""
         await execute(
             self.cloud,
-            "update push.jobs set next_attempt_at = clock_timestamp(), leased_until = leased_until - lease_for"
-            " from push.settings where message_id = %s",
+            "update push.jobs set next_attempt_at = clock_timestamp(),"
+            " leased_until = case when state = 'leased' then clock_timestamp() end where message_id = %s",
             message_id,
         )
+        await execute(self.cloud, "update push.deliveries set retry_at = null where message_id = %s", message_id)
 
     async def phone_of(self, person: Person, platform: Literal["ios", "android"] = "android") -> Phone:
         """A new phone, on which this person logs in."""

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from local.phones import Phone
-from tests.system.chat import Chat, eventually, got, insert_messages
+from tests.system.chat import Chat, eventually, execute, got, insert_messages
 
 MESSAGES = 300
 
@@ -55,6 +55,8 @@ async def burst(chat: Chat) -> Burst:
     phones = {chat.id: [chat.phone]}
     for guide, count in ((chat.omar, 1), (chat.greta, 2)):
         phones[await chat.tina.open_chat(guide)] = [await chat.phone_of(guide) for _ in range(count)]
+    # So few people would have to wait for each other's share of the rate.
+    await execute(chat.cloud, "update push.settings set recipient_share = 1")
     return Burst(chat, phones, [])
 
 

@@ -79,6 +79,7 @@ async def test_one_bad_token_stops_nothing_and_resends_nothing(chat: Chat) -> No
     assert [got(phone, messages[0]) for phone in (chat.phone, good)] == [(1, 1), (1, 1)]
     assert got(omars, messages[1]) == (1, 1)
     assert [job["outcome"] for job in jobs] == ["accepted", "accepted"]
+    await chat.clean_up()
     assert not (await chat.gus.devices())[bad.token]["is_active"]
 
     next_message = await chat.send()
@@ -91,7 +92,8 @@ async def test_a_fault_of_credentials_keeps_the_device_and_uses_up_no_attempt(ch
     message = await chat.send()
     await log.until(CONFIGURATION_FAULT)
     job = await chat.cloud.until_push(message, lambda job: job["state"] == "pending")
-    assert (job["attempts"], job["deliveries"]) == (0, [])
+    [delivery] = job["deliveries"]
+    assert (job["attempts"], delivery["status"], delivery["error"]) == (0, "retry", "InvalidCredentials")
     await chat.time_passes(message)
     job = await chat.ended(message, sweep=True)
     assert (job["outcome"], job["attempts"], got(chat.phone, message)) == ("accepted", 1, (1, 1))

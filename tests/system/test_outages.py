@@ -181,7 +181,7 @@ async def test_a_record_that_is_no_message_id_becomes_a_dead_letter_and_harms_no
         )
     bad = sent["Successful"][1]["MessageId"]
 
-    [first] = await log.until("record is no message id")
+    [first] = await log.until("record is neither a message id nor a wake-up")
     await cloud.poller.until_idle()
     assert (first["level"], first["sqs_message_id"]) == ("ERROR", bad)
     sent_with_it = [
@@ -195,7 +195,7 @@ async def test_a_record_that_is_no_message_id_becomes_a_dead_letter_and_harms_no
     for _ in range(queue.redrive.max_receive_count):
         await cloud.poller.return_failed()
         await cloud.poller.until_idle()
-    assert len(log.records("record is no message id")) == queue.redrive.max_receive_count
+    assert len(log.records("record is neither a message id nor a wake-up")) == queue.redrive.max_receive_count
     assert log.metric("MalformedRecord") == queue.redrive.max_receive_count
     dead = await asyncio.to_thread(
         cloud.aws.sqs.receive_message, QueueUrl=cloud.template.queues[queue.redrive.queue].url

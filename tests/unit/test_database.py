@@ -11,7 +11,7 @@ from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabas
 from chat_push.models import Claim, Delivery, PushResult
 from pydantic import ValidationError
 
-from tests.borders import CLAIMED_AT, LEASE_ID, SUPABASE_URL, DataApi, claim, push, push_token, turn, uuid
+from tests.borders import CLAIMED_AT, LEASE_ID, SUPABASE_URL, DataApi, claim, push, push_token, recorded, slot, uuid
 
 
 def database(api: DataApi, url: str = SUPABASE_URL) -> PushDatabase:
@@ -27,9 +27,14 @@ RESULT = PushResult(
     message_id=UUID(uuid(1)),
     deliveries=[
         Delivery(device_id=UUID(uuid(100)), push_token=push_token(1), status="accepted", ticket_id="t"),
-        Delivery(device_id=UUID(uuid(101)), push_token=push_token(2), status="failed", error="DeviceNotRegistered"),
+        Delivery(
+            device_id=UUID(uuid(101)),
+            push_token=push_token(2),
+            status="failed",
+            error="DeviceNotRegistered",
+            retry_after_seconds=1.5,
+        ),
     ],
-    retry_after_seconds=1.5,
 )
 
 
@@ -38,7 +43,7 @@ class TestCalls:
     def test_the_secret_key_is_the_apikey_and_no_bearer(self, url: str) -> None:
         """It is no JWT."""
         api = DataApi()
-        database(api, url).claim_push_jobs(None, 100)
+        database(api, url).claim_push_jobs(None, 100, 5)
         [request] = api.requests
         assert (request.method, str(request.url)) == ("POST", f"{SUPABASE_URL}/rest/v1/rpc/claim_push_jobs")
         assert request.headers["apikey"] == "sb_secret_x"
@@ -50,51 +55,50 @@ class TestCalls:
         ended = {"message_id": uuid(2), "outcome": "skipped", "reason": "read"}
         answer = claim(job, finished=[ended], deferred=[uuid(3)], not_due=[uuid(4)], unknown=[uuid(5)])
         api = DataApi(answer)
-        claimed = database(api).claim_push_jobs([UUID(uuid(number)) for number in range(1, 6)], 5)
+        claimed = database(api).claim_push_jobs([UUID(uuid(number)) for number in range(1, 6)], 5, -1)
         assert api.calls("claim_push_jobs") == [
-            {"p_message_ids": [uuid(number) for number in range(1, 6)], "p_limit": 5}
+            {"p_message_ids": [uuid(number) for number in range(1, 6)], "p_limit": 5, "p_wait_seconds": 0}
         ]
-        assert claimed.model_copy(update={"turn_at": 0}) == Claim.model_validate(answer)
+        assert claimed.model_copy(update={"send_at": 0}) == Claim.model_validate(answer)
         assert claimed.jobs[0].devices[0].push_token == push_token(1)
 
     def test_claim_of_whatever_is_due(self) -> None:
         api = DataApi()
-        assert database(api).claim_push_jobs(None, 100).jobs == []
-        assert api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100}]
+        assert database(api).claim_push_jobs(None, 100, 5).jobs == []
+        assert api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100, "p_wait_seconds": 5}]
 
-    def test_another_turn(self) -> None:
+    def test_a_slot_is_reserved_for_what_is_sent_again(self) -> None:
         api = DataApi()
-        database(api).take_push_turn(7)
-        assert api.calls("take_push_turn") == [{"p_notifications": 7}]
+        database(api).reserve_send_slot(7)
+        assert api.calls("reserve_send_slot") == [{"p_notifications": 7}]
 
-    def test_a_turn_is_not_later_for_the_time_that_its_answer_took(self) -> None:
+    def test_a_slot_is_not_later_for_the_time_that_its_answer_took(self) -> None:
         def answer(request: httpx.Request) -> httpx.Response:
-            told_at = datetime.now(UTC)
+            answered_at = datetime.now(UTC)
             on_its_way = time.monotonic() + 0.05
             while time.monotonic() < on_its_way:
                 pass
-            turn = {"send_at": (told_at + timedelta(seconds=30)).isoformat(), "told_at": told_at.isoformat()}
-            return httpx.Response(200, json=turn)
+            return httpx.Response(200, json=slot(30, answered_at))
 
-        turn_at = PushDatabase(SUPABASE_URL, "key", httpx.MockTransport(answer)).take_push_turn(1)
-        assert turn_at <= time.monotonic() + 30 - 0.05
+        send_at = PushDatabase(SUPABASE_URL, "key", httpx.MockTransport(answer)).reserve_send_slot(1)
+        assert send_at <= time.monotonic() + 30 - 0.05
 
     @pytest.mark.parametrize("ahead", [timedelta(hours=-1), timedelta(hours=1)], ids=["slow", "fast"])
-    @pytest.mark.parametrize("function", ["claim_push_jobs", "take_push_turn"])
-    def test_a_turn_holds_whatever_the_clock_of_the_database_shows(self, function: str, ahead: timedelta) -> None:
-        api = DataApi(claim(turn=turn(30, datetime.now(UTC) + ahead)))
-        api.next_turn = turn(30, datetime.now(UTC) + ahead)
+    @pytest.mark.parametrize("function", ["claim_push_jobs", "reserve_send_slot"])
+    def test_a_slot_holds_whatever_the_clock_of_the_database_shows(self, function: str, ahead: timedelta) -> None:
+        api = DataApi(claim(slot=slot(30, datetime.now(UTC) + ahead)))
+        api.next_slot = slot(30, datetime.now(UTC) + ahead)
         before = time.monotonic()
         if function == "claim_push_jobs":
-            turn_at = database(api).claim_push_jobs(None, 1).turn_at
+            send_at = database(api).claim_push_jobs(None, 1, 60).send_at
         else:
-            turn_at = database(api).take_push_turn(1)
-        assert before + 30 <= turn_at <= time.monotonic() + 30
+            send_at = database(api).reserve_send_slot(1)
+        assert before + 30 <= send_at <= time.monotonic() + 30
 
     def test_record(self) -> None:
         api = DataApi()
-        api.recorded = {"switched_off": 1, "lost_leases": [uuid(1)]}
-        recorded = database(api).record_push_results(Claim.model_validate(claim()), [RESULT])
+        api.recorded = recorded(switched_off=1, lost_leases=[uuid(1)])
+        answer = database(api).record_push_results(Claim.model_validate(claim()), [RESULT], 3)
         assert api.calls("record_push_results") == [
             {
                 "p_lease_id": LEASE_ID,
@@ -109,6 +113,7 @@ class TestCalls:
                                 "status": "accepted",
                                 "error": None,
                                 "ticket_id": "t",
+                                "retry_after_seconds": None,
                             },
                             {
                                 "device_id": uuid(101),
@@ -116,15 +121,15 @@ class TestCalls:
                                 "status": "failed",
                                 "error": "DeviceNotRegistered",
                                 "ticket_id": None,
+                                "retry_after_seconds": 1.5,
                             },
                         ],
-                        "retry_after_seconds": 1.5,
-                        "configuration_fault": False,
                     }
                 ],
+                "p_unused_notifications": 3,
             }
         ]
-        assert (recorded.switched_off, recorded.lost_leases) == (1, [UUID(uuid(1))])
+        assert (answer.switched_off, answer.lost_leases) == (1, [UUID(uuid(1))])
 
 
 class TestFaults:
@@ -157,7 +162,7 @@ class TestFaults:
         api = DataApi()
         api.faults["claim_push_jobs"] = fault
         with pytest.raises(DatabaseUnavailable, match=f"^claim_push_jobs: {text}$"):
-            database(api).claim_push_jobs(None, 1)
+            database(api).claim_push_jobs(None, 1, 5)
         assert len(api.requests) == 1
 
     @pytest.mark.parametrize(
@@ -176,7 +181,7 @@ class TestFaults:
         api = DataApi()
         api.faults["record_push_results"] = fault
         with pytest.raises(DatabaseRefused, match=f"^record_push_results: {text}$") as raised:
-            database(api).record_push_results(Claim.model_validate(claim()), [RESULT])
+            database(api).record_push_results(Claim.model_validate(claim()), [RESULT], 0)
         assert raised.value.__context__ is None  # or a traceback would show the values that the database quotes
 
 
@@ -186,7 +191,7 @@ class TestModels:
     )
     def test_an_answer_that_breaks_the_contract_is_refused_without_quoting_it(self, wrong: Any) -> None:
         with pytest.raises(ValidationError) as raised:
-            database(DataApi(wrong)).claim_push_jobs(None, 1)
+            database(DataApi(wrong)).claim_push_jobs(None, 1, 5)
         for secret in ("Hello", push_token(1), "many"):
             assert secret not in str(raised.value)
 

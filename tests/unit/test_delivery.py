@@ -24,8 +24,9 @@ from tests.borders import (
     errors,
     push,
     push_token,
+    recorded,
+    slot,
     ticket_id,
-    turn,
     uuid,
 )
 
@@ -50,23 +51,21 @@ class Worker:
         return sweep(self._database, self._expo, lambda: self.seconds - seconds_per_claim * (planned - len(claims)))
 
 
-def delivery(number: int, token: str, status: str = "accepted", error: str | None = None) -> Json:
+def delivery(
+    number: int, token: str, status: str = "accepted", error: str | None = None, retry_after: float | None = None
+) -> Json:
     return {
         "device_id": uuid(number),
         "push_token": token,
         "status": status,
         "error": error,
         "ticket_id": ticket_id(token) if status == "accepted" else None,
-    }
-
-
-def result(number: int, *deliveries: Json, retry_after: float = 0, configuration_fault: bool = False) -> Json:
-    return {
-        "message_id": uuid(number),
-        "deliveries": list(deliveries),
         "retry_after_seconds": retry_after,
-        "configuration_fault": configuration_fault,
     }
+
+
+def result(number: int, *deliveries: Json) -> Json:
+    return {"message_id": uuid(number), "deliveries": list(deliveries)}
 
 
 TOKENS = [push_token(number) for number in range(6)]
@@ -90,23 +89,25 @@ class TestDeliver:
         assert (len(worker.api.requests), len(worker.service.requests)) == (2, 1)
 
     def test_a_batch_is_sent_when_the_claim_says_so(self) -> None:
-        worker = Worker(claim(push(1, TOKENS[:1]), turn=turn(30)))
+        worker = Worker(claim(push(1, TOKENS[:1]), slot=slot(30)))
         worker.deliver(1)
         [pause] = worker.pauses
         assert 0 < pause <= 30, "what composing takes is part of the wait"
 
-    def test_what_expo_refuses_takes_another_turn(self) -> None:
+    def test_what_expo_refuses_takes_another_send_slot(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:2])), expo=(httpx.Response(429),))
-        worker.api.next_turn = turn(30)
+        worker.api.next_slot = slot(30)
         assert worker.deliver(1).deliveries == {"accepted": 2}
-        assert worker.api.calls("take_push_turn") == [{"p_notifications": 2}]
+        assert worker.api.calls("reserve_send_slot") == [{"p_notifications": 2}]
         [_, wait] = worker.pauses
         assert 0 < wait <= 30
 
     @pytest.mark.parametrize("fault", [httpx.ConnectError("refused"), httpx.Response(404)])
-    def test_without_another_turn_it_is_sent_and_recorded_all_the_same(self, fault: httpx.Response | Exception) -> None:
+    def test_without_another_send_slot_it_is_sent_and_recorded_all_the_same(
+        self, fault: httpx.Response | Exception
+    ) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), expo=(httpx.Response(429),))
-        worker.api.faults["take_push_turn"] = fault
+        worker.api.faults["reserve_send_slot"] = fault
         assert worker.deliver(1).deliveries == {"accepted": 1}
         assert worker.api.results == [result(1, delivery(100, TOKENS[0]))]
 
@@ -130,7 +131,8 @@ class TestDeliver:
     def test_a_message_that_is_named_twice_is_claimed_once(self) -> None:
         worker = Worker()
         worker.deliver(1, 2, 1)
-        assert worker.api.calls("claim_push_jobs") == [{"p_message_ids": [uuid(1), uuid(2)], "p_limit": 2}]
+        [call] = worker.api.calls("claim_push_jobs")
+        assert (call["p_message_ids"], call["p_limit"]) == ([uuid(1), uuid(2)], 2)
 
     def test_without_messages_nobody_is_asked(self) -> None:
         worker = Worker()
@@ -165,7 +167,7 @@ class TestDeliver:
 
     def test_what_the_database_did_with_the_results_is_reported(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])))
-        worker.api.recorded = {"switched_off": 1, "lost_leases": [uuid(1)]}
+        worker.api.recorded = recorded(switched_off=1, lost_leases=[uuid(1)])
         report = worker.deliver(1)
         assert (report.switched_off, report.lost_leases) == (1, 1)
 
@@ -180,6 +182,44 @@ class TestDeliver:
         assert worker.service.requests == []
         assert worker.api.results == [result(1, delivery(100, TOKENS[0], "retry", "OutOfTime"))]
         assert report.insert_to_accept == []
+
+    def test_messages_that_one_claim_left_are_claimed_next(self) -> None:
+        worker = Worker(claim(push(1, TOKENS[:1]), left_due=[uuid(2)]), claim(push(2, TOKENS[1:2])))
+        assert worker.deliver(1, 2).deliveries["accepted"] == 2
+        assert [call["p_message_ids"] for call in worker.api.calls("claim_push_jobs")] == [
+            [uuid(1), uuid(2)],
+            [uuid(2)],
+        ]
+
+    def test_messages_without_a_send_slot_in_time_are_left_to_a_sweep(self) -> None:
+        worker = Worker(claim(left_due=[uuid(1)], slot=None))
+        assert worker.deliver(1).more_due
+        assert (len(worker.api.requests), worker.service.requests) == (1, [])
+
+    def test_a_claim_asks_for_no_send_slot_that_would_leave_no_time_to_send(self) -> None:
+        worker = Worker(seconds=20)
+        worker.deliver(1)
+        assert worker.api.calls("claim_push_jobs")[0]["p_wait_seconds"] == 7
+
+    @pytest.mark.parametrize(
+        ("answers", "seconds", "unused"),
+        [((httpx.Response(429),) * 3, 60, 1), ((errors(403, "UNAUTHORIZED"),), 60, 1), ((), 7, 101)],
+        ids=["Expo refuses", "fault of the configuration", "no time"],
+    )
+    def test_what_was_not_tried_of_a_send_slot_is_given_back(
+        self, answers: tuple[ExpoAnswer, ...], seconds: float, unused: int
+    ) -> None:
+        tokens = [push_token(number) for number in range(101)]
+        worker = Worker(claim(push(1, tokens)), expo=answers, seconds=seconds)
+        worker.deliver(1)
+        assert [call["p_unused_notifications"] for call in worker.api.calls("record_push_results")] == [unused]
+
+    def test_a_result_that_cannot_be_stored_is_reported(self, printed: Printed) -> None:
+        worker = Worker(claim(push(1, TOKENS[:1])))
+        worker.api.recorded = recorded(unrecorded=[uuid(1)], held=20)
+        report = worker.deliver(1)
+        assert (report.unrecorded, report.held) == (1, 20)
+        assert [line["correlation_id"] for line in printed() if line["level"] == "ERROR"] == [uuid(1)]
 
 
 class TestOutcomes:
@@ -206,7 +246,8 @@ class TestOutcomes:
     def test_credentials_fault_keeps_devices_and_uses_up_no_attempt(self, fault: httpx.Response) -> None:
         worker = Worker(claim(push(1, TOKENS[:2])), expo=(fault,))
         report = worker.deliver(1)
-        assert worker.api.results == [result(1, retry_after=60, configuration_fault=True)]
+        [recorded] = worker.api.results
+        assert [one["status"] for one in recorded["deliveries"]] == ["configuration_fault"] * 2
         assert report.deliveries == {"configuration_fault": 2}
         assert report.insert_to_accept == []
 
@@ -214,7 +255,8 @@ class TestOutcomes:
         fault = tickets(error_ticket("InvalidCredentials"), {"status": "ok", "id": ticket_id(TOKENS[1])})
         worker = Worker(claim(push(1, TOKENS[:2])), expo=(fault,))
         worker.deliver(1)
-        assert worker.api.results == [result(1, delivery(101, TOKENS[1]), retry_after=60, configuration_fault=True)]
+        fault_of_the_first = delivery(100, TOKENS[0], "configuration_fault", "InvalidCredentials")
+        assert worker.api.results == [result(1, fault_of_the_first, delivery(101, TOKENS[1]))]
 
     def test_retry_after_reaches_the_job(self) -> None:
         worker = Worker(
@@ -223,7 +265,7 @@ class TestOutcomes:
         )
         worker.deliver(1, 2)
         assert worker.api.results == [
-            result(number, delivery(100 * number, TOKENS[number - 1], "retry", "Http429"), retry_after=59)
+            result(number, delivery(100 * number, TOKENS[number - 1], "retry", "Http429", retry_after=59))
             for number in (1, 2)
         ]
 
@@ -263,7 +305,7 @@ class TestSweep:
         deferred = [uuid(number) for number in range(50)]
         worker = Worker(page(100), page(0, finished=finished, deferred=deferred), page(30), page(1))
         report = worker.sweep()
-        assert worker.api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100}] * 3
+        assert worker.api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100, "p_wait_seconds": 1}] * 3
         assert (report.deliveries["accepted"], report.skipped["expired"], report.deferred) == (130, 50, 50)
 
     def test_with_nothing_due_asks_once(self) -> None:
@@ -276,6 +318,24 @@ class TestSweep:
         report = worker.sweep(seconds_per_claim=10)
         assert report.deliveries["accepted"] == 500
         assert len(worker.api.calls("record_push_results")) == 5
+
+    def test_says_whether_more_is_due(self) -> None:
+        assert not Worker(page(99)).sweep().more_due
+        assert not Worker(page(100)).sweep().more_due, "the second claim found nothing"
+        assert Worker(*[page(100)] * 9, seconds=20).sweep(seconds_per_claim=10).more_due
+        assert Worker(page(3, left_due=[uuid(4)]), seconds=20).sweep(seconds_per_claim=10).more_due
+
+    def test_stops_when_other_workers_have_reserved_the_next_second(self) -> None:
+        worker = Worker(claim(left_due=[uuid(1)], slot=None), page(1))
+        assert worker.sweep().more_due
+        assert len(worker.api.calls("claim_push_jobs")) == 1
+
+    def test_refusals_of_the_first_message_are_not_forgotten_after_the_last(self) -> None:
+        """A last message without devices says nothing of Expo."""
+        refused = claim(*[push(number, [push_token(number)]) for number in range(99)], push(99))
+        worker = Worker(*[refused] * 9, expo=(httpx.Response(429),) * 99)
+        worker.sweep()
+        assert len(worker.api.calls("claim_push_jobs")) == 1
 
     @pytest.mark.parametrize("refusal", [httpx.Response(429), errors(403, "UNAUTHORIZED")])
     def test_stops_when_expo_turns_everything_away(self, refusal: httpx.Response) -> None:
@@ -304,13 +364,13 @@ class TestLogs:
         assert lines[uuid(1)]["attempt"] == 2
         assert (lines[uuid(2)]["outcome"], lines[uuid(2)]["reason"]) == ("skipped", "read")
         assert lines[uuid(3)]["level"] == "WARNING"
-        assert "looking at the conversation" in lines[uuid(4)]["message"]
+        assert "deferred" in lines[uuid(4)]["message"]
         assert "not due" in lines[uuid(5)]["message"]
 
     def test_say_of_each_message_whose_lease_ran_out(self, printed: Printed) -> None:
         """Once when it is claimed again, and once when the first worker reports after all."""
         worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:2]), expired_leases=[uuid(1)]))
-        worker.api.recorded = {"switched_off": 0, "lost_leases": [uuid(2)]}
+        worker.api.recorded = recorded(switched_off=0, lost_leases=[uuid(2)])
         worker.deliver(1, 2)
         warned = {line["correlation_id"]: line["message"] for line in printed() if line["level"] == "WARNING"}
         assert warned == {

@@ -223,6 +223,7 @@ def test_a_role_may_do_what_its_owner_does_and_nothing_else(resources: Resources
             ("sqs:DeleteMessage", "PushQueue.Arn"),
             ("sqs:GetQueueAttributes", "PushQueue.Arn"),
             ("sqs:ReceiveMessage", "PushQueue.Arn"),
+            ("sqs:SendMessage", "PushQueue.Arn"),
         },
         "SendChatPushSweepRole": _of_schedule("SendChatPush"),
     }

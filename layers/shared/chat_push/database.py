@@ -17,7 +17,7 @@ from postgrest import APIError, SyncPostgrestClient
 
 from chat_push import https
 from chat_push.devices import Device, Registered, Registration
-from chat_push.models import Claim, DueReceipt, FinishedRun, Pruned, PushResult, Recorded, RecordedReceipt, Turn
+from chat_push.models import Claim, DueReceipt, FinishedRun, Pruned, PushResult, Recorded, RecordedReceipt, SendSlot
 
 # A claim or a record takes milliseconds. HTTP/1.1, because idle HTTP/2 connections break in a frozen Lambda.
 TIMEOUT = httpx.Timeout(5, connect=2)
@@ -67,22 +67,32 @@ class PushDatabase:
             http_client=_http(transport),
         )
 
-    def claim_push_jobs(self, message_ids: Sequence[UUID] | None, limit: int) -> Claim:
-        """Leases due jobs: those of the given messages or, with None, the longest waiting."""
+    def claim_push_jobs(self, message_ids: Sequence[UUID] | None, limit: int, wait_seconds: float) -> Claim:
+        """Leases due jobs: those of the given messages or, with None, first attempts before retries.
+
+        It leases none for which there is no send slot within `wait_seconds`.
+        """
         ids = None if message_ids is None else [str(message_id) for message_id in message_ids]
         asked_at = time.monotonic()
-        answer = _call(self._client, "claim_push_jobs", {"p_message_ids": ids, "p_limit": limit})
+        answer = _call(
+            self._client,
+            "claim_push_jobs",
+            {"p_message_ids": ids, "p_limit": limit, "p_wait_seconds": max(0.0, wait_seconds)},
+        )
         claim = Claim.model_validate(answer)
-        return claim.model_copy(update={"turn_at": _turn_at(claim.turn, asked_at)})
+        return claim.model_copy(update={"send_at": _monotonic(claim.slot, asked_at)}) if claim.slot else claim
 
-    def take_push_turn(self, notifications: int) -> float:
-        """The time.monotonic() from which so many notifications may be sent that Expo refused in their first turn."""
+    def reserve_send_slot(self, notifications: int) -> float:
+        """The time.monotonic() from which so many notifications may be sent that Expo refused in their first slot."""
         asked_at = time.monotonic()
-        answer = _call(self._client, "take_push_turn", {"p_notifications": notifications})
-        return _turn_at(Turn.model_validate(answer), asked_at)
+        answer = _call(self._client, "reserve_send_slot", {"p_notifications": notifications})
+        return _monotonic(SendSlot.model_validate(answer), asked_at)
 
-    def record_push_results(self, claim: Claim, results: Sequence[PushResult]) -> Recorded:
-        """Stores what Expo said. Safe to repeat: a ticket is never replaced by less."""
+    def record_push_results(self, claim: Claim, results: Sequence[PushResult], unused_notifications: int) -> Recorded:
+        """Stores what Expo said, and frees what was not used of the send slot.
+
+        Safe to repeat: a ticket is never replaced by less.
+        """
         answer = _call(
             self._client,
             "record_push_results",
@@ -90,6 +100,7 @@ class PushDatabase:
                 "p_lease_id": str(claim.lease_id),
                 "p_claimed_at": claim.claimed_at.isoformat(),
                 "p_results": [result.model_dump(mode="json") for result in results],
+                "p_unused_notifications": unused_notifications,
             },
         )
         return Recorded.model_validate(answer)
@@ -155,14 +166,14 @@ class DeviceRegistry:
             raise
 
 
-def _turn_at(turn: Turn, asked_at: float) -> float:
-    """A turn by time.monotonic(), from the two wall clocks, ours and the database's.
+def _monotonic(slot: SendSlot, asked_at: float) -> float:
+    """A send slot by time.monotonic(), from the two wall clocks, ours and the database's.
 
-    Clocks that are not in step do no harm: the turn was told between the question and now, which gives both bounds.
+    Clocks that are not in step do no harm: the answer was given between the question and now: so both bounds are known.
     """
     now = time.monotonic()
-    in_seconds = (turn.send_at - turn.told_at).total_seconds()
-    by_the_clocks = now + (turn.send_at - datetime.now(UTC)).total_seconds()
+    in_seconds = (slot.send_at - slot.answered_at).total_seconds()
+    by_the_clocks = now + (slot.send_at - datetime.now(UTC)).total_seconds()
     return min(max(by_the_clocks, asked_at + in_seconds), now + in_seconds)
 
 

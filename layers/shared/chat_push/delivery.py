@@ -17,6 +17,8 @@ from chat_push.observability import logger
 JOBS_PER_CLAIM = 100
 # What a claim and a record may take at the worst; Expo gets the time that is left.
 RECORD_RESERVE_SECONDS = 6.0
+# How far the send slots may be ahead of a sweep, so that new messages never wait long behind a backlog.
+SWEEP_WAIT_SECONDS = 1.0
 
 
 @dataclass
@@ -33,6 +35,9 @@ class Report:
     expired_leases: int = 0
     lost_leases: int = 0
     switched_off: int = 0
+    held: int = 0  # devices whose tokens are dead by their tickets, and that the circuit breaker left active
+    unrecorded: int = 0  # jobs whose result the database could not store; their leases run out
+    more_due: bool = False  # The sweep ended before everything was done that was due.
     turned_away: bool = False  # Expo takes nothing at the moment.
     insert_to_accept: list[float] = field(default_factory=list)
 
@@ -43,7 +48,7 @@ class Report:
         self.deliveries.update(statuses)
         self.errors.update(errors)
         self.failures.update(failure_code(outcome) for outcome in outcomes if outcome.status == "failed")
-        self.turned_away = any(outcome.turned_away for outcome in outcomes)
+        self.turned_away |= any(outcome.turned_away for outcome in outcomes)
         if statuses["accepted"]:
             self.insert_to_accept.append((answered_at - push.sent_at).total_seconds() * 1000)
         logger.info(
@@ -62,32 +67,78 @@ def deliver(message_ids: Iterable[UUID], database: PushDatabase, expo: Expo, tim
     """
     report = Report()
     ids = list(dict.fromkeys(message_ids))
-    if ids:  # None, when no record of a batch could be read.
-        _work(database.claim_push_jobs(ids, limit=len(ids)), database, expo, time_left, report)
+    while ids:  # None, when no record of a batch could be read.
+        # Half of the time to wait, half to send.
+        claim = database.claim_push_jobs(ids, len(ids), (time_left() - RECORD_RESERVE_SECONDS) / 2)
+        _work(claim, database, expo, time_left, report)
+        # What is left is due, and a sweep's.
+        report.more_due = bool(claim.left_due)
+        ids = claim.left_due if claim.slot and time_left() > 2 * RECORD_RESERVE_SECONDS else []
     return report
 
 
 def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) -> Report:
-    """Pushes whatever is due, the longest waiting first; stops when nothing is, when time runs out, or when Expo
+    """Pushes whatever is due; stops when nothing is, when time runs out, or when Expo turns everything away.
 
-    turns everything away. Raises like deliver.
+    Raises like deliver.
     """
-    report = Report()
-    while time_left() > 2 * RECORD_RESERVE_SECONDS and not report.turned_away:
-        claim = database.claim_push_jobs(None, limit=JOBS_PER_CLAIM)
+    report = Report(more_due=True)
+    while report.more_due and time_left() > 2 * RECORD_RESERVE_SECONDS and not report.turned_away:
+        claim = database.claim_push_jobs(None, JOBS_PER_CLAIM, SWEEP_WAIT_SECONDS)
         _work(claim, database, expo, time_left, report)
-        if len(claim.jobs) + len(claim.finished) + len(claim.deferred) < JOBS_PER_CLAIM:
-            break
+        looked_at = len(claim.jobs) + len(claim.finished) + len(claim.deferred) + len(claim.left_due)
+        report.more_due = looked_at >= JOBS_PER_CLAIM or bool(claim.left_due)
+        if claim.slot is None:
+            break  # Other workers have reserved the next second.
     return report
 
 
 def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[[], float], report: Report) -> None:
     """Sends what was claimed, records it, and adds it to the report. At least one log line for each message."""
+    _report_unsent(claim, report)
+    if not claim.jobs:
+        return
+    outcomes = expo.send(
+        [
+            Notification(device.push_token, fields)
+            for push, fields in ((push, payload(push)) for push in claim.jobs)
+            for device in push.devices
+        ],
+        lambda: time_left() - RECORD_RESERVE_SECONDS,
+        claim.send_at,
+        partial(_next_slot, database),
+    )
+    unused = sum(not outcome.tried for outcome in outcomes)
+    answered_at = datetime.now(UTC)
+    remaining = iter(outcomes)
+    results = []
+    for push in claim.jobs:
+        of_push = list(islice(remaining, len(push.devices)))
+        results.append(_result(push, of_push))
+        report.add(push, of_push, answered_at)
+    try:
+        recorded = database.record_push_results(claim, results, unused)
+    except DatabaseUnavailable:
+        # Recording is safe to repeat, and saves sending it all again.
+        recorded = database.record_push_results(claim, results, unused)
+    for message_id in recorded.lost_leases:
+        logger.warning("recorded too late: the lease had run out", correlation_id=str(message_id))
+    for message_id in recorded.unrecorded:
+        logger.error("result not recorded: it is sent again when its lease has run out", correlation_id=str(message_id))
+    report.switched_off += recorded.switched_off
+    report.held += recorded.held
+    report.lost_leases += len(recorded.lost_leases)
+    report.unrecorded += len(recorded.unrecorded)
+
+
+def _report_unsent(claim: Claim, report: Report) -> None:
     for job in claim.finished:
         report.skipped[job.reason] += 1
         logger.info("push not sent", correlation_id=str(job.message_id), outcome=job.outcome, reason=job.reason)
     for message_id in claim.deferred:
-        logger.info("push waits: the recipient is looking at the conversation", correlation_id=str(message_id))
+        logger.info("push deferred: explain_push gives the reason", correlation_id=str(message_id))
+    for message_id in claim.left_due:
+        logger.info("push left for the next claim", correlation_id=str(message_id))
     for message_id in claim.not_due:
         logger.info("push not due: done, being sent, or waiting for its time", correlation_id=str(message_id))
     for message_id in claim.unknown:
@@ -98,62 +149,29 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
     report.not_due += len(claim.not_due)
     report.unknown += len(claim.unknown)
     report.expired_leases += len(claim.expired_leases)
-    if not claim.jobs:
-        return
-    outcomes = iter(
-        expo.send(
-            [
-                Notification(device.push_token, fields)
-                for push, fields in ((push, payload(push)) for push in claim.jobs)
-                for device in push.devices
-            ],
-            lambda: time_left() - RECORD_RESERVE_SECONDS,
-            claim.turn_at,
-            partial(_next_turn, database),
-        )
-    )
-    answered_at = datetime.now(UTC)
-    results = []
-    for push in claim.jobs:
-        of_push = list(islice(outcomes, len(push.devices)))
-        results.append(_result(push, of_push))
-        report.add(push, of_push, answered_at)
-    try:
-        recorded = database.record_push_results(claim, results)
-    except DatabaseUnavailable:
-        # Recording is safe to repeat, and saves sending it all again.
-        recorded = database.record_push_results(claim, results)
-    for message_id in recorded.lost_leases:
-        logger.warning("recorded too late: the lease had run out", correlation_id=str(message_id))
-    report.switched_off += recorded.switched_off
-    report.lost_leases += len(recorded.lost_leases)
 
 
-def _next_turn(database: PushDatabase, notifications: int) -> float:
+def _next_slot(database: PushDatabase, notifications: int) -> float:
     try:
-        return database.take_push_turn(notifications)
+        return database.reserve_send_slot(notifications)
     except (DatabaseUnavailable, DatabaseRefused) as error:
         # Of the same claim, Expo may have taken some already, and that is still to be recorded.
-        logger.warning("sent again out of turn", error=str(error))
+        logger.warning("sent again without a reserved slot", error=str(error))
         return 0.0
 
 
 def _result(push: Push, outcomes: Sequence[Outcome]) -> PushResult:
-    deliveries = [
-        Delivery(
-            device_id=device.device_id,
-            push_token=device.push_token,
-            status=outcome.status,
-            error=outcome.error,
-            ticket_id=outcome.ticket_id,
-        )
-        for device, outcome in zip(push.devices, outcomes, strict=True)
-        # A fault of the configuration says nothing of a device.
-        if outcome.status not in ("configuration_fault", "handed_over")
-    ]
     return PushResult(
         message_id=push.message_id,
-        deliveries=deliveries,
-        retry_after_seconds=max((outcome.retry_after_seconds or 0.0 for outcome in outcomes), default=None),
-        configuration_fault=len(deliveries) < len(outcomes),
+        deliveries=[
+            Delivery(
+                device_id=device.device_id,
+                push_token=device.push_token,
+                status=outcome.status,
+                error=outcome.error,
+                ticket_id=outcome.ticket_id,
+                retry_after_seconds=outcome.retry_after_seconds,
+            )
+            for device, outcome in zip(push.devices, outcomes, strict=True)
+        ],
     )

@@ -8,7 +8,7 @@ from the behaviour recorded in the issues of its SDKs.
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import batched
 from typing import Any, Literal, Self
@@ -23,8 +23,6 @@ MAX_RECIPIENTS_PER_REQUEST = 100
 MAX_TICKETS_PER_REQUEST = 1000
 MAX_CALLS_PER_REQUEST = 3
 ANSWER_TIMEOUT_SECONDS = 8.0
-# A project without push credentials or a wrong access token is mended by a person, not by haste.
-CONFIGURATION_RETRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,15 @@ class Outcome:
 
     accepted: Expo answered 200 and named no error (without ticket_id if its tickets could not be read); maybe_sent:
     nobody knows; retry: refused for now; failed: refused for good; configuration_fault: refused until it is mended;
-    handed_over: by its receipt, APNs or FCM took it.
+    handed_over: by its receipt, APNs or FCM took it; receipt_lost: Expo gives no receipt for its ticket.
     """
 
-    status: Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault", "handed_over"]
+    status: Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault", "handed_over", "receipt_lost"]
     error: str | None = None
     ticket_id: str | None = None
     retry_after_seconds: float | None = None
     whole_request: bool = False  # Expo refused the request, not this recipient.
+    tried: bool = True  # False: it was not sent, because there was no time, or Expo refused those before it.
 
     @property
     def turned_away(self) -> bool:
@@ -48,7 +47,7 @@ class Outcome:
         return self.whole_request and self.status in ("retry", "configuration_fault")
 
 
-_OUT_OF_TIME = Outcome("retry", "OutOfTime", whole_request=True)
+_OUT_OF_TIME = Outcome("retry", "OutOfTime", whole_request=True, tried=False)
 
 
 class ReceiptsUnavailable(Exception):
@@ -92,14 +91,17 @@ def classify_recipient(details: object) -> Outcome:
     fcm = details.get("fcm")
     if isinstance(fcm, dict) and fcm.get("error") == "MismatchSenderId":
         error = "MismatchSenderId"  # Also seen inside a ProviderError.
-    status = _RECIPIENT_ERRORS.get(error, "failed")
-    wait = CONFIGURATION_RETRY_SECONDS if status == "configuration_fault" else None
-    return Outcome(status, error, retry_after_seconds=wait)
+    return Outcome(_RECIPIENT_ERRORS.get(error, "failed"), error)
 
 
 def _code(value: object) -> str | None:
     """The value if it looks like a code; what does not may quote a text or a token, and codes are logged."""
     return value if isinstance(value, str) and re.fullmatch(r"\w{1,100}", value, re.ASCII) else None
+
+
+def _ticket_id(value: object) -> str | None:
+    """The id if it looks like one; what does not would be refused when its receipt is asked for, or by the database."""
+    return value if isinstance(value, str) and re.fullmatch(r"[ -~]{1,200}", value) else None
 
 
 class Expo:
@@ -123,27 +125,28 @@ class Expo:
         self,
         notifications: Sequence[Notification],
         time_left: Callable[[], float],
-        turn_at: float = 0.0,
-        next_turn: Callable[[int], float] = lambda notifications: 0.0,
+        send_at: float = 0.0,
+        next_slot: Callable[[int], float] = lambda notifications: 0.0,
     ) -> list[Outcome]:
         """One outcome for each notification, in order; never raises for what Expo answers.
 
-        `time_left` tells the seconds that may still be used. Nothing is sent before its turn, a time.monotonic():
-        `turn_at` is that of all, and `next_turn` gives another to so many that were refused. Once Expo turns requests
-        away, the rest is not tried.
+        `time_left` gives the seconds that may still be used. Nothing is sent before its send slot, a time.monotonic():
+        `send_at` is that of all, and `next_slot` reserves another for so many that were refused. Once Expo turns
+        requests away, the rest is not tried.
         """
         outcomes: list[Outcome] = []
-        if not self._wait_for_turn(turn_at, time_left):
+        if not self._wait_for_slot(send_at, time_left):
             return [_OUT_OF_TIME] * len(notifications)
         for chunk in batched(notifications, MAX_RECIPIENTS_PER_REQUEST):
-            outcomes += self._send_chunk(chunk, time_left, next_turn)
+            outcomes += self._send_chunk(chunk, time_left, next_slot)
             if outcomes[-1].turned_away:
                 break
-        return outcomes + outcomes[-1:] * (len(notifications) - len(outcomes))
+        untried = len(notifications) - len(outcomes)
+        return outcomes + [replace(outcomes[-1], tried=False)] * untried if untried else outcomes
 
-    def _wait_for_turn(self, turn_at: float, time_left: Callable[[], float]) -> bool:
+    def _wait_for_slot(self, send_at: float, time_left: Callable[[], float]) -> bool:
         """Whether there was time to."""
-        wait = turn_at - time.monotonic()
+        wait = send_at - time.monotonic()
         if wait >= time_left():
             return False
         if wait > 0:
@@ -151,37 +154,37 @@ class Expo:
         return True
 
     def _send_chunk(
-        self, chunk: Sequence[Notification], time_left: Callable[[], float], next_turn: Callable[[int], float]
+        self, chunk: Sequence[Notification], time_left: Callable[[], float], next_slot: Callable[[int], float]
     ) -> list[Outcome]:
         """Calls again at once only for what was certainly not accepted, and only while there is time."""
         calls = 0
         while True:
             calls += 1
             if time_left() < CONNECT_TIMEOUT_SECONDS:
-                return [_OUT_OF_TIME] * len(chunk)
+                return [replace(_OUT_OF_TIME, tried=calls > 1)] * len(chunk)
             try:
                 return self._call(chunk, time_left)
             except _RequestRefused as refused:
                 if refused.parts:
-                    return self._send_parts(chunk, refused.parts, time_left, next_turn)
+                    return self._send_parts(chunk, refused.parts, time_left, next_slot)
                 wait = max(refused.outcome.retry_after_seconds or 0, 0.25 * 2**calls)
                 if refused.outcome.status != "retry" or calls == MAX_CALLS_PER_REQUEST or wait > time_left() / 2:
                     return [refused.outcome] * len(chunk)
             self._pause(wait)
-            # Its turn has passed by now: out of turn it would take the place of others, who were refused then.
-            if not self._wait_for_turn(next_turn(len(chunk)), time_left):
-                return [_OUT_OF_TIME] * len(chunk)
+            # Its slot has passed by now: without another it would take the place of others, who were refused then.
+            if not self._wait_for_slot(next_slot(len(chunk)), time_left):
+                return [replace(_OUT_OF_TIME, tried=True)] * len(chunk)
 
     def _send_parts(
         self,
         chunk: Sequence[Notification],
         parts: Sequence[Sequence[int]],
         time_left: Callable[[], float],
-        next_turn: Callable[[int], float],
+        next_slot: Callable[[int], float],
     ) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         for part in parts:
-            sent = self._send_chunk([chunk[index] for index in part], time_left, next_turn)
+            sent = self._send_chunk([chunk[index] for index in part], time_left, next_slot)
             outcomes.update(zip(part, sent, strict=True))
         return [outcomes[index] for index in range(len(chunk))]
 
@@ -198,16 +201,17 @@ class Expo:
         except PushServerError as error:
             return _judge(error.response, chunk)
         return [
-            Outcome("accepted", ticket_id=str(ticket.id) if ticket.id else None)
+            Outcome("accepted", ticket_id=_ticket_id(ticket.id))
             if ticket.is_success()
             else classify_recipient(ticket.details)
             for ticket in tickets
         ]
 
     def receipts(self, ticket_ids: Sequence[str], time_left: Callable[[], float]) -> dict[str, Outcome]:
-        """The receipts that are ready, by ticket id, of at most MAX_TICKETS_PER_REQUEST tickets; one request.
+        """The receipts that are ready, by ticket id, of at most MAX_TICKETS_PER_REQUEST tickets.
 
-        Raises ReceiptsUnavailable if Expo does not answer with receipts.
+        One request, unless Expo refuses an id: then it is found by halving, and its receipt is lost. Raises
+        ReceiptsUnavailable if Expo does not answer with receipts.
         """
         self._client.timeout = max(0.1, min(ANSWER_TIMEOUT_SECONDS, time_left()))
         try:
@@ -217,7 +221,14 @@ class Expo:
         except PushServerError as error:
             answer: Answer = error.response
             code = _answer_code(answer)
-            raise ReceiptsUnavailable(code, configuration_fault=_is_configuration_fault(answer, code)) from None
+            one = len(ticket_ids) == 1
+            is_refused_id = answer.status_code == 400 and not (one and code == "PUSH_TOO_MANY_RECEIPTS")
+            if not is_refused_id or time_left() < CONNECT_TIMEOUT_SECONDS:
+                raise ReceiptsUnavailable(code, configuration_fault=_is_configuration_fault(answer, code)) from None
+            if one:
+                return {ticket_ids[0]: Outcome("receipt_lost", code)}
+            middle = len(ticket_ids) // 2
+            return self.receipts(ticket_ids[:middle], time_left) | self.receipts(ticket_ids[middle:], time_left)
         asked = set(ticket_ids)
         return {
             receipt.id: Outcome("handed_over") if receipt.is_success() else classify_recipient(receipt.details)
@@ -265,12 +276,10 @@ def _judge(answer: Answer, chunk: Sequence[Notification]) -> list[Outcome]:
     if status == 429 or code == "TOO_MANY_REQUESTS":
         raise _RequestRefused(_whole("retry", code, answer.retry_after_seconds()))
     if _is_configuration_fault(answer, code):
-        raise _RequestRefused(_whole("configuration_fault", code, CONFIGURATION_RETRY_SECONDS))
+        raise _RequestRefused(_whole("configuration_fault", code))
     if code == "PUSH_TOO_MANY_EXPERIENCE_IDS":
         # With one project only, its slug was renamed: then it refuses every batch.
-        raise _RequestRefused(
-            _whole("configuration_fault", code, CONFIGURATION_RETRY_SECONDS), _by_project(error.get("details"), chunk)
-        )
+        raise _RequestRefused(_whole("configuration_fault", code), _by_project(error.get("details"), chunk))
     if status == 200 and not error:
         # Expo took the request, but its tickets cannot be attributed: sending it again would be a second push.
         return [Outcome("accepted", "UnreadableAnswer")] * len(chunk)

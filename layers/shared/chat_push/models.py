@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-DeliveryStatus = Literal["accepted", "maybe_sent", "retry", "failed"]
-ReceiptStatus = Literal["handed_over", "failed", "retry", "configuration_fault", "missing"]
+DeliveryStatus = Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault"]
+ReceiptStatus = Literal["handed_over", "failed", "retry", "configuration_fault", "missing", "receipt_lost"]
 
 
 class _Model(BaseModel):
@@ -44,26 +44,28 @@ class FinishedJob(_Model):
     reason: str
 
 
-class Turn(_Model):
-    """When Expo may be sent what was asked for, and when that was told, both by the database's clock."""
+class SendSlot(_Model):
+    """When Expo may be sent what was asked for, and the time of that answer, both by the database's clock."""
 
     send_at: AwareDatetime
-    told_at: AwareDatetime
+    answered_at: AwareDatetime
 
 
 class Claim(_Model):
     """What claim_push_jobs answers: the jobs that are now leased to the caller, and what became of the others.
 
-    expired_leases: of all these, the jobs whose last worker never reported.
+    left_due: more than one claim takes, or no send slot in time. expired_leases: of all these, the jobs whose last
+    worker never reported.
     """
 
     lease_id: UUID
     claimed_at: AwareDatetime
     jobs: list[Push]
-    turn: Turn
-    turn_at: float = 0.0  # The same by time.monotonic(). Earlier, and all workers together would exceed Expo's limit.
+    slot: SendSlot | None  # None: there is none within the time that the worker can wait.
+    send_at: float = 0.0  # The same by time.monotonic(). Earlier, and all workers together would exceed Expo's limit.
     finished: list[FinishedJob]
     deferred: list[UUID]
+    left_due: list[UUID]
     not_due: list[UUID]
     unknown: list[UUID]
     expired_leases: list[UUID]
@@ -77,22 +79,27 @@ class Delivery(_Model):
     status: DeliveryStatus
     error: str | None = None
     ticket_id: str | None = None
+    retry_after_seconds: float | None = None
 
 
 class PushResult(_Model):
-    """What became of one leased job. A configuration fault uses up no attempt."""
+    """What became of one leased job."""
 
     message_id: UUID
     deliveries: list[Delivery]
-    retry_after_seconds: float | None = None
-    configuration_fault: bool = False
 
 
 class Recorded(_Model):
-    """What record_push_results answers: devices switched off, and jobs whose lease had run out."""
+    """What record_push_results answers.
+
+    Devices deactivated, dead ones that the circuit breaker held back, jobs whose lease had run out, and jobs whose
+    result could not be stored.
+    """
 
     switched_off: int
+    held: int
     lost_leases: list[UUID]
+    unrecorded: list[UUID]
 
 
 class DueReceipt(_Model):

@@ -21,6 +21,11 @@ CONFIGURATION_FAULT = (
     "401, 403, invalid_token: set expo_access_token in BackendSecret to one that may send pushes. 404: correct ExpoUrl."
 )
 
+DEVICES_HELD = (
+    "so many tokens are dead at once that none was switched off: look at push.receipt_runs, then call "
+    "push.decide_held_run(run_id, true or false)"
+)
+
 # Every metric there is, in the namespace ChatPush with the dimension `service`: counts, but for those of UNITS.
 type Metric = Literal[
     # send_chat_push
@@ -32,6 +37,7 @@ type Metric = Literal[
     "QueueAge",
     "LeaseExpired",
     "LeaseLost",
+    "ResultUnrecorded",
     "UnknownMessage",
     "MalformedRecord",
     "SweepCompleted",
@@ -43,7 +49,6 @@ type Metric = Literal[
     "ReceiptLost",
     "ReceiptConfigurationFault",
     "ReceiptsUnavailable",
-    "DeviceSwitchOffHeld",
     "PrunedPresenceOffline",
     "PrunedDevicesSwitchedOff",
     "PrunedDevicesDeleted",
@@ -52,6 +57,7 @@ type Metric = Literal[
     # both of them
     "ConfigurationFault",
     "DeviceSwitchedOff",
+    "DeviceSwitchOffHeld",
     # register_device
     "DeviceRegistered",
     "DeviceUnregistered",
