@@ -58,7 +58,7 @@ export class PostgrestConnection extends PostgresConnection {
       return answer(status, error.code, error.message, error.detail, error.hint);
     }
     // The driver's own: it has no connection, or lost it.
-    if (/^(CONNECT|CONNECTION|ECONN)/.test(error?.code)) return answer(503, "PGRST001", LOST, error.message);
+    if (/^E?CONN/.test(error?.code)) return answer(503, "PGRST001", LOST, error.message);
     return error;
   }
 }

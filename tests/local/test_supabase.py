@@ -174,3 +174,15 @@ async def test_migrations_run_without_a_superuser(server: Postgres) -> None:
             await connection.execute("create role somebody superuser")
     async with await psycopg.AsyncConnection.connect(server.dsn(role=SUPERUSER)) as connection:
         await connection.execute("select pg_read_file('PG_VERSION')")
+
+
+async def test_without_its_database_the_data_api_answers_503_as_postgrest_does(
+    project: Supabase, server: Postgres
+) -> None:
+    await server.stop()
+    try:
+        status, answer = await post(project, "/rest/v1/rpc/limit_of_caller", {}, apikey=project.secret_key)
+    finally:
+        await server.start()
+        await project.restart()
+    assert (status, answer["code"]) == (503, "PGRST001")
