@@ -24,15 +24,14 @@ from local.chaos_invariants import Verdict, judge
 from local.chaos_traffic import Traffic, people
 from local.cloud import LocalCloud, local_cloud
 from local.cloudformation import Json
-from local.lambda_runtime import FunctionError, LambdaFunction
 
 # So that minutes of faults are seconds. The lease is shorter than a worker may take, against the rule of its comment:
 # so one that lives is overtaken by another one, too, and copies must replace each other.
 SETTINGS = (
     "update push.settings set presence_fresh_for = '2 seconds', lease_for = '3 seconds', retry_base = '0.2 seconds',"
     " retry_cap = '2 seconds', unanswered_waits = array_fill('0.5 seconds'::interval, array[50]),"
-    " fault_retry_base = '0.2 seconds', recipient_share = 1, receipt_after = '1 second', message_limit = 1000000,"
-    " registration_limit = 1000000"
+    " fault_retry_base = '0.2 seconds', recipient_share = 1, receipt_after = '1 second',"
+    " message_limit = 1000000, registration_limit = 1000000"
 )
 # A receipt whose worker was killed waits longer than a run.
 TIME_PASSES = "update push.deliveries set receipt_due_at = clock_timestamp() where receipt_due_at > clock_timestamp()"
@@ -97,12 +96,10 @@ async def run(cloud: LocalCloud, messages: int, seed: int) -> Result:
     await keep_history(cloud)
     async with chat_app(cloud.supabase, cloud.api_url) as app:
         traffic = await people(cloud, app, random, messages)
-        # The queue and the sweep have a worker each, as they may in Lambda.
-        sweeper = cloud.functions["SendChatPush"].another()
-        faults = Faults(cloud, traffic, [cloud.functions["SendChatPush"], sweeper], random)
+        faults = Faults(cloud, traffic, random)
         async with _progress(begun, cloud, traffic, faults):
             limit = asyncio.timeout(START_SECONDS + messages * SECONDS_PER_MESSAGE)
-            async with _schedules(cloud, sweeper), limit, asyncio.TaskGroup() as both:
+            async with _schedules(cloud), limit, asyncio.TaskGroup() as both:
                 both.create_task(traffic.run())
                 both.create_task(faults.run())
             print("faults stop; what is left is sent", flush=True)
@@ -115,14 +112,13 @@ async def run(cloud: LocalCloud, messages: int, seed: int) -> Result:
 
 
 @asynccontextmanager
-async def _schedules(cloud: LocalCloud, sweeper: LambdaFunction) -> AsyncIterator[None]:
+async def _schedules(cloud: LocalCloud) -> AsyncIterator[None]:
     """Sweep and cleanup in quick succession, and failed records of the queue come back soon."""
 
     async def sweep() -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            with suppress(FunctionError):  # nobody gets the answer of an asynchronous invocation
-                await sweeper.invoke({"sweep": True})
+            await cloud.scheduler.fire("SendChatPushSweep")
             await cloud.poller.return_failed()
 
     async def clean_up() -> None:
@@ -130,11 +126,8 @@ async def _schedules(cloud: LocalCloud, sweeper: LambdaFunction) -> AsyncIterato
             await asyncio.sleep(SWEEP_SECONDS)
             await cloud.scheduler.fire("CleanupReceiptsRun")
 
-    try:
-        async with _background(sweep()), _background(clean_up()):
-            yield
-    finally:
-        await sweeper.close()
+    async with _background(sweep()), _background(clean_up()):
+        yield
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from random import Random
 
 from local.chaos_traffic import Traffic
@@ -18,7 +18,6 @@ from local.expo_faults import (
     TicketCount,
     TicketError,
 )
-from local.lambda_runtime import LambdaFunction
 
 MESSAGES_PER_STRIKE = 20
 
@@ -51,11 +50,10 @@ EXPO_FAULTS: dict[str, tuple[Fault, Endpoint]] = {
 class Faults:
     """Strikes while people write; each kind at least once if there are enough messages."""
 
-    def __init__(self, cloud: LocalCloud, traffic: Traffic, senders: Sequence[LambdaFunction], random: Random) -> None:
+    def __init__(self, cloud: LocalCloud, traffic: Traffic, random: Random) -> None:
         self.struck: Counter[str] = Counter()
         self._cloud = cloud
         self._traffic = traffic
-        self._senders = senders
         self._random = random
         self._kinds: dict[str, Callable[[], Awaitable[bool | None]]] = {
             "webhooks lost": self._webhooks_lost,
@@ -130,13 +128,12 @@ class Faults:
 
     async def _sender_killed(self) -> None:
         await asyncio.sleep(self._random.uniform(0, 0.5))
-        await self._random.choice(self._senders).kill()
+        await self._cloud.functions["SendChatPush"].kill()
 
     async def _sender_killed_at_expo(self, *, accepted: bool) -> bool:
         if not await self._strike_expo(Hang(seconds=_LONG, accepted=accepted)):
             return False
-        for sender in self._senders:  # one of them hangs
-            await sender.kill()
+        await self._cloud.functions["SendChatPush"].kill()
         return True
 
     async def _cleaner_killed(self) -> None:

@@ -15,7 +15,7 @@ from local.build import built
 from local.cloudformation import Json
 from local.expo_service import ExpoService, expo_service
 from local.gateway import gateway
-from local.lambda_runtime import LambdaFunction, lambda_function
+from local.lambda_runtime import ACCOUNT_CONCURRENCY, Account, LambdaFunction, lambda_function
 from local.pg_net import PgNet, pg_net
 from local.postgres import Postgres, postgres
 from local.processes import temporary_folder
@@ -38,6 +38,7 @@ class LocalCloud:
     pg_net: PgNet
     expo: ExpoService
     aws: Aws
+    account: Account
     functions: Mapping[str, LambdaFunction]
     poller: QueuePoller
     scheduler: Scheduler
@@ -92,10 +93,11 @@ class LocalCloud:
 
 
 @asynccontextmanager
-async def local_cloud(*, schedules: bool = False) -> AsyncIterator[LocalCloud]:
+async def local_cloud(*, schedules: bool = False, concurrency: int = ACCOUNT_CONCURRENCY) -> AsyncIterator[LocalCloud]:
     """Everything, from nothing, on free ports, with its state in a folder that is removed at the end.
 
-    `schedules`: they fire in their time; otherwise only when Scheduler.fire is called.
+    `schedules`: they fire in their time; otherwise only when Scheduler.fire is called. `concurrency`: how many
+    invocations of all functions together the account allows at a time.
     """
     async with AsyncExitStack() as parts:
         folder = parts.enter_context(temporary_folder())
@@ -118,9 +120,16 @@ async def local_cloud(*, schedules: bool = False) -> AsyncIterator[LocalCloud]:
         await services.put_secret(template.secrets["AppSecret"].name, app_secret)
         webhook_secret = (await services.secret(template.secrets["WebhookSecret"].name))["current"]
         assert webhook_secret
+        account = Account(concurrency)
         functions = {
             name: await enter(
-                lambda_function(function, runtime=build.runtime, environment=services.environment, folder=folder)
+                lambda_function(
+                    function,
+                    runtime=build.runtime,
+                    environment=services.environment,
+                    folder=folder,
+                    account=account,
+                )
             )
             for name, function in template.functions.items()
         }
@@ -142,6 +151,7 @@ async def local_cloud(*, schedules: bool = False) -> AsyncIterator[LocalCloud]:
             net,
             expo,
             services,
+            account,
             functions,
             poller,
             scheduling,

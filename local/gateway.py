@@ -83,7 +83,12 @@ class Gateway:
         return next((self._routes[key] for key in keys if key in self._routes), None)
 
     async def _authorization(self, route: Route, authorizer: Authorizer, identity: str, request: web.Request) -> Json:
-        """The authorizer's answer, which holds for its time to live for all requests with this identity."""
+        """The authorizer's answer, which holds for its time to live for all requests with this identity.
+
+        Requests that come before it is there ask, too: API Gateway does not make them wait for each other. For whom the
+        account then has no room, the answer is 500, as it is for any function that could not be started:
+        https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html
+        """
         ends, answer = self._authorizations.get((authorizer, identity), (0.0, None))
         if time.monotonic() < ends:
             return answer

@@ -1,24 +1,30 @@
-"""One Lambda function: AWS's Runtime Interface Emulator with Lambda's own Python client, and nothing else on the path.
+"""Lambda functions: each in execution environments of its own, all under the concurrency limit of one account.
 
-The emulator takes one request at a time and dies of a second one, so invocations wait for each other.
+An execution environment is AWS's Runtime Interface Emulator with Lambda's own Python client, and nothing else on the
+path. The emulator takes one request at a time and dies of a second one, as an environment of Lambda would never get
+one; whatever comes meanwhile starts another environment.
 """
 
 import asyncio
 import json
 import platform
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
 
 from local.cloudformation import Json
 from local.packages import package_folder
-from local.processes import Child, answers, child, free_port
+from local.processes import Child, answers, child, children, free_port, peak_memory
 from local.template import Function
 
+# Of a new AWS account, until AWS raises it: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+ACCOUNT_CONCURRENCY = 10
+
 _EMULATOR = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}[platform.machine()]
+_WATCH_SECONDS = 0.05  # between two looks at the memory; none misses a peak, only the end may come so much later
 
 
 class FunctionError(Exception):
@@ -30,26 +36,51 @@ class FunctionError(Exception):
         self.message = message
 
 
-class LambdaFunction:
-    """A function that can be invoked; its process starts with the first invocation, as in Lambda."""
+class TooManyRequests(FunctionError):
+    """The account runs as many invocations as it may: the function was not started. What retries this is the caller."""
 
-    def __init__(self, function: Function, runtime: Path, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, function: str) -> None:
+        super().__init__(function, "TooManyRequestsException", "Rate Exceeded.")
+
+
+class Account:
+    """What all functions of an AWS account share: so many invocations at a time, and no more."""
+
+    def __init__(self, concurrency: int = ACCOUNT_CONCURRENCY) -> None:
+        self.throttled = 0  # invocations that were refused
+        self._free = concurrency
+
+    @contextmanager
+    def execution(self, function: str) -> Iterator[None]:
+        """One invocation of a function. Raises TooManyRequests at once: Lambda lets no caller wait."""
+        if self._free == 0:
+            self.throttled += 1
+            raise TooManyRequests(function)
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+class LambdaFunction:
+    """A function that can be invoked; environments start when they are needed, and are kept for later invocations."""
+
+    def __init__(
+        self, function: Function, runtime: Path, environment: Mapping[str, str], folder: Path, account: Account
+    ) -> None:
         self.name = function.name
         self.log = folder / f"{function.name}.log"
         self._function = function
-        self._runtime = runtime
-        self._services = environment
+        self._variables = _environment(function, runtime, environment)
         self._folder = folder
-        self._environment = _environment(function, runtime, environment)
-        self._process = AsyncExitStack()
-        self._emulator: Child | None = None
-        self._invocations_url = ""
-        self._one_at_a_time = asyncio.Lock()
-        self._starting = asyncio.Lock()
+        self._account = account
+        self._environments: list[_Environment] = []
+        self._idle: list[_Environment] = []
         self._invocations: set[asyncio.Task[Json]] = set()
 
     async def invoke(self, event: Json) -> Json:
-        """The handler's answer to `event`; raises FunctionError.
+        """The handler's answer to `event`; raises FunctionError, TooManyRequests if it was not started.
 
         A caller that goes away does not end the invocation, as in Lambda.
         """
@@ -58,50 +89,106 @@ class LambdaFunction:
         invocation.add_done_callback(self._forget)
         return await asyncio.shield(invocation)
 
-    def another(self) -> "LambdaFunction":
-        """One more execution environment of the function, as Lambda starts under load; whoever wants it closes it."""
-        return LambdaFunction(self._function, self._runtime, self._services, self._folder)
-
     async def kill(self) -> None:
-        """End the process at once, whatever it is doing; the next invocation starts a new one."""
-        async with self._starting:
-            if self._emulator is not None:
-                self._emulator.kill()
-                self._emulator = None
-            await self._process.aclose()
+        """End all processes at once, whatever they are doing; the next invocation starts a new one."""
+        await asyncio.gather(*(environment.kill() for environment in self._environments))
 
     def log_lines(self) -> list[str]:
-        """What the function has written so far; between the lines START, END and REPORT of each invocation."""
+        """What the function has written so far; START, END and REPORT of each invocation, and its lines in between.
+
+        Lines of invocations at the same time are mixed.
+        """
         return self.log.read_text().splitlines() if self.log.exists() else []
 
+    def environments(self) -> int:
+        """How many execution environments there are, busy and idle."""
+        return len(self._environments)
+
     async def close(self) -> None:
-        """Kill the process and end the invocations that wait."""
+        """Kill the processes and end the invocations that wait."""
         for invocation in self._invocations:
             invocation.cancel()
         await asyncio.gather(*self._invocations, return_exceptions=True)
         await self.kill()
 
     async def _invoke(self, event: Json) -> Json:
-        async with self._one_at_a_time:
-            async with self._starting:
-                if self._emulator is None:
-                    await self._start()
+        with self._account.execution(self.name):
+            if not self._idle:
+                self._idle.append(_Environment(self._function, self._variables, self._folder))
+                self._environments.append(self._idle[-1])
+            environment = self._idle.pop()  # the one that was used last, so that under little load all but one rest
             try:
-                async with aiohttp.request("POST", self._invocations_url, json=event) as response:
-                    return self._judge(response.status, await response.text())
-            except aiohttp.ClientError as error:
-                raise FunctionError(self.name, "Sandbox.Killed", "the process was killed") from error
+                return await environment.invoke(event)
+            finally:
+                self._idle.append(environment)
 
     def _forget(self, invocation: asyncio.Task[Json]) -> None:
         self._invocations.discard(invocation)
         if not invocation.cancelled():
             invocation.exception()  # seen, even if the caller has gone away
 
+
+class _Environment:
+    """A process that takes one invocation at a time; it starts with the first."""
+
+    def __init__(self, function: Function, variables: Mapping[str, str], folder: Path) -> None:
+        self._function = function
+        self._variables = variables
+        self._folder = folder
+        self._process = AsyncExitStack()
+        self._emulator: Child | None = None
+        self._invocations_url = ""
+        self._starting = asyncio.Lock()
+
+    async def invoke(self, event: Json) -> Json:
+        async with self._starting:
+            if self._emulator is None:
+                await self._start()
+            emulator = self._emulator
+        assert emulator
+        request = asyncio.create_task(self._request(event))
+        try:
+            while not await self._ends(request):
+                self._check_memory(emulator)
+            self._check_memory(emulator)
+            return request.result()
+        except _OutOfMemory as error:
+            await self.kill()
+            # As Lambda says it, without the id of the request.
+            message = "Error: Runtime exited with error: signal: killed"
+            raise FunctionError(self._function.name, "Runtime.ExitError", message) from error
+        finally:
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+
+    async def kill(self) -> None:
+        async with self._starting:
+            if self._emulator is not None:
+                self._emulator.kill()
+                self._emulator = None
+            await self._process.aclose()
+
+    async def _ends(self, request: asyncio.Task[Json]) -> bool:
+        done, _ = await asyncio.wait({request}, timeout=_WATCH_SECONDS)
+        return bool(done)
+
+    def _check_memory(self, emulator: Child) -> None:
+        limit = self._function.memory_megabytes * 1024**2
+        if any(peak_memory(process) > limit for process in children(emulator.process.pid)):
+            raise _OutOfMemory
+
+    async def _request(self, event: Json) -> Json:
+        try:
+            async with aiohttp.request("POST", self._invocations_url, json=event) as response:
+                return self._judge(response.status, await response.text())
+        except aiohttp.ClientError as error:
+            raise FunctionError(self._function.name, "Sandbox.Killed", "the process was killed") from error
+
     async def _start(self) -> None:
         emulator_address, runtime_api_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
         emulator = await self._process.enter_async_context(
             child(
-                self.name,
+                self._function.name,
                 package_folder("samcli") / "local" / "rapid" / _EMULATOR,
                 *("--log-level", "error"),
                 *("--runtime-interface-emulator-address", emulator_address),
@@ -110,7 +197,7 @@ class LambdaFunction:
                 *(sys.executable, "-S", "-P", Path(__file__).with_name("lambda_bootstrap.py")),
                 self._function.handler,
                 folder=self._folder,
-                env=self._environment,
+                env=self._variables,
                 cwd=self._function.folder,
             )
         )
@@ -123,26 +210,35 @@ class LambdaFunction:
         try:
             answer = json.loads(body)
         except json.JSONDecodeError:  # "Task timed out after 2.00 seconds", without the quotes of a JSON string
-            raise FunctionError(self.name, "Sandbox.Timedout", body) from None
+            raise FunctionError(self._function.name, "Sandbox.Timedout", body) from None
         raised = isinstance(answer, dict) and answer.keys() == _KEYS_OF_AN_EXCEPTION
         if status != 200 or raised:
-            raise FunctionError(self.name, answer["errorType"], answer["errorMessage"])
+            raise FunctionError(self._function.name, answer["errorType"], answer["errorMessage"])
         return answer
 
 
 _KEYS_OF_AN_EXCEPTION = {"errorMessage", "errorType", "requestId", "stackTrace"}
 
 
+class _OutOfMemory(Exception):
+    """A process has used more memory than its function has."""
+
+
 @asynccontextmanager
 async def lambda_function(
-    function: Function, *, runtime: Path, environment: Mapping[str, str], folder: Path
+    function: Function,
+    *,
+    runtime: Path,
+    environment: Mapping[str, str],
+    folder: Path,
+    account: Account | None = None,
 ) -> AsyncIterator[LambdaFunction]:
     """Run a function of the template while the context is open; it logs to `folder/<name>.log`.
 
     `runtime` is what Lambda's runtime carries (local/build.py). `environment` is added to what the template and
-    Lambda itself set: it names the AWS services' endpoint and credentials.
+    Lambda itself set: it names the AWS services' endpoint and credentials. `account`: its own unless given.
     """
-    running = LambdaFunction(function, runtime, environment, folder)
+    running = LambdaFunction(function, runtime, environment, folder, account or Account())
     try:
         yield running
     finally:

@@ -1,5 +1,5 @@
 // Configuration of Supabase Lite in the local cloud; supabase.py sets the environment.
-import { createPostgresConnection } from "@supabase/lite/postgres";
+import { PostgrestConnection } from "./postgrest.mjs";
 
 // Lite 0.10.0 turns the JSON arguments of functions and the users' metadata into strings of JSON before it hands them
 // to the driver. Its own serializer would then make JSON strings of them, where PostgREST and GoTrue pass objects.
@@ -7,7 +7,7 @@ const serialize = (value) =>
   typeof value === "string" && /^\s*[[{]/.test(value) ? value : JSON.stringify(value);
 
 export default {
-  connection: createPostgresConnection({
+  connection: new PostgrestConnection({
     url: process.env.LITE_DATABASE_URL,
     postgresOptions: {
       types: {

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import secrets
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from local.packages import NODE_MODULES, NPM_PLATFORM, package_folder
-from local.processes import Child, answers, child, free_port, run
+from local.processes import Child, answers, child, children, free_port, run
 
 SQL = Path(__file__).parent / "sql"
 
@@ -30,6 +31,7 @@ class Postgres:
         self.bin = bin
         self.port = port
         self._data = data
+        self._vault_key = secrets.token_hex(32)  # of this server, whatever is dumped and restored
         self._user = user
         self._running = AsyncExitStack()
         self._server: Child | None = None
@@ -46,6 +48,7 @@ class Postgres:
                 self.bin / "postgres",
                 *("-D", self._data, "-h", "127.0.0.1", "-p", str(self.port), "-k", ""),  # no unix socket
                 *("-c", "fsync=off", "-c", "wal_level=logical", "-c", "timezone=UTC"),
+                *("-c", f"vault.root_key={self._vault_key}"),  # sql/vault.sql
                 *("-c", "track_commit_timestamp=on"),  # local/chaos_history.py tells by it what a worker could see
                 folder=self._data.parent,
                 user=self._user,
@@ -69,7 +72,7 @@ class Postgres:
         assert self._server, "the server does not run"
         postmaster = self._server.process.pid
         # Each backend leads a process group of its own, and a new server refuses to start while one is alive.
-        await asyncio.gather(*(_kill(pid) for pid in [postmaster, *_children(postmaster)]))
+        await asyncio.gather(*(_kill(pid) for pid in [postmaster, *children(postmaster)]))
         await self.stop()
 
     async def execute_file(self, name: str, database: str = "postgres") -> None:
@@ -140,10 +143,6 @@ def _copy(install: Path, home: Path) -> Path:
     if libraries.exists():
         shutil.copytree(libraries, home / libraries.name)
     return copy
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def _kill(pid: int) -> None:

@@ -5,6 +5,7 @@ import ctypes
 import os
 import pwd
 import random
+import re
 import signal
 import socket
 import tempfile
@@ -44,6 +45,25 @@ class Child:
         """Send a signal to the whole process group; nothing happens if it is gone."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that any thread of a process has started and that are still there; none if it is gone itself."""
+    found: list[int] = []
+    for threads_children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            found += map(int, threads_children.read_text().split())
+    return found
+
+
+def peak_memory(pid: int) -> int:
+    """The most bytes of memory that a process has held at a time so far; 0 if it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    peak = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    return int(peak[1]) * 1024 if peak else 0  # a process that has just ended has no memory
 
 
 def free_port() -> int:

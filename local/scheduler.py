@@ -1,12 +1,15 @@
-"""EventBridge Scheduler: invokes functions at a fixed rate, asynchronously."""
+"""EventBridge Scheduler: invokes functions at a fixed rate, asynchronously; a slow one is not waited for."""
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from local.lambda_runtime import FunctionError, LambdaFunction
+from local.lambda_runtime import FunctionError, LambdaFunction, TooManyRequests
 from local.template import Schedule
+
+_LONGEST_WAIT_SECONDS = 300
 
 logger = logging.getLogger(__name__)
 
@@ -23,17 +26,34 @@ class Scheduler:
 
         An error is only logged: nobody gets the answer of an asynchronous invocation.
         """
-        schedule = self._schedules[name]
         try:
-            await self._functions[schedule.function].invoke(schedule.event)
+            await self._invoke(self._schedules[name])
         except FunctionError as error:
             logger.warning("%s failed: %s", name, error)
 
     async def run(self, name: str) -> None:
-        """Fire a schedule for ever; first after one period, then a period after each end."""
+        """Fire a schedule once in its period for ever, whether or not the last invocation has ended."""
+        async with asyncio.TaskGroup() as invocations:
+            while True:
+                await asyncio.sleep(self._schedules[name].period.total_seconds())
+                invocations.create_task(self.fire(name))
+
+    async def _invoke(self, schedule: Schedule) -> None:
+        """Lambda keeps an asynchronous event while the account is at its limit, until the event is too old.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+        """
+        until = time.monotonic() + schedule.maximum_event_age.total_seconds()
+        wait = 1.0
         while True:
-            await asyncio.sleep(self._schedules[name].period.total_seconds())
-            await self.fire(name)
+            try:
+                await self._functions[schedule.function].invoke(schedule.event)
+                return
+            except TooManyRequests:
+                if time.monotonic() + wait > until:
+                    raise
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
 
 @asynccontextmanager

@@ -111,16 +111,21 @@ class EventSourceMapping:
     function: str
     batch_size: int
     reports_item_failures: bool
+    maximum_concurrency: int = 1000  # batches at a time; Lambda's own limit unless the template sets one
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """`function` is invoked with `event` once in `period`, asynchronously and without retries."""
+    """`function` is invoked with `event` once in `period`, asynchronously and without retries of what failed.
+
+    While the account is at its limit, the event waits until it is `maximum_event_age` old.
+    """
 
     name: str
     function: str
     period: timedelta
     event: Json
+    maximum_event_age: timedelta
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def read_template(path: Path, parameters: Mapping[str, str], endpoint_url: str) 
     for name, kind in stack.types().items():
         if kind not in _READ | _WITHOUT_LOCAL_PART:
             raise TemplateError(f"{name}: the local cloud has no {kind}")
-    retries = dict(_invoke_retries(stack, p) for _, p in stack.of_type("AWS::Lambda::EventInvokeConfig"))
+    invocations = dict(_asynchronous(stack, p) for _, p in stack.of_type("AWS::Lambda::EventInvokeConfig"))
     routes = tuple(r for _, p in stack.of_type("AWS::ApiGatewayV2::Api") for r in _routes(stack, p))
     for _, p in stack.of_type("AWS::ApiGatewayV2::Stage"):
         _check_stage(p, {route.key for route in routes})
@@ -156,7 +161,9 @@ def read_template(path: Path, parameters: Mapping[str, str], endpoint_url: str) 
         event_source_mappings={
             name: _event_source_mapping(stack, name, p) for name, p in stack.of_type("AWS::Lambda::EventSourceMapping")
         },
-        schedules={name: _schedule(stack, retries, name, p) for name, p in stack.of_type("AWS::Scheduler::Schedule")},
+        schedules={
+            name: _schedule(stack, invocations, name, p) for name, p in stack.of_type("AWS::Scheduler::Schedule")
+        },
     )
 
 
@@ -206,14 +213,25 @@ def _function(name: str, p: Properties) -> Function:
     return function
 
 
-def _invoke_retries(stack: Stack, p: Properties) -> tuple[str, int]:
-    """Function, and how often an asynchronous invocation of it that failed is repeated."""
-    p.ignore("MaximumEventAgeInSeconds", "Qualifier")
+@dataclass(frozen=True)
+class _Asynchronous:
+    """What becomes of an asynchronous invocation that did not succeed."""
+
+    retries: int = 2
+    maximum_event_age: timedelta = timedelta(hours=6)
+
+
+def _asynchronous(stack: Stack, p: Properties) -> tuple[str, _Asynchronous]:
+    """A function, and what holds for its asynchronous invocations."""
+    p.ignore("Qualifier")
     p.expect("DestinationConfig", None, {})
-    retries = p.take("MaximumRetryAttempts", int, 2)
     function = stack.function_named(p.take("FunctionName", str), p.where)
+    asynchronous = _Asynchronous(
+        retries=p.take("MaximumRetryAttempts", int, _Asynchronous.retries),
+        maximum_event_age=timedelta(seconds=p.take("MaximumEventAgeInSeconds", int, 21_600)),
+    )
     p.end()
-    return function, retries
+    return function, asynchronous
 
 
 def _queue(stack: Stack, name: str, p: Properties) -> Queue:
@@ -256,19 +274,20 @@ def _secret(name: str, p: Properties) -> Secret:
 
 def _event_source_mapping(stack: Stack, name: str, p: Properties) -> EventSourceMapping:
     p.expect("MaximumBatchingWindowInSeconds", None, 0)
-    p.ignore("ScalingConfig")  # here a function never runs more than once at a time
+    scaling = p.take("ScalingConfig", dict, {})
     mapping = EventSourceMapping(
         name=name,
         queue=stack.queue_named(p.take("EventSourceArn", str), name),
         function=stack.function_named(p.take("FunctionName", str), name),
         batch_size=p.take("BatchSize", int, 10),
         reports_item_failures="ReportBatchItemFailures" in p.take("FunctionResponseTypes", list, []),
+        maximum_concurrency=int(scaling.get("MaximumConcurrency", EventSourceMapping.maximum_concurrency)),
     )
     p.end()
     return mapping
 
 
-def _schedule(stack: Stack, retries: Mapping[str, int], name: str, p: Properties) -> Schedule:
+def _schedule(stack: Stack, invocations: Mapping[str, _Asynchronous], name: str, p: Properties) -> Schedule:
     p.ignore("Description")
     p.expect("FlexibleTimeWindow", {"Mode": "OFF"})
     target = p.take_properties("Target")
@@ -278,15 +297,18 @@ def _schedule(stack: Stack, retries: Mapping[str, int], name: str, p: Properties
         dead_letters = target.take_properties("DeadLetterConfig")
         stack.queue_named(dead_letters.take("Arn", str), dead_letters.where)
         dead_letters.end()
+    function = stack.function_named(target.take("Arn", str), name)
+    asynchronous = invocations.get(function, _Asynchronous())
     schedule = Schedule(
         name=name,
-        function=stack.function_named(target.take("Arn", str), name),
+        function=function,
         period=_period(p.take("ScheduleExpression", str), name),
         event=json.loads(target.take("Input", str)),
+        maximum_event_age=asynchronous.maximum_event_age,
     )
     target.end()
     p.end()
-    if retries.get(schedule.function) != 0:
+    if asynchronous.retries != 0:
         raise TemplateError(f"{name}: the local cloud knows no retries of invocations (EventInvokeConfig)")
     return schedule
 

@@ -1,6 +1,7 @@
 -- The role as which Supabase Lite logs in, doing the work of two hosted roles: supabase_auth_admin, which owns the
 -- schema auth, and authenticator, which becomes anon, authenticated or service_role for each request.
 create role supabase_lite login in role anon, authenticated, service_role;
+alter role supabase_lite set statement_timeout = '8s';  -- as authenticator has it
 grant create on database postgres to supabase_lite;  -- it says `create schema if not exists` at each start
 
 create schema auth authorization supabase_lite;

@@ -1,5 +1,5 @@
 -- What every hosted Supabase database holds before the first migration, as far as the migrations rely on it. Run by
--- supabase_admin on a database that belongs to postgres. There is no Vault here: the migrations do without.
+-- supabase_admin on a database that belongs to postgres. (Vault: vault.sql.)
 
 grant usage on schema public to anon, authenticated, service_role;
 

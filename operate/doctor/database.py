@@ -29,6 +29,7 @@ class Trigger(BaseModel):
     name: str
     calls: str
     enabled: bool
+    readable: bool  # false: its URL and its secret are in Vault, which cannot decrypt them
     url: str | None
     secret_sha256: str | None
 

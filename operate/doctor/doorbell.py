@@ -26,7 +26,13 @@ def webhook(system: System) -> Iterator[Result]:
         f"select push.configure_webhook('{system.webhook_url}', '<secret>');  -- <secret>: \"current\" of"
         f" aws secretsmanager get-secret-value --secret-id {system.webhook_secret_id}"
     )
-    if not ours:
+    if any(not bell.readable for bell in bells):
+        yield Finding(
+            "the database cannot decrypt the webhook's URL and secret, as after a restore: Vault has another key",
+            LATE,
+            configure,
+        )
+    elif not ours:
         urls = ", ".join(sorted(bell.url or "nothing" for bell in bells))
         fault = f"the database rings {urls}, not {system.webhook_url}" if bells else "the database has no webhook"
         yield Finding(fault, LATE, configure)

@@ -1,38 +1,35 @@
 -- The doorbell: tells send_chat_push at once that a message is there. pg_net may lose it; the sweep finds the job.
 
-create table push.webhook (
-  only_row boolean primary key default true check (only_row),
-  url text not null,
-  secret text not null
-);
-comment on table push.webhook is 'Target and secret of the webhook where there is no Vault to keep them.';
-
 create function push.webhook_target(out url text, out secret text)
 language plpgsql stable set search_path = '' as $$
 begin
-  if to_regclass('vault.decrypted_secrets') is null then
-    select webhook.url, webhook.secret into url, secret from push.webhook;
-  else
-    select max(decrypted_secret) filter (where name = 'push_webhook_url'),
-      max(decrypted_secret) filter (where name = 'push_webhook_secret')
-    into url, secret from vault.decrypted_secrets;
-  end if;
+  select max(decrypted_secret) filter (where name = 'push_webhook_url'),
+    max(decrypted_secret) filter (where name = 'push_webhook_secret')
+  into url, secret
+  from vault.decrypted_secrets where name in ('push_webhook_url', 'push_webhook_secret');
 end $$;
-comment on function push.webhook_target() is 'Where to ring and with which secret; nulls when not configured.';
+comment on function push.webhook_target() is
+  'Where to ring and with which secret; nulls when not configured. Fails when Vault cannot decrypt them, as after a restore.';
+
+create function push.diagnose_webhook_target(out url text, out secret text, out readable boolean)
+language plpgsql stable set search_path = '' as $$
+begin
+  select target.url, target.secret, true into url, secret, readable from push.webhook_target() target;
+exception when others then
+  readable := false;
+end $$;
+comment on function push.diagnose_webhook_target() is
+  'What webhook_target says, for diagnose_push, which must tell of an unreadable Vault and not fail of it.';
 
 create function push.keep_in_vault(p_name text, p_value text) returns void
 language plpgsql set search_path = '' as $$
-declare
-  known uuid;
 begin
-  select id into known from vault.secrets where name = p_name;
-  if found then
-    perform vault.update_secret(known, p_value);
-  else
-    perform vault.create_secret(p_value, p_name);
-  end if;
+  -- Not vault.update_secret: it decrypts the old value first. Vault's key is no part of the database, so after a restore
+  -- into another project the old value cannot be decrypted, and could never be replaced.
+  delete from vault.secrets where name = p_name;
+  perform vault.create_secret(p_value, p_name, 'Chat Push: push.configure_webhook()');
 end $$;
-comment on function push.keep_in_vault(text, text) is 'Stores or replaces a secret of Supabase Vault.';
+comment on function push.keep_in_vault(text, text) is 'Stores or replaces a secret of Supabase Vault, readable or not.';
 
 create function push.ring_doorbell() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -75,12 +72,12 @@ begin
       hint = 'Enable it: create extension pg_net;';
   end if;
   if to_regclass('vault.secrets') is null then
-    insert into push.webhook (url, secret) values (configure_webhook.url, configure_webhook.secret)
-    on conflict (only_row) do update set url = excluded.url, secret = excluded.secret;
-  else
-    perform push.keep_in_vault('push_webhook_url', configure_webhook.url);
-    perform push.keep_in_vault('push_webhook_secret', configure_webhook.secret);
+    raise undefined_object using
+      message = 'the extension supabase_vault is missing',
+      hint = 'Enable it: create extension supabase_vault;';
   end if;
+  perform push.keep_in_vault('push_webhook_url', configure_webhook.url);
+  perform push.keep_in_vault('push_webhook_secret', configure_webhook.secret);
   if not exists (
     select from pg_trigger where tgname = 'ring_doorbell' and tgrelid = 'public.chat_messages'::regclass
   ) then
@@ -91,7 +88,7 @@ begin
   end if;
 end $$;
 comment on function push.configure_webhook(text, text) is
-  'Sets target and secret of the webhook and installs its trigger; call it again to change either.';
+  'Sets target and secret of the webhook and installs its trigger; call it again to change either, and after a restore.';
 
-revoke execute on function push.webhook_target(), push.keep_in_vault(text, text), push.ring_doorbell(),
+revoke execute on function push.webhook_target(), push.diagnose_webhook_target(), push.keep_in_vault(text, text), push.ring_doorbell(),
   push.configure_webhook(text, text) from public;

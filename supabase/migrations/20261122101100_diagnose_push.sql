@@ -30,6 +30,7 @@ language sql stable set search_path = '' as $$
     'name', tgname,
     'calls', namespace.nspname || '.' || proname,
     'enabled', tgenabled in ('O', 'A'),
+    'readable', coalesce(target.readable, true),
     'url', coalesce(target.url, dashboard.arguments[1]),
     'secret_sha256', push.sha256(coalesce(target.secret,
       substring(dashboard.arguments[3] from '(?i)"x-webhook-secret"\s*:\s*"([^"]*)"')))
@@ -37,7 +38,7 @@ language sql stable set search_path = '' as $$
   from pg_catalog.pg_trigger
   join pg_catalog.pg_proc on pg_proc.oid = tgfoid
   join pg_catalog.pg_namespace namespace on namespace.oid = pronamespace
-  left join lateral push.webhook_target() target on (namespace.nspname, proname) = ('push', 'ring_doorbell')
+  left join lateral push.diagnose_webhook_target() target on (namespace.nspname, proname) = ('push', 'ring_doorbell')
   -- A webhook made in the dashboard keeps url, method, headers, … in the arguments of its trigger.
   left join lateral (select string_to_array(encode(tgargs, 'escape'), '\000') as arguments) dashboard
     on (namespace.nspname, proname) = ('supabase_functions', 'http_request')
@@ -46,7 +47,7 @@ language sql stable set search_path = '' as $$
       ('push', 'create_job'), ('push', 'ring_doorbell'), ('supabase_functions', 'http_request'));
 $$;
 comment on function push.diagnose_triggers() is
-  'Triggers of chat_messages that store the job of a message or ring for it: [{name, calls, enabled, url, secret_sha256}].';
+  'Triggers of chat_messages that store the job of a message or ring for it: [{name, calls, enabled, readable, url, secret_sha256}].';
 
 create function push.diagnose_answers() returns jsonb
 language plpgsql stable set search_path = '' as $$

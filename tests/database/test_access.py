@@ -142,7 +142,6 @@ def test_matrix_is_complete() -> None:
         "table push.jobs",
         "table push.deliveries",
         "table push.settings",
-        "table push.webhook",
         "table push.registration_counts",
         "select push.count_registration(gen_random_uuid())",
         "table push.sendable_devices",
@@ -150,6 +149,7 @@ def test_matrix_is_complete() -> None:
         "table push.dead_tokens",
         "select push.decide_held_run(gen_random_uuid(), true)",
         "select push.webhook_target()",
+        "select push.diagnose_webhook_target()",
         "select push.configure_webhook('https://example.com', repeat('x', 24))",
         "select push.display_name(gen_random_uuid())",
     ],
@@ -386,3 +386,24 @@ async def test_policies_ask_for_the_user_once_per_query(shared_connection: Conne
     assert len(policies) > 15
     for policy in policies:
         assert policy["rule"].count("auth.uid()") == policy["rule"].count("( SELECT auth.uid() AS uid)"), policy
+
+
+# PostgREST calls what is not volatile in a read-only transaction, whoever asks and however.
+WRITES_FROM_STABLE = """
+    select called.oid::regprocedure::text, callee.oid::regprocedure::text
+    from pg_proc called, pg_proc callee
+    where called.pronamespace::regnamespace::text in ('public', 'push', 'private') and called.provolatile <> 'v'
+      and callee.pronamespace::regnamespace::text in ('public', 'push', 'private') and callee.provolatile = 'v'
+      and called.prosrc ~ format('\\m%s\\.%s\\s*\\(', callee.pronamespace::regnamespace, callee.proname)
+"""
+
+
+async def test_no_stable_function_calls_one_that_may_write(shared_connection: Connection) -> None:
+    """Written into a stable function itself, an INSERT is refused by Postgres; behind a call it is not."""
+    assert await rows(shared_connection, WRITES_FROM_STABLE) == []
+    async with shared_connection.transaction(force_rollback=True):
+        await shared_connection.execute(
+            "create function private.peek() returns void language plpgsql stable as"
+            " $$ begin perform push.keep_in_vault('n', 'v'); end $$"
+        )
+        assert len(await rows(shared_connection, WRITES_FROM_STABLE)) == 1

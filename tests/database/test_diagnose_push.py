@@ -11,7 +11,7 @@ import pytest
 from local.postgres import SUPERUSER
 from tests.database.chat import Chat, Database, acting_as, claim_one, record, told, value
 from tests.database.test_access import WORKER_FUNCTIONS
-from tests.database.test_push_webhook import SECRET, URL, configure
+from tests.database.test_push_webhook import RESTORED, SECRET, URL, configure
 
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
@@ -49,10 +49,19 @@ async def test_webhook_shows_its_target_and_a_digest_of_its_secret(chat: Chat) -
         "name": "ring_doorbell",
         "calls": "push.ring_doorbell",
         "enabled": True,
+        "readable": True,
         "url": URL,
         "secret_sha256": sha256(SECRET.encode()).hexdigest(),
     }
     assert SECRET not in json.dumps(diagnosis)
+
+
+async def test_webhook_whose_secrets_came_from_another_vault_is_unreadable(chat: Chat) -> None:
+    await configure(chat)
+    await execute(chat, RESTORED)
+    [jobs, bell] = (await diagnose(chat))["triggers"]
+    assert (bell["readable"], bell["url"]) == (False, None)
+    assert jobs["readable"]
 
 
 @pytest.mark.parametrize("how", ["disable trigger", "enable replica trigger"])

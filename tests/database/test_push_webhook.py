@@ -1,6 +1,7 @@
-"""push.configure_webhook and the trigger that rings it, with the stand-in of pg_net that the local cloud has."""
+"""push.configure_webhook and the trigger that rings it, with the stand-ins of pg_net and Vault of the local cloud."""
 
 import json
+from base64 import b64decode
 from datetime import UTC, datetime
 
 import psycopg
@@ -12,6 +13,9 @@ from tests.database.chat import Chat, Database, Row, as_user, rows, start_chat, 
 URL = "https://example.com/api/push/chat-message"
 SECRET = "a secret of at least 24 characters"
 
+# The database comes from a dump of another server, whose Vault has another key.
+RESTORED = "set local vault.root_key = 'of another project'"
+
 
 async def configure(chat: Chat, url: str | None = URL, secret: str | None = SECRET) -> None:
     await chat.connection.execute("select push.configure_webhook(%s, %s)", (url, secret))
@@ -19,24 +23,6 @@ async def configure(chat: Chat, url: str | None = URL, secret: str | None = SECR
 
 async def requests(chat: Chat) -> list[Row]:
     return await rows(chat.connection, "select * from net.http_request_queue order by id")
-
-
-@pytest.fixture
-async def vault(chat: Chat) -> None:
-    """As much of Supabase Vault as is called, without its encryption."""
-    await chat.connection.execute("""
-        create schema vault;
-        create table vault.secrets (
-          id uuid primary key default gen_random_uuid(), name text unique, secret text not null
-        );
-        create view vault.decrypted_secrets as select id, name, secret as decrypted_secret from vault.secrets;
-        create function vault.create_secret(new_secret text, new_name text default null,
-          new_description text default '', new_key_id uuid default null) returns uuid
-        language sql as $$ insert into vault.secrets (name, secret) values (new_name, new_secret) returning id $$;
-        create function vault.update_secret(secret_id uuid, new_secret text default null,
-          new_name text default null, new_description text default null, new_key_id uuid default null) returns void
-        language sql as $$ update vault.secrets set secret = coalesce(new_secret, secret) where id = secret_id $$;
-    """)
 
 
 async def test_nothing_rings_before_it_is_configured(chat: Chat) -> None:
@@ -101,16 +87,41 @@ async def test_configuring_again_changes_target_and_secret(chat: Chat) -> None:
     )
 
 
-@pytest.mark.usefixtures("vault")
-async def test_vault_keeps_target_and_secret_where_there_is_one(chat: Chat) -> None:
+async def test_vault_keeps_target_and_secret_and_they_are_not_readable_in_its_table(chat: Chat) -> None:
     await configure(chat, "https://example.com/first")
     await configure(chat)
-    assert await rows(chat.connection, "table push.webhook") == []
-    names = await rows(chat.connection, "select name from vault.secrets order by name")
-    assert [secret["name"] for secret in names] == ["push_webhook_secret", "push_webhook_url"]
+    kept = await rows(chat.connection, "select name, secret from vault.secrets order by name")
+    assert [secret["name"] for secret in kept] == ["push_webhook_secret", "push_webhook_url"]
+    for secret in kept:
+        assert SECRET.encode() not in b64decode(secret["secret"])
+        assert URL.encode() not in b64decode(secret["secret"])
+
+
+async def test_after_a_restore_a_message_is_stored_and_configuring_again_mends_the_webhook(chat: Chat) -> None:
+    await configure(chat)
+    await chat.connection.execute(RESTORED)
+    warnings: list[str | None] = []
+    chat.connection.add_notice_handler(lambda notice: warnings.append(notice.message_primary))
+    async with as_user(chat.connection, chat.tourist):
+        message = await chat.message()
+    assert (await chat.job(message))["state"] == "pending"
+    assert await requests(chat) == []
+    [warning] = warnings
+    assert warning
+    assert warning.endswith("invalid ciphertext")
+
+    await configure(chat)
     await chat.message()
     [request] = await requests(chat)
     assert (request["url"], request["headers"]["x-webhook-secret"]) == (URL, SECRET)
+
+
+async def test_secrets_of_others_that_vault_cannot_decrypt_do_not_stop_the_webhook(chat: Chat) -> None:
+    await chat.connection.execute("select vault.create_secret('of the app', 'of the app')")
+    await chat.connection.execute(RESTORED)
+    await configure(chat)
+    await chat.message()
+    assert len(await requests(chat)) == 1
 
 
 @pytest.mark.parametrize(
@@ -137,18 +148,19 @@ async def test_local_cloud_may_do_without_tls(chat: Chat, url: str) -> None:
     await configure(chat, url)
 
 
-# Breaking pg_net takes the superuser that it belongs to, and so a database of the test's own.
+# Breaking an extension takes the superuser that it belongs to, and so a database of the test's own.
 
 
-async def break_net(database: Database, statement: str) -> None:
+async def break_extension(database: Database, statement: str) -> None:
     superuser = await database.connect(SUPERUSER)
     await superuser.execute(statement.encode())
 
 
-async def test_missing_pg_net_is_named(database: Database) -> None:
-    await break_net(database, "drop schema net cascade")
+@pytest.mark.parametrize(("schema", "extension"), [("net", "pg_net"), ("vault", "supabase_vault")])
+async def test_missing_extension_is_named(database: Database, schema: str, extension: str) -> None:
+    await break_extension(database, f"drop schema {schema} cascade")
     chat = await start_chat(await database.connect())
-    with pytest.raises(psycopg.errors.UndefinedObject, match="pg_net is missing"):
+    with pytest.raises(psycopg.errors.UndefinedObject, match=f"{extension} is missing"):
         await configure(chat)
     await chat.message()
 
@@ -157,6 +169,7 @@ async def test_missing_pg_net_is_named(database: Database) -> None:
     "fault",
     [
         "drop schema net cascade",
+        "drop schema vault cascade",
         "drop table net.http_request_queue",
         "revoke insert on net.http_request_queue from public, postgres",
         "alter table net.http_request_queue add check (false)",
@@ -165,7 +178,7 @@ async def test_missing_pg_net_is_named(database: Database) -> None:
 async def test_broken_webhook_never_aborts_the_insert(database: Database, fault: str) -> None:
     chat = await start_chat(await database.connect())
     await configure(chat)
-    await break_net(database, fault)
+    await break_extension(database, fault)
     warnings: list[str | None] = []
     chat.connection.add_notice_handler(lambda notice: warnings.append(notice.message_primary))
     async with as_user(chat.connection, chat.tourist):
@@ -179,6 +192,6 @@ async def test_broken_webhook_never_aborts_the_insert(database: Database, fault:
 
 async def test_lost_target_never_aborts_the_insert(chat: Chat) -> None:
     await configure(chat)
-    await chat.connection.execute("delete from push.webhook")
+    await chat.connection.execute("delete from vault.secrets")
     await chat.job(await chat.message())
     assert await requests(chat) == []

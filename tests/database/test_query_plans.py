@@ -25,7 +25,7 @@ from tests.database.chat import (
     value,
 )
 
-ONE_ROW = {"push.settings", "push.webhook"}
+ONE_ROW = {"push.settings"}
 TABLES = {
     *("chat_messages", "chat_rooms", "message_receipts", "user_devices", "user_presence", "users"),
     *("jobs", "deliveries"),

@@ -51,8 +51,6 @@ async def filled_in(chat: Chat, block: Block) -> str:
 
 
 async def run(chat: Chat, block: Block) -> None:
-    if "vault." in block.text:
-        await chat.connection.execute("create schema vault; create table vault.secrets (name text)")
     text = await filled_in(chat, block)
     assert "<" not in text.replace("<>", ""), "a placeholder that nobody fills in"
     await chat.connection.execute(text.encode())

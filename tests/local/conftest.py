@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 
 from local.build import copy_runtime
-from local.lambda_runtime import LambdaFunction, lambda_function
+from local.lambda_runtime import Account, LambdaFunction, lambda_function
 from local.template import Function
 
 type StartFunction = Callable[..., Awaitable[LambdaFunction]]
@@ -42,7 +42,13 @@ async def start_function(tmp_path: Path, runtime: Path) -> AsyncIterator[StartFu
     async with AsyncExitStack() as stack:
 
         async def start(
-            source: str, *, name: str = "Echo", seconds: int = 5, layers: tuple[Path, ...] = ()
+            source: str,
+            *,
+            name: str = "Echo",
+            seconds: int = 5,
+            megabytes: int = 512,
+            layers: tuple[Path, ...] = (),
+            account: Account | None = None,
         ) -> LambdaFunction:
             code = tmp_path / name
             code.mkdir()
@@ -52,12 +58,13 @@ async def start_function(tmp_path: Path, runtime: Path) -> AsyncIterator[StartFu
                 folder=code,
                 handler="app.lambda_handler",
                 timeout=timedelta(seconds=seconds),
-                memory_megabytes=512,
+                memory_megabytes=megabytes,
                 environment={"SETTING": "of the template"},
                 layers=layers,
             )
+            environment = {"AWS_REGION": "us-east-1"}
             return await stack.enter_async_context(
-                lambda_function(function, runtime=runtime, environment={"AWS_REGION": "us-east-1"}, folder=tmp_path)
+                lambda_function(function, runtime=runtime, environment=environment, folder=tmp_path, account=account)
             )
 
         yield start

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
+from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
@@ -16,14 +17,22 @@ from local.account import ACCOUNT
 from local.aws import Aws
 from local.cloudformation import Json
 from local.gateway import gateway
-from local.lambda_runtime import LambdaFunction
+from local.lambda_runtime import Account, LambdaFunction
 from local.template import Authorizer, LambdaIntegration, Queue, Route, SqsIntegration, Template
-from tests.local.conftest import StartFunction
+from tests.local.conftest import StartFunction, eventually
+
+CONCURRENCY = 3
 
 AUTHORIZER = """
+    import os, time
+
     def lambda_handler(event, context):
         print("asked")
         match event["headers"]["x-webhook-secret"]:
+            case "slow":
+                while not os.path.exists(f"{os.environ['LAMBDA_TASK_ROOT']}/go"):
+                    time.sleep(0.01)
+                return {"isAuthorized": True}
             case "right":
                 return {"isAuthorized": True, "context": {"by": event["identitySource"][0]}}
             case "raises":
@@ -60,6 +69,7 @@ class Api:
     aws: Aws
     queue: Queue
     authorizer: LambdaFunction
+    account: Account
 
     async def ring(self, body: bytes | Json, secret: str | None = "right") -> tuple[int, str]:
         headers = {"x-webhook-secret": secret} if secret is not None else {}
@@ -98,14 +108,15 @@ async def api(services: Aws, start_function: StartFunction) -> AsyncIterator[Api
         schedules={},
     )
     await services.create(template)
+    account = Account(CONCURRENCY)
     functions = {
-        "Authorize": await start_function(AUTHORIZER, name="Authorize"),
-        "Echo": await start_function(ECHO, name="Echo"),
+        "Authorize": await start_function(AUTHORIZER, name="Authorize", account=account),
+        "Echo": await start_function(ECHO, name="Echo", account=account),
     }
     async with AsyncExitStack() as stack:
         base_url = await stack.enter_async_context(gateway(template, functions, services.sqs))
         http = await stack.enter_async_context(aiohttp.ClientSession(base_url))
-        yield Api(http, services, queue, functions["Authorize"])
+        yield Api(http, services, queue, functions["Authorize"], account)
 
 
 async def test_only_the_mapped_path_of_the_body_is_queued(api: Api) -> None:
@@ -172,6 +183,29 @@ async def test_the_answer_of_the_authorizer_is_kept_per_identity(api: Api) -> No
     for secret, status in [("right", 202), ("wrong", 403), ("right", 202), ("wrong", 403)]:
         assert (await api.ring({"record": {"id": "m-1"}}, secret))[0] == status
     assert api.times_asked() == 2
+
+
+async def test_a_burst_on_a_cold_cache_asks_the_authorizer_for_each_request_and_the_account_throttles(
+    api: Api, tmp_path: Path
+) -> None:
+    burst = [asyncio.create_task(api.ring({"record": {"id": "m-1"}}, "slow")) for _ in range(20)]
+    await eventually(lambda: api.account.throttled == 20 - CONCURRENCY)
+    (tmp_path / "Authorize" / "go").touch()
+    statuses = sorted([status for status, _ in await asyncio.gather(*burst)])
+    assert statuses == [202] * CONCURRENCY + [500] * (20 - CONCURRENCY)
+    assert api.authorizer.environments() == CONCURRENCY
+    assert (await api.ring({"record": {"id": "m-1"}}, "slow"))[0] == 202
+    assert api.times_asked() == CONCURRENCY
+
+
+async def test_a_function_that_the_account_has_no_room_for_is_500(api: Api) -> None:
+    with ExitStack() as others:
+        for _ in range(CONCURRENCY):
+            others.enter_context(api.account.execution("Other"))
+        async with api.http.post("/echo", data="created") as response:
+            assert (response.status, await response.json()) == (500, {"message": "Internal Server Error"})
+    async with api.http.post("/echo", data="created") as response:
+        assert response.status == 201
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/ring"), ("POST", "/ring/"), ("POST", "/")])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from local.build import PROJECT
-from local.lambda_runtime import FunctionError
+from local.lambda_runtime import Account, FunctionError, TooManyRequests
 from tests.local.conftest import StartFunction, eventually
 
 ECHO = """
@@ -22,7 +22,11 @@ ECHO = """
             case {"sleep": seconds, **rest}:
                 open(os.environ["LAMBDA_TASK_ROOT"] + "/asleep", "w").write(str(os.getpid()))
                 time.sleep(seconds)
+                print("awake")
                 return rest
+            case {"allocate": megabytes}:
+                touched = bytearray(b"x") * (megabytes * 1024**2)
+                del touched
             case {"answer": answer}:
                 return answer
         return {"pid": os.getpid(), "event": event, "left": context.get_remaining_time_in_millis()}
@@ -45,11 +49,52 @@ async def test_a_handler_gets_the_event_and_its_remaining_time(start_function: S
     assert 3000 < answer["left"] <= 5000
 
 
-async def test_a_process_serves_one_invocation_after_the_other(start_function: StartFunction) -> None:
+async def test_invocations_after_each_other_are_served_by_one_environment(start_function: StartFunction) -> None:
     function = await start_function(ECHO)
-    answers = await asyncio.gather(*(function.invoke({"number": number}) for number in range(5)))
-    assert [answer["event"]["number"] for answer in answers] == list(range(5))
+    answers = [await function.invoke({"number": number}) for number in range(3)]
+    assert [answer["event"]["number"] for answer in answers] == list(range(3))
     assert len({answer["pid"] for answer in answers}) == 1
+
+
+async def test_invocations_at_the_same_time_run_in_environments_of_their_own_which_are_kept(
+    start_function: StartFunction,
+) -> None:
+    function = await start_function(ECHO)
+    pids = []
+    for _ in range(2):
+        answers = await asyncio.gather(*(function.invoke({"number": number}) for number in range(3)))
+        assert [answer["event"]["number"] for answer in answers] == list(range(3))
+        pids.append({answer["pid"] for answer in answers})
+    assert len(pids[0]) == 3
+    assert pids[1] == pids[0]
+
+
+async def test_all_functions_of_an_account_share_its_concurrency_and_what_exceeds_it_is_refused_at_once(
+    start_function: StartFunction, tmp_path: Path
+) -> None:
+    account = Account(concurrency=1)
+    busy, refused = [await start_function(ECHO, name=name, account=account) for name in ("Busy", "Refused")]
+    invocation = asyncio.create_task(busy.invoke({"sleep": 1}))
+    await read_when_written(tmp_path / "Busy" / "asleep")
+    for function in (busy, refused):
+        with pytest.raises(TooManyRequests) as caught:
+            await function.invoke({})
+        assert caught.value.error_type == "TooManyRequestsException"
+    await invocation
+    assert (await refused.invoke({"id": 1}))["event"] == {"id": 1}
+    assert account.throttled == 2
+
+
+async def test_a_function_that_exceeds_its_memory_is_killed_however_short_the_peak(
+    start_function: StartFunction,
+) -> None:
+    function = await start_function(ECHO, megabytes=128)
+    before = await function.invoke({"allocate": 32})
+    with pytest.raises(FunctionError) as caught:
+        await function.invoke({"allocate": 160})
+    assert caught.value.error_type == "Runtime.ExitError"
+    assert caught.value.message == "Error: Runtime exited with error: signal: killed"
+    assert (await function.invoke({}))["pid"] != before["pid"]
 
 
 async def test_a_function_sees_its_code_its_layers_and_the_runtime_and_nothing_else(
@@ -151,9 +196,9 @@ async def test_a_function_killed_between_two_invocations_fails_neither(start_fun
 async def test_an_invocation_goes_on_when_its_caller_has_gone(start_function: StartFunction, tmp_path: Path) -> None:
     function = await start_function(ECHO)
     caller = asyncio.create_task(function.invoke({"sleep": 0.3}))
-    pid = await read_when_written(tmp_path / "Echo" / "asleep")
+    await read_when_written(tmp_path / "Echo" / "asleep")
     caller.cancel()
-    assert str((await function.invoke({}))["pid"]) == pid
+    await eventually(lambda: "awake" in function.log_lines())
 
 
 async def test_a_function_dies_with_the_supervisor(tmp_path: Path, runtime: Path) -> None:

@@ -1,8 +1,12 @@
 """Messages of a queue reach a function, come back and become dead letters as with Lambda's own pollers."""
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -10,13 +14,13 @@ import pytest
 from local.account import ACCOUNT
 from local.aws import Aws
 from local.cloudformation import Json
-from local.lambda_runtime import LambdaFunction
-from local.queue_poller import QueuePoller, failed_messages, queue_poller
+from local.lambda_runtime import ACCOUNT_CONCURRENCY, Account, LambdaFunction
+from local.queue_poller import REDELIVERED_EVERY, QueuePoller, failed_messages, queue_poller
 from local.template import EventSourceMapping, Queue, Redrive, Template
 from tests.local.conftest import StartFunction, eventually
 
 FUNCTION = """
-    import json, time
+    import json, os, time
 
     def lambda_handler(event, context):
         print(json.dumps([record["body"] for record in event["Records"]]))
@@ -25,6 +29,9 @@ FUNCTION = """
             raise LookupError("the whole batch")
         if "sleep" in bodies.values():
             time.sleep(4)
+        if "wait" in bodies.values():
+            while not os.path.exists(f"{os.environ['LAMBDA_TASK_ROOT']}/go"):
+                time.sleep(0.01)
         if "record" in bodies.values():
             print("record: " + json.dumps(event["Records"][0]))
         poison = [key for key, body in bodies.items() if body == "poison"]
@@ -35,11 +42,12 @@ FUNCTION = """
 class Bench:
     """A queue with a dead-letter queue, and a function that is fed from it."""
 
-    def __init__(self, aws: Aws, queue: Queue, dead_letters: Queue, function: LambdaFunction) -> None:
+    def __init__(self, aws: Aws, queue: Queue, dead_letters: Queue, function: LambdaFunction, account: Account) -> None:
         self.aws = aws
         self.queue = queue
         self.dead_letters = dead_letters
         self.function = function
+        self.account = account
         self.poller: QueuePoller
 
     async def send(self, *bodies: str) -> None:
@@ -65,9 +73,12 @@ async def bench(services: Aws, start_function: StartFunction) -> AsyncIterator[B
     dead_letters = queue(f"dead-{uuid4().hex}", None)
     source = queue(f"queue-{uuid4().hex}", Redrive(dead_letters.name, 2))
     await services.create(Template({}, {source.name: source, dead_letters.name: dead_letters}, {}, (), {}, {}))
-    function = await start_function(FUNCTION, name="Handle")
-    mapping = EventSourceMapping("Doorbell", source.name, "Handle", 10, reports_item_failures=True)
-    bench = Bench(services, source, dead_letters, function)
+    account = Account()
+    function = await start_function(FUNCTION, name="Handle", seconds=30, account=account)
+    mapping = EventSourceMapping(
+        "Doorbell", source.name, "Handle", 10, reports_item_failures=True, maximum_concurrency=2
+    )
+    bench = Bench(services, source, dead_letters, function, account)
     async with queue_poller(mapping, source, function, services.sqs) as bench.poller:
         yield bench
 
@@ -119,6 +130,49 @@ async def test_a_batch_whose_function_is_killed_comes_back_whole(bench: Bench) -
     await bench.function.kill()
     await bench.poller.until_idle()
     assert await bench.count(bench.queue) == 1
+
+
+async def test_batches_run_at_the_same_time_up_to_the_maximum_concurrency(bench: Bench, tmp_path: Path) -> None:
+    for number in range(1, 4):
+        await bench.send("wait")
+        await eventually(lambda number=number: len(bench.batches()) == min(number, 2))  # type: ignore[misc]
+    assert bench.function.environments() == 2
+    (tmp_path / "Handle" / "go").touch()
+    await bench.poller.until_idle()
+    assert bench.batches() == ['["wait"]'] * 3
+    assert bench.function.environments() == 2
+
+
+async def test_a_batch_that_the_account_has_no_room_for_waits_and_costs_no_receive(bench: Bench) -> None:
+    with ExitStack() as others:
+        for _ in range(ACCOUNT_CONCURRENCY):
+            others.enter_context(bench.account.execution("Other"))
+        await bench.send("record")
+        await eventually(lambda: bench.account.throttled >= 2)
+        assert bench.batches() == []
+    await bench.poller.until_idle()
+    [line] = [line for line in bench.function.log_lines() if line.startswith("record: ")]
+    assert '"ApproximateReceiveCount": "1"' in line
+    assert await bench.count(bench.queue) == 0
+
+
+async def test_some_messages_come_once_more_although_they_were_handled_well(bench: Bench) -> None:
+    bodies = [f"message {number}" for number in range(2 * REDELIVERED_EVERY)]
+    await bench.send(*bodies)
+    await bench.poller.until_idle()
+    handled = Counter(body for batch in bench.batches() for body in json.loads(batch))
+    assert handled.keys() == set(bodies)
+    assert sorted(handled.values())[-3:] == [1, 2, 2]
+    assert bench.poller.redelivered == 2
+    assert await bench.count(bench.queue) == 0
+    assert await bench.count(bench.dead_letters) == 0
+
+
+async def test_what_is_sent_while_the_poller_pauses_comes_in_one_batch(bench: Bench) -> None:
+    async with bench.poller.paused():
+        await bench.send("a", "b", "c")
+    await bench.poller.until_idle()
+    assert bench.batches() == ['["a", "b", "c"]']
 
 
 @pytest.mark.parametrize(

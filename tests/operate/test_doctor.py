@@ -60,7 +60,7 @@ def test_wrong_usage_is_neither_healthy_nor_a_finding(
 
 async def test_no_secret_and_no_token_is_printed(patient: Patient, capsys: pytest.CaptureFixture[str]) -> None:
     phone = await patient.phone(patient.gus, "phone")
-    await patient.execute("update push.webhook set secret = 'a secret that nobody knows'")
+    await patient.execute(_vaulted("push_webhook_secret", "a secret that nobody knows"))
     await patient.examination(
         backend_secret_id=patient.secret({"supabase_secret_key": "sb_secret_of_another_project"}),
         webhook_secret_id=patient.secret('{"current": "a secret that is cut off'),
@@ -70,6 +70,11 @@ async def test_no_secret_and_no_token_is_printed(patient: Patient, capsys: pytes
     secrets = ("nobody knows", "sb_secret_of", "cut off", patient.cloud.webhook_secret)
     for secret in (*secrets, patient.cloud.supabase.secret_key, phone.token):
         assert secret not in output
+
+
+def _vaulted(name: str, value: str) -> str:
+    """A statement that gives a secret of the database's Vault another value."""
+    return f"select vault.update_secret(id, '{value}') from vault.secrets where name = '{name}'"
 
 
 # What SQL mends --------------------------------------------------------------------------------
@@ -88,9 +93,15 @@ BROKEN = {
         "alter table public.chat_messages disable trigger ring_doorbell"
     ],
     "the database has no webhook": ["drop trigger ring_doorbell on public.chat_messages"],
-    "the database rings https://example.com/old": ["update push.webhook set url = 'https://example.com/old'"],
-    "the database rings nothing": ["delete from push.webhook"],
-    "the database rings with another secret": ["update push.webhook set secret = repeat('x', 24)"],
+    "the database rings https://example.com/old": [_vaulted("push_webhook_url", "https://example.com/old")],
+    "the database rings nothing": ["delete from vault.secrets"],
+    "the database rings with another secret": [_vaulted("push_webhook_secret", "x" * 24)],
+    "the database cannot decrypt the webhook's URL and secret": [
+        "delete from vault.secrets",
+        "set vault.root_key = 'of another project'",
+        "select vault.create_secret('https://example.com', 'push_webhook_url')",
+        "reset vault.root_key",
+    ],
     "the breaker holds a run": [
         "insert into push.receipt_runs (id, state) values ('0e1d0000-0000-4000-8000-000000000000', 'held')"
     ],
@@ -338,7 +349,7 @@ async def test_door_that_answers_everybody_alike(patient: Patient, status: int, 
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/door"
-        await patient.execute(f"update push.webhook set url = '{url}'")
+        await patient.execute(_vaulted("push_webhook_url", url))
         results = await patient.examination(webhook_url=url)
     finally:
         await runner.cleanup()
@@ -347,6 +358,6 @@ async def test_door_that_answers_everybody_alike(patient: Patient, status: int, 
 
 async def test_door_that_is_not_there_is_unknown(patient: Patient) -> None:
     url = "http://127.0.0.1:9/door"
-    await patient.execute(f"update push.webhook set url = '{url}'")
+    await patient.execute(_vaulted("push_webhook_url", url))
     [unknown] = [result for result in await patient.examination(webhook_url=url) if isinstance(result, NotExamined)]
     assert str(unknown).startswith("unknown   doorbell: ConnectError")

@@ -82,6 +82,8 @@ def test_a_command_says_which_region_it_found_for_the_stack(
     with pytest.raises(SystemExit, match="run it in a terminal"):
         main()
     assert "in eu-west-1, as samconfig.toml says. Before aws: export AWS_DEFAULT_REGION=" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "error",
     [NoRegionError(), NoCredentialsError(), ClientError({"Error": {"Code": "X", "Message": "Not you."}}, "Look")],

@@ -14,7 +14,8 @@ import pytest
 
 from local.cloud import LocalCloud
 from local.gateway import gateway
-from tests.system.chat import TEXT, Chat, Log, execute, got
+from local.lambda_runtime import ACCOUNT_CONCURRENCY
+from tests.system.chat import TEXT, Chat, Log, eventually, execute, got, insert_messages
 
 ROUTE = "/api/push/chat-message"
 
@@ -163,6 +164,23 @@ async def test_an_id_of_no_message_sends_nothing_and_is_logged_and_counted(door:
     assert (line["level"], line["correlation_id"]) == ("WARNING", record["record"]["id"])
     assert log.metric("UnknownMessage") == 1
     assert door.cloud.expo.requests == []
+
+
+async def test_a_burst_on_a_cold_authorizer_loses_webhooks_at_most_and_takes_no_more_than_the_account_allows(
+    chat: Chat,
+) -> None:
+    cloud = chat.cloud
+    await cloud.functions["AuthorizeWebhook"].kill()
+    async with gateway(cloud.template, cloud.functions, cloud.aws.sqs) as url:  # nobody has been let in yet
+        door = Door(cloud, url, cloud.template.queues["PushQueue"].url)
+        async with _database_rings(door, cloud.webhook_secret):
+            rung = cloud.pg_net.requests
+            messages = await insert_messages(cloud, *[(chat.id, chat.tina.id, TEXT)] * 200)
+            await eventually(lambda: cloud.pg_net.requests == rung + 200)
+            for message in messages:
+                await chat.ended(message, sweep=True)
+    assert {got(chat.phone, message) for message in messages} == {(1, 1)}
+    assert cloud.functions["AuthorizeWebhook"].environments() <= ACCOUNT_CONCURRENCY
 
 
 async def test_a_secret_is_rotated_without_downtime_and_then_the_old_one_opens_no_more(chat: Chat) -> None:

@@ -172,16 +172,13 @@ async def test_a_record_that_is_no_message_id_becomes_a_dead_letter_and_harms_no
     queue = cloud.template.queues["PushQueue"]
     assert queue.redrive
     messages = [await chat.send(webhook_lost=True), await chat.send(webhook_lost=True)]
-    # While SendChatPush is busy with another message, the queue fills with what will be its next batch.
-    cloud.expo.script(Hang(seconds=1))
-    await chat.send()
-    await cloud.expo.until(lambda: cloud.expo.requests, seconds=30)
     bodies = [str(messages[0]), "no message id", str(messages[1])]
-    sent = await asyncio.to_thread(
-        cloud.aws.sqs.send_message_batch,
-        QueueUrl=queue.url,
-        Entries=[{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)],
-    )
+    async with cloud.poller.paused():
+        sent = await asyncio.to_thread(
+            cloud.aws.sqs.send_message_batch,
+            QueueUrl=queue.url,
+            Entries=[{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)],
+        )
     bad = sent["Successful"][1]["MessageId"]
 
     [first] = await log.until("record is neither a message id nor a wake-up")

@@ -225,9 +225,9 @@ def test_nothing_confidential_is_in_any_log_line_or_metric(run: Run) -> None:
         "webhook refused: wrong secret",
     ):
         assert any(f'"{expected}"' in line for line in run.log_lines())
-    for raised in ("DatabaseRefused", "ValidationError"):
+    for raised in ("DatabaseUnavailable", "ValidationError"):
         assert any(f"[ERROR] {raised}" in line for line in run.log_lines("SendChatPush"))
-    assert any("DatabaseRefused" in line for line in run.local_log)
+    assert any("DatabaseUnavailable" in line for line in run.local_log)
     assert run.found("\n".join(run.local_log)) == []
 
 

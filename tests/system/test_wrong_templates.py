@@ -39,6 +39,8 @@ def wrong_template(cloud: LocalCloud, build: Build, folder: Path, correct: str, 
         ("          SUPABASE_URL:\n            Ref: SupabaseUrl\n", "", "SUPABASE_URL: Field required"),
         ("BACKEND_SECRET_ID:", "BACKEND_SECRET:", "BACKEND_SECRET_ID: Field required"),
         ('{"sweep": true}', '{"sweeps": true}', "Extra inputs are not permitted"),
+        # Lambda has no less than 128, and no function of ours needs that much.
+        ("MemorySize: 512", "MemorySize: 48", "Runtime exited with error: signal: killed"),
     ],
 )
 async def test_a_sweep_of_a_wrong_template_fails(

@@ -367,9 +367,15 @@ def test_references_become_local_values(template: Template) -> None:
     assert sender.environment["POWERTOOLS_METRICS_NAMESPACE"] == "ChatPush/local"  # of Globals
     assert sender.layers == (PROJECT / "layers" / "dependencies", PROJECT / "layers" / "shared")
     assert template.queues["PushQueue"].url == f"{ENDPOINT}/123456789012/PushQueue"
+    [mapping] = template.event_source_mappings.values()
+    assert mapping.maximum_concurrency == 10
     assert template.schedules == {
-        "SendChatPushSweep": Schedule("SendChatPushSweep", "SendChatPush", timedelta(minutes=1), {"sweep": True}),
-        "CleanupReceiptsRun": Schedule("CleanupReceiptsRun", "CleanupReceipts", timedelta(minutes=15), {}),
+        "SendChatPushSweep": Schedule(
+            "SendChatPushSweep", "SendChatPush", timedelta(minutes=1), {"sweep": True}, timedelta(minutes=1)
+        ),
+        "CleanupReceiptsRun": Schedule(
+            "CleanupReceiptsRun", "CleanupReceipts", timedelta(minutes=15), {}, timedelta(minutes=10)
+        ),
     }
 
 

@@ -1,0 +1,73 @@
+// Supabase Lite's connection to Postgres, with the limits and the answers of PostgREST, which hosted Supabase has
+// in its place. Read in PostgREST's Error.hs (mapSQLtoHTTP) and in its documentation, "Transactions" and "Errors".
+import { sql } from "kysely";
+import { PostgresConnection } from "@supabase/lite/postgres";
+
+// The first that fits wins. Everything else is 400: what raise exception, a check, or a wrong value end in.
+const STATUS = [
+  [/^08/, 503], // connection
+  [/^09/, 500], // triggered action
+  [/^0[LP]/, 403], // grantor, role
+  [/^2350[35]$/, 409], // foreign key, unique
+  [/^25006$/, 405], // a write in a read-only transaction
+  [/^21000$/, 500], // cardinality
+  [/^(25|2D|38|39|3B|40)/, 500], // transaction state, external routine, rollback: deadlock, serialization
+  [/^28/, 403], // authorization
+  [/^42P01$/, 404], // a table that only a function names; Lite knows the others
+  [/^53400$/, 500], // configuration limit
+  [/^53/, 503], // resources
+  [/^(54|55)/, 500], // too complex, not in the state for it: lock timeout
+  [/^57P01$/, 503], // the server shuts down
+  [/^(57|58|F0|HV|XX)/, 500], // operator: statement timeout; system; internal
+  [/^P0001$/, 400], // raise exception
+  [/^P0/, 500], // plpgsql
+];
+
+// These Lite answers as PostgREST does; some by what it alone knows: who asks, and which names stand in the request.
+const LITES_OWN = /^(PGRST|PT...|42(?!P01)...)$/;
+const WITHOUT_WHERE = /requires a WHERE clause$/; // 21000 of pg_safe_update is the caller's fault
+
+export class PostgrestConnection extends PostgresConnection {
+  /** A transaction of the Data API with the settings of its role, which SET ROLE does not apply. */
+  async withContext(vars, run, options) {
+    if (!vars?.auth) return super.withContext(vars, run, options);
+    const rpc = options?.rpc && { ...options.rpc, readOnly: options.rpc.readOnly || (await this.#isReadOnly(options.rpc)) };
+    const limited = async (transaction) => {
+      await sql`
+        select set_config(split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1), true)
+        from pg_roles, unnest(rolconfig) setting where rolname = current_user
+      `.execute(transaction);
+      return run(transaction);
+    };
+    return super.withContext(vars, limited, rpc ? { ...options, rpc } : options);
+  }
+
+  /** Whether no function of this name is volatile. Lite by itself lets stable functions write, unless by GET. */
+  async #isReadOnly({ path }) {
+    const name = path.slice(path.lastIndexOf("/") + 1);
+    const { functions } = await this.introspect({ useCache: true });
+    const named = functions.filter((candidate) => candidate.schema === "public" && candidate.name === name);
+    return named.length > 0 && named.every((candidate) => candidate.volatility !== "v");
+  }
+
+  /** Lite answers 500 "SUP" to most errors of Postgres; but it lets an error with the code PGRST name its answer. */
+  normalizeDbError(error) {
+    if (error?.name === "PostgresError") {
+      if (LITES_OWN.test(error.code) || WITHOUT_WHERE.test(error.message)) return error;
+      const [, status] = STATUS.find(([codes]) => codes.test(error.code)) ?? [null, 400];
+      return answer(status, error.code, error.message, error.detail, error.hint);
+    }
+    // The driver's own: it has no connection, or lost it.
+    if (/^E?CONN/.test(error?.code)) return answer(503, "PGRST001", LOST, error.message);
+    return error;
+  }
+}
+
+const LOST = "Database client error. Retrying the connection.";
+
+function answer(status, code, message, details = null, hint = null) {
+  return Object.assign(new Error(JSON.stringify({ code, message, details, hint })), {
+    code: "PGRST",
+    detail: JSON.stringify({ status, headers: { "Proxy-Status": `PostgREST; error=${code}` } }),
+  });
+}
