@@ -188,7 +188,9 @@ class _Reader:
         lease_id = UUID(record["lease_id"]) if record["lease_id"] else None
         claims = before.claims
         if lease_id and lease_id != before.lease_id:
-            claimed_at = datetime.fromisoformat(record["leased_until"]) - self._lease_for
+            # A lease is twice as long each time that no worker reported.
+            leased_for = self._lease_for * 2 ** record["unreported"]
+            claimed_at = datetime.fromisoformat(record["leased_until"]) - leased_for
             claims = (*claims, Claim(claimed_at, at))
         self.history.jobs[message_id] = replace(
             before,
