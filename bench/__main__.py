@@ -15,7 +15,7 @@ from bench.report import table, verdict
 # cost comes last: it reads what the others measured.
 NAMES = (
     *("latency", "drain", "round_trips", "cold", "memory", "rate"),
-    *("database", "insert", "register", "cost"),
+    *("database", "insert", "bulk", "register", "cost"),
 )
 
 
