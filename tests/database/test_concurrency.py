@@ -215,7 +215,7 @@ GATES = {
     "conversation": "select from chat_rooms where id = %(room)s for no key update",
     "first message": "select from chat_messages where id = %(first)s for no key update",
     "last message": "select from chat_messages where id = %(last)s for no key update",
-    "first receipt": "select from message_receipts where message_id = %(first)s for no key update",
+    "first receipt": "select from message_receipts where message_id = %(delivered)s for no key update",
 }
 
 
@@ -233,12 +233,12 @@ async def test_two_statements_over_the_same_messages_never_deadlock(
     """Whatever the first one has locked when it is held up, and the second one when it has to wait."""
     observer, holder, *meeting = four
     chat = await start_chat(observer)
-    messages = sorted([await chat.message() for _ in range(4)])
+    messages = [await chat.message(id=message) for message in sorted(uuid4() for _ in range(4))]
     async with as_user(observer, chat.guide):
-        await observer.execute("select mark_messages_delivered(%s, %s)", (chat.guide, messages[::2]))
+        await observer.execute("select mark_messages_delivered(%s, %s)", (chat.guide, messages[1::2]))
     tasks = []
     async with holder.transaction():
-        names = {"room": chat.room, "first": messages[0], "last": messages[-1]}
+        names = {"room": chat.room, "first": messages[0], "delivered": messages[1], "last": messages[-1]}
         await holder.execute(GATES[gate].encode(), names)
         for name, connection in zip((first, second), meeting, strict=True):
             tasks.append(asyncio.create_task(ACTS[name].perform(chat, connection, messages)))
