@@ -141,8 +141,8 @@ def job_trigger(system: "System") -> Iterator[Result]:
         yield Finding(f"the trigger {of_jobs[0].name} of chat_messages is disabled", consequence, mend)
     else:
         mend = (
-            "create trigger create_push_job after insert on public.chat_messages for each row"
-            " when (new.is_read is not true and new.deleted_at is null) execute function push.create_job();"
+            "create trigger create_push_job after insert on public.chat_messages"
+            " referencing new table as new_messages for each statement execute function push.create_job();"
         )
         yield Finding("chat_messages has no trigger that calls push.create_job", consequence, mend)
 

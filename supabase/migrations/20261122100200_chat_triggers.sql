@@ -123,18 +123,27 @@ comment on function private.stamp_message_change() is 'When a message was edited
 create function private.count_new_message() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  update public.chat_rooms
-  set last_message = new.message,
-    last_message_at = new.server_timestamp,
-    unread_count_user1 = unread_count_user1 + (new.sender_id = user2_id and new.is_read is not true)::integer,
-    unread_count_user2 = unread_count_user2 + (new.sender_id = user1_id and new.is_read is not true)::integer
-  where id = new.room_id;
+  if exists (select from new_messages offset 1) then
+    -- Added row by row, each new version of the conversation's row would be searched behind all before it.
+    perform private.recount_rooms(array(select distinct room_id from new_messages));
+  else
+    update public.chat_rooms room
+    set last_message = added.message,
+      last_message_at = added.server_timestamp,
+      unread_count_user1 = unread_count_user1 + (added.sender_id = user2_id and added.is_read is not true)::integer,
+      unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.is_read is not true)::integer
+    from new_messages added
+    where room.id = added.room_id and added.deleted_at is null;
+  end if;
   return null;
 end $$;
-comment on function private.count_new_message() is 'last_message and the recipient''s unread counter.';
+comment on function private.count_new_message() is
+  'last_message and the recipient''s unread counter. A single message does not count the conversation''s others.';
 
+-- Functions that meet many rows read tables by index alone (enable_seqscan). A session keeps their plans, and one made
+-- while a table was small would go through the whole of it for each row.
 create function private.recount_rooms(p_room_ids uuid[]) returns void
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
   -- The lock first: the counting statement after it sees every message that was committed by then.
   perform from public.chat_rooms where id = any(p_room_ids) order by id for no key update;
@@ -163,14 +172,17 @@ comment on function private.recount_rooms(uuid[]) is
 create function private.recount_after_change() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
+  -- No join: a session keeps its plan, and one that was made for a single row compares each row with each.
   perform private.recount_rooms(array(
-    select distinct changed.room_id
-    from new_messages changed join old_messages before using (id)
-    where (changed.is_read, changed.deleted_at, changed.message)
-      is distinct from (before.is_read, before.deleted_at, before.message)
+    select distinct room_id from (
+      select id, room_id, is_read, deleted_at, message from new_messages
+      except
+      select id, room_id, is_read, deleted_at, message from old_messages
+    ) changed
   ));
   return null;
 end $$;
+comment on function private.recount_after_change() is 'Recounts conversations whose messages look otherwise than before.';
 
 create function private.recount_after_delete() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -178,13 +190,49 @@ begin
   perform private.recount_rooms(array(select distinct room_id from old_messages));
   return null;
 end $$;
+comment on function private.recount_after_delete() is 'Recounts conversations that messages were erased from.';
+
+-- Locks ------------------------------------------------------------------------------------------
+-- One order for all (docs/decisions.md, "One order of locks"): the two advisory locks, messages by id, receipts,
+-- conversations by id, push jobs. The insert of a message begins with its conversation: nobody waits for a new row.
+
+create function private.take_writers_lock() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  -- Not a backend, and not a trigger that changes messages in the name of somebody who read them.
+  if current_user = 'authenticated' then
+    perform pg_advisory_xact_lock(hashtextextended(auth.uid()::text, tg_argv[0]::bigint));
+  end if;
+  return null;
+end $$;
+comment on function private.take_writers_lock() is
+  'A person''s changes run one after the other: the order in which a statement of theirs finds its rows is not ours.';
+
+create function private.lock_messages(p_message_ids uuid[]) returns setof uuid
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+declare
+  sender uuid;
+begin
+  -- Their senders change them in any order, under this lock (take_writers_lock).
+  for sender in
+    select distinct sender_id from public.chat_messages where id = any(p_message_ids) order by sender_id
+  loop
+    perform pg_advisory_xact_lock_shared(hashtextextended(sender::text, 3));
+  end loop;
+  return query select id from public.chat_messages where id = any(p_message_ids) order by id for no key update;
+end $$;
+comment on function private.lock_messages(uuid[]) is
+  'Locks messages for whoever marks them, before their receipts; returns those that are still there.';
 
 create trigger stamp_message before insert on public.chat_messages
   for each row execute function private.stamp_message();
 create trigger stamp_message_change before update on public.chat_messages
   for each row execute function private.stamp_message_change();
 create trigger count_new_message after insert on public.chat_messages
-  for each row when (new.deleted_at is null) execute function private.count_new_message();
+  referencing new table as new_messages
+  for each statement execute function private.count_new_message();
+create trigger take_writers_lock before update on public.chat_messages
+  for each statement execute function private.take_writers_lock(3);
 create trigger recount_after_change after update on public.chat_messages
   referencing old table as old_messages new table as new_messages
   for each statement execute function private.recount_after_change();
@@ -195,13 +243,15 @@ create trigger recount_after_delete after delete on public.chat_messages
 -- Receipts --------------------------------------------------------------------------------------
 
 create function private.stamp_receipt() returns trigger
-language plpgsql set search_path = '' as $$
+language plpgsql security definer set search_path = '' as $$
 declare
   before public.message_receipts;
   now_at constant timestamptz := clock_timestamp();
 begin
   if tg_op = 'UPDATE' then
     before := old;
+  else
+    perform private.lock_messages(array[new.message_id]);
   end if;
   -- The first time counts, and a message that was read has been delivered.
   new.read_at := coalesce(before.read_at, case when new.read_at is not null then now_at end);
@@ -210,11 +260,13 @@ begin
   new.device_id := coalesce(before.device_id, new.device_id);
   return new;
 end $$;
-comment on function private.stamp_receipt() is 'Times of a receipt by the server''s clock; they never move again.';
+comment on function private.stamp_receipt() is
+  'Times of a receipt by the server''s clock; they never move again. An upsert locks the message before the receipt.';
 
 create function private.mark_messages_of_receipts() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
+  perform private.lock_messages(array(select message_id from new_receipts));
   update public.chat_messages message
   set delivered_at = coalesce(message.delivered_at, receipt.delivered_at),
     is_read = message.is_read is true or receipt.read_at is not null,
@@ -229,6 +281,8 @@ comment on function private.mark_messages_of_receipts() is 'chat_messages shows 
 
 create trigger stamp_receipt before insert or update on public.message_receipts
   for each row execute function private.stamp_receipt();
+create trigger take_writers_lock before insert or update on public.message_receipts
+  for each statement execute function private.take_writers_lock(4);
 create trigger mark_messages_after_insert after insert on public.message_receipts
   referencing new table as new_receipts
   for each statement execute function private.mark_messages_of_receipts();
@@ -286,5 +340,6 @@ revoke execute on function
   private.touch_updated_at(), private.prepare_room(), private.guard_archive(), private.limit_message_rate(uuid),
   private.stamp_message(), private.stamp_message_change(), private.count_new_message(),
   private.recount_rooms(uuid[]), private.recount_after_change(), private.recount_after_delete(),
+  private.take_writers_lock(), private.lock_messages(uuid[]),
   private.stamp_receipt(), private.mark_messages_of_receipts(), private.claim_push_token(), private.stamp_presence()
 from public;

@@ -91,15 +91,17 @@ create function public.mark_messages_delivered(
   p_message_ids uuid[],
   p_device_id text default null
 ) returns integer
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = '' set enable_seqscan = off as $$
 declare
   marked integer;
 begin
   perform private.require_self(p_user_id);
   insert into public.message_receipts (message_id, user_id, device_id, delivered_at)
   select id, p_user_id, p_device_id, now()
-  from public.chat_messages
-  where id = any(p_message_ids) and sender_id <> p_user_id
+  from private.lock_messages(array(
+    select message.id from public.chat_messages message
+    where message.id = any(p_message_ids) and message.sender_id <> p_user_id
+  )) locked (id)
   on conflict (message_id, user_id) do update
     set delivered_at = excluded.delivered_at, device_id = excluded.device_id
     where message_receipts.delivered_at is null;
@@ -117,8 +119,10 @@ begin
   perform private.require_self(p_user_id);
   insert into public.message_receipts (message_id, user_id, read_at)
   select id, p_user_id, now()
-  from public.chat_messages
-  where room_id = p_conversation_id and sender_id <> p_user_id and is_read is not true
+  from private.lock_messages(array(
+    select message.id from public.chat_messages message
+    where message.room_id = p_conversation_id and message.sender_id <> p_user_id and message.is_read is not true
+  )) locked (id)
   on conflict (message_id, user_id) do update set read_at = excluded.read_at
     where message_receipts.read_at is null;
   get diagnostics marked = row_count;
@@ -128,7 +132,7 @@ comment on function public.mark_messages_read(uuid, uuid) is
   'Marks every message of the conversation that the caller received; returns how many were new.';
 
 revoke execute on function private.require_self(uuid) from public;
-grant execute on function private.require_self(uuid) to authenticated;
+grant execute on function private.require_self(uuid), private.lock_messages(uuid[]) to authenticated;
 revoke execute on function
   public.get_or_create_conversation(uuid, uuid),
   public.get_messages_paginated(uuid, integer, timestamptz, uuid),

@@ -68,22 +68,22 @@ comment on column push.deliveries.status is
   'handed_over: APNs or FCM took it; receipt_lost: nobody will ever know.';
 
 create function push.create_job() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
   insert into push.jobs (message_id, recipient_id)
-  select new.id, case when new.sender_id = room.user1_id then room.user2_id else room.user1_id end
-  from public.chat_rooms room
-  where room.id = new.room_id and new.sender_id in (room.user1_id, room.user2_id);
+  select added.id, case when added.sender_id = room.user1_id then room.user2_id else room.user1_id end
+  from new_messages added join public.chat_rooms room on room.id = added.room_id
+  where added.is_read is not true and added.deleted_at is null and added.sender_id in (room.user1_id, room.user2_id);
   return null;
 end $$;
-comment on function push.create_job() is 'The message and its push are stored together or not at all.';
+comment on function push.create_job() is 'Messages and their pushes are stored together or not at all.';
 
 create trigger create_push_job after insert on public.chat_messages
-  for each row when (new.is_read is not true and new.deleted_at is null)
-  execute function push.create_job();
+  referencing new table as new_messages
+  for each statement execute function push.create_job();
 
 create function push.delete_jobs() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
   if tg_op = 'TRUNCATE' then
     truncate push.jobs cascade;

@@ -100,10 +100,12 @@ async def refused(connection: Connection, sqlstate: str) -> AsyncIterator[None]:
     assert error.value.sqlstate == sqlstate, str(error.value)
 
 
-async def waits_for_lock(observer: Connection, waiting: Connection) -> None:
-    """Return once the other connection's statement waits for a lock."""
+async def waits_for_lock(
+    observer: Connection, waiting: Connection, statement: asyncio.Task[None] | None = None
+) -> None:
+    """Return once the other connection's statement waits for a lock, or has ended, if it is given and may."""
     async with asyncio.timeout(30):
-        while True:
+        while not (statement and statement.done()):
             waits = "select exists (select from pg_locks where pid = %s and not granted)"
             if await value(observer, waits, waiting.info.backend_pid):
                 return

@@ -273,7 +273,7 @@ WORKER_FUNCTIONS = {
 }
 # Called by policies, and by the functions for apps.
 PRIVATE_FUNCTIONS = {
-    *("my_rooms", "my_partners", "is_in_my_rooms", "is_sent_to_me", "require_self"),
+    *("my_rooms", "my_partners", "is_in_my_rooms", "is_sent_to_me", "require_self", "lock_messages"),
     *("register_device", "device"),
 }
 

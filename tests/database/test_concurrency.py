@@ -1,7 +1,11 @@
 """What happens between connections: leases, and the rules that must hold when two people act at once."""
 
 import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +16,7 @@ from tests.database.chat import (
     Chat,
     Connection,
     Database,
+    acting_as,
     as_user,
     claim,
     insert,
@@ -163,6 +168,156 @@ async def test_read_on_two_devices_at_once_counts_once(chat: Chat, database: Dat
     devices = [Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)]
     assert sorted(await asyncio.gather(*(device.read() for device in devices))) == [0, 5]
     assert (await chat.see_room())["unread_count_user2"] == 0
+
+
+# One order of locks ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Act:
+    """A statement and who makes it: the tourist, who sends, the guide, who reads, or a backend by its role."""
+
+    who: str
+    statement: str
+
+    async def perform(self, chat: Chat, connection: Connection, messages: list[UUID]) -> None:
+        """Make the statement in a transaction of its own, as the Data API does."""
+        names = {"room": chat.room, "tourist": chat.tourist, "guide": chat.guide, "messages": messages}
+        role, user = (self.who, None) if self.who in BACKENDS else ("authenticated", getattr(chat, self.who))
+        async with acting_as(connection, role, user):
+            await connection.execute(self.statement.encode(), names)
+
+
+# As docs/decisions.md has it for a backend that changes many messages, which may be anybody's.
+LOCKED = "where id in (select private.lock_messages(%(messages)s::uuid[]))"
+BACKENDS = ("postgres", "service_role")
+ACTS = {
+    "send": Act(
+        "tourist", "insert into chat_messages (room_id, sender_id, message) values (%(room)s, %(tourist)s, 'New')"
+    ),
+    "edit": Act("tourist", "update chat_messages set message = 'Edited' where id = any(%(messages)s::uuid[])"),
+    "soft delete": Act("tourist", "update chat_messages set deleted_at = now() where room_id = %(room)s"),
+    "hard delete": Act("postgres", f"delete from chat_messages {LOCKED}"),
+    "hard delete of one": Act("service_role", "delete from chat_messages where id = (%(messages)s::uuid[])[1]"),
+    "moderate": Act("postgres", f"update chat_messages set message = '' {LOCKED}"),
+    "mark_messages_read": Act("guide", "select mark_messages_read(%(guide)s, %(room)s)"),
+    "mark_messages_delivered": Act("guide", "select mark_messages_delivered(%(guide)s, %(messages)s::uuid[])"),
+    "upsert receipts": Act(
+        "guide",
+        "insert into message_receipts (message_id, user_id, read_at)"
+        " select id, %(guide)s, now() from unnest(%(messages)s::uuid[]) id"
+        " on conflict (message_id, user_id) do update set read_at = excluded.read_at",
+    ),
+}
+# How the upsert of a receipt is refused once its message was erased.
+ERASED = {"42501", "23503"}
+# Where a statement is held up, with all that it has locked by then: by somebody who has this row.
+GATES = {
+    "conversation": "select from chat_rooms where id = %(room)s for no key update",
+    "first message": "select from chat_messages where id = %(first)s for no key update",
+    "last message": "select from chat_messages where id = %(last)s for no key update",
+    "first receipt": "select from message_receipts where message_id = %(delivered)s for no key update",
+}
+
+
+@pytest.fixture(scope="module")
+async def four(module_database: Database) -> list[Connection]:
+    """Connections: one that prepares, one that holds a row, two that meet."""
+    return [await module_database.connect() for _ in range(4)]
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize(("first", "second"), list(product(ACTS, ACTS)))
+async def test_two_statements_over_the_same_messages_never_deadlock(
+    four: list[Connection], first: str, second: str, gate: str
+) -> None:
+    """Whatever the first one has locked when it is held up, and the second one when it has to wait."""
+    observer, holder, *meeting = four
+    chat = await start_chat(observer)
+    messages = [await chat.message(id=message) for message in sorted(uuid4() for _ in range(4))]
+    async with as_user(observer, chat.guide):
+        await observer.execute("select mark_messages_delivered(%s, %s)", (chat.guide, messages[1::2]))
+    tasks = []
+    async with holder.transaction():
+        names = {"room": chat.room, "first": messages[0], "delivered": messages[1], "last": messages[-1]}
+        await holder.execute(GATES[gate].encode(), names)
+        for name, connection in zip((first, second), meeting, strict=True):
+            tasks.append(asyncio.create_task(ACTS[name].perform(chat, connection, messages)))
+            await waits_for_lock(observer, connection, tasks[-1])
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    refusals = {outcome.sqlstate for outcome in outcomes if isinstance(outcome, psycopg.Error)}
+    assert refusals <= (ERASED if {"upsert receipts"} < {first, second} else set())
+    assert all(outcome is None or isinstance(outcome, psycopg.Error) for outcome in outcomes)
+
+
+async def test_one_persons_changes_in_opposite_orders_wait_for_each_other(chat: Chat, database: Database) -> None:
+    """The order in which a statement finds its rows is the plan's: here two statements stand for one."""
+    low, high = sorted([await chat.message(), await chat.message()])
+    other = await database.connect()
+    edit = ACTS["edit"].statement.encode()
+
+    async def edit_backwards() -> None:
+        async with as_user(other, chat.tourist):
+            for message in (high, low):
+                await other.execute(edit, {"messages": [message]})
+
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(edit, {"messages": [low]})
+        waiting = asyncio.create_task(edit_backwards())
+        await waits_for_lock(await database.connect(), other)
+        await chat.connection.execute(edit, {"messages": [high]})
+    await waiting
+
+
+@pytest.mark.parametrize("act", ["mark_messages_read", "mark_messages_delivered", "upsert receipts"])
+async def test_a_persons_changes_in_any_order_and_the_readers_marks_wait_for_each_other(
+    chat: Chat, database: Database, act: str
+) -> None:
+    low, high = sorted([await chat.message(), await chat.message()])
+    reader = await database.connect()
+    edit = ACTS["edit"].statement.encode()
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(edit, {"messages": [high]})
+        waiting = asyncio.create_task(ACTS[act].perform(chat, reader, [low, high]))
+        await waits_for_lock(await database.connect(), reader)
+        await chat.connection.execute(edit, {"messages": [low]})
+    await waiting
+
+
+@pytest.mark.parametrize("act", ["mark_messages_read", "mark_messages_delivered"])
+async def test_a_message_that_is_erased_meanwhile_does_not_fail_the_marks_of_the_others(
+    chat: Chat, database: Database, act: str
+) -> None:
+    erased, kept = [await chat.message() for _ in range(2)]
+    reader = await database.connect()
+    async with chat.connection.transaction():
+        await chat.connection.execute("delete from chat_messages where id = %s", (erased,))
+        waiting = asyncio.create_task(ACTS[act].perform(chat, reader, [erased, kept]))
+        await waits_for_lock(await database.connect(), reader)
+    await waiting
+    assert await rows(chat.connection, "select message_id from message_receipts") == [{"message_id": kept}]
+
+
+async def test_three_thousand_calls_of_four_people_at_once_meet_no_deadlock(chat: Chat, database: Database) -> None:
+    await chat.connection.execute("update push.settings set message_limit = 1000000")
+    other = await start_chat(chat.connection)
+    chats = [chat, other, *(Chat(one.connection, one.guide, one.tourist, one.room) for one in (chat, other))]
+    connections = [await database.connect() for _ in range(6)]
+    failures: Counter[str | None] = Counter()
+
+    async def call(connection: Connection, chance: random.Random) -> None:
+        for _ in range(500):
+            where = chance.choice(chats)
+            newest = "select id from chat_messages where room_id = %s and sender_id = %s order by random() limit 6"
+            messages = sorted(one["id"] for one in await rows(connection, newest, where.room, where.tourist))
+            act = chance.choice([*ACTS, "send", "send", "send"])
+            try:
+                await ACTS[act].perform(where, connection, messages)
+            except psycopg.Error as error:
+                failures[error.sqlstate] += 1
+
+    await asyncio.gather(*(call(one, random.Random(number)) for number, one in enumerate(connections)))
+    assert failures.keys() <= ERASED
 
 
 # One of each -----------------------------------------------------------------------------------
