@@ -256,7 +256,7 @@ def _arrivals(story: Story) -> list[int]:
 
 async def _photo(story: Story, chat: UUID) -> None:
     async with story.scene("A photo without text", _both("📷 Photo")) as scene:
-        photo = {"type": "image", "url": "https://example.com/castle.jpg"}
+        photo = {"type": "image", "url": f"{story.cloud.supabase.url}/storage/v1/object/public/photos/castle.jpg"}
         scene.message_id = await story.tina.send(chat, "", message_type="image", attachments=[photo])
         await story.end(scene)
 

@@ -29,11 +29,16 @@ alter table public.chat_rooms
   add column if not exists unread_count_user1 integer not null default 0,
   add column if not exists unread_count_user2 integer not null default 0,
   add column if not exists archived_by_user1 boolean not null default false,
-  add column if not exists archived_by_user2 boolean not null default false;
+  add column if not exists archived_by_user2 boolean not null default false,
+  add column if not exists accepted_by_user1 boolean not null default false,
+  add column if not exists accepted_by_user2 boolean not null default false;
 -- Each message updates its conversation: with room on the page, without a new entry in every index.
 alter table public.chat_rooms set (fillfactor = 80);
 comment on table public.chat_rooms is 'A conversation of two people.';
+comment on column public.chat_rooms.last_message is 'The beginning of the newest message, 200 characters; kept by triggers.';
 comment on column public.chat_rooms.unread_count_user1 is 'Messages that user1 has not read; kept by triggers.';
+comment on column public.chat_rooms.accepted_by_user1 is
+  'user1 has written in it. Whoever opens a conversation learns of the other person''s presence only when both have.';
 
 create table if not exists public.chat_messages (
   id uuid primary key,
@@ -149,7 +154,18 @@ from (
 where room.id = unread.room_id;
 
 update public.chat_rooms room
-set last_message = newest.message, last_message_at = newest.server_timestamp
+set accepted_by_user1 = wrote.user1, accepted_by_user2 = wrote.user2
+from (
+  select message.room_id, bool_or(message.sender_id = room.user1_id) as user1,
+    bool_or(message.sender_id = room.user2_id) as user2
+  from public.chat_messages message
+  join public.chat_rooms room on room.id = message.room_id
+  group by message.room_id
+) wrote
+where room.id = wrote.room_id;
+
+update public.chat_rooms room
+set last_message = left(newest.message, 200), last_message_at = newest.server_timestamp
 from (
   select distinct on (room_id) room_id, message, server_timestamp
   from public.chat_messages
@@ -174,9 +190,9 @@ create index if not exists idx_messages_unread
   on public.chat_messages (room_id, sender_id) where is_read is not true;
 create index if not exists idx_devices_active
   on public.user_devices (user_id, is_active) where is_active = true;
--- A push token names one installation, so it belongs to one row.
+-- A push token names one installation, so it belongs to one row. Expo's has two spellings.
 create unique index if not exists idx_devices_push_token_unique
-  on public.user_devices (push_token) where push_token is not null;
+  on public.user_devices (replace(push_token, 'ExpoPushToken[', 'ExponentPushToken[')) where push_token is not null;
 create index if not exists idx_receipts_user on public.message_receipts (user_id);
 create index if not exists idx_rooms_user1 on public.chat_rooms (user1_id);
 create index if not exists idx_rooms_user2 on public.chat_rooms (user2_id);

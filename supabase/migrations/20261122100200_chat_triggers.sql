@@ -1,4 +1,4 @@
--- What the server decides whatever a client writes: clocks, roles, counters, the owner of a token.
+-- What the server decides whatever a client writes: clocks, roles, counters, and how much one person may write.
 
 create function private.touch_updated_at() returns trigger
 language plpgsql set search_path = '' as $$
@@ -8,18 +8,65 @@ begin
 end $$;
 comment on function private.touch_updated_at() is 'updated_at, by the server''s clock.';
 
-create trigger touch_updated_at before update on public.chat_rooms
-  for each row execute function private.touch_updated_at();
 create trigger touch_updated_at before update on public.chat_messages
   for each row execute function private.touch_updated_at();
 create trigger touch_updated_at before update on public.user_devices
   for each row execute function private.touch_updated_at();
+
+-- Bounds are kept by triggers, and only for what a statement changes: a check would refuse every update of a row that is
+-- older than the bound. Bytes, because that is what a longer value costs.
+create function private.limit_bytes(p_field text, p_value text, p_limit integer) returns void
+language plpgsql immutable set search_path = '' as $$
+begin
+  if octet_length(p_value) > p_limit then
+    raise string_data_right_truncation using
+      message = format('%s is too long: %s bytes, at most %s', p_field, octet_length(p_value), p_limit),
+      hint = format('Shorten %s. In UTF-8 a character takes 1 to 4 bytes.', p_field);
+  end if;
+end $$;
+comment on function private.limit_bytes(text, text, integer) is
+  'Refuses a value that is too long, by the name of its field: 22001, HTTP 400.';
+
+-- Profiles --------------------------------------------------------------------------------------
+
+alter table push.settings
+  add column profile_bytes_limit integer not null default 2048 check (profile_bytes_limit > 0);
+comment on column push.settings.profile_bytes_limit is 'Bytes of display_name, of avatar_url and of locale, each.';
+
+create function push.limit_profile() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  max_bytes constant integer := (select profile_bytes_limit from push.settings);
+begin
+  -- As text, since an app that was there before may have chosen other types.
+  if tg_op = 'INSERT' or new.display_name is distinct from old.display_name then
+    perform private.limit_bytes('display_name', new.display_name::text, max_bytes);
+  end if;
+  if tg_op = 'INSERT' or new.avatar_url is distinct from old.avatar_url then
+    perform private.limit_bytes('avatar_url', new.avatar_url::text, max_bytes);
+  end if;
+  if tg_op = 'INSERT' or new.locale is distinct from old.locale then
+    perform private.limit_bytes('locale', new.locale::text, max_bytes);
+  end if;
+  return new;
+end $$;
+comment on function push.limit_profile() is 'A name is the title of every push of its owner.';
+
+create trigger limit_profile before insert or update of display_name, avatar_url, locale on public.users
+  for each row execute function push.limit_profile();
 
 -- Conversations ---------------------------------------------------------------------------------
 
 create function private.prepare_room() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
+  -- Before anything else: whether two others have a conversation, or are people at all, is nobody's business.
+  if auth.uid() is not null and auth.uid() is distinct from new.user1_id and auth.uid() is distinct from new.user2_id
+  then
+    raise insufficient_privilege using
+      message = 'neither user1_id nor user2_id is the signed-in user',
+      hint = 'Pass the id of the session''s own user as one of them.';
+  end if;
   if new.user1_id = new.user2_id then
     raise check_violation using message = 'user1_id and user2_id must be two people';
   end if;
@@ -38,6 +85,7 @@ begin
     where tourist.id in (new.user1_id, new.user2_id) and tourist.role::text = 'tourist'
       and guide.id in (new.user1_id, new.user2_id) and guide.role::text = 'guide';
   end if;
+  new.last_message := left(new.last_message, 200);
   return new;
 end $$;
 comment on function private.prepare_room() is
@@ -45,6 +93,19 @@ comment on function private.prepare_room() is
 
 create trigger prepare_room before insert on public.chat_rooms
   for each row execute function private.prepare_room();
+
+create function private.stamp_room() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  new.last_message := left(new.last_message, 200);
+  new.updated_at := clock_timestamp();
+  return new;
+end $$;
+comment on function private.stamp_room() is
+  'updated_at, by the server''s clock; and whoever lists conversations reads a preview of each, not whole messages.';
+
+create trigger stamp_room before update on public.chat_rooms
+  for each row execute function private.stamp_room();
 
 create function private.guard_archive() returns trigger
 language plpgsql set search_path = '' as $$
@@ -62,6 +123,41 @@ create trigger guard_archive before update of archived_by_user1, archived_by_use
   for each row when (current_user = 'authenticated') execute function private.guard_archive();
 
 -- Messages --------------------------------------------------------------------------------------
+
+alter table push.settings
+  add column message_bytes_limit integer not null default 16384 check (message_bytes_limit >= 1024),
+  add column attachment_limit integer not null default 30 check (attachment_limit > 0),
+  add column attachments_bytes_limit integer not null default 32768 check (attachments_bytes_limit > 0);
+comment on column push.settings.message_bytes_limit is 'Bytes of a message''s text, in UTF-8.';
+comment on column push.settings.attachment_limit is 'Attachments of one message.';
+comment on column push.settings.attachments_bytes_limit is 'Bytes of all attachments of one message together, as JSON.';
+
+create function private.limit_message_size(
+  p_message text, p_attachments jsonb, p_client_msg_id text default null, p_message_type text default null
+) returns void
+language plpgsql set search_path = '' as $$
+declare
+  settings push.settings;
+begin
+  select * into strict settings from push.settings;
+  perform private.limit_bytes('message', p_message, settings.message_bytes_limit),
+    private.limit_bytes('client_msg_id', p_client_msg_id, 200),
+    private.limit_bytes('message_type', p_message_type, 80),
+    private.limit_bytes('attachments', p_attachments::text, settings.attachments_bytes_limit);
+  if jsonb_typeof(p_attachments) <> 'array' then
+    raise invalid_parameter_value using
+      message = format('attachments must be an array, not of the type %s', jsonb_typeof(p_attachments)),
+      hint = 'Pass [] for none, and [{…}] for one.';
+  end if;
+  if jsonb_array_length(p_attachments) > settings.attachment_limit then
+    raise invalid_parameter_value using
+      message = format('attachments are too many: %s, at most %s',
+        jsonb_array_length(p_attachments), settings.attachment_limit),
+      hint = 'Send them in several messages.';
+  end if;
+end $$;
+comment on function private.limit_message_size(text, jsonb, text, text) is
+  'Bounds of what a message holds: each claim reads a hundred of them. Null is never too long.';
 
 create function private.limit_message_rate(p_sender_id uuid) returns void
 language plpgsql set search_path = '' as $$
@@ -91,26 +187,52 @@ comment on function private.limit_message_rate(uuid) is 'Anti-spam limit on mess
 create function private.stamp_message() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
+  me constant uuid := auth.uid();
   guide uuid;
+  first_of_sender boolean;
 begin
   -- A person, not a backend. No trigger of its own, which every insert would pay for.
-  if auth.uid() is not null then
-    perform private.limit_message_rate(new.sender_id);
+  if me is not null then
+    -- Before the limit, or its answer would tell how busy somebody else is.
+    if new.sender_id is distinct from me then
+      raise insufficient_privilege using
+        message = 'sender_id is not the signed-in user',
+        hint = 'Pass the id of the session''s own user.';
+    end if;
+    perform private.limit_message_rate(me);
+  end if;
+  -- What no setting forbids is told without reading the settings: nearly every message.
+  if octet_length(new.message) > 1024 or octet_length(new.client_msg_id) > 80 or octet_length(new.message_type) > 20
+    or new.attachments <> '[]'
+  then
+    perform private.limit_message_size(new.message, new.attachments, new.client_msg_id, new.message_type);
   end if;
   -- The row lock makes timestamps within a conversation follow the order of commits, so that a reader who has
   -- seen a message never misses an older one that commits later.
-  select guide_id into guide from public.chat_rooms where id = new.room_id for no key update;
+  select guide_id,
+    (new.sender_id = user1_id and not accepted_by_user1) or (new.sender_id = user2_id and not accepted_by_user2)
+  into guide, first_of_sender
+  from public.chat_rooms where id = new.room_id for no key update;
+  if first_of_sender then
+    update public.chat_rooms
+    set accepted_by_user1 = accepted_by_user1 or new.sender_id = user1_id,
+      accepted_by_user2 = accepted_by_user2 or new.sender_id = user2_id
+    where id = new.room_id;
+  end if;
   new.server_timestamp := clock_timestamp();
   new.created_at := coalesce(new.created_at, new.server_timestamp);
   new.sender_role := case when new.sender_id = guide then 'guide' else 'tourist' end;
   return new;
 end $$;
-comment on function private.stamp_message() is 'Order and role of a message, which clients must not forge, and their limit.';
+comment on function private.stamp_message() is 'Order and role of a message, which clients must not forge, and its limits.';
 
 create function private.stamp_message_change() returns trigger
-language plpgsql set search_path = '' as $$
+language plpgsql security definer set search_path = '' as $$
 begin
   if (new.message, new.attachments) is distinct from (old.message, old.attachments) then
+    perform private.limit_message_size(
+      case when new.message is distinct from old.message then new.message end,
+      case when new.attachments is distinct from old.attachments then new.attachments end);
     new.edited_at := clock_timestamp();
   end if;
   if new.deleted_at is not null then
@@ -118,7 +240,8 @@ begin
   end if;
   return new;
 end $$;
-comment on function private.stamp_message_change() is 'When a message was edited or deleted, by the server''s clock.';
+comment on function private.stamp_message_change() is
+  'When a message was edited or deleted, by the server''s clock; an edit has the bounds of a new message.';
 
 create function private.count_new_message() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -283,6 +406,19 @@ create trigger stamp_receipt before insert or update on public.message_receipts
   for each row execute function private.stamp_receipt();
 create trigger take_writers_lock before insert or update on public.message_receipts
   for each statement execute function private.take_writers_lock(4);
+
+create function private.limit_receipt() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if tg_op = 'INSERT' or new.device_id is distinct from old.device_id then
+    perform private.limit_bytes('device_id', new.device_id, 800);
+  end if;
+  return new;
+end $$;
+comment on function private.limit_receipt() is 'A receipt names no longer device than user_devices can hold.';
+
+create trigger limit_receipt before insert or update on public.message_receipts
+  for each row when (octet_length(new.device_id) > 800) execute function private.limit_receipt();
 create trigger mark_messages_after_insert after insert on public.message_receipts
   referencing new table as new_receipts
   for each statement execute function private.mark_messages_of_receipts();
@@ -290,31 +426,7 @@ create trigger mark_messages_after_update after update on public.message_receipt
   referencing new table as new_receipts
   for each statement execute function private.mark_messages_of_receipts();
 
--- Devices and presence --------------------------------------------------------------------------
-
-create function private.claim_push_token() returns trigger
-language plpgsql security definer set search_path = '' as $$
-begin
-  -- A row that is switched off was not seen: its token is taken, its owner has too many, or logs out.
-  if tg_op = 'INSERT' or (auth.uid() = new.user_id and new.is_active) then
-    new.last_seen_at := clock_timestamp();
-    new.session_id := (auth.jwt() ->> 'session_id')::uuid;
-  end if;
-  if new.push_token is not null and (tg_op = 'INSERT' or new.push_token is distinct from old.push_token) then
-    -- A device belongs to its last login: the token leaves whoever had it. Its own row is told by user and device,
-    -- because the id of an upsert is a new one.
-    perform pg_advisory_xact_lock(hashtextextended(new.push_token, 2));
-    update public.user_devices
-    set push_token = null, is_active = false
-    where push_token = new.push_token and (user_id, device_id) <> (new.user_id, new.device_id);
-  end if;
-  return new;
-end $$;
-comment on function private.claim_push_token() is
-  'A push token names one installation: registering it takes it from the account that was logged in before.';
-
-create trigger claim_push_token before insert or update on public.user_devices
-  for each row execute function private.claim_push_token();
+-- Presence ---------------------------------------------------------------------------------------
 
 create function private.stamp_presence() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -328,18 +440,28 @@ begin
     new.updated_at := clock_timestamp();
   end if;
   new.last_seen_at := new.updated_at;
+  -- Whoever is away looks at nothing; and of what is no conversation of the caller, nobody is told. Not refused: an app
+  -- may have screens that are no conversations, and a refused heartbeat would leave the one before in place.
+  if not new.is_online or (auth.uid() is not null and not exists (
+    select from public.chat_rooms
+    where id = new.current_conversation_id and auth.uid() in (user1_id, user2_id)
+  )) then
+    new.current_conversation_id := null;
+  end if;
   return new;
 end $$;
 comment on function private.stamp_presence() is
-  'A heartbeat counts from the server''s clock: a phone''s clock may be hours off.';
+  'A heartbeat counts from the server''s clock, as a phone''s may be hours off, and names a conversation of one''s own or none.';
 
 create trigger stamp_presence before insert or update on public.user_presence
   for each row execute function private.stamp_presence();
 
 revoke execute on function
-  private.touch_updated_at(), private.prepare_room(), private.guard_archive(), private.limit_message_rate(uuid),
+  push.limit_profile(),
+  private.touch_updated_at(), private.limit_bytes(text, text, integer), private.prepare_room(), private.stamp_room(),
+  private.guard_archive(), private.limit_message_size(text, jsonb, text, text), private.limit_message_rate(uuid),
   private.stamp_message(), private.stamp_message_change(), private.count_new_message(),
   private.recount_rooms(uuid[]), private.recount_after_change(), private.recount_after_delete(),
   private.take_writers_lock(), private.lock_messages(uuid[]),
-  private.stamp_receipt(), private.mark_messages_of_receipts(), private.claim_push_token(), private.stamp_presence()
+  private.stamp_receipt(), private.limit_receipt(), private.mark_messages_of_receipts(), private.stamp_presence()
 from public;

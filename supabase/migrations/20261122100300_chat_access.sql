@@ -19,29 +19,18 @@ language sql stable security definer rows 20 set search_path = '' as $$
 $$;
 comment on function private.my_partners() is 'People whom the caller has a conversation with.';
 
-create function private.is_in_my_rooms(p_message_id uuid) returns boolean
-language sql stable security definer set search_path = '' as $$
-  select exists (
-    select from public.chat_messages message join public.chat_rooms room on room.id = message.room_id
-    where message.id = p_message_id and (select auth.uid()) in (room.user1_id, room.user2_id)
-  );
+create function private.my_contacts() returns setof uuid
+language sql stable security definer rows 20 set search_path = '' as $$
+  select user2_id from public.chat_rooms
+  where user1_id = (select auth.uid()) and accepted_by_user1 and accepted_by_user2
+  union all
+  select user1_id from public.chat_rooms
+  where user2_id = (select auth.uid()) and accepted_by_user1 and accepted_by_user2;
 $$;
-comment on function private.is_in_my_rooms(uuid) is 'Whether the message is part of a conversation of the caller.';
+comment on function private.my_contacts() is 'People who wrote to the caller and whom the caller wrote to.';
 
-create function private.is_sent_to_me(p_message_id uuid) returns boolean
-language sql stable security definer set search_path = '' as $$
-  select exists (
-    select from public.chat_messages message join public.chat_rooms room on room.id = message.room_id
-    where message.id = p_message_id and message.sender_id <> (select auth.uid())
-      and (select auth.uid()) in (room.user1_id, room.user2_id)
-  );
-$$;
-comment on function private.is_sent_to_me(uuid) is 'Whether the caller is the recipient of the message.';
-
-revoke execute on function private.my_rooms(), private.my_partners(), private.is_in_my_rooms(uuid),
-  private.is_sent_to_me(uuid) from public;
-grant execute on function private.my_rooms(), private.my_partners(), private.is_in_my_rooms(uuid),
-  private.is_sent_to_me(uuid) to authenticated;
+revoke execute on function private.my_rooms(), private.my_partners(), private.my_contacts() from public;
+grant execute on function private.my_rooms(), private.my_partners(), private.my_contacts() to authenticated;
 
 -- users: an app that was there before keeps its own rules; a table without any is closed.
 do $$
@@ -107,14 +96,25 @@ create policy chat_messages_update_sender on public.chat_messages for update to 
 grant select, insert (id, room_id, sender_id, message, message_type, client_msg_id, attachments),
   update (message, attachments, deleted_at) on public.chat_messages to authenticated;
 
--- Receipts stay. user_id and message_id may be updated only because an upsert names them.
+-- Receipts stay. user_id and message_id may be updated only because an upsert names them. Whose receipts can be seen at
+-- all is asked once, as an array, which an index takes; chat_messages' own policy says which of a partner's are shared.
 create policy receipts_select_participants on public.message_receipts for select to authenticated
-  using (private.is_in_my_rooms(message_id));
+  using (
+    user_id = (select auth.uid())
+    or (user_id = any (array(select private.my_partners()))
+      and exists (select from public.chat_messages message where message.id = message_receipts.message_id))
+  );
 create policy receipts_insert_own on public.message_receipts for insert to authenticated
-  with check (user_id = (select auth.uid()) and private.is_sent_to_me(message_id));
+  with check (user_id = (select auth.uid()) and exists (
+    select from public.chat_messages message
+    where message.id = message_receipts.message_id and message.sender_id <> message_receipts.user_id
+  ));
 create policy receipts_update_own on public.message_receipts for update to authenticated
   using (user_id = (select auth.uid()))
-  with check (user_id = (select auth.uid()) and private.is_sent_to_me(message_id));
+  with check (user_id = (select auth.uid()) and exists (
+    select from public.chat_messages message
+    where message.id = message_receipts.message_id and message.sender_id <> message_receipts.user_id
+  ));
 grant select, insert (message_id, user_id, device_id, delivered_at, read_at),
   update (message_id, user_id, device_id, delivered_at, read_at) on public.message_receipts to authenticated;
 
@@ -131,8 +131,13 @@ grant select, delete,
   update (user_id, device_id, platform, push_token, push_provider, app_version, is_active)
   on public.user_devices to authenticated;
 
-create policy presence_select_self_and_partners on public.user_presence for select to authenticated
-  using (user_id = (select auth.uid()) or user_id in (select private.my_partners()));
+-- A policy cannot hide one column: whoever looks at a conversation with somebody else is not seen meanwhile, as if away.
+create policy presence_select_self_and_contacts on public.user_presence for select to authenticated
+  using (
+    user_id = (select auth.uid())
+    or (user_id in (select private.my_contacts())
+      and (current_conversation_id is null or current_conversation_id in (select private.my_rooms())))
+  );
 create policy presence_insert_own on public.user_presence for insert to authenticated
   with check (user_id = (select auth.uid()));
 create policy presence_update_own on public.user_presence for update to authenticated

@@ -67,15 +67,47 @@ declare
     when p_after_id is null then coalesce(p_since_timestamp, '-infinity') - interval '1 minute'
     else p_since_timestamp
   end;
+  rooms uuid[];
+  deepest integer;
+  -- The page ends here at the latest.
+  until timestamptz := 'infinity';
+  -- How many messages of each conversation have been looked at.
+  depth integer := 1;
 begin
   perform private.require_self(p_user_id);
+  rooms := array(select private.my_rooms());
+  -- Which conversations reach into the page, and how far it reaches: a page of each of a thousand would be read for one.
+  -- Each round looks twice as deep, into the conversations that may have more before the end found so far.
+  loop
+    with head as materialized (
+      select candidate.room_id, message.server_timestamp
+      from unnest(rooms) candidate (room_id)
+      cross join lateral (
+        select server_timestamp from public.chat_messages
+        where room_id = candidate.room_id and server_timestamp between since and until
+          and (p_after_id is null or server_timestamp > since or id > p_after_id)
+        order by server_timestamp limit depth
+      ) message
+    ), page_end as (
+      select coalesce((select server_timestamp from head order by 1 offset page_size - 1 limit 1), until) as at
+    )
+    select page_end.at, array_agg(reached.room_id), max(reached.messages) into until, rooms, deepest
+    from page_end
+    left join lateral (
+      select room_id, count(*) as messages from head where server_timestamp <= page_end.at group by room_id
+    ) reached on true
+    group by page_end.at;
+    -- None, or none of which there may be more.
+    exit when deepest is null or deepest < depth or depth >= page_size;
+    depth := least(2 * depth, page_size);
+  end loop;
   return query
     select message.*
-    from private.my_rooms() mine (room_id)
+    from unnest(rooms) mine (room_id)
     -- Each conversation by its index: joined freely, the planner is tempted to read everybody's messages.
     cross join lateral (
       select * from public.chat_messages
-      where room_id = mine.room_id and server_timestamp >= since
+      where room_id = mine.room_id and server_timestamp between since and until
         and (p_after_id is null or server_timestamp > since or id > p_after_id)
       order by server_timestamp, id limit page_size
     ) message

@@ -132,14 +132,29 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function push.message_preview(public.chat_messages) is 'Body of a push, before it is cut to length.';
 
+alter table push.settings
+  add column image_url_prefixes text[] not null default '{}'
+    -- An origin, a slash, and perhaps a path: then no user, port or other host can follow.
+    check (image_url_prefixes = '{}' or array_to_string(image_url_prefixes, ' ', '?')
+      ~ '^(https://[A-Za-z0-9.-]+(:[0-9]+)?/[!-~]*( (?=.)|$))+$');
+comment on column push.settings.image_url_prefixes is
+  'How the URL of an image begins that a push may show, such as https://<ref>.supabase.co/storage/v1/object/. Phones fetch it '
+  'by themselves, so whoever chooses the host learns their addresses. Empty: pushes show no image.';
+
 create function push.message_image(p_message public.chat_messages) returns text
-language sql immutable set search_path = '' as $$
-  select attachment ->> 'url'
-  from jsonb_array_elements(p_message.attachments) with ordinality as listed (attachment, place)
-  where attachment ->> 'type' in ('image', 'photo') and attachment ->> 'url' like 'https://%'
+language sql stable set search_path = '' as $$
+  -- A path, because it takes whatever an older row holds, and no more of it than this.
+  select found ->> 'url'
+  from jsonb_path_query(p_message.attachments, 'lax $[0 to 99] ? (@.type == "image" || @.type == "photo")')
+    with ordinality as listed (found, place)
+  where found ->> 'url' ~ '^[!-~]+$' and octet_length(found ->> 'url') <= 2048
+    and exists (
+      select from push.settings, unnest(image_url_prefixes) prefix where starts_with(found ->> 'url', prefix)
+    )
   order by place limit 1;
 $$;
-comment on function push.message_image(public.chat_messages) is 'Address of the first image, or null.';
+comment on function push.message_image(public.chat_messages) is
+  'Address of the first image that a push may show, or null: push.settings.image_url_prefixes.';
 
 revoke execute on function push.create_job(), push.delete_jobs(), push.display_name(uuid),
   push.message_preview(public.chat_messages), push.message_image(public.chat_messages) from public;

@@ -1,8 +1,13 @@
--- How an app registers and unregisters a phone. A device belongs to its last login.
+-- How an app registers and unregisters a phone: by these functions, or by writing user_devices itself. So every rule is a
+-- trigger's. A device belongs to its last login.
 
 alter table push.settings
+  add column stored_device_limit integer not null default 100 check (stored_device_limit > 0),
   add column registration_limit integer not null default 20 check (registration_limit > 0),
   add column registration_limit_window interval not null default '1 minute' check (registration_limit_window > '0');
+comment on column push.settings.stored_device_limit is
+  'Devices that one person may have with those that are switched off, of which the least recently seen one is deleted. Never '
+  'less than device_limit.';
 comment on column push.settings.registration_limit is
   'Registrations that one person may make within registration_limit_window; more are refused with HTTP 429.';
 
@@ -13,7 +18,7 @@ create table push.registration_counts (
 );
 comment on table push.registration_counts is 'Registrations of each person in the current window.';
 
-create function push.count_registration(p_user_id uuid) returns void
+create function private.limit_registration_rate(p_user_id uuid) returns void
 language plpgsql set search_path = '' as $$
 declare
   settings push.settings;
@@ -39,7 +44,172 @@ begin
       detail = format('{"retry_after_seconds": %s}', greatest(wait, 1));
   end if;
 end $$;
-comment on function push.count_registration(uuid) is 'Refuses a registration too many: PT429, HTTP 429.';
+comment on function private.limit_registration_rate(uuid) is
+  'Counts a registration, and refuses one too many: PT429, HTTP 429.';
+
+create function private.queue_registrations() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if auth.uid() is not null then
+    perform pg_advisory_xact_lock(hashtextextended(auth.uid()::text, 3));
+  end if;
+  return null;
+end $$;
+comment on function private.queue_registrations() is
+  'What one person writes goes one after the other: the limits hold, and nobody waits for themselves.';
+
+create trigger queue_registrations before insert or update on public.user_devices
+  for each statement execute function private.queue_registrations();
+
+create function private.lock_push_tokens(variadic p_push_tokens text[]) returns void
+language sql set search_path = '' as $$
+  -- A thousand locks, not one for each token: an import would fill the table of locks that all sessions share.
+  select pg_advisory_xact_lock(2, number) from (
+    select distinct
+      mod(abs(hashtext(replace(push_token, 'ExpoPushToken[', 'ExponentPushToken['))::bigint), 1000)::integer
+    from unnest(p_push_tokens) push_token where push_token is not null order by 1
+  ) locks (number);
+$$;
+comment on function private.lock_push_tokens(text[]) is 'Takes these push tokens for this transaction, always in one order.';
+
+create function private.lock_push_tokens_soon(variadic p_push_tokens text[]) returns void
+language plpgsql set search_path = '' set lock_timeout = '300ms' as $$
+begin
+  perform private.lock_push_tokens(variadic p_push_tokens);
+exception when lock_not_available then
+  raise sqlstate 'PT409' using
+    message = 'push_token is being registered by somebody else at this moment',
+    hint = 'Try again, or register by an insert with on_conflict=user_id,device_id, which waits.';
+end $$;
+comment on function private.lock_push_tokens_soon(text[]) is
+  'The same for a transaction that holds a device''s row. Whom it waits for may wait for that row, so it gives up, HTTP 409, '
+  'before Postgres would call it a deadlock (1 s).';
+
+create function private.claim_push_token() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  me constant uuid := auth.uid();
+  known public.user_devices;
+begin
+  if tg_op = 'UPDATE' then
+    known := old;
+  else
+    if me is not null and new.user_id is distinct from me then
+      raise insufficient_privilege using
+        message = 'user_id is not the signed-in user',
+        hint = 'Pass the id of the session''s own user.';
+    end if;
+    -- Then the insert ends in an update, in nothing or in an error, but stores no row.
+    select * into known from public.user_devices
+    where (user_id, device_id) = (new.user_id, new.device_id) or id = new.id limit 1;
+  end if;
+
+  if new.device_id is distinct from known.device_id and length(new.device_id) not between 1 and 200 then
+    raise invalid_parameter_value using
+      message = format('device_id has %s characters; it must have 1 to 200', length(new.device_id)),
+      hint = 'Pass a UUID that the app makes once for each installation, and keeps.';
+  end if;
+  if new.app_version is distinct from known.app_version then
+    perform private.limit_bytes('app_version', new.app_version, 200);
+  end if;
+  if (new.push_token, new.push_provider) is distinct from (known.push_token, known.push_provider) then
+    -- An index takes 2,700 bytes at most.
+    perform private.limit_bytes('push_token', new.push_token, 2048);
+    if new.push_provider in ('fcm', 'apns') and new.push_token ~* '^expo(nent)?pushtoken\[' then
+      raise invalid_parameter_value using
+        message = format('push_provider is %s, but push_token is one of Expo''s', new.push_provider),
+        hint = 'Set push_provider to expo, or pass the token that getDevicePushTokenAsync() returns.';
+    end if;
+  end if;
+
+  -- A row that is switched off was not seen: its token is taken, its owner has too many, or logs out.
+  if tg_op = 'INSERT' or (me = new.user_id and new.is_active) then
+    new.last_seen_at := clock_timestamp();
+    new.session_id := (auth.jwt() ->> 'session_id')::uuid;
+  end if;
+  -- Each row counts that a person inserts, stored or not, and each update that shows or takes a device; but once, if the
+  -- insert becomes that update.
+  if me is not null and tg_op = 'INSERT' then
+    perform private.limit_registration_rate(me), set_config('chat_push.inserted_device', known.id::text, true);
+  elsif me is not null and current_setting('chat_push.inserted_device', true) = old.id::text then
+    perform set_config('chat_push.inserted_device', '', true);
+  elsif (me = new.user_id and new.is_active) or (me is not null and new.push_token <> coalesce(old.push_token, '')) then
+    perform private.limit_registration_rate(me);
+  end if;
+
+  if new.push_token is null or (tg_op = 'UPDATE' and new.push_token is not distinct from old.push_token) then
+    return new;
+  end if;
+  -- Also of the token that is given up, or two people who swap theirs would wait for each other's rows. An insert has no
+  -- row yet and may wait; an update has locked its own row before it comes here. After an insert that became an update,
+  -- it has these locks.
+  if tg_op = 'INSERT' then
+    perform private.lock_push_tokens(known.push_token, new.push_token);
+  else
+    perform private.lock_push_tokens_soon(known.push_token, new.push_token);
+  end if;
+  if tg_op = 'UPDATE' or known.id is null then
+    -- A device belongs to its last login: the token leaves whoever had it.
+    update public.user_devices set push_token = null, is_active = false
+    where replace(push_token, 'ExpoPushToken[', 'ExponentPushToken[')
+      = replace(new.push_token, 'ExpoPushToken[', 'ExponentPushToken[') and id <> new.id;
+  end if;
+  return new;
+end $$;
+comment on function private.claim_push_token() is
+  'A push token names one installation: registering it takes it from the account that was logged in before. And what a device '
+  'may hold, and how often one may be registered.';
+
+create trigger claim_push_token before insert or update on public.user_devices
+  for each row execute function private.claim_push_token();
+
+create function push.limit_devices() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  settings push.settings;
+  people constant uuid[] := array(
+    select distinct user_id from new_devices where is_active or tg_op = 'INSERT');
+begin
+  if people = '{}' then
+    return null;
+  end if;
+  select * into strict settings from push.settings;
+  -- In one order, and past rows that others have locked: those change hands or go off just now.
+  update public.user_devices set is_active = false
+  where id in (
+    select id from public.user_devices
+    where id = any (array(
+      select id from (
+        select id, row_number() over (partition by user_id order by last_seen_at desc, id) as place
+        from public.user_devices where user_id = any (people) and is_active
+      ) ranked
+      where place > settings.device_limit
+    ))
+    order by id for no key update skip locked
+  );
+  delete from public.user_devices
+  where id in (
+    select id from public.user_devices
+    where id = any (array(
+      select id from (
+        select id, row_number() over (partition by user_id order by is_active desc, last_seen_at desc, id) as place
+        from public.user_devices where user_id = any (people)
+      ) ranked
+      where place > greatest(settings.stored_device_limit, settings.device_limit)
+    ))
+    order by id for update skip locked
+  );
+  return null;
+end $$;
+comment on function push.limit_devices() is
+  'Switches off and deletes what a person has too many, the least recently seen first, once for each statement.';
+
+create trigger limit_inserted_devices after insert on public.user_devices
+  referencing new table as new_devices
+  for each statement execute function push.limit_devices();
+create trigger limit_updated_devices after update on public.user_devices
+  referencing new table as new_devices
+  for each statement execute function push.limit_devices();
 
 create function private.device(p_device public.user_devices) returns jsonb
 language sql stable set search_path = '' as $$
@@ -69,7 +239,6 @@ begin
   if me is null then
     raise insufficient_privilege using message = 'nobody is signed in';
   end if;
-  perform push.count_registration(me);
   insert into public.user_devices as known
     (user_id, device_id, platform, push_token, push_provider, app_version)
   values (me, p_device_id, p_platform, p_push_token, p_push_provider, p_app_version)
@@ -77,11 +246,6 @@ begin
     platform = excluded.platform, push_token = excluded.push_token, push_provider = excluded.push_provider,
     app_version = coalesce(excluded.app_version, known.app_version), is_active = true
   returning id, xmax = 0 into row_id, created;
-  update public.user_devices set is_active = false
-  where id in (
-    select id from public.user_devices where user_id = me and is_active
-    order by last_seen_at desc, id offset (select device_limit from push.settings)
-  );
   return (
     select jsonb_build_object('device', private.device(device), 'created', created)
     from public.user_devices device where device.id = row_id
@@ -116,7 +280,9 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function public.my_devices() is 'The caller''s phones, tokens shortened, newest first.';
 
-revoke execute on function push.count_registration(uuid), private.device(public.user_devices),
+revoke execute on function private.limit_registration_rate(uuid), private.queue_registrations(),
+  private.lock_push_tokens(text[]), private.lock_push_tokens_soon(text[]), private.claim_push_token(),
+  push.limit_devices(), private.device(public.user_devices),
   private.register_device(text, text, text, text, text) from public;
 grant execute on function private.device(public.user_devices),
   private.register_device(text, text, text, text, text) to authenticated;

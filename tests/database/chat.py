@@ -92,12 +92,13 @@ def as_user(connection: Connection, user_id: UUID, **more_claims: str) -> Abstra
 
 
 @asynccontextmanager
-async def refused(connection: Connection, sqlstate: str) -> AsyncIterator[None]:
-    """What is done inside must fail with this SQLSTATE; the transaction around goes on."""
+async def refused(connection: Connection, sqlstate: str, told: str = "") -> AsyncIterator[None]:
+    """What is done inside must fail with this SQLSTATE, and say so; the transaction around goes on."""
     with pytest.raises(psycopg.Error) as error:
         async with connection.transaction():
             yield
     assert error.value.sqlstate == sqlstate, str(error.value)
+    assert told in str(error.value.diag.message_primary)
 
 
 async def waits_for_lock(

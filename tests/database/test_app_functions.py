@@ -147,6 +147,42 @@ async def test_missed_messages_are_those_of_all_own_conversations(chat: Chat) ->
     assert [message["id"] for message in await missed(chat, None)] == expected
 
 
+async def test_missed_messages_of_many_conversations_read_little_more_than_their_page(chat: Chat) -> None:
+    """A page of each of a thousand conversations was read for one: 0.5 s."""
+    connection = chat.connection
+    for table in ("chat_rooms", "chat_messages"):
+        await connection.execute(f"alter table {table} disable trigger user".encode())
+    await connection.execute(
+        "insert into chat_rooms (user1_id, user2_id) select %s, %s from generate_series(1, 200)",
+        (chat.tourist, chat.guide),
+    )
+    # Half of the conversations long before the others, two messages at each time.
+    await connection.execute(
+        """
+        insert into chat_messages (room_id, sender_id, message, server_timestamp)
+        select id, user1_id, 'Hello',
+          timestamptz '2026-01-01' + mod(place, 2) * interval '1 day' + n / 2 * interval '1 s'
+        from (select *, row_number() over () as place from chat_rooms) room, generate_series(1, 100) n
+        """
+    )
+    for table in ("chat_rooms", "chat_messages"):
+        await connection.execute(f"alter table {table} enable trigger user".encode())
+    await connection.execute("analyze chat_rooms, chat_messages")
+    read = (
+        "select (seq_tup_read + idx_tup_fetch)::integer from pg_stat_xact_user_tables where relname = 'chat_messages'"
+    )
+    everything = [message["id"] for message in await rows(connection, OLDEST_FIRST)]
+    found: list[UUID] = []
+    cursor: tuple[datetime | None, UUID | None] = (None, None)
+    while len(found) < 600:
+        before = await value(connection, read)
+        page = await missed(chat, *cursor, limit=50)
+        assert await value(connection, read) - before < 3000  # of the 10,000 in a page of each
+        found += [message["id"] for message in page]
+        cursor = (page[-1]["server_timestamp"], page[-1]["id"])
+    assert found == everything[:600]
+
+
 # Marks -----------------------------------------------------------------------------------------
 
 

@@ -438,3 +438,104 @@ async def test_parallel_registrations_cannot_pass_the_limits(chat: Chat, databas
     assert [refusal.sqlstate for refusal in refusals] == ["PT429"] * 10
     assert await value(chat.connection, "select count(*) from user_devices where is_active") == 5
     assert await value(chat.connection, "select count(*) from user_devices") == 20
+
+
+async def test_parallel_direct_inserts_cannot_pass_the_limits(chat: Chat, database: Database) -> None:
+    await chat.connection.execute(
+        "update push.settings set device_limit = 5, stored_device_limit = 12, registration_limit = 30"
+    )
+
+    async def insert_three(number: int) -> None:
+        connection = await database.connect()
+        async with as_user(connection, chat.guide):
+            await connection.execute(
+                "insert into user_devices (user_id, device_id, platform, push_token)"
+                " select %s, 'phone ' || n, 'ios', 'ExponentPushToken[' || n || ']'"
+                " from generate_series(%s::integer, %s) n",
+                (chat.guide, 3 * number, 3 * number + 2),
+            )
+
+    outcomes = await asyncio.gather(*(insert_three(number) for number in range(12)), return_exceptions=True)
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, psycopg.Error)]
+    assert [refusal.sqlstate for refusal in refusals] == ["PT429"] * 2
+    assert await value(chat.connection, "select count(*) from user_devices where is_active") == 5
+    assert await value(chat.connection, "select count(*) from user_devices") == 12
+
+
+OF_GUIDE, OF_TOURIST = "ExponentPushToken[guide]", "ExponentPushToken[tourist]"
+WAYS_TO_REGISTER = {
+    "register_device": "select public.register_device('phone', 'ios', %(token)s)",
+    "upsert": """
+        insert into user_devices (user_id, device_id, platform, push_token) values (%(user)s, 'phone', 'ios', %(token)s)
+        on conflict (user_id, device_id) do update set push_token = excluded.push_token, is_active = true
+    """,
+    "update": "update user_devices set push_token = %(token)s, is_active = true where user_id = %(user)s",
+}
+
+
+async def register_at_once(
+    chat: Chat, database: Database, *registrations: tuple[str, UUID, str]
+) -> list[psycopg.Error | None]:
+    """Each (way, person, token) begins while another transaction holds both phones' rows; how each ended."""
+    await chat.connection.execute("delete from user_devices")
+    for user, token in ((chat.guide, OF_GUIDE), (chat.tourist, OF_TOURIST)):
+        await insert(
+            chat.connection, "public.user_devices", user_id=user, device_id="phone", platform="ios", push_token=token
+        )
+
+    async def register(connection: Connection, way: str, user: UUID, token: str) -> psycopg.Error | None:
+        try:
+            async with as_user(connection, user):
+                await connection.execute(WAYS_TO_REGISTER[way].encode(), {"user": user, "token": token})
+        except psycopg.Error as error:
+            return error
+        return None
+
+    holder, running = await database.connect(), []
+    async with holder.transaction():
+        await rows(holder, "select from user_devices for update")
+        for registration in registrations:
+            connection = await database.connect()
+            running.append(asyncio.create_task(register(connection, *registration)))
+            await waits_for_lock(chat.connection, connection)
+    return await asyncio.gather(*running)
+
+
+@pytest.mark.parametrize("first", ["register_device", "upsert"])
+@pytest.mark.parametrize("second", ["register_device", "upsert"])
+async def test_two_people_who_swap_their_push_tokens_both_get_them(
+    chat: Chat, database: Database, first: str, second: str
+) -> None:
+    for _ in range(5):  # whoever wakes first may be through before the other one does
+        swap = ((first, chat.guide, OF_TOURIST), (second, chat.tourist, OF_GUIDE))
+        assert await register_at_once(chat, database, *swap) == [None, None]
+        devices = await rows(chat.connection, "select user_id, push_token, is_active from user_devices")
+        assert {(one["user_id"], one["push_token"], one["is_active"]) for one in devices} == {
+            (chat.guide, OF_TOURIST, True),
+            (chat.tourist, OF_GUIDE, True),
+        }
+
+
+@pytest.mark.parametrize("first", WAYS_TO_REGISTER)
+@pytest.mark.parametrize("second", WAYS_TO_REGISTER)
+async def test_of_two_people_who_swap_by_an_update_one_may_have_to_try_again_at_once(
+    chat: Chat, database: Database, first: str, second: str
+) -> None:
+    """An update has locked its own row before its trigger runs: it must not wait for whoever waits for that row."""
+    ended = await register_at_once(chat, database, (first, chat.guide, OF_TOURIST), (second, chat.tourist, OF_GUIDE))
+    assert [error.sqlstate for error in ended if error] in ([], ["PT409"])
+    assert all(way == "update" for way, error in zip((first, second), ended, strict=True) if error)
+    tokens = await rows(chat.connection, "select push_token from user_devices where push_token is not null")
+    assert 1 <= len({token["push_token"] for token in tokens}) == len(tokens)
+
+
+@pytest.mark.parametrize("first", WAYS_TO_REGISTER)
+@pytest.mark.parametrize("second", WAYS_TO_REGISTER)
+async def test_one_person_who_registers_one_phone_in_two_ways_at_once_waits_for_neither(
+    chat: Chat, database: Database, first: str, second: str
+) -> None:
+    tokens = [f"ExponentPushToken[{name}]" for name in ("one", "two")]
+    ended = await register_at_once(chat, database, (first, chat.guide, tokens[0]), (second, chat.guide, tokens[1]))
+    assert ended == [None, None]
+    device = await row(chat.connection, "select * from user_devices where user_id = %s", chat.guide)
+    assert device["push_token"] == tokens[1]

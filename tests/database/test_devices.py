@@ -131,8 +131,8 @@ class TestRegister:
             ({"platform": "windows"}, "23514"),
             ({"push_provider": "other"}, "23514"),
             ({"token": "0a" * 32}, "23514"),
-            ({"device_id": ""}, "23514"),
-            ({"device_id": "x" * 201}, "23514"),
+            ({"device_id": ""}, "22023"),
+            ({"device_id": "x" * 201}, "22023"),
             ({"device_id": None}, "23502"),
         ],
     )
@@ -230,6 +230,135 @@ class TestLimits:
         await register(chat, chat.guide)
         async with refused(chat.connection, "PT429"):
             await register(chat, chat.guide)
+
+
+async def insert_devices(chat: Chat, number: int, first: int = 0) -> None:
+    """The guide's, in one statement, as the connection's role."""
+    await chat.connection.execute(
+        "insert into user_devices (user_id, device_id, platform, push_token)"
+        " select %s, 'phone ' || n, 'ios', 'ExponentPushToken[' || n || ']' from generate_series(%s::integer, %s) n",
+        (chat.guide, first, first + number - 1),
+    )
+
+
+async def count_devices(chat: Chat) -> tuple[int, int]:
+    """How many are active, and how many are stored."""
+    counted = await row(
+        chat.connection, "select count(*) filter (where is_active) as active, count(*) as stored from user_devices"
+    )
+    return counted["active"], counted["stored"]
+
+
+async def test_20000_devices_in_one_statement_are_refused_as_429(chat: Chat) -> None:
+    with pytest.raises(psycopg.Error) as raised:
+        async with as_user(chat.connection, chat.guide):
+            await insert_devices(chat, 20000)
+    assert raised.value.sqlstate == "PT429"
+    assert raised.value.diag.message_primary == "too many registrations: at most 20 in 60 seconds"
+    assert 50 < json.loads(str(raised.value.diag.message_detail))["retry_after_seconds"] <= 60
+    assert await count_devices(chat) == (0, 0)
+
+
+async def test_rows_that_are_ignored_as_duplicates_are_counted_too(chat: Chat) -> None:
+    """Else one statement could hold the locks of all tokens, and everybody else would wait."""
+    await register(chat, chat.guide)
+    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.guide):
+        await chat.connection.execute(
+            "insert into user_devices (user_id, device_id, platform, push_token)"
+            " select %s, 'phone', 'ios', 'ExponentPushToken[' || n || ']' from generate_series(1, 20000) n"
+            " on conflict (user_id, device_id) do nothing",
+            (chat.guide,),
+        )
+
+
+async def test_taking_a_token_for_an_inactive_device_is_counted_too(chat: Chat) -> None:
+    await set_up(chat, registration_limit=2)
+    await register(chat, chat.guide)
+    update = "update user_devices set is_active = false, push_token = %s"
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute(update.encode(), (TWO,))
+    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.guide):
+        await chat.connection.execute(update.encode(), (ONE,))
+
+
+UPSERT = (
+    "insert into user_devices (user_id, device_id, platform, push_token) values (%s, 'phone', 'ios', %s)"
+    " on conflict (user_id, device_id) do update set push_token = excluded.push_token, is_active = true"
+)
+
+
+async def test_direct_writes_and_register_device_share_one_registration_limit(chat: Chat) -> None:
+    await set_up(chat, registration_limit=6)
+    await register(chat, chat.guide)
+    for token in (ONE, TWO):
+        async with as_user(chat.connection, chat.guide):
+            await chat.connection.execute(UPSERT, (chat.guide, token))
+        async with as_user(chat.connection, chat.guide):
+            await chat.connection.execute("update user_devices set push_token = %s", (f"ExponentPushToken[{uuid4()}]",))
+    await register(chat, chat.guide)
+    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.guide):
+        await chat.connection.execute(UPSERT, (chat.guide, TWO))
+    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.guide):
+        await chat.connection.execute("update user_devices set push_token = %s", (TWO,))
+    async with refused(chat.connection, "PT429"):
+        await register(chat, chat.guide)
+    # A logout is no registration.
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute("update user_devices set push_token = null, is_active = false")
+    assert await owners(chat) == {(chat.guide, "phone", None, False)}
+
+
+async def test_whose_token_is_taken_has_not_registered(chat: Chat) -> None:
+    await set_up(chat, registration_limit=1)
+    await register(chat, chat.guide)
+    await register(chat, chat.tourist)
+    counted = await rows(chat.connection, "select user_id, registrations from push.registration_counts")
+    assert {one["user_id"]: one["registrations"] for one in counted} == {chat.guide: 1, chat.tourist: 1}
+
+
+async def test_direct_writes_keep_the_device_limit(chat: Chat) -> None:
+    await set_up(chat, device_limit=3)
+    async with as_user(chat.connection, chat.guide):
+        await insert_devices(chat, 5)
+    assert await count_devices(chat) == (3, 5)
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute("update user_devices set is_active = true")
+    assert await count_devices(chat) == (3, 5)
+    await chat.device(user_id=chat.tourist)
+    assert await count_devices(chat) == (4, 6)
+
+
+async def test_a_backend_keeps_the_device_limit_and_has_no_registration_limit(chat: Chat) -> None:
+    async with acting_as(chat.connection, "service_role"):
+        await insert_devices(chat, 200)
+    assert await count_devices(chat) == (25, 100)
+
+
+async def test_of_too_many_stored_devices_those_that_are_switched_off_longest_are_deleted(chat: Chat) -> None:
+    await set_up(chat, stored_device_limit=4, device_limit=2)
+    for number in range(6):
+        await register(chat, chat.guide, f"ExponentPushToken[{number}]", f"phone {number}")
+    assert {(one["device_id"], one["is_active"]) for one in await my_devices(chat, chat.guide)} == {
+        ("phone 2", False),
+        ("phone 3", False),
+        ("phone 4", True),
+        ("phone 5", True),
+    }
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute(
+            "insert into user_devices (user_id, device_id, platform, is_active) values (%s, 'off', 'ios', false)",
+            (chat.guide,),
+        )
+    assert {one["device_id"] for one in await my_devices(chat, chat.guide)} == {"phone 3", "phone 4", "phone 5", "off"}
+
+
+async def test_an_import_of_20000_devices_takes_no_lock_for_each(chat: Chat) -> None:
+    """Locks of all sessions share one table; when it is full, everybody's statements fail."""
+    await set_up(chat, device_limit=20000)
+    await insert_devices(chat, 20000)
+    mine = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+    assert 0 < await value(chat.connection, mine) < 1100
+    assert await count_devices(chat) == (20000, 20000)
 
 
 class TestUnregister:

@@ -135,7 +135,7 @@ SPECIFICATION = {
         "updated_at": "timestamp with time zone",
     },
 }
-ADDED_COLUMNS = {"user_devices": ["session_id"]}
+ADDED_COLUMNS = {"chat_rooms": ["accepted_by_user1", "accepted_by_user2"], "user_devices": ["session_id"]}
 SPECIFIED_INDEXES = {
     "idx_messages_conversation_cursor": "btree (room_id, server_timestamp DESC, id)",
     "idx_messages_room_after_timestamp": "btree (room_id, server_timestamp)",
@@ -286,6 +286,9 @@ async def test_existing_rooms_are_backfilled(before_and_after: tuple[str, str]) 
         else:
             assert (room["tourist_id"], room["guide_id"]) == (None, None)
         mine = messages[room["id"]]
+        senders = {message["sender_id"] for message in mine}
+        assert room["accepted_by_user1"] == (room["user1_id"] in senders)
+        assert room["accepted_by_user2"] == (room["user2_id"] in senders)
         assert room["unread_count_user1"] == unread(mine, by=room["user2_id"])
         assert room["unread_count_user2"] == unread(mine, by=room["user1_id"])
         old = old_rooms[room["id"]]
@@ -327,6 +330,31 @@ async def test_existing_app_works(before_and_after: tuple[str, str]) -> None:
             )
         assert others
         await check_messages_are_pushed(chat)
+
+
+OLDER_THAN_THE_BOUNDS = {
+    "public.users": ("display_name", "role"),
+    "public.chat_rooms": ("last_message", "archived_by_user1"),
+    "public.chat_messages": ("message", "is_read"),
+    "public.message_receipts": ("device_id", "read_at"),
+}
+
+
+@pytest.mark.parametrize("table", OLDER_THAN_THE_BOUNDS)
+async def test_a_row_that_is_older_than_its_bound_can_be_changed_in_all_other_columns(
+    before_and_after: tuple[str, str], table: str
+) -> None:
+    too_long, other = OLDER_THAN_THE_BOUNDS[table]
+    async with connected(before_and_after[1]) as connection, connection.transaction(force_rollback=True):
+        if table == "public.message_receipts":
+            await connection.execute(
+                "insert into message_receipts (message_id, user_id) select id, sender_id from chat_messages limit 1"
+            )
+        await connection.execute(f"alter table {table} disable trigger user".encode())
+        await connection.execute(f"update {table} set {too_long} = repeat('x', 100000)".encode())
+        await connection.execute(f"alter table {table} enable trigger user".encode())
+        changed = await connection.execute(f"update {table} set {other} = {other}".encode())
+        assert changed.rowcount > 0
 
 
 async def test_existing_default_privileges_open_nothing(before_and_after: tuple[str, str]) -> None:

@@ -135,7 +135,11 @@ async def test_stale_presence_is_set_offline_and_keeps_when_it_was_last_seen(cha
     before = await row(chat.connection, "table public.user_presence")
     assert await prune(chat.connection) == NOTHING | {"presence_offline": 1}
     after = await row(chat.connection, "table public.user_presence")
-    assert after == before | {"is_online": False, "last_seen_at": before["updated_at"]}
+    assert after == before | {
+        "is_online": False,
+        "last_seen_at": before["updated_at"],
+        "current_conversation_id": None,
+    }
 
 
 async def test_goodbye_of_a_living_app_is_a_sign_of_life(chat: Chat) -> None:

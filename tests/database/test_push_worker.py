@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.types.json import Json
 
 from tests.borders import INVISIBLE_NAMES
 from tests.database.chat import (
@@ -200,6 +201,7 @@ async def test_no_token_no_request(chat: Chat, columns: Row) -> None:
 
 
 async def test_claim_carries_all_that_a_push_says(chat: Chat) -> None:
+    await allow_images(chat, "https://example.com/")
     device = await chat.device()
     photo = {"type": "image", "url": "https://example.com/photo.jpg"}
     message = await insert(
@@ -271,20 +273,95 @@ async def test_preview(chat: Chat, text: str, message_type: str, attachments: st
     assert (await claim_one(chat.connection, message))[1]["body"] == body
 
 
+async def allow_images(chat: Chat, *prefixes: str) -> None:
+    await chat.connection.execute("update push.settings set image_url_prefixes = %s", (list(prefixes),))
+
+
 @pytest.mark.parametrize(
     ("attachments", "image"),
     [
         ("[]", None),
         ('[{"type": "image", "url": "http://example.com/plain"}]', None),
         ('[{"type": "image"}, "odd", {"type": "file", "url": "https://example.com/file"}]', None),
-        ('[{"type": "file"}, {"type": "photo", "url": "https://a.example"}, {"type": "image", "url": "https://b"}]',
-         "https://a.example"),
+        ('[{"type": "file"}, {"type": "photo", "url": "https://a.example/1"}, {"type": "image", "url": "https://example.com/2"}]',
+         "https://a.example/1"),
     ],
 )  # fmt: skip
 async def test_image_is_the_first_that_expo_can_fetch(chat: Chat, attachments: str, image: str | None) -> None:
+    await allow_images(chat, "https://a.example/", "https://example.com/")
     await chat.device()
     message = await chat.message(attachments=attachments)
     assert (await claim_one(chat.connection, message))[1]["image_url"] == image
+
+
+async def image_of(chat: Chat, attachments: Any) -> Any:
+    query = "select push.message_image(json_populate_record(null::chat_messages, %s))"
+    return await value(chat.connection, query, Json({"attachments": attachments}))
+
+
+async def test_no_image_is_shown_until_a_setting_says_whose(chat: Chat) -> None:
+    photo = [{"type": "image", "url": "https://project.supabase.co/storage/v1/object/public/a.jpg"}]
+    assert await image_of(chat, photo) is None
+    await allow_images(chat, "https://project.supabase.co/storage/v1/object/")
+    assert await image_of(chat, photo) == photo[0]["url"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example/https://project.example/a.jpg",
+        "https://project.example.evil.example/a.jpg",
+        "https://project.example@evil.example/a.jpg",
+        "https://project.example:443@evil.example/a.jpg",
+        "https://project.example\\@evil.example/a.jpg",
+        "https://project.example",
+        "http://project.example/a.jpg",
+        "//project.example/a.jpg",
+        " https://project.example/a.jpg",
+        "https://project.example/a\r\nb.jpg",
+        "https://project.example/a\x7f.jpg",
+        "https://project.example/\u202egpj.a",
+        "https://project.example/a b.jpg",
+        "https://project.example/" + "x" * 2048,
+        "",
+        None,
+        7,
+        ["https://project.example/a.jpg", "b"],
+        {"https://project.example/": 1},
+    ],
+)
+async def test_an_image_of_another_host_or_with_odd_characters_is_not_shown(chat: Chat, url: Any) -> None:
+    await allow_images(chat, "https://project.example/")
+    photo = {"type": "image", "url": "https://project.example/a.jpg"}
+    assert await image_of(chat, [{"type": "image", "url": url}]) is None
+    assert await image_of(chat, [{"type": "image", "url": url}, photo]) == photo["url"]
+
+
+@pytest.mark.parametrize("odd", [None, 1, "image", True, {}, [], [[]], [None], [[[{"type": "image"}]]], {"type": [1]}])
+async def test_attachments_of_any_shape_have_an_image_or_none(chat: Chat, odd: Any) -> None:
+    await allow_images(chat, "https://project.example/")
+    photo = {"type": "image", "url": "https://project.example/a.jpg"}
+    assert await image_of(chat, odd) is None
+    assert await image_of(chat, [odd, photo]) == photo["url"]
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "https://a.example",
+        "http://a.example/",
+        "a.example/",
+        "https://",
+        "https:///",
+        "https://a@b/",
+        "https://a.example/ x",
+        "",
+    ],
+)
+async def test_a_prefix_that_does_not_end_the_host_is_refused(chat: Chat, prefix: str) -> None:
+    for prefixes in ([prefix], ["https://fine.example/", prefix], [prefix, "https://fine.example/"]):
+        async with refused(chat.connection, "23514"):
+            await allow_images(chat, *prefixes)
 
 
 async def test_app_replaces_title_and_body_by_its_own(chat: Chat) -> None:

@@ -1,10 +1,13 @@
 """What the server decides whatever a client writes: clocks, roles, counters, receipts, the owner of a token."""
 
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.database.chat import (
     Chat,
@@ -253,6 +256,112 @@ async def test_backend_is_not_limited(chat: Chat) -> None:
         await send_many(chat, chat.tourist, 100)
 
 
+# Bounds ----------------------------------------------------------------------------------------
+
+URL = "https://example.com/" + "x" * 1000
+
+
+def state_of(told: str) -> str:
+    """Both are HTTP 400."""
+    return "22001" if "is too long" in told else "22023"
+
+
+TOO_LONG = {
+    "message": ("x" * 16385, "message is too long: 16385 bytes, at most 16384"),
+    "message in bytes, not characters": ("📱" * 4097, "message is too long: 16388 bytes, at most 16384"),
+    "client_msg_id": ("x" * 201, "client_msg_id is too long: 201 bytes, at most 200"),
+    "attachments": (Jsonb([{"url": URL}] * 33), "attachments is too long"),
+    "attachments in number": (Jsonb([{}] * 31), "attachments are too many: 31, at most 30"),
+    "attachments as an object": (Jsonb({"url": URL}), "attachments must be an array, not of the type object"),
+    "attachments as a text": (Jsonb("photo"), "attachments must be an array, not of the type string"),
+    "attachments as null": (Jsonb(None), "attachments must be an array, not of the type null"),
+}
+
+
+@pytest.mark.parametrize("as_whom", ["tourist", "backend"])
+@pytest.mark.parametrize("case", TOO_LONG)
+async def test_a_message_beyond_a_bound_is_refused_by_the_name_of_its_field(
+    chat: Chat, case: str, as_whom: str
+) -> None:
+    content, told = TOO_LONG[case]
+    columns = {"message": "Hello", "room_id": chat.room, "sender_id": chat.tourist, case.split()[0]: content}
+    role, user = ("authenticated", chat.tourist) if as_whom == "tourist" else ("service_role", None)
+    insertion = f"insert into chat_messages ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
+    async with refused(chat.connection, state_of(told), told), acting_as(chat.connection, role, user):
+        await chat.connection.execute(insertion.encode(), list(columns.values()))
+
+
+@pytest.mark.parametrize("case", [case for case in TOO_LONG if "client_msg_id" not in case])
+async def test_an_edit_has_the_bounds_of_a_new_message(chat: Chat, case: str) -> None:
+    await chat.message()
+    content, told = TOO_LONG[case]
+    async with refused(chat.connection, state_of(told), told), as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(f"update chat_messages set {case.split()[0]} = %s".encode(), (content,))
+
+
+@pytest.mark.parametrize(
+    ("column", "content"),
+    [
+        ("message", "x" * 16384),
+        ("message", "📱" * 4096),
+        ("client_msg_id", "x" * 200),
+        ("attachments", Jsonb([{"url": URL}] * 30)),
+        ("attachments", Jsonb(["odd", 1, None, [[]], {"type": {"deep": []}}])),
+    ],
+)
+async def test_what_is_within_the_bounds_is_stored_whatever_its_shape(chat: Chat, column: str, content: Any) -> None:
+    columns = {"message": "Hello", "room_id": chat.room, "sender_id": chat.tourist, column: content}
+    insertion = f"insert into chat_messages ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(insertion.encode(), list(columns.values()))
+        if column != "client_msg_id":
+            await chat.connection.execute(f"update chat_messages set {column} = %s".encode(), (content,))
+
+
+async def test_bounds_of_a_message_are_settings(chat: Chat) -> None:
+    settings = (
+        "update push.settings set message_bytes_limit = 20000, attachment_limit = 1, attachments_bytes_limit = 50"
+    )
+    await chat.connection.execute(settings.encode())
+    await chat.message("x" * 20000, attachments='["one"]')
+    for columns in ({"text": "x" * 20001}, {"attachments": "[1, 2]"}, {"attachments": f'["{"x" * 50}"]'}):
+        async with refused(chat.connection, "22023" if columns == {"attachments": "[1, 2]"} else "22001"):
+            await chat.message(**columns)
+
+
+@pytest.mark.parametrize("column", ["display_name", "avatar_url", "locale"])
+async def test_a_profile_beyond_its_bound_is_refused_by_the_name_of_its_field(chat: Chat, column: str) -> None:
+    update = f"update users set {column} = repeat('é', %s) where id = %s".encode()
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute(update, (1024, chat.guide))
+    told = f"{column} is too long: 2050 bytes, at most 2048"
+    async with refused(chat.connection, state_of(told), told), as_user(chat.connection, chat.guide):
+        await chat.connection.execute(update, (1025, chat.guide))
+    account = await insert(chat.connection, "auth.users", email="new@example.com")
+    insertion = f"insert into users (id, {column}) values (%s, repeat('é', 1025))".encode()
+    async with refused(chat.connection, state_of(told), told), as_user(chat.connection, account["id"]):
+        await chat.connection.execute(insertion, (account["id"],))
+
+
+async def test_a_receipt_names_no_endless_device(chat: Chat) -> None:
+    message = await chat.message()
+    await upsert_receipt(chat, message, device_id="x" * 800)
+    later = await chat.message()
+    async with refused(chat.connection, "22001", "device_id is too long: 801 bytes, at most 800"):
+        await upsert_receipt(chat, later, device_id="x" * 801)
+
+
+async def test_last_message_is_the_beginning_of_the_message(chat: Chat) -> None:
+    text = "📱" * 1000
+    message = await chat.message(text)
+    assert await last(chat) == (text[:200], (await message_row(chat, message))["server_timestamp"])
+    await chat.connection.execute("update chat_messages set message = message || '!'")
+    assert (await last(chat))[0] == text[:200]
+    people = [await person(chat.connection) for _ in range(2)]
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=people[0], user2_id=people[1], last_message=text)
+    assert room["last_message"] == text[:200]
+
+
 # Push jobs -------------------------------------------------------------------------------------
 
 
@@ -440,6 +549,84 @@ async def test_format_of_an_expo_token(chat: Chat, token: str, valid: bool) -> N
     else:
         async with refused(chat.connection, "23514"):
             await register(chat, chat.guide, token)
+
+
+async def test_a_registration_that_stores_nothing_takes_no_token(chat: Chat) -> None:
+    """As POST /user_devices?on_conflict=user_id,device_id with Prefer: resolution=ignore-duplicates does."""
+    await register(chat, chat.guide, ONE)
+    await register(chat, chat.tourist, TWO)
+    before = await devices(chat)
+    async with as_user(chat.connection, chat.tourist):
+        ignored = await chat.connection.execute(
+            "insert into user_devices (user_id, device_id, platform, push_token) values (%s, 'phone', 'ios', %s)"
+            " on conflict (user_id, device_id) do nothing",
+            (chat.tourist, ONE),
+        )
+    assert ignored.rowcount == 0
+    assert await devices(chat) == before
+
+
+async def test_a_backends_import_that_skips_known_rows_takes_no_token(chat: Chat) -> None:
+    await register(chat, chat.guide, ONE)
+    known = await chat.device(user_id=chat.tourist, push_token=TWO)
+    before = await devices(chat)
+    async with acting_as(chat.connection, "service_role"):
+        await chat.connection.execute(
+            "insert into user_devices (id, user_id, device_id, platform, push_token)"
+            " values (%s, %s, 'another', 'ios', %s) on conflict do nothing",
+            (known["id"], chat.tourist, ONE),
+        )
+    assert await devices(chat) == before
+
+
+@pytest.mark.parametrize("spellings", [("Expo", "Exponent"), ("Exponent", "Expo")])
+async def test_both_spellings_of_an_expo_token_are_one_token(chat: Chat, spellings: tuple[str, str]) -> None:
+    first, second = [f"{name}PushToken[one]" for name in spellings]
+    await register(chat, chat.guide, first)
+    await register(chat, chat.tourist, second)
+    assert await devices(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", second, True)}
+    await register(chat, chat.tourist, first)
+    assert (chat.tourist, "phone", first, True) in await devices(chat)
+    await chat.connection.execute("alter table user_devices disable trigger user")
+    async with refused(chat.connection, "23505"):
+        await chat.connection.execute("update user_devices set push_token = %s where push_token is null", (second,))
+
+
+@pytest.mark.parametrize("provider", ["fcm", "apns"])
+@pytest.mark.parametrize("token", [ONE, "ExpoPushToken[one]", "exponentpushtoken[one]"])
+async def test_an_expo_token_under_another_provider_is_refused_by_the_name_of_push_provider(
+    chat: Chat, provider: str, token: str
+) -> None:
+    with pytest.raises(psycopg.Error, match=f"push_provider is {provider}, but push_token is one of Expo's") as refusal:
+        await register(chat, chat.guide, token, push_provider=provider)
+    assert (refusal.value.sqlstate, "[one]" in str(refusal.value)) == ("22023", False)
+    await register(chat, chat.guide, ONE)
+    async with refused(chat.connection, "22023"), as_user(chat.connection, chat.guide):
+        await chat.connection.execute("update user_devices set push_provider = %s", (provider,))
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"device_id": "📱" * 201}, "device_id has 201 characters; it must have 1 to 200"),
+        ({"device_id": ""}, "device_id has 0 characters; it must have 1 to 200"),
+        ({"app_version": "x" * 201}, "app_version is too long: 201 bytes, at most 200"),
+        ({"token": "x" * 2049, "push_provider": "fcm"}, "push_token is too long: 2049 bytes, at most 2048"),
+        ({"token": "x" * 3000000, "push_provider": "apns"}, "push_token is too long"),
+    ],
+)
+async def test_a_device_beyond_a_bound_is_refused_by_the_name_of_its_field(
+    chat: Chat, columns: dict[str, str], told: str
+) -> None:
+    async with refused(chat.connection, state_of(told), told):
+        await register(chat, chat.guide, **{"token": ONE, **columns})
+
+
+async def test_a_native_token_of_2048_bytes_is_stored(chat: Chat) -> None:
+    # Random, because an index compresses what repeats.
+    token = token_hex(1024)
+    await register(chat, chat.guide, token, push_provider="fcm")
+    assert await devices(chat) == {(chat.guide, "phone", token, True)}
 
 
 @pytest.mark.parametrize("is_online", [True, False])

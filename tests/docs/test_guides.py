@@ -107,7 +107,7 @@ async def test_settings_are_described_with_their_defaults(cloud: LocalCloud) -> 
         connection.transaction(force_rollback=True),
     ):
         found = await connection.execute(
-            "select column_name, data_type from information_schema.columns"
+            "select column_name, udt_name from information_schema.columns"
             " where table_schema = 'push' and table_name = 'settings' and column_name <> 'only_row'"
         )
         columns: dict[str, str] = dict(await found.fetchall())

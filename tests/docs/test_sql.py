@@ -45,6 +45,7 @@ async def filled_in(chat: Chat, block: Block) -> str:
         "<WebhookUrl>": "https://example.com/api/push/chat-message",
         "<current>": secret,
         "<new secret>": secret,
+        "<ref>": "abcdefghijkl",
     }.items():
         text = text.replace(placeholder, instead)
     return text
@@ -66,6 +67,15 @@ async def test_a_configured_webhook_rings(chat: Chat) -> None:
     await run(chat, block)
     await chat.message()
     assert await value(chat.connection, "select count(*) from net.http_request_queue") == 1
+
+
+async def test_images_of_the_projects_storage_are_shown_once_the_setting_is_made(chat: Chat) -> None:
+    [block] = [block for block in blocks("sql") if "<ref>" in block.text]
+    await run(chat, block)
+    url = "https://abcdefghijkl.supabase.co/storage/v1/object/public/photos/castle.jpg"
+    message = await chat.message(attachments=f'[{{"type": "image", "url": "{url}"}}]')
+    shown = "select push.message_image(sent) from chat_messages sent where id = %s"
+    assert await value(chat.connection, shown, message) == url
 
 
 async def test_an_app_may_say_who_writes_in_its_own_way(chat: Chat) -> None:

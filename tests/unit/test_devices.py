@@ -74,8 +74,17 @@ class TestRegistration:
         assert token.strip() not in str(raised.value)
 
     @pytest.mark.parametrize("provider", ["fcm", "apns"])
-    @pytest.mark.parametrize("token", [TOKEN, "a b", "a\n", "é", "a\x00"])
-    def test_an_expo_token_for_another_provider_is_refused(self, provider: str, token: str) -> None:
+    @pytest.mark.parametrize("token", [TOKEN, "ExpoPushToken[a]", "exponentpushtoken[a]", "ExponentPushToken["])
+    def test_an_expo_token_under_another_provider_is_refused_by_the_name_of_push_provider(
+        self, provider: str, token: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=rf"push_provider is {provider}: set push_provider to expo") as raised:
+            Registration.model_validate(registration(push_provider=provider, push_token=token))
+        assert token not in str(raised.value)
+
+    @pytest.mark.parametrize("provider", ["fcm", "apns"])
+    @pytest.mark.parametrize("token", ["a b", "a\n", "é", "a\x00", "a[b]"])
+    def test_what_no_native_token_holds_is_refused(self, provider: str, token: str) -> None:
         with pytest.raises(ValidationError, match=rf"not a native token of {provider}"):
             Registration.model_validate(registration(push_provider=provider, push_token=token))
 

@@ -67,6 +67,8 @@ class Registration(BaseModel):
                 "not an Expo push token (ExponentPushToken[…]): pass what getExpoPushTokenAsync() returns; "
                 "addPushTokenListener yields the native token"
             )
+        if provider in ("fcm", "apns") and re.match(r"expo(nent)?pushtoken\[", push_token, re.IGNORECASE):
+            raise ValueError(f"an Expo push token, but push_provider is {provider}: set push_provider to expo")
         if provider in ("fcm", "apns") and not re.fullmatch(NATIVE_PATTERN, push_token):
             raise ValueError(f"not a native token of {provider}: pass what getDevicePushTokenAsync() returns")
         return push_token
