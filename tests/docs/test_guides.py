@@ -112,12 +112,15 @@ async def test_settings_are_described_with_their_defaults(cloud: LocalCloud) -> 
         )
         columns: dict[str, str] = dict(await found.fetchall())
         assert described.keys() == columns.keys()
+        # Other tests have settings of their own.
+        reset = sql.SQL(", ").join(sql.SQL("{} = default").format(sql.Identifier(name)) for name in columns)
+        await connection.execute(sql.SQL("update push.settings set {}").format(reset))
         for name, default in described.items():
-            # Other tests have settings of their own.
-            reset = sql.SQL("update push.settings set {name} = default returning {name} = {default}::{type}").format(
+            compare = sql.SQL("select {name} = {default}::{type} from push.settings").format(
                 name=sql.Identifier(name), default=default, type=sql.SQL(columns[name])
             )
-            assert await (await connection.execute(reset)).fetchone() == (True,), f"{name} is not {default} by default"
+            found = await connection.execute(compare)
+            assert await found.fetchone() == (True,), f"{name} is not {default} by default"
 
 
 def test_errors_of_the_api_are_described() -> None:

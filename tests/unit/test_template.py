@@ -368,7 +368,7 @@ def test_references_become_local_values(template: Template) -> None:
     assert sender.layers == (PROJECT / "layers" / "dependencies", PROJECT / "layers" / "shared")
     assert template.queues["PushQueue"].url == f"{ENDPOINT}/123456789012/PushQueue"
     [mapping] = template.event_source_mappings.values()
-    assert mapping.maximum_concurrency == 10
+    assert mapping.maximum_concurrency == 5
     assert template.schedules == {
         "SendChatPushSweep": Schedule(
             "SendChatPushSweep", "SendChatPush", timedelta(minutes=1), {"sweep": True}, timedelta(minutes=1)

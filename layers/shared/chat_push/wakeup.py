@@ -5,7 +5,6 @@ EventBridge Scheduler fires once a minute at the most, and a sweep must end with
 
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
@@ -13,9 +12,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from chat_push.observability import logger
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
 
 # The scheduled run finds what a lost wake-up leaves, so that no time is spent on sending one.
 _TIMEOUTS = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
@@ -43,6 +39,5 @@ def wake_sweep(queue_url: str, sweep_until: datetime, delay_seconds: int) -> boo
     return True
 
 
-@cache
-def _sqs() -> "SQSClient":
-    return boto3.client("sqs", config=_TIMEOUTS)
+# A lambda, whose type is that of the client, which the deployed packages have no name for.
+_sqs = cache(lambda: boto3.client("sqs", config=_TIMEOUTS))
