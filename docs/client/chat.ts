@@ -18,6 +18,10 @@ export async function send(userId: string, conversationId: string, text: string,
   if (error && error.code !== '23505') throw error; // 23505: an earlier attempt has stored it
 }
 
+/** Seconds after which a call that was refused as one too many is to be made again; undefined: that is not its fault. */
+export const retryAfter = (error: { code?: string; details?: string }): number | undefined =>
+  error.code === 'PT429' ? JSON.parse(error.details ?? '{}').retry_after_seconds : undefined;
+
 /** A page of a conversation, newest first. `before`: the last message of the page that is shown already. */
 export const page = async (conversationId: string, before?: { server_timestamp: string; id: string }) =>
   (await supabase.rpc('get_messages_paginated', {

@@ -36,6 +36,8 @@ CHECKS: dict[str, Check] = {
     "receipts": database.receipts,
     "breaker": database.held_runs,
     "devices": database.devices,
+    "installation": database.installation,
+    "names": database.names,
 }
 
 

@@ -72,6 +72,22 @@ class Devices(BaseModel):
     other_provider: int
 
 
+class Change(BaseModel):
+    """What the migrations did to an app that was there before, by kind."""
+
+    what: str
+    subjects: int
+    rows: int | None
+
+
+class ExistingApp(BaseModel):
+    """What became of an app that was there before."""
+
+    report: list[Change]
+    people: int  # 1,000 at most
+    named: int
+
+
 class Diagnosis(BaseModel):
     """What diagnose_push answers."""
 
@@ -84,6 +100,7 @@ class Diagnosis(BaseModel):
     receipts: Receipts
     held_runs: list[HeldRun]
     devices: Devices
+    existing_app: ExistingApp
 
 
 def diagnose(system: "System") -> Diagnosis:
@@ -254,3 +271,25 @@ def devices(system: "System") -> Iterator[Result]:
         )
     if not found.malformed and not found.other_provider:
         yield Healthy(f"devices: {found.active} active, each with a token of Expo's form or none")
+
+
+def installation(system: "System") -> Iterator[Result]:
+    """What did the migrations change? `supabase db push` prints no notices."""
+    changes = [
+        f"{change.what}: {change.subjects}" + ("" if change.rows is None else f" ({change.rows} rows)")
+        for change in system.diagnosis.existing_app.report
+    ]
+    yield Healthy(f"installation: {', '.join(changes)}; all of it: table push.migration_report")
+
+
+def names(system: "System") -> Iterator[Result]:
+    """Do pushes say who writes?"""
+    found = system.diagnosis.existing_app
+    if found.people and not found.named:
+        yield Finding(
+            f"push.display_name finds no name of any person in users ({found.people} looked at)",
+            "The title of each push is neutral: nobody sees who writes.",
+            "replacing push.display_name by one that reads your profiles: docs/deploy.md, An app that exists",
+        )
+    else:
+        yield Healthy(f"names: {found.named} of {found.people} people have one that pushes show")

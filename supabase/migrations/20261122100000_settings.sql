@@ -1,13 +1,4 @@
--- The two schemas that no API exposes, and the settings that an operator may change.
-
-create schema if not exists private;
-comment on schema private is
-  'Functions that policies, triggers and the functions of public call; not exposed over the Data API.';
-grant usage on schema private to authenticated, service_role;
-
-create schema push;
-comment on schema push is
-  'Push jobs, deliveries and settings; not exposed over the Data API, reached only through functions.';
+-- The settings that an operator may change.
 
 create table push.settings (
   only_row boolean primary key default true check (only_row),

@@ -67,6 +67,18 @@ begin
       message = 'neither user1_id nor user2_id is the signed-in user',
       hint = 'Pass the id of the session''s own user as one of them.';
   end if;
+  if auth.uid() is not null then
+    new.last_message := null;
+    new.last_message_at := null;
+    new.created_at := clock_timestamp();
+    new.updated_at := new.created_at;
+    new.tourist_id := null;
+    new.guide_id := null;
+    new.unread_count_user1 := 0;
+    new.unread_count_user2 := 0;
+    new.archived_by_user1 := false;
+    new.archived_by_user2 := false;
+  end if;
   if new.user1_id = new.user2_id then
     raise check_violation using message = 'user1_id and user2_id must be two people';
   end if;
@@ -89,7 +101,8 @@ begin
   return new;
 end $$;
 comment on function private.prepare_room() is
-  'One conversation for two people, even when both open it at once; roles come from their profiles.';
+  'One conversation for two people, even when both open it at once; roles come from their profiles. What apps from before '
+  'Chat Push name beside the two is accepted and not taken.';
 
 create trigger prepare_room before insert on public.chat_rooms
   for each row execute function private.prepare_room();
@@ -107,9 +120,14 @@ comment on function private.stamp_room() is
 create trigger stamp_room before update on public.chat_rooms
   for each row execute function private.stamp_room();
 
-create function private.guard_archive() returns trigger
+create function private.guard_room_change() returns trigger
 language plpgsql set search_path = '' as $$
 begin
+  -- Apps from before Chat Push keep these themselves. Triggers do it now, so what a person writes is not taken.
+  new.last_message := old.last_message;
+  new.last_message_at := old.last_message_at;
+  new.unread_count_user1 := old.unread_count_user1;
+  new.unread_count_user2 := old.unread_count_user2;
   if (new.archived_by_user1 is distinct from old.archived_by_user1 and old.user1_id is distinct from auth.uid())
     or (new.archived_by_user2 is distinct from old.archived_by_user2 and old.user2_id is distinct from auth.uid())
   then
@@ -117,17 +135,37 @@ begin
   end if;
   return new;
 end $$;
-comment on function private.guard_archive() is 'A row policy cannot compare old and new values.';
+comment on function private.guard_room_change() is
+  'What a person may change of a conversation: a row policy cannot compare old and new values.';
 
-create trigger guard_archive before update of archived_by_user1, archived_by_user2 on public.chat_rooms
-  for each row when (current_user = 'authenticated') execute function private.guard_archive();
+create trigger guard_room_change before update on public.chat_rooms
+  for each row when (current_user = 'authenticated') execute function private.guard_room_change();
+
+create function private.archive_deleted_room() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  update public.chat_rooms
+  set archived_by_user1 = archived_by_user1 or user1_id = auth.uid(),
+    archived_by_user2 = archived_by_user2 or user2_id = auth.uid()
+  where id = old.id;
+  return null;
+end $$;
+comment on function private.archive_deleted_room() is
+  'A conversation is the other person''s as well: who deletes it, by a policy one of the two, archives it for themselves.';
+
+create trigger archive_deleted_room before delete on public.chat_rooms
+  for each row when (current_user = 'authenticated') execute function private.archive_deleted_room();
 
 -- Messages --------------------------------------------------------------------------------------
 
 alter table push.settings
   add column message_bytes_limit integer not null default 16384 check (message_bytes_limit >= 1024),
   add column attachment_limit integer not null default 30 check (attachment_limit > 0),
-  add column attachments_bytes_limit integer not null default 32768 check (attachments_bytes_limit > 0);
+  add column attachments_bytes_limit integer not null default 32768 check (attachments_bytes_limit > 0),
+  add column message_batch_limit integer not null default 100 check (message_batch_limit > 0);
+comment on column push.settings.message_batch_limit is
+  'Messages that one statement of a person may hold. More than message_limit pass only after a silence in which so many '
+  'would have passed one by one, so that the rate stays the same.';
 comment on column push.settings.message_bytes_limit is 'Bytes of a message''s text, in UTF-8.';
 comment on column push.settings.attachment_limit is 'Attachments of one message.';
 comment on column push.settings.attachments_bytes_limit is 'Bytes of all attachments of one message together, as JSON.';
@@ -163,26 +201,65 @@ create function private.limit_message_rate(p_sender_id uuid) returns void
 language plpgsql set search_path = '' as $$
 declare
   settings push.settings;
+  -- Of the statement under way: its start, how many messages it has, how many the window had before it, and since when
+  -- this sender's others wait for it.
+  batch text[] := string_to_array(current_setting('chat_push.message_batch', true), '|');
+  place integer := 1;
   recent integer;
+  began_at timestamptz;
+  largest integer;
+  silence interval;
+  again_at timestamptz;
 begin
   select * into strict settings from push.settings;
-  -- One at a time for each sender, or parallel inserts would not see each other.
-  perform pg_advisory_xact_lock(hashtextextended(p_sender_id::text, 1));
-  select count(*) into recent from (
-    select from public.chat_messages
-    where sender_id = p_sender_id
-      and server_timestamp > clock_timestamp() - settings.message_limit_window
-    limit settings.message_limit
-  ) newest;
-  if recent >= settings.message_limit then
-    -- PostgREST turns PT429 into HTTP status 429.
-    raise sqlstate 'PT429' using
-      message = format('too many messages: at most %s in %s seconds',
-        settings.message_limit, extract(epoch from settings.message_limit_window)::integer),
-      hint = 'Wait a moment and send the message again with the same client_msg_id.';
+  if batch[1] = statement_timestamp()::text then
+    place := batch[2]::integer + 1;
+    recent := batch[3]::integer;
+    began_at := batch[4]::timestamptz;
+  else
+    -- One at a time for each sender, or parallel inserts would not see each other.
+    perform pg_advisory_xact_lock(hashtextextended(p_sender_id::text, 1));
+    began_at := clock_timestamp();
+    select count(*) into recent from (
+      select from public.chat_messages
+      where sender_id = p_sender_id
+        and server_timestamp > clock_timestamp() - settings.message_limit_window
+      limit settings.message_limit
+    ) newest;
   end if;
+  perform set_config('chat_push.message_batch', concat_ws('|', statement_timestamp(), place, recent, began_at), true);
+  if recent + place <= settings.message_limit then
+    return;
+  end if;
+  largest := greatest(settings.message_batch_limit, settings.message_limit);
+  if place > largest then
+    -- Never to be sent: no "try again", which apps would do for ever.
+    raise invalid_parameter_value using
+      message = format('too many messages in one request: at most %s', largest),
+      hint = 'Send them in several requests.';
+  end if;
+  if place = 1 then
+    select server_timestamp + settings.message_limit_window into again_at from public.chat_messages
+    where sender_id = p_sender_id
+    order by server_timestamp desc offset settings.message_limit - 1 limit 1;
+  else
+    -- The largest statement after each such silence makes the same rate as message_limit in each window.
+    silence := settings.message_limit_window * greatest(largest::float / settings.message_limit, 1);
+    select max(server_timestamp) + silence into again_at from public.chat_messages
+    where sender_id = p_sender_id and server_timestamp < began_at;
+    if again_at is null or again_at <= clock_timestamp() then
+      return;
+    end if;
+  end if;
+  -- PostgREST turns PT429 into HTTP status 429.
+  raise sqlstate 'PT429' using
+    message = format('too many messages: at most %s in %s seconds',
+      settings.message_limit, extract(epoch from settings.message_limit_window)::integer),
+    detail = format('{"retry_after_seconds": %s}', greatest(ceil(extract(epoch from again_at - clock_timestamp())), 1)),
+    hint = 'Wait so long and send the message again with the same client_msg_id.';
 end $$;
-comment on function private.limit_message_rate(uuid) is 'Anti-spam limit on message inserts, per sender.';
+comment on function private.limit_message_rate(uuid) is
+  'Anti-spam limit on message inserts, per sender: 429 with the seconds to wait, or 400 for a statement that can never pass.';
 
 create function private.stamp_message() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -220,6 +297,17 @@ begin
     where id = new.room_id;
   end if;
   new.server_timestamp := clock_timestamp();
+  new.attachments := coalesce(new.attachments, '[]');
+  if me is not null then
+    -- Apps from before Chat Push name these: accepted, and not taken.
+    new.created_at := new.server_timestamp;
+    new.updated_at := new.server_timestamp;
+    new.is_read := false;
+    new.read_at := null;
+    new.delivered_at := null;
+    new.edited_at := null;
+    new.deleted_at := null;
+  end if;
   new.created_at := coalesce(new.created_at, new.server_timestamp);
   new.sender_role := case when new.sender_id = guide then 'guide' else 'tourist' end;
   return new;
@@ -242,6 +330,51 @@ begin
 end $$;
 comment on function private.stamp_message_change() is
   'When a message was edited or deleted, by the server''s clock; an edit has the bounds of a new message.';
+
+create function private.guard_message_change() returns trigger
+language plpgsql set search_path = '' as $$
+declare
+  marks public.chat_messages;
+  now_at constant timestamptz := clock_timestamp();
+begin
+  if old.sender_id = auth.uid() then
+    -- What the sender may change is what the grants name; of that, these are the recipient's and the server's.
+    new.is_read := old.is_read;
+    new.read_at := old.read_at;
+    new.delivered_at := old.delivered_at;
+    new.created_at := old.created_at;
+    new.edited_at := old.edited_at;
+    return new;
+  end if;
+  if (new.message, new.attachments, new.deleted_at) is distinct from (old.message, old.attachments, old.deleted_at) then
+    raise insufficient_privilege using
+      message = 'only the sender may edit or delete a message',
+      hint = 'A recipient may set is_read, read_at and delivered_at.';
+  end if;
+  -- Nothing else, whatever columns an app has added. A message is never unread or undelivered again.
+  marks := new;
+  new := old;
+  new.is_read := coalesce(old.is_read, false) or marks.is_read is true or marks.read_at is not null;
+  if new.is_read then
+    new.read_at := coalesce(old.read_at, now_at);
+  end if;
+  if new.is_read or marks.delivered_at is not null then
+    new.delivered_at := coalesce(old.delivered_at, now_at);
+  end if;
+  return new;
+end $$;
+comment on function private.guard_message_change() is
+  'What a person may change of a message. Apps from before Chat Push mark what they received by an update of it.';
+
+create function private.soft_delete_message() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  -- By a policy, of the caller's own messages alone.
+  update public.chat_messages set deleted_at = clock_timestamp() where id = old.id and deleted_at is null;
+  return null;
+end $$;
+comment on function private.soft_delete_message() is
+  'Apps from before Chat Push delete the row; what is meant is deleted_at, by which pushes and other apps learn of it.';
 
 create function private.count_new_message() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -331,6 +464,47 @@ end $$;
 comment on function private.take_writers_lock() is
   'A person''s changes run one after the other: the order in which a statement of theirs finds its rows is not ours.';
 
+create function private.take_markers_locks() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  me constant uuid := auth.uid();
+  person uuid;
+begin
+  perform pg_advisory_xact_lock(hashtextextended(me::text, 4));
+  -- The policy lets the statement find messages that are unread, and one's own.
+  for person in
+    select message.sender_id from public.chat_messages message
+    where message.room_id = any (array(select private.my_rooms()))
+      and message.is_read is not true and message.sender_id <> me
+    union
+    select me
+    order by 1
+  loop
+    if person = me then
+      perform pg_advisory_xact_lock(hashtextextended(me::text, 3));
+    else
+      perform pg_advisory_xact_lock_shared(hashtextextended(person::text, 3));
+    end if;
+  end loop;
+  return null;
+end $$;
+comment on function private.take_markers_locks() is
+  'Before a person marks messages by an update of them, which locks them in any order: all that lock_messages would take.';
+
+create function private.receipts_of_marks() returns trigger
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+begin
+  insert into public.message_receipts (message_id, user_id, delivered_at, read_at)
+  select id, auth.uid(), delivered_at, read_at from new_messages
+  where sender_id <> auth.uid() and delivered_at is not null
+  order by id
+  on conflict (message_id, user_id) do update
+    set delivered_at = excluded.delivered_at, read_at = coalesce(excluded.read_at, message_receipts.read_at)
+    where message_receipts.delivered_at is null or (message_receipts.read_at is null and excluded.read_at is not null);
+  return null;
+end $$;
+comment on function private.receipts_of_marks() is 'A recipient''s update of messages becomes what mark_messages_read writes.';
+
 create function private.lock_messages(p_message_ids uuid[]) returns setof uuid
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 declare
@@ -354,8 +528,19 @@ create trigger stamp_message_change before update on public.chat_messages
 create trigger count_new_message after insert on public.chat_messages
   referencing new table as new_messages
   for each statement execute function private.count_new_message();
-create trigger take_writers_lock before update on public.chat_messages
+-- Triggers of one kind run in the order of their names: the locks of a marker before the writer's, receipts before
+-- conversations.
+create trigger take_markers_locks before update of is_read, read_at, delivered_at on public.chat_messages
+  for each statement when (current_user = 'authenticated') execute function private.take_markers_locks();
+create trigger take_writers_lock before update or delete on public.chat_messages
   for each statement execute function private.take_writers_lock(3);
+create trigger guard_message_change before update on public.chat_messages
+  for each row when (current_user = 'authenticated') execute function private.guard_message_change();
+create trigger soft_delete_message before delete on public.chat_messages
+  for each row when (current_user = 'authenticated') execute function private.soft_delete_message();
+create trigger receipts_of_marks after update on public.chat_messages
+  referencing new table as new_messages
+  for each statement when (current_user = 'authenticated') execute function private.receipts_of_marks();
 create trigger recount_after_change after update on public.chat_messages
   referencing old table as old_messages new table as new_messages
   for each statement execute function private.recount_after_change();
@@ -459,7 +644,9 @@ create trigger stamp_presence before insert or update on public.user_presence
 revoke execute on function
   push.limit_profile(),
   private.touch_updated_at(), private.limit_bytes(text, text, integer), private.prepare_room(), private.stamp_room(),
-  private.guard_archive(), private.limit_message_size(text, jsonb, text, text), private.limit_message_rate(uuid),
+  private.guard_room_change(), private.archive_deleted_room(), private.guard_message_change(),
+  private.soft_delete_message(), private.take_markers_locks(), private.receipts_of_marks(),
+  private.limit_message_size(text, jsonb, text, text), private.limit_message_rate(uuid),
   private.stamp_message(), private.stamp_message_change(), private.count_new_message(),
   private.recount_rooms(uuid[]), private.recount_after_change(), private.recount_after_delete(),
   private.take_writers_lock(), private.lock_messages(uuid[]),

@@ -66,35 +66,76 @@ begin
       and tablename in ('chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence')
   loop
     execute format('drop policy %I on public.%I', older.policyname, older.tablename);
-    raise notice 'policy % of % is replaced', older.policyname, older.tablename;
+    insert into push.migration_report (what, subject)
+    values ('policy replaced', older.tablename || ': ' || older.policyname);
   end loop;
 end $$;
+
+-- An app's own columns stay as writable as they were, as far as the policies below let one write the row.
+create temporary table own_columns on commit drop as
+  select relname, attname, privilege
+  from pg_catalog.pg_attribute join pg_catalog.pg_class on pg_class.oid = attrelid
+  cross join unnest('{insert,update}'::text[]) privilege
+  where relnamespace = 'public'::regnamespace and attnum > 0 and not attisdropped and attgenerated = ''
+    and has_column_privilege('authenticated', attrelid, attnum, privilege)
+    and ((relname = 'chat_rooms' and attname <> all ('{id,user1_id,user2_id,last_message,last_message_at,created_at,
+        updated_at,tourist_id,guide_id,unread_count_user1,unread_count_user2,archived_by_user1,archived_by_user2,
+        accepted_by_user1,accepted_by_user2}'))
+      or (relname = 'chat_messages' and attname <> all ('{id,room_id,sender_id,message,message_type,is_read,read_at,
+        created_at,updated_at,client_msg_id,sender_role,attachments,edited_at,deleted_at,delivered_at,server_timestamp}')));
 
 revoke all on public.chat_rooms, public.chat_messages, public.message_receipts, public.user_devices,
   public.user_presence from public, anon, authenticated, service_role;
 grant all on public.chat_rooms, public.chat_messages, public.message_receipts, public.user_devices,
   public.user_presence to service_role;
 
--- Conversations are never deleted by a person, only archived.
+-- Conversations are never deleted by a person, only archived: by a delete, too (archive_deleted_room). The columns behind
+-- the first line of a grant are accepted because apps from before Chat Push name them; triggers decide what is stored.
 create policy chat_rooms_select_participants on public.chat_rooms for select to authenticated
   using ((select auth.uid()) in (user1_id, user2_id));
 create policy chat_rooms_insert_participant on public.chat_rooms for insert to authenticated
   with check ((select auth.uid()) in (user1_id, user2_id));
 create policy chat_rooms_update_participant on public.chat_rooms for update to authenticated
   using ((select auth.uid()) in (user1_id, user2_id)) with check ((select auth.uid()) in (user1_id, user2_id));
-grant select, insert (id, user1_id, user2_id), update (archived_by_user1, archived_by_user2)
+create policy chat_rooms_delete_participant on public.chat_rooms for delete to authenticated
+  using ((select auth.uid()) in (user1_id, user2_id));
+grant select, delete,
+  insert (id, user1_id, user2_id,
+    last_message, last_message_at, created_at, updated_at, tourist_id, guide_id, unread_count_user1, unread_count_user2,
+    archived_by_user1, archived_by_user2),
+  update (archived_by_user1, archived_by_user2,
+    last_message, last_message_at, updated_at, unread_count_user1, unread_count_user2)
   on public.chat_rooms to authenticated;
 
--- Messages are deleted by deleted_at. The recipient marks them through receipts.
+-- Messages are deleted by deleted_at: by a delete, too (soft_delete_message). The recipient marks them through receipts, or
+-- by an update of what is unread, which becomes receipts (guard_message_change, receipts_of_marks).
 create policy chat_messages_select_participants on public.chat_messages for select to authenticated
   using (room_id in (select private.my_rooms()));
 create policy chat_messages_insert_sender on public.chat_messages for insert to authenticated
   with check (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()));
-create policy chat_messages_update_sender on public.chat_messages for update to authenticated
-  using (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()))
-  with check (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()));
-grant select, insert (id, room_id, sender_id, message, message_type, client_msg_id, attachments),
-  update (message, attachments, deleted_at) on public.chat_messages to authenticated;
+create policy chat_messages_update_sender_or_unread on public.chat_messages for update to authenticated
+  using ((sender_id = (select auth.uid()) or is_read is not true) and room_id in (select private.my_rooms()))
+  with check (room_id in (select private.my_rooms()));
+create policy chat_messages_delete_sender on public.chat_messages for delete to authenticated
+  using (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()));
+grant select, delete,
+  insert (id, room_id, sender_id, message, message_type, client_msg_id, attachments,
+    is_read, read_at, created_at, updated_at, sender_role, edited_at, deleted_at, delivered_at, server_timestamp),
+  update (message, attachments, deleted_at,
+    is_read, read_at, delivered_at, created_at, updated_at, edited_at)
+  on public.chat_messages to authenticated;
+
+do $$
+declare
+  own record;
+begin
+  for own in select * from own_columns loop
+    execute format('grant %s (%I) on public.%I to authenticated', own.privilege, own.attname, own.relname);
+  end loop;
+  insert into push.migration_report (what, subject)
+  select 'right of an app''s own column kept', format('%s.%s: %s', relname, attname, string_agg(privilege, ', ' order by privilege))
+  from own_columns group by relname, attname order by relname, attname;
+end $$;
 
 -- Receipts stay. user_id and message_id may be updated only because an upsert names them. Whose receipts can be seen at
 -- all is asked once, as an array, which an index takes; chat_messages' own policy says which of a partner's are shared.
@@ -126,9 +167,12 @@ create policy devices_update_own on public.user_devices for update to authentica
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
 create policy devices_delete_own on public.user_devices for delete to authenticated
   using (user_id = (select auth.uid()));
+-- The times are accepted because apps send them; triggers replace them by the server's clock. So with those of presence.
 grant select, delete,
-  insert (user_id, device_id, platform, push_token, push_provider, app_version, is_active),
-  update (user_id, device_id, platform, push_token, push_provider, app_version, is_active)
+  insert (user_id, device_id, platform, push_token, push_provider, app_version, is_active,
+    last_seen_at, created_at, updated_at),
+  update (user_id, device_id, platform, push_token, push_provider, app_version, is_active,
+    last_seen_at, created_at, updated_at)
   on public.user_devices to authenticated;
 
 -- A policy cannot hide one column: whoever looks at a conversation with somebody else is not seen meanwhile, as if away.
@@ -144,10 +188,9 @@ create policy presence_update_own on public.user_presence for update to authenti
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
 create policy presence_delete_own on public.user_presence for delete to authenticated
   using (user_id = (select auth.uid()));
--- last_seen_at is accepted because apps send it; a trigger replaces it by the server's clock.
 grant select, delete,
-  insert (user_id, is_online, last_seen_at, current_conversation_id),
-  update (user_id, is_online, last_seen_at, current_conversation_id)
+  insert (user_id, is_online, last_seen_at, current_conversation_id, updated_at),
+  update (user_id, is_online, last_seen_at, current_conversation_id, updated_at)
   on public.user_presence to authenticated;
 
 -- Realtime: what apps subscribe to.

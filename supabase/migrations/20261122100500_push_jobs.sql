@@ -106,13 +106,22 @@ create function push.display_name(p_user_id uuid) returns text
 language sql stable set search_path = '' as $$
   -- What a phone draws nothing for is no name: spaces, control characters, Unicode's Default_Ignorable_Code_Point, and the
   -- blank of Braille. Spelled out, because what counts as a space depends on the database's locale.
-  select case when display_name ~ ('[^\u0001-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f'
+  select named.name from public.users person
+  cross join lateral (select to_jsonb(person) as columns) as of_person
+  cross join lateral (values
+    (1, columns -> 'display_name'), (2, columns -> 'full_name'), (3, columns -> 'name'),
+    (4, to_jsonb(concat_ws(' ', columns ->> 'first_name', columns ->> 'last_name'))),
+    (5, columns -> 'nickname'), (6, columns -> 'username')
+  ) candidate (place, content)
+  cross join lateral (select btrim(content #>> '{}') as name where jsonb_typeof(content) = 'string') named
+  where person.id = p_user_id and named.name ~ ('[^\u0001-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f'
     '\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8'
-    '\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]') then btrim(display_name) end
-  from public.users where id = p_user_id;
+    '\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]')
+  order by candidate.place limit 1;
 $$;
 comment on function push.display_name(uuid) is
-  'Title of a push: the sender''s name, or null for a neutral title if nothing of it can be seen.';
+  'Title of a push: the sender''s name, by the first usual column of users that has one of which something can be seen; or '
+  'null for a neutral title.';
 
 create function push.message_preview(p_message public.chat_messages) returns text
 language sql immutable set search_path = '' as $$
@@ -156,5 +165,23 @@ $$;
 comment on function push.message_image(public.chat_messages) is
   'Address of the first image that a push may show, or null: push.settings.image_url_prefixes.';
 
-revoke execute on function push.create_job(), push.delete_jobs(), push.display_name(uuid),
+-- An app that never marked messages as read has thousands that are unread.
+create function push.start_from_zero() returns bigint
+language plpgsql set search_path = '' as $$
+declare
+  marked bigint;
+  installed_at constant timestamptz := (select min(at) from push.migration_report);
+begin
+  -- Against everybody who writes or marks: the order in which an update finds its rows is not ours.
+  lock table public.chat_messages in exclusive mode;
+  update public.chat_messages set is_read = true where is_read is not true and server_timestamp <= installed_at;
+  get diagnostics marked = row_count;
+  insert into push.migration_report (what, subject, affected_rows)
+  values ('marked as read by start_from_zero', 'chat_messages: is_read', marked);
+  return marked;
+end $$;
+comment on function push.start_from_zero() is
+  'Marks what is older than the installation as read, so that badges begin at zero. Without read_at: nobody has read it.';
+
+revoke execute on function push.start_from_zero(), push.create_job(), push.delete_jobs(), push.display_name(uuid),
   push.message_preview(public.chat_messages), push.message_image(public.chat_messages) from public;

@@ -126,6 +126,13 @@ begin
   if tg_op = 'INSERT' or (me = new.user_id and new.is_active) then
     new.last_seen_at := clock_timestamp();
     new.session_id := (auth.jwt() ->> 'session_id')::uuid;
+  elsif me is not null then
+    new.last_seen_at := old.last_seen_at;
+  end if;
+  if me is not null then
+    -- Apps name it, and last_seen_at and updated_at; accepted, and not taken.
+    new.created_at := coalesce(old.created_at, clock_timestamp());
+    new.updated_at := clock_timestamp();
   end if;
   -- Each row counts that a person inserts, stored or not, and each update that shows or takes a device; but once, if the
   -- insert becomes that update.

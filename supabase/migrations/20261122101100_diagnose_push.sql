@@ -129,6 +129,26 @@ $$;
 comment on function push.diagnose_work() is
   'What waits, and how long the longest has been due (negative: it is not yet); runs that the breaker holds; device counts.';
 
+create function push.diagnose_existing_app() returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object(
+    'report', (
+      select coalesce(jsonb_agg(jsonb_build_object('what', what, 'subjects', subjects, 'rows', affected_rows) order by first), '[]')
+      from (
+        select what, count(*) as subjects, sum(affected_rows) as affected_rows, min(id) as first
+        from push.migration_report group by what
+      ) grouped
+    ),
+    -- Of a thousand people: whether they have names is a matter of columns, not of each.
+    'people', (select count(*) from (select from public.users limit 1000) asked),
+    'named', (
+      select count(push.display_name(id)) from (select id from public.users limit 1000) asked
+    )
+  );
+$$;
+comment on function push.diagnose_existing_app() is
+  'What the migrations changed, by kind, and how many of up to 1,000 people have a name that pushes show.';
+
 create function public.diagnose_push() returns jsonb
 language sql stable security definer set search_path = '' as $$
   select push.diagnose_work() || jsonb_build_object(
@@ -136,14 +156,15 @@ language sql stable security definer set search_path = '' as $$
     'triggers', push.diagnose_triggers(),
     'answers', push.diagnose_answers(),
     'row_level_security', push.diagnose_tables(),
-    'open_rights', push.diagnose_rights()
+    'open_rights', push.diagnose_rights(),
+    'existing_app', push.diagnose_existing_app()
   );
 $$;
 comment on function public.diagnose_push() is 'Facts for ./dev doctor, which judges them. No secret, no token, no text.';
 
 revoke execute on function
   push.is_expo_token(text), push.sha256(text), push.diagnose_migrations(), push.diagnose_triggers(),
-  push.diagnose_answers(), push.diagnose_tables(), push.diagnose_rights(), push.diagnose_work()
+  push.diagnose_answers(), push.diagnose_tables(), push.diagnose_rights(), push.diagnose_work(), push.diagnose_existing_app()
 from public;
 revoke execute on function public.diagnose_push() from public, anon, authenticated;
 grant execute on function public.diagnose_push() to service_role;

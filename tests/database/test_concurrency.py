@@ -200,6 +200,9 @@ ACTS = {
     "hard delete": Act("postgres", f"delete from chat_messages {LOCKED}"),
     "hard delete of one": Act("service_role", "delete from chat_messages where id = (%(messages)s::uuid[])[1]"),
     "moderate": Act("postgres", f"update chat_messages set message = '' {LOCKED}"),
+    "delete": Act("tourist", "delete from chat_messages where id = any(%(messages)s::uuid[])"),
+    "update is_read": Act("guide", "update chat_messages set is_read = true where room_id = %(room)s"),
+    "update is_read of all": Act("tourist", "update chat_messages set is_read = true where room_id = %(room)s"),
     "mark_messages_read": Act("guide", "select mark_messages_read(%(guide)s, %(room)s)"),
     "mark_messages_delivered": Act("guide", "select mark_messages_delivered(%(guide)s, %(messages)s::uuid[])"),
     "upsert receipts": Act(

@@ -1,5 +1,6 @@
 """What the server decides whatever a client writes: clocks, roles, counters, receipts, the owner of a token."""
 
+import json
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any
@@ -236,10 +237,76 @@ async def test_31st_message_in_10_seconds_is_refused_as_429(chat: Chat) -> None:
         await send_many(chat, chat.tourist, 1)
 
 
-async def test_rate_limit_holds_within_one_statement_and_stores_nothing(chat: Chat) -> None:
-    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.tourist):
-        await send_many(chat, chat.tourist, 31)
+async def retry_after(chat: Chat, number: int) -> int:
+    """Sends so many in one statement, which must be refused with 429; returns when to try again."""
+    with pytest.raises(psycopg.Error) as raised:
+        async with as_user(chat.connection, chat.tourist):
+            await send_many(chat, chat.tourist, number)
+    assert raised.value.sqlstate == "PT429"
+    seconds = json.loads(str(raised.value.diag.message_detail))["retry_after_seconds"]
+    assert isinstance(seconds, int)
+    return seconds
+
+
+async def test_an_outbox_of_36_passes_in_one_statement_after_a_silence(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 36)
+    assert await value(chat.connection, "select count(*) from push.jobs") == 36
+    assert 9 <= await retry_after(chat, 1) <= 10
+
+
+async def test_a_refused_message_says_when_there_is_room_and_passes_then(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 20)
+    await chat.pass_time(6)
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 10)
+    seconds = await retry_after(chat, 1)
+    assert 3 <= seconds <= 4
+    await chat.pass_time(seconds)
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 1)
+
+
+@pytest.mark.parametrize("before", [1, 29, 30])
+async def test_a_refused_outbox_says_when_it_passes_and_passes_then(chat: Chat, before: int) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, before)
+    seconds = await retry_after(chat, 36)
+    await chat.pass_time(seconds)
+    if before == 30:
+        # Refused for its first message: the window was full. There is room now, but not the silence.
+        seconds = await retry_after(chat, 36)
+        await chat.pass_time(seconds)
+    assert 20 < seconds <= 34
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 36)
+
+
+async def test_after_the_largest_statement_the_next_waits_until_single_messages_would_be_as_many(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 100)
+    await chat.pass_time(10)
+    assert 23 <= await retry_after(chat, 31) <= 24
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 30)
+
+
+async def test_a_statement_that_can_never_pass_names_the_maximum_and_stores_nothing(chat: Chat) -> None:
+    told = "too many messages in one request: at most 100"
+    async with refused(chat.connection, "22023", told), as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 101)
     assert await value(chat.connection, "select count(*) from push.jobs") == 0
+    await chat.connection.execute("update push.settings set message_batch_limit = 2, message_limit = 3")
+    async with refused(chat.connection, "22023", "at most 3"), as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 4)
+
+
+async def test_two_statements_of_one_transaction_are_not_one(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 30)
+        async with refused(chat.connection, "PT429"):
+            await send_many(chat, chat.tourist, 1)
 
 
 async def test_rate_limit_is_a_setting(chat: Chat) -> None:

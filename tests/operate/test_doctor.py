@@ -120,6 +120,32 @@ async def test_finding_is_mended_by_the_sql_that_it_names(patient: Patient, what
     await patient.is_healthy()
 
 
+async def test_profiles_without_a_name_that_pushes_show(patient: Patient) -> None:
+    await patient.execute(
+        "create table public.names as select id, display_name from public.users",
+        "update public.users set display_name = null",
+    )
+    finding = await patient.finding("push.display_name finds no name of any person in users")
+    assert "push.display_name" in finding.mend
+    await patient.execute(
+        "update public.users person set display_name = names.display_name from public.names where names.id = person.id",
+        "drop table public.names",
+    )
+    await patient.is_healthy()
+
+
+async def test_what_the_migrations_did_to_an_existing_app_is_said(patient: Patient) -> None:
+    [installed] = [result.what for result in await patient.examination() if "installation" in str(result)]
+    assert installed == "installation: table created: 6; all of it: table push.migration_report"
+    await patient.execute(
+        "insert into push.migration_report (what, subject, affected_rows)"
+        " values ('rows filled in', 'a', 2), ('rows filled in', 'b', 3), ('column added', 'users.locale', null)"
+    )
+    [installed] = [result.what for result in await patient.examination() if "installation" in str(result)]
+    assert "table created: 6, rows filled in: 2 (5 rows), column added: 1; all of it" in installed
+    await patient.execute("delete from push.migration_report where what <> 'table created'")
+
+
 async def test_device_with_a_token_that_is_not_expos(patient: Patient) -> None:
     constraint = "expo_push_token_format"
     await patient.execute(
@@ -143,7 +169,7 @@ async def test_migration_that_is_not_applied(patient: Patient) -> None:
     await patient.execute(
         f"create table public.kept as select * from {table}", f"delete from {table} where version = '{version}'"
     )
-    assert (await patient.finding(f"migrations are not applied: {version}_settings.sql")).mend == "supabase db push"
+    assert (await patient.finding(f"migrations are not applied: {version}_chat_tables.sql")).mend == "supabase db push"
     await patient.execute(
         f"insert into {table} select * from public.kept where version = '{version}'", "drop table public.kept"
     )
@@ -152,8 +178,9 @@ async def test_migration_that_is_not_applied(patient: Patient) -> None:
 
 async def test_database_of_before_the_doctor(patient: Patient) -> None:
     await patient.execute(
-        "drop function public.diagnose_push(), push.diagnose_work(), push.diagnose_rights(), push.diagnose_tables(),"
-        " push.diagnose_answers(), push.diagnose_triggers(), push.diagnose_migrations(), push.sha256(text)",
+        "drop function public.diagnose_push(), push.diagnose_existing_app(), push.diagnose_work(),"
+        " push.diagnose_rights(), push.diagnose_tables(), push.diagnose_answers(), push.diagnose_triggers(),"
+        " push.diagnose_migrations(), push.sha256(text)",
         "alter table public.user_devices drop constraint expo_push_token_format",
         "drop function push.is_expo_token(text)",
         "delete from supabase_migrations.schema_migrations where version = '20261122101100'",

@@ -26,6 +26,13 @@ const commands: Record<string, (...values: any[]) => unknown> = {
   },
   openChat: async (otherId: string) => chat.openConversation(await userId(), otherId),
   send: async (conversation: string, text: string, id: string) => chat.send(await userId(), conversation, text, id),
+  sendOrWait: async (conversation: string, text: string, id: string) => {
+    try {
+      await chat.send(await userId(), conversation, text, id);
+    } catch (error) {
+      return chat.retryAfter(error as { code?: string; details?: string });
+    }
+  },
   page: chat.page,
   missed: async (since: string | null, after?: { id: string }) => chat.missed(await userId(), since, after),
   start: () => void usePush(),

@@ -1,0 +1,595 @@
+-- The chat tables of the specification, section A, for an empty database and for an app that has some of these tables,
+-- with any of their columns: what is missing is added, nothing is dropped. The CLI applies each file in a transaction of its
+-- own. So whatever an existing app may stand in the way of is in this first one, and what it refuses leaves nothing behind.
+
+-- What cannot be migrated is refused by its name, before anything is made ------------------------
+
+-- A function, because the CLI prints the whole statement that failed below what it says.
+create function pg_temp.refuse_what_cannot_be_migrated() returns void
+language plpgsql as $$
+declare
+  faults text[] := '{}';
+  found record;
+  has_rows boolean;
+begin
+  -- Names that later files use.
+  select faults || coalesce(array_agg(fault order by fault), '{}') into faults from (
+    select format('schema %I exists', nspname) as fault from pg_catalog.pg_namespace where nspname = 'push'
+    union all
+    select format('function %s exists', pg_proc.oid::regprocedure)
+    from pg_catalog.pg_proc join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
+    where (nspname = 'public' and proname = any ('{claim_due_receipts,claim_push_jobs,diagnose_push,explain_push,
+        finish_receipt_run,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
+        mark_messages_read,my_devices,prune_push,record_push_receipts,record_push_results,register_device,
+        reserve_send_slot,unregister_device}'))
+      or (nspname = 'private' and proname = any ('{archive_deleted_room,claim_push_token,count_new_message,device,
+        guard_message_change,guard_room_change,limit_bytes,limit_message_rate,limit_message_size,limit_receipt,
+        limit_registration_rate,lock_messages,lock_push_tokens,lock_push_tokens_soon,mark_messages_of_receipts,my_contacts,
+        my_partners,my_rooms,prepare_room,queue_registrations,receipts_of_marks,recount_after_change,recount_after_delete,
+        recount_rooms,register_device,require_self,soft_delete_message,stamp_message,stamp_message_change,stamp_presence,
+        stamp_receipt,stamp_room,take_markers_locks,take_writers_lock,touch_updated_at}'))
+    union all
+    select format('trigger %I of %s exists', tgname, tgrelid::regclass)
+    from pg_catalog.pg_trigger join pg_catalog.pg_class on pg_class.oid = tgrelid
+    where not tgisinternal and relnamespace = 'public'::regnamespace
+      and (relname, tgname) in (
+        ('users', 'limit_profile'), ('chat_rooms', 'prepare_room'), ('chat_rooms', 'stamp_room'),
+        ('chat_rooms', 'guard_room_change'), ('chat_rooms', 'archive_deleted_room'),
+        ('chat_messages', 'touch_updated_at'), ('chat_messages', 'stamp_message'),
+        ('chat_messages', 'stamp_message_change'), ('chat_messages', 'count_new_message'),
+        ('chat_messages', 'take_markers_locks'), ('chat_messages', 'take_writers_lock'),
+        ('chat_messages', 'guard_message_change'), ('chat_messages', 'soft_delete_message'),
+        ('chat_messages', 'receipts_of_marks'), ('chat_messages', 'recount_after_change'),
+        ('chat_messages', 'recount_after_delete'), ('chat_messages', 'create_push_job'),
+        ('chat_messages', 'delete_push_jobs'), ('chat_messages', 'truncate_push_jobs'),
+        ('message_receipts', 'stamp_receipt'), ('message_receipts', 'take_writers_lock'),
+        ('message_receipts', 'limit_receipt'), ('message_receipts', 'mark_messages_after_insert'),
+        ('message_receipts', 'mark_messages_after_update'), ('user_devices', 'touch_updated_at'),
+        ('user_devices', 'queue_registrations'), ('user_devices', 'claim_push_token'),
+        ('user_devices', 'limit_inserted_devices'), ('user_devices', 'limit_updated_devices'),
+        ('user_presence', 'stamp_presence'))
+    union all
+    select format('%I is no table', relname) from pg_catalog.pg_class
+    where relnamespace = 'public'::regnamespace and relkind <> 'r' and relname in (
+      'users', 'chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence')
+  ) taken;
+  if faults <> '{}' then
+    raise duplicate_object using
+      message = 'chat push needs names that this database has taken: ' || array_to_string(faults, '; '),
+      hint = 'Rename them, or drop them if nobody uses them. Nothing was changed.';
+  end if;
+
+  -- Columns: the types that the functions can work with, and those which nobody can make up for rows that are there.
+  for found in
+    select specified.*, to_regclass('public.' || specified.in_table) as table_id, attnum, attgenerated,
+      atttypid::regtype::text as type, format_type(atttypid, atttypmod) as full_type,
+      case when atttypid = 'varchar'::regtype and atttypmod > 0 then atttypmod - 4 end as characters
+    from (values
+      ('users', 'id', '{uuid}'::text[], 0, true),
+      ('chat_rooms', 'id', '{uuid}', 0, true),
+      ('chat_rooms', 'user1_id', '{uuid}', 0, true),
+      ('chat_rooms', 'user2_id', '{uuid}', 0, true),
+      ('chat_rooms', 'last_message', '{text,character varying}', 200, false),
+      ('chat_rooms', 'last_message_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
+      ('chat_rooms', 'created_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
+      ('chat_rooms', 'updated_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
+      ('chat_rooms', 'tourist_id', '{uuid}', 0, false),
+      ('chat_rooms', 'guide_id', '{uuid}', 0, false),
+      ('chat_rooms', 'unread_count_user1', '{integer,bigint}', 0, false),
+      ('chat_rooms', 'unread_count_user2', '{integer,bigint}', 0, false),
+      ('chat_rooms', 'archived_by_user1', '{boolean}', 0, false),
+      ('chat_rooms', 'archived_by_user2', '{boolean}', 0, false),
+      ('chat_rooms', 'accepted_by_user1', '{boolean}', 0, false),
+      ('chat_rooms', 'accepted_by_user2', '{boolean}', 0, false),
+      ('chat_messages', 'id', '{uuid}', 0, true),
+      ('chat_messages', 'room_id', '{uuid}', 0, true),
+      ('chat_messages', 'sender_id', '{uuid}', 0, true),
+      ('chat_messages', 'message', '{text,character varying}', 0, true),
+      ('chat_messages', 'message_type', '{text,character varying}', 4, false),
+      ('chat_messages', 'is_read', '{boolean}', 0, false),
+      ('chat_messages', 'read_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
+      ('chat_messages', 'created_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
+      ('chat_messages', 'updated_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
+      ('chat_messages', 'client_msg_id', '{text,character varying}', 36, false),
+      ('chat_messages', 'sender_role', '{text,character varying}', 7, false),
+      ('chat_messages', 'attachments', '{jsonb}', 0, false),
+      ('chat_messages', 'edited_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
+      ('chat_messages', 'deleted_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
+      ('chat_messages', 'delivered_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
+      ('chat_messages', 'server_timestamp', '{timestamp with time zone}', 0, false),
+      ('message_receipts', 'id', '{uuid}', 0, false),
+      ('message_receipts', 'message_id', '{uuid}', 0, true),
+      ('message_receipts', 'user_id', '{uuid}', 0, true),
+      ('message_receipts', 'device_id', '{text,character varying}', 200, false),
+      ('message_receipts', 'delivered_at', '{timestamp with time zone}', 0, false),
+      ('message_receipts', 'read_at', '{timestamp with time zone}', 0, false),
+      ('message_receipts', 'created_at', '{timestamp with time zone}', 0, false),
+      ('user_devices', 'id', '{uuid}', 0, false),
+      ('user_devices', 'user_id', '{uuid}', 0, true),
+      ('user_devices', 'device_id', '{text,character varying}', 36, false),
+      ('user_devices', 'platform', '{text,character varying}', 7, true),
+      ('user_devices', 'push_token', '{text,character varying}', 100, false),
+      ('user_devices', 'push_provider', '{text,character varying}', 4, false),
+      ('user_devices', 'app_version', '{text,character varying}', 1, false),
+      ('user_devices', 'is_active', '{boolean}', 0, false),
+      ('user_devices', 'last_seen_at', '{timestamp with time zone}', 0, false),
+      ('user_devices', 'created_at', '{timestamp with time zone}', 0, false),
+      ('user_devices', 'updated_at', '{timestamp with time zone}', 0, false),
+      ('user_devices', 'session_id', '{uuid}', 0, false),
+      ('user_presence', 'user_id', '{uuid}', 0, true),
+      ('user_presence', 'is_online', '{boolean}', 0, false),
+      ('user_presence', 'last_seen_at', '{timestamp with time zone}', 0, false),
+      ('user_presence', 'current_conversation_id', '{uuid}', 0, false),
+      ('user_presence', 'updated_at', '{timestamp with time zone}', 0, false)
+    ) specified (in_table, in_column, types, least_characters, is_needed)
+    left join pg_catalog.pg_attribute on attrelid = to_regclass('public.' || specified.in_table)
+      and attname = specified.in_column and not attisdropped
+    where to_regclass('public.' || specified.in_table) is not null
+  loop
+    if found.attnum is not null and (found.type <> all (found.types) or found.characters < found.least_characters
+      or found.attgenerated <> '')
+    then
+      faults := faults || format('%s.%s is %s%s, but must be %s%s', found.in_table, found.in_column,
+        case when found.attgenerated <> '' then 'generated, of the type ' else '' end, found.full_type,
+        array_to_string(found.types, ' or '),
+        case when found.least_characters > 0 then format(' (of %s characters or more)', found.least_characters) else '' end);
+    elsif found.attnum is null and found.is_needed then
+      execute format('select exists (select from %s)', found.table_id) into has_rows;
+      if has_rows then
+        faults := faults || format('%s.%s is missing, and nobody can make it up for the rows that are there',
+          found.in_table, found.in_column);
+      end if;
+    end if;
+  end loop;
+  -- Into these tables functions write, which know nothing of an app's own columns.
+  for found in
+    select relname as in_table, attname as in_column
+    from pg_catalog.pg_attribute join pg_catalog.pg_class on pg_class.oid = attrelid
+    where relnamespace = 'public'::regnamespace and attnum > 0 and not attisdropped
+      and attnotnull and not atthasdef and attidentity = ''
+      and ((relname = 'chat_rooms' and attname <> all ('{id,user1_id,user2_id,last_message,last_message_at,created_at,
+          updated_at,tourist_id,guide_id,unread_count_user1,unread_count_user2,archived_by_user1,archived_by_user2,
+          accepted_by_user1,accepted_by_user2}'))
+        or (relname = 'message_receipts' and attname <> all ('{id,message_id,user_id,device_id,delivered_at,read_at,created_at}'))
+        or (relname = 'user_devices' and attname <> all ('{id,user_id,device_id,platform,push_token,push_provider,app_version,
+          is_active,last_seen_at,created_at,updated_at,session_id}')))
+    order by 1, 2
+  loop
+    faults := faults || format('%s.%s is not null and has no default, so no row can be added without it',
+      found.in_table, found.in_column);
+  end loop;
+  if faults <> '{}' then
+    raise datatype_mismatch using
+      message = 'chat push cannot work with tables as they are: ' || array_to_string(faults, '; '),
+      hint = 'Change or rename these columns with alter table, then push the migrations again. Nothing was changed.';
+  end if;
+end $$;
+select pg_temp.refuse_what_cannot_be_migrated();
+drop function pg_temp.refuse_what_cannot_be_migrated();
+
+-- Schemas and report -----------------------------------------------------------------------------
+
+create schema if not exists private;
+comment on schema private is
+  'Functions that policies, triggers and the functions of public call; not exposed over the Data API.';
+grant usage on schema private to authenticated, service_role;
+
+create schema push;
+comment on schema push is
+  'Push jobs, deliveries and settings; not exposed over the Data API, reached only through functions.';
+
+create table push.migration_report (
+  id integer generated always as identity primary key,
+  what text not null,
+  subject text not null,
+  affected_rows bigint,
+  at timestamptz not null default clock_timestamp()
+);
+comment on table push.migration_report is
+  'What the migrations changed in an app that was there before: `supabase db push` prints no notices.';
+
+create temporary table columns_before on commit drop as
+  select table_name::text, column_name::text from information_schema.columns where table_schema = 'public'
+    and table_name in ('users', 'chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence');
+
+-- An app's own triggers rest meanwhile: a webhook would be called for each of its messages, an updated_at would move.
+create temporary table paused_triggers on commit drop as
+  select tgrelid::regclass as on_table, tgname as name from pg_catalog.pg_trigger
+  join pg_catalog.pg_class on pg_class.oid = tgrelid
+  where relnamespace = 'public'::regnamespace and not tgisinternal and tgenabled = 'O'
+    and relname in ('users', 'chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence');
+do $$
+declare
+  paused record;
+begin
+  for paused in select * from paused_triggers loop
+    execute format('alter table %s disable trigger %I', paused.on_table, paused.name);
+  end loop;
+end $$;
+
+create function pg_temp.ensure_unique(p_table regclass, p_name text, p_columns text[]) returns void
+language plpgsql as $$
+begin
+  if not exists (
+    select from pg_catalog.pg_index where indrelid = p_table and indisunique and indpred is null and indexprs is null
+      and indnkeyatts = cardinality(p_columns)
+      and p_columns @> array(select attname::text from pg_catalog.pg_attribute
+        where attrelid = p_table and attnum = any (indkey[0:indnkeyatts - 1]))
+  ) then
+    execute format('alter table %s add constraint %I unique (%s)', p_table, p_name, array_to_string(p_columns, ', '));
+  end if;
+end $$;
+
+create function pg_temp.ensure_key(p_table regclass, p_column text) returns void
+language plpgsql as $$
+begin
+  -- What Realtime publishes cannot be changed without a primary key.
+  if not exists (select from pg_catalog.pg_index where indrelid = p_table and indisprimary) then
+    execute format('alter table %s add primary key (%I)', p_table, p_column);
+  end if;
+  perform pg_temp.ensure_unique(p_table, replace(p_table::text, 'public.', '') || '_' || p_column || '_key', array[p_column]);
+end $$;
+
+-- Tables -----------------------------------------------------------------------------------------
+-- Each begins with its key alone: one list of columns for new tables and for those that are there. What has another value
+-- in each older row gets its default afterwards.
+
+create table if not exists public.users (
+  id uuid primary key references auth.users (id) on delete cascade
+);
+alter table public.users
+  add column if not exists id uuid not null references auth.users (id) on delete cascade,
+  add column if not exists display_name text,
+  add column if not exists role text default 'tourist' check (role in ('tourist', 'guide')),
+  add column if not exists avatar_url text,
+  add column if not exists locale text;
+select pg_temp.ensure_key('public.users', 'id');
+comment on table public.users is 'Profile of each person who chats.';
+
+create table if not exists public.chat_rooms (
+  id uuid primary key
+);
+alter table public.chat_rooms
+  add column if not exists id uuid not null,
+  add column if not exists user1_id uuid not null references public.users (id) on delete cascade,
+  add column if not exists user2_id uuid not null references public.users (id) on delete cascade,
+  add column if not exists last_message text,
+  add column if not exists last_message_at timestamptz,
+  add column if not exists created_at timestamptz,
+  add column if not exists updated_at timestamptz,
+  add column if not exists tourist_id uuid references public.users (id) on delete set null,
+  add column if not exists guide_id uuid references public.users (id) on delete set null,
+  add column if not exists unread_count_user1 integer not null default 0,
+  add column if not exists unread_count_user2 integer not null default 0,
+  add column if not exists archived_by_user1 boolean not null default false,
+  add column if not exists archived_by_user2 boolean not null default false,
+  add column if not exists accepted_by_user1 boolean not null default false,
+  add column if not exists accepted_by_user2 boolean not null default false;
+alter table public.chat_rooms
+  alter column id set default gen_random_uuid(),
+  alter column last_message drop not null,
+  alter column last_message_at drop not null,
+  alter column created_at set default now(),
+  alter column updated_at set default now(),
+  alter column tourist_id drop not null,
+  alter column guide_id drop not null,
+  alter column unread_count_user1 set default 0,
+  alter column unread_count_user2 set default 0,
+  alter column archived_by_user1 set default false,
+  alter column archived_by_user2 set default false;
+select pg_temp.ensure_key('public.chat_rooms', 'id');
+-- Each message updates its conversation: with room on the page, without a new entry in every index.
+alter table public.chat_rooms set (fillfactor = 80);
+comment on table public.chat_rooms is 'A conversation of two people.';
+comment on column public.chat_rooms.last_message is 'The beginning of the newest message, 200 characters; kept by triggers.';
+comment on column public.chat_rooms.unread_count_user1 is 'Messages that user1 has not read; kept by triggers.';
+comment on column public.chat_rooms.accepted_by_user1 is
+  'user1 has written in it. Whoever opens a conversation learns of the other person''s presence only when both have.';
+
+create table if not exists public.chat_messages (
+  id uuid primary key
+);
+alter table public.chat_messages
+  add column if not exists id uuid not null,
+  add column if not exists room_id uuid not null references public.chat_rooms (id) on delete cascade,
+  add column if not exists sender_id uuid not null references public.users (id) on delete cascade,
+  add column if not exists message text not null,
+  add column if not exists message_type varchar(20),
+  add column if not exists is_read boolean,
+  add column if not exists read_at timestamptz,
+  add column if not exists created_at timestamptz,
+  add column if not exists updated_at timestamptz,
+  add column if not exists client_msg_id text,
+  add column if not exists sender_role varchar(20) check (sender_role in ('tourist', 'guide')),
+  add column if not exists attachments jsonb not null default '[]' check (jsonb_typeof(attachments) = 'array'),
+  add column if not exists edited_at timestamptz,
+  add column if not exists deleted_at timestamptz,
+  add column if not exists delivered_at timestamptz,
+  add column if not exists server_timestamp timestamptz;
+alter table public.chat_messages
+  alter column id set default gen_random_uuid(),
+  alter column message_type set default 'text',
+  alter column is_read set default false,
+  alter column read_at drop not null,
+  alter column created_at set default now(),
+  alter column updated_at set default now(),
+  alter column client_msg_id drop not null,
+  alter column sender_role set default 'tourist',
+  alter column attachments set default '[]',
+  alter column edited_at drop not null,
+  alter column deleted_at drop not null,
+  alter column delivered_at drop not null;
+select pg_temp.ensure_key('public.chat_messages', 'id');
+comment on table public.chat_messages is 'Messages. A push job is written in the same transaction as each of them.';
+comment on column public.chat_messages.client_msg_id is 'Made by the app; a message that is sent again is refused as a duplicate.';
+comment on column public.chat_messages.server_timestamp is
+  'Order of messages, by the server''s clock; within one conversation also the order of commits.';
+
+-- One receipt per message and person: device_id is the first device that delivered the message.
+create table if not exists public.message_receipts (
+  id uuid primary key default gen_random_uuid()
+);
+alter table public.message_receipts
+  add column if not exists id uuid not null default gen_random_uuid(),
+  add column if not exists message_id uuid not null references public.chat_messages (id) on delete cascade,
+  add column if not exists user_id uuid not null references public.users (id) on delete cascade,
+  add column if not exists device_id text,
+  add column if not exists delivered_at timestamptz,
+  add column if not exists read_at timestamptz,
+  add column if not exists created_at timestamptz not null default now();
+alter table public.message_receipts
+  alter column id set default gen_random_uuid(),
+  alter column device_id drop not null,
+  alter column delivered_at drop not null,
+  alter column read_at drop not null,
+  alter column created_at set default now();
+select pg_temp.ensure_key('public.message_receipts', 'id');
+select pg_temp.ensure_unique('public.message_receipts', 'unique_message_user_receipt', '{message_id,user_id}');
+comment on table public.message_receipts is 'When a message reached its recipient and when it was read.';
+comment on column public.message_receipts.device_id is 'The first device that reported the delivery.';
+
+create table if not exists public.user_devices (
+  id uuid primary key default gen_random_uuid()
+);
+alter table public.user_devices
+  add column if not exists id uuid not null default gen_random_uuid(),
+  add column if not exists user_id uuid not null references public.users (id) on delete cascade,
+  add column if not exists device_id text check (length(device_id) between 1 and 200),
+  add column if not exists platform varchar(20) not null check (platform in ('ios', 'android', 'web')),
+  add column if not exists push_token text,
+  add column if not exists push_provider varchar(20) check (push_provider in ('fcm', 'apns', 'expo')),
+  add column if not exists app_version text,
+  add column if not exists is_active boolean not null default true,
+  add column if not exists last_seen_at timestamptz,
+  add column if not exists created_at timestamptz not null default now(),
+  add column if not exists updated_at timestamptz not null default now(),
+  add column if not exists session_id uuid;
+alter table public.user_devices
+  alter column id set default gen_random_uuid(),
+  alter column push_token drop not null,
+  alter column push_provider set default 'expo',
+  alter column app_version drop not null,
+  alter column is_active set default true,
+  alter column last_seen_at set default now(),
+  alter column created_at set default now(),
+  alter column updated_at set default now();
+select pg_temp.ensure_key('public.user_devices', 'id');
+comment on table public.user_devices is 'Installations that push notifications are sent to.';
+comment on column public.user_devices.session_id is 'The session (auth.sessions.id) that registered the device.';
+comment on column public.user_devices.last_seen_at is
+  'When the app last registered, by the server''s clock; an older answer of Expo cannot switch the device off.';
+
+create table if not exists public.user_presence (
+  user_id uuid primary key references public.users (id) on delete cascade
+);
+alter table public.user_presence
+  add column if not exists user_id uuid not null references public.users (id) on delete cascade,
+  add column if not exists is_online boolean not null default false,
+  add column if not exists last_seen_at timestamptz,
+  add column if not exists current_conversation_id uuid,
+  add column if not exists updated_at timestamptz not null default now();
+alter table public.user_presence
+  alter column is_online set default false,
+  alter column last_seen_at drop not null,
+  alter column current_conversation_id drop not null,
+  alter column updated_at set default now();
+select pg_temp.ensure_key('public.user_presence', 'user_id');
+comment on table public.user_presence is
+  'Heartbeat of each person''s app and the conversation on its screen; counts only while it is fresh.';
+
+insert into push.migration_report (what, subject)
+select case when before.table_name is null then 'table created' else 'column added' end,
+  case when before.table_name is null then now.table_name else now.table_name || '.' || now.column_name end
+from information_schema.columns now
+left join (select distinct table_name from columns_before) before on before.table_name = now.table_name
+where now.table_schema = 'public'
+  and now.table_name in ('users', 'chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence')
+  and (now.table_name, now.column_name) not in (select table_name, column_name from columns_before)
+group by 1, 2 order by 1 desc, 2;
+
+-- Rows that were there before --------------------------------------------------------------------
+
+with changed as (
+  update public.chat_rooms room
+  set tourist_id = tourist.id, guide_id = guide.id
+  from public.users tourist, public.users guide
+  where room.tourist_id is null and room.guide_id is null
+    and tourist.id in (room.user1_id, room.user2_id) and tourist.role::text = 'tourist'
+    and guide.id in (room.user1_id, room.user2_id) and guide.role::text = 'guide'
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'rows filled in', 'chat_rooms: tourist_id, guide_id', count(*) from changed having count(*) > 0;
+
+with changed as (
+  update public.chat_messages message
+  set server_timestamp = coalesce(message.server_timestamp, least(coalesce(message.created_at, message.updated_at), now()), now()),
+    sender_role = coalesce(message.sender_role, case when message.sender_id
+      = (select guide_id from public.chat_rooms where id = message.room_id) then 'guide' else 'tourist' end),
+    is_read = coalesce(message.is_read, message.read_at is not null),
+    message_type = coalesce(message.message_type, 'text'),
+    attachments = coalesce(message.attachments, '[]')
+  where message.server_timestamp is null or message.sender_role is null or message.is_read is null
+    or message.message_type is null or message.attachments is null
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'rows filled in', 'chat_messages: server_timestamp, sender_role, is_read, message_type, attachments', count(*)
+from changed having count(*) > 0;
+
+alter table public.chat_messages
+  alter column attachments set not null,
+  alter column server_timestamp set default now(),
+  alter column server_timestamp set not null;
+
+with changed as (
+  update public.chat_rooms room
+  set unread_count_user1 = counted.unread1,
+    unread_count_user2 = counted.unread2,
+    archived_by_user1 = coalesce(room.archived_by_user1, false),
+    archived_by_user2 = coalesce(room.archived_by_user2, false),
+    accepted_by_user1 = counted.wrote1,
+    accepted_by_user2 = counted.wrote2
+  from (
+    select each.id,
+      count(message.id) filter (where message.sender_id = each.user2_id and not message.is_read and message.deleted_at is null)
+        as unread1,
+      count(message.id) filter (where message.sender_id = each.user1_id and not message.is_read and message.deleted_at is null)
+        as unread2,
+      coalesce(bool_or(message.sender_id = each.user1_id), false) as wrote1,
+      coalesce(bool_or(message.sender_id = each.user2_id), false) as wrote2
+    from public.chat_rooms each left join public.chat_messages message on message.room_id = each.id
+    group by each.id, each.user1_id, each.user2_id
+  ) counted
+  where room.id = counted.id
+    and (room.unread_count_user1, room.unread_count_user2, room.archived_by_user1 is null, room.archived_by_user2 is null,
+        room.accepted_by_user1, room.accepted_by_user2)
+      is distinct from (counted.unread1, counted.unread2, false, false, counted.wrote1, counted.wrote2)
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'rows filled in', 'chat_rooms: unread counters, archive and accept flags', count(*) from changed having count(*) > 0;
+
+alter table public.chat_rooms
+  alter column unread_count_user1 set not null,
+  alter column unread_count_user2 set not null,
+  alter column archived_by_user1 set not null,
+  alter column archived_by_user2 set not null;
+
+with changed as (
+  update public.chat_rooms room
+  set last_message = coalesce(room.last_message, left(newest.message, 200)),
+    last_message_at = coalesce(room.last_message_at, newest.server_timestamp)
+  from (
+    select distinct on (room_id) room_id, message, server_timestamp
+    from public.chat_messages where deleted_at is null
+    order by room_id, server_timestamp desc, id
+  ) newest
+  where newest.room_id = room.id and (room.last_message is null or room.last_message_at is null)
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'rows filled in', 'chat_rooms: last_message, last_message_at', count(*) from changed having count(*) > 0;
+
+-- Devices: a token of another form is not Expo's, and each token is that of the row that was seen last.
+with changed as (
+  update public.user_devices device
+  set device_id = coalesce(device.device_id, device.id::text),
+    push_provider = coalesce(device.push_provider, 'expo'),
+    is_active = coalesce(device.is_active, true),
+    last_seen_at = coalesce(device.last_seen_at, device.updated_at, device.created_at, now()),
+    created_at = coalesce(device.created_at, now()),
+    updated_at = coalesce(device.updated_at, now())
+  where device.device_id is null or device.push_provider is null or device.is_active is null or device.last_seen_at is null
+    or device.created_at is null or device.updated_at is null
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'rows filled in', 'user_devices: device_id, push_provider, is_active, times', count(*) from changed
+having count(*) > 0;
+
+with changed as (
+  update public.user_devices
+  set push_provider = case platform when 'ios' then 'apns' else 'fcm' end
+  where push_provider = 'expo' and push_token is not null
+    and push_token !~ '^(Exponent|Expo)PushToken\[[^][[:space:]]{1,80}\]$'
+    and push_token !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'token is not Expo''s, not sent to', 'user_devices: push_provider', count(*) from changed having count(*) > 0;
+
+with changed as (
+  update public.user_devices device
+  set push_token = null, is_active = false
+  from (
+    select id, row_number() over (
+      partition by replace(push_token, 'ExpoPushToken[', 'ExponentPushToken[') order by last_seen_at desc, id) as place
+    from public.user_devices where push_token is not null
+  ) ranked
+  where ranked.id = device.id and ranked.place > 1
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'token belongs to the row seen last', 'user_devices: push_token, is_active', count(*) from changed
+having count(*) > 0;
+
+alter table public.user_devices
+  alter column device_id set not null,
+  alter column push_provider set not null,
+  alter column is_active set not null,
+  alter column last_seen_at set not null,
+  alter column created_at set not null,
+  alter column updated_at set not null;
+select pg_temp.ensure_unique('public.user_devices', 'unique_user_device', '{user_id,device_id}');
+-- Expo's own check, and the bare UUID that its Node SDK accepts too.
+alter table public.user_devices drop constraint if exists expo_push_token_format;
+alter table public.user_devices add constraint expo_push_token_format check (
+  push_provider <> 'expo'
+  or push_token ~ '^(Exponent|Expo)PushToken\[[^][[:space:]]{1,80}\]$'
+  or push_token ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+);
+
+update public.user_presence
+set is_online = coalesce(is_online, false), updated_at = coalesce(updated_at, now())
+where is_online is null or updated_at is null;
+alter table public.user_presence
+  alter column is_online set not null,
+  alter column updated_at set not null;
+
+do $$
+declare
+  paused record;
+begin
+  for paused in select * from paused_triggers loop
+    execute format('alter table %s enable trigger %I', paused.on_table, paused.name);
+  end loop;
+end $$;
+drop function pg_temp.ensure_key(regclass, text);
+drop function pg_temp.ensure_unique(regclass, text, text[]);
+
+-- Pages of a conversation, newest first.
+create index if not exists idx_messages_conversation_cursor
+  on public.chat_messages (room_id, server_timestamp desc, id);
+-- Messages that were missed while offline.
+create index if not exists idx_messages_room_after_timestamp
+  on public.chat_messages (room_id, server_timestamp);
+-- A message that is sent again is not stored again.
+create unique index if not exists idx_messages_client_msg_id_unique
+  on public.chat_messages (sender_id, client_msg_id) where client_msg_id is not null;
+-- The anti-spam limit counts a sender's newest messages.
+create index if not exists idx_messages_sender_timestamp
+  on public.chat_messages (sender_id, server_timestamp);
+-- Unread counters and mark_messages_read.
+create index if not exists idx_messages_unread
+  on public.chat_messages (room_id, sender_id) where is_read is not true;
+create index if not exists idx_devices_active
+  on public.user_devices (user_id, is_active) where is_active = true;
+-- A push token names one installation, so it belongs to one row. Expo's has two spellings.
+create unique index if not exists idx_devices_push_token_unique
+  on public.user_devices (replace(push_token, 'ExpoPushToken[', 'ExponentPushToken[')) where push_token is not null;
+create index if not exists idx_receipts_user on public.message_receipts (user_id);
+create index if not exists idx_rooms_user1 on public.chat_rooms (user1_id);
+create index if not exists idx_rooms_user2 on public.chat_rooms (user2_id);
+create index if not exists idx_rooms_tourist on public.chat_rooms (tourist_id);
+create index if not exists idx_rooms_guide on public.chat_rooms (guide_id);

@@ -1,0 +1,474 @@
+"""Apps that have any of the specification's tables and columns, with rows in them: migrated or refused whole.
+
+By plain execution of the files, each in a transaction of its own, as the Supabase CLI applies them.
+"""
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from local.postgres import Postgres
+from local.processes import ChildError
+from local.supabase import create_database, migrate
+from tests.database.chat import Chat, Connection, Row, as_user, connected, refused, row, rows, value
+from tests.database.test_migrations import (
+    ADDED_COLUMNS,
+    EXISTING_APP,
+    SPECIFICATION,
+    SPECIFIED_CONSTRAINTS,
+    SPECIFIED_INDEXES,
+    check_messages_are_pushed,
+)
+
+MIGRATIONS = sorted((Path(__file__).parents[2] / "supabase" / "migrations").glob("*.sql"))
+COLUMNS = {table: [*columns, *ADDED_COLUMNS.get(table, [])] for table, columns in SPECIFICATION.items()} | {
+    "users": ["id", "display_name", "role", "avatar_url", "locale"]
+}
+# What nobody can make up for rows that are there.
+NEEDED = {
+    "users": ["id"],
+    "chat_rooms": ["id", "user1_id", "user2_id"],
+    "chat_messages": ["id", "room_id", "sender_id", "message"],
+    "message_receipts": ["message_id", "user_id"],
+    "user_devices": ["user_id", "platform"],
+    "user_presence": ["user_id"],
+}
+ADDABLE = [
+    f"{table}.{column}" for table, columns in COLUMNS.items() for column in columns if column not in NEEDED[table]
+]
+# Counted anew from the messages.
+COUNTED = {"unread_count_user1", "unread_count_user2", "accepted_by_user1", "accepted_by_user2"}
+
+
+async def apply(connection: Connection) -> None:
+    for file in MIGRATIONS:
+        await connection.execute(file.read_bytes())
+
+
+@pytest.fixture(scope="module")
+async def whole_app(server: Postgres) -> str:
+    """The name of a database: an app with rows in all columns, and with triggers and columns of its own."""
+    dsn = await create_database(server, "whole_app")
+    async with connected(dsn) as connection:
+        await connection.execute(EXISTING_APP.read_bytes())
+        await connection.execute(b"delete from chat_messages where id::text >= '1'")
+        await connection.execute(MIGRATIONS[0].read_bytes())
+        await connection.execute(b"""
+            drop schema push cascade;
+            drop schema private cascade;
+            insert into user_devices (user_id, device_id, platform, push_token)
+            select id, 'phone', 'android', format('ExponentPushToken[%s]', id) from users;
+            insert into message_receipts (message_id, user_id, delivered_at, read_at)
+            select message.id, case sender_id when user1_id then user2_id else user1_id end, read_at, read_at
+            from chat_messages message join chat_rooms room on room.id = room_id where is_read;
+            insert into user_presence (user_id, is_online) select id, true from users;
+            alter table chat_messages add reply_to uuid, add words integer generated always as (length(message)) stored;
+            create function touch() returns trigger language plpgsql as $$
+            begin
+              new.updated_at := now();
+              return new;
+            end $$;
+            create trigger touch before update on chat_messages for each row execute function touch();
+            create function forbid() returns trigger language plpgsql as $$
+            begin
+              raise exception 'a webhook of the app is called';
+            end $$;
+            create trigger webhook after update on chat_rooms for each row execute function forbid();
+            create trigger old_webhook after update on chat_rooms for each row execute function forbid();
+            alter table chat_rooms disable trigger old_webhook;
+        """)
+    return "whole_app"
+
+
+@asynccontextmanager
+async def app_without(server: Postgres, whole_app: str, columns: list[str]) -> AsyncIterator[Connection]:
+    async with connected(server.dsn()) as owner:
+        await owner.execute("drop database if exists partial")
+        await owner.execute(f"create database partial template {whole_app}".encode())
+    async with connected(server.dsn("partial")) as connection:
+        for name in columns:
+            table, column = name.split(".")
+            await connection.execute(f"alter table {table} drop column {column} cascade".encode())
+        yield connection
+
+
+async def contents(connection: Connection) -> dict[str, dict[Any, Row]]:
+    """All rows of the app, by their keys."""
+    keys = {
+        "user_presence": ("user_id",),
+        "user_devices": ("user_id",),
+        "message_receipts": ("message_id", "user_id"),
+    }
+    return {
+        table: {
+            tuple(one[key] for key in keys.get(table, ("id",))): one for one in await rows(connection, f"table {table}")
+        }
+        for table in COLUMNS
+    }
+
+
+async def check_migrates(connection: Connection, missing: list[str]) -> None:
+    before = await contents(connection)
+    await apply(connection)
+    after = await contents(connection)
+    for table, old_rows in before.items():
+        assert after[table].keys() == old_rows.keys()
+        for key, old in old_rows.items():
+            new = after[table][key]
+            assert set(COLUMNS[table]) <= new.keys()
+            changed = {
+                column for column, content in old.items() if content is not None and new[column] != content
+            } - COUNTED
+            assert not changed, (table, key)
+    for name in SPECIFIED_INDEXES:
+        assert await value(connection, "select to_regclass(%s)", name), name
+    for name, definition in SPECIFIED_CONSTRAINTS.items():
+        query = "select pg_get_constraintdef(oid) from pg_constraint where conname = %s"
+        assert await value(connection, query, name) == definition
+    assert {
+        one["subject"] for one in await rows(connection, "table push.migration_report") if one["what"] == "column added"
+    } == set(missing)
+    enabled = await rows(
+        connection, "select tgname from pg_trigger where tgname ~ 'touch$|webhook$' and tgenabled = 'O'"
+    )
+    assert {one["tgname"] for one in enabled} == {"touch", "webhook"}
+    await check_works(connection)
+
+
+async def check_works(connection: Connection) -> None:
+    await connection.execute("drop trigger webhook on chat_rooms")
+    await connection.execute("update user_devices set is_active = false")
+    room = await row(connection, "select * from chat_rooms order by id limit 1")
+    chat = Chat(connection, room["user1_id"], room["user2_id"], room["id"])
+    async with as_user(connection, chat.guide):
+        await rows(connection, "select public.mark_messages_read(%s, id) from public.chat_rooms", chat.guide)
+        await connection.execute(b"delete from user_presence where user_id = auth.uid()")
+    await check_messages_are_pushed(chat)
+
+
+@pytest.mark.parametrize("missing", ADDABLE)
+async def test_a_column_that_is_missing_is_added_and_no_row_is_lost(
+    server: Postgres, whole_app: str, missing: str
+) -> None:
+    async with app_without(server, whole_app, [missing]) as connection:
+        await check_migrates(connection, [missing])
+
+
+def subsets() -> Iterator[list[str]]:
+    chance = random.Random(12)
+    yield []
+    yield ADDABLE
+    for _ in range(20):
+        yield sorted(chance.sample(ADDABLE, chance.randint(2, len(ADDABLE))))
+
+
+@pytest.mark.parametrize("missing", list(subsets()), ids=lambda missing: str(len(missing)))
+async def test_columns_that_are_missing_are_added_whichever_they_are(
+    server: Postgres, whole_app: str, missing: list[str]
+) -> None:
+    async with app_without(server, whole_app, missing) as connection:
+        await check_migrates(connection, missing)
+
+
+@pytest.mark.parametrize("table", ["message_receipts", "user_devices", "user_presence", "chat_messages"])
+async def test_an_empty_table_lacks_nothing_that_cannot_be_added(server: Postgres, whole_app: str, table: str) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute(f"truncate {table} cascade".encode())
+        for column in COLUMNS[table]:
+            await connection.execute(f"alter table {table} drop column {column} cascade".encode())
+        await connection.execute("drop trigger if exists touch on chat_messages")
+        await connection.execute("drop trigger webhook on chat_rooms")
+        await apply(connection)
+        await connection.execute(
+            "create trigger webhook after update on chat_rooms for each row execute function forbid()"
+        )
+        await check_works(connection)
+
+
+# What is refused ---------------------------------------------------------------------------------
+
+LACKED = [f"{table}.{column}" for table, columns in NEEDED.items() for column in columns]
+
+
+async def schema(connection: Connection) -> dict[str, list[Row]]:
+    """All names that a migration could leave behind."""
+    ours = "!~ '^(supabase_migrations|pg_toast|pg_temp)'"
+    return {
+        name: await rows(connection, query)
+        for name, query in {
+            "columns": "select table_schema, table_name, column_name, data_type, is_nullable, column_default"
+            f" from information_schema.columns where table_schema {ours} order by 1, 2, 3",
+            "schemas": f"select nspname from pg_namespace where nspname {ours} order by 1",
+            "functions": "select oid::regprocedure::text from pg_proc order by 1",
+            "relations": f"select oid::regclass::text from pg_class where relnamespace::regnamespace::text {ours}"
+            " order by 1",
+            "triggers": "select tgname, tgenabled from pg_trigger where not tgisinternal order by 1",
+        }.items()
+    }
+
+
+async def check_refused(connection: Connection, sqlstate: str, *told: str) -> None:
+    before = await schema(connection)
+    with pytest.raises(psycopg.Error) as raised:
+        await apply(connection)
+    assert raised.value.sqlstate == sqlstate, str(raised.value)
+    for part in told:
+        assert part in str(raised.value.diag.message_primary)
+    assert "Nothing was changed" in str(raised.value.diag.message_hint)
+    assert await schema(connection) == before
+
+
+@pytest.mark.parametrize("missing", LACKED)
+async def test_a_column_that_nobody_can_make_up_is_refused_by_its_name(
+    server: Postgres, whole_app: str, missing: str
+) -> None:
+    async with app_without(server, whole_app, [missing]) as connection:
+        await check_refused(connection, "42804", f"{missing} is missing, and nobody can make it up")
+
+
+UNSUPPORTED = {
+    "chat_rooms.last_message is character varying(100), but must be text": (
+        "alter table chat_rooms alter last_message type varchar(100)"
+    ),
+    "chat_messages.attachments is json, but must be jsonb": (
+        "alter table chat_messages drop attachments, add attachments json"
+    ),
+    "chat_messages.created_at is date, but must be timestamp with time zone or timestamp without time zone": (
+        "alter table chat_messages alter created_at drop default, alter created_at type date"
+    ),
+    "chat_messages.client_msg_id is uuid, but must be text or character varying (of 36 characters or more)": (
+        "alter table chat_messages drop client_msg_id, add client_msg_id uuid"
+    ),
+    "user_devices.id is bigint, but must be uuid": "alter table user_devices drop id, add id bigint",
+    "chat_rooms.topic is not null and has no default": "alter table chat_rooms add topic text; "
+    "alter table chat_rooms disable trigger user; update chat_rooms set topic = ''; "
+    "alter table chat_rooms alter topic set not null",
+}
+
+
+@pytest.mark.parametrize("told", UNSUPPORTED)
+async def test_a_column_that_functions_cannot_work_with_is_refused_by_its_name(
+    server: Postgres, whole_app: str, told: str
+) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute(UNSUPPORTED[told].encode())
+        await check_refused(connection, "42804", told)
+
+
+async def test_all_faults_are_named_at_once(server: Postgres, whole_app: str) -> None:
+    async with app_without(server, whole_app, ["chat_messages.message", "user_devices.platform"]) as connection:
+        await check_refused(connection, "42804", "chat_messages.message is missing", "user_devices.platform is missing")
+
+
+TAKEN = {
+    "schema push exists": "create schema push",
+    "function mark_messages_read(uuid) exists": (
+        "create function mark_messages_read(room uuid) returns void language sql as 'select'"
+    ),
+    "trigger stamp_message of chat_messages exists": (
+        "create trigger stamp_message before update on chat_messages for each row execute function touch()"
+    ),
+    "user_presence is no table": "drop table user_presence; create view user_presence as select id from users",
+}
+
+
+@pytest.mark.parametrize("told", TAKEN)
+async def test_a_name_that_is_taken_is_refused(server: Postgres, whole_app: str, told: str) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute(TAKEN[told].encode())
+        await check_refused(connection, "42710", told)
+
+
+async def test_every_name_that_the_migrations_make_is_looked_for_first(database_names: set[str]) -> None:
+    first = MIGRATIONS[0].read_text()
+    assert {name for name in database_names if name not in first} == set()
+
+
+@pytest.fixture
+async def database_names(server: Postgres, template: str) -> set[str]:
+    async with connected(server.dsn(template)) as connection:
+        found = await rows(
+            connection,
+            """
+            select proname as name from pg_proc where pronamespace in ('public'::regnamespace, 'private'::regnamespace)
+              and not exists (select from pg_depend where objid = pg_proc.oid and deptype = 'e')
+            union
+            select format('(''%s'', ''%s'')', relname, tgname) from pg_trigger join pg_class on pg_class.oid = tgrelid
+            where not tgisinternal and relnamespace = 'public'::regnamespace
+            """,
+        )
+    return {one["name"] for one in found}
+
+
+async def test_db_push_leaves_nothing_of_what_it_refuses_and_passes_once_that_is_mended(
+    server: Postgres, whole_app: str
+) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute("alter table chat_messages rename message to content")
+        before = await schema(connection)
+        with pytest.raises(ChildError, match=r"chat_messages\.message is missing"):
+            await migrate(server.dsn("partial"))
+        assert await schema(connection) == before
+        await connection.execute("alter table chat_messages rename content to message")
+    await migrate(server.dsn("partial"))
+
+
+async def test_rows_that_contradict_a_key_are_named_and_nothing_is_left(server: Postgres, whole_app: str) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute("alter table user_devices drop constraint unique_user_device")
+        await connection.execute(
+            "insert into user_devices (user_id, device_id, platform) select user_id, device_id, 'web' from user_devices"
+        )
+        before = await schema(connection)
+        async with refused(connection, "23505", "unique_user_device"):
+            await apply(connection)
+        assert await schema(connection) == before
+
+
+# Other types, other rows -------------------------------------------------------------------------
+
+COMPATIBLE = """
+    alter table chat_messages drop words;
+    alter table chat_messages
+      alter message type varchar(4000), alter message_type type text, alter sender_role type varchar(50),
+      alter client_msg_id type varchar(64), alter created_at type timestamp, alter updated_at type timestamp,
+      alter read_at type timestamp, alter delivered_at type timestamp, alter deleted_at type timestamp;
+    alter table chat_rooms
+      alter last_message type varchar(1000), alter last_message_at type timestamp, alter created_at type timestamp,
+      alter updated_at type timestamp, alter unread_count_user1 type bigint, alter unread_count_user1 drop not null,
+      alter unread_count_user1 drop default;
+    alter table user_devices alter push_token type varchar(255), alter app_version type varchar(20);
+    alter table chat_rooms disable trigger webhook;
+    update chat_rooms set unread_count_user1 = null;
+    alter table chat_rooms enable trigger webhook;
+"""
+
+
+async def test_other_types_that_hold_the_same_are_taken_as_they_are(server: Postgres, whole_app: str) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute(COMPATIBLE.encode())
+        await check_migrates(connection, [])
+        message = await value(
+            connection,
+            "select id from chat_messages where is_read is not true and sender_id = %s limit 1",
+            await value(connection, "select sender_id from chat_messages where not is_read limit 1"),
+        )
+        sender = await value(connection, "select sender_id from chat_messages where id = %s", message)
+        async with as_user(connection, sender):
+            await connection.execute("delete from chat_messages where id = %s", (message,))
+        deleted = "select now() - deleted_at at time zone 'UTC' < '1 minute' from chat_messages where id = %s"
+        assert await value(connection, deleted, message)
+
+
+async def test_a_token_that_two_people_have_stays_with_the_one_seen_last_and_other_tokens_are_not_expos(
+    server: Postgres, whole_app: str
+) -> None:
+    async with app_without(
+        server, whole_app, ["user_devices.push_provider", "user_devices.last_seen_at"]
+    ) as connection:
+        await connection.execute("drop index if exists idx_devices_push_token_unique")
+        await connection.execute(
+            "update user_devices set push_token = 'ExponentPushToken[shared]', updated_at = '2026-01-01'"
+        )
+        newest = await value(
+            connection,
+            "update user_devices set updated_at = '2026-02-01', push_token ="
+            " 'ExpoPushToken[shared]' where id = (select id from user_devices limit 1) returning id",
+        )
+        fcm = await value(
+            connection,
+            "update user_devices set push_token = repeat('f', 140) where id ="
+            " (select id from user_devices where id <> %s limit 1) returning id",
+            newest,
+        )
+        await apply(connection)
+        found = await rows(
+            connection, "select id, push_provider from user_devices where push_token is not null order by 2"
+        )
+        assert found == [{"id": newest, "push_provider": "expo"}, {"id": fcm, "push_provider": "fcm"}]
+        assert await value(connection, "select count(*) from user_devices where is_active") == 2
+
+
+async def test_columns_of_the_app_stay_as_writable_as_they_were(server: Postgres, whole_app: str) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute(
+            "alter table chat_messages add secret text; revoke all on chat_messages from authenticated;"
+            " grant select, insert (id, room_id, sender_id, message, reply_to) on chat_messages to authenticated"
+        )
+        await apply(connection)
+        rights = "select has_column_privilege('authenticated', 'chat_messages', %s, %s)"
+        found = {
+            (column, right): await value(connection, rights, column, right)
+            for column in ("reply_to", "secret")
+            for right in ("insert", "update")
+        }
+        assert found == {
+            ("reply_to", "insert"): True,
+            ("reply_to", "update"): False,
+            ("secret", "insert"): False,
+            ("secret", "update"): False,
+        }
+        kept = await rows(
+            connection, "select subject from push.migration_report where what = 'right of an app''s own column kept'"
+        )
+        assert kept == [{"subject": "chat_messages.reply_to: insert"}]
+
+
+async def test_the_report_says_what_was_filled_in_and_replaced(server: Postgres, whole_app: str) -> None:
+    async with app_without(server, whole_app, ["chat_messages.server_timestamp"]) as connection:
+        messages = await value(connection, "select count(*) from chat_messages")
+        await apply(connection)
+        report = await rows(connection, "select what, subject, affected_rows from push.migration_report")
+        filled = "chat_messages: server_timestamp, sender_role, is_read, message_type, attachments"
+        assert {"what": "rows filled in", "subject": filled, "affected_rows": messages} in report
+        replaced = "chat_messages: Participants mark messages as read"
+        assert {"what": "policy replaced", "subject": replaced, "affected_rows": None} in report
+
+
+async def test_start_from_zero_takes_what_is_older_than_the_installation_as_read(
+    server: Postgres, whole_app: str
+) -> None:
+    async with app_without(server, whole_app, ["chat_messages.is_read", "chat_messages.read_at"]) as connection:
+        await apply(connection)
+        await connection.execute("drop trigger webhook on chat_rooms")
+        room = await row(connection, "select * from chat_rooms order by id limit 1")
+        chat = Chat(connection, room["user1_id"], room["user2_id"], room["id"])
+        messages = await value(connection, "select count(*) from chat_messages")
+        unread = "select sum(unread_count_user1 + unread_count_user2) from chat_rooms"
+        assert await value(connection, unread) == messages > 0
+        new = await chat.message()
+        assert await value(connection, "select push.start_from_zero()") == messages
+        assert await value(connection, unread) == 1
+        assert await rows(connection, "select id from chat_messages where not is_read") == [{"id": new}]
+        assert await value(connection, "select push.start_from_zero()") == 0
+
+
+NAMES = {
+    "full_name": ("full_name text", "full_name = 'Tina T.'", "Tina T."),
+    "name": ("name text", "name = 'Tina'", "Tina"),
+    "first_name and last_name": (
+        "first_name text, add last_name text",
+        "first_name = 'Tina', last_name = 'T.'",
+        "Tina T.",
+    ),
+    "first_name alone": ("first_name text, add last_name text", "first_name = 'Tina'", "Tina"),
+    "nickname": ("nickname varchar(20)", "nickname = ' tt '", "tt"),
+    "username": ("username text", "username = 'tina'", "tina"),
+    "a display_name of nothing": ("username text", "username = 'tina', display_name = chr(8203)", "tina"),
+    "display_name first": ("username text", "username = 'tina', display_name = 'Tina'", "Tina"),
+    "no name but an object": ("name jsonb", "name = '{}'", None),
+    "none": ("email text", "email = 'tina@example.com'", None),
+}
+
+
+@pytest.mark.parametrize("columns", NAMES)
+async def test_a_push_shows_the_name_of_the_usual_columns(chat: Chat, columns: str) -> None:
+    added, content, name = NAMES[columns]
+    await chat.connection.execute(f"alter table users add {added}".encode())
+    await chat.connection.execute(f"update users set display_name = null; update users set {content}".encode())
+    assert await value(chat.connection, "select push.display_name(%s)", chat.tourist) == name

@@ -1,0 +1,109 @@
+"""docs/deploy.md's part for an app that exists, followed on the database of one with fewer columns and old queries."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCloud
+from local.supabase import create_database, migrate
+from tests.database.chat import Chat, as_user, connected, row, rows, value
+from tests.database.test_existing_columns import NEEDED
+from tests.docs.guides import blocks, section, table
+
+EXISTING_APP = Path(__file__).parents[1] / "database" / "existing_app.sql"
+DEPLOY = "docs/deploy.md"
+
+
+@pytest.fixture(scope="module")
+async def followed(cloud: LocalCloud) -> str:
+    """The URL of the app's database after `supabase db push`; before it, it had no more than the guide says it must."""
+    dsn = await create_database(cloud.postgres, "existing_app")
+    async with connected(dsn) as connection:
+        await connection.execute(EXISTING_APP.read_bytes())
+        await connection.execute(b"""
+            alter table chat_messages drop message_type, drop is_read, drop read_at, drop updated_at;
+            alter table chat_rooms drop last_message, drop last_message_at, drop updated_at;
+        """)
+    await migrate(dsn)
+    return dsn
+
+
+@pytest.fixture
+async def chat(followed: str) -> AsyncIterator[Chat]:
+    """A conversation of the app; what is done in it is rolled back."""
+    async with connected(followed) as connection, connection.transaction(force_rollback=True):
+        room = await row(connection, "select * from chat_rooms order by id limit 1")
+        yield Chat(connection, room["user1_id"], room["user2_id"], room["id"])
+
+
+def test_the_guide_names_every_column_that_must_be_there() -> None:
+    text = " ".join(section(DEPLOY, "An app that exists").split())
+    said = text.partition("They need ")[2].partition("All other columns")[0]
+    for name, columns in NEEDED.items():
+        for column in columns:
+            assert f"`{column}`" in said, f"{name}.{column}"
+        assert f"`{name}`" in said
+
+
+async def test_the_report_and_the_start_from_zero_of_the_guide(chat: Chat) -> None:
+    report, start, _ = [block for block in blocks("sql") if block.text in section(DEPLOY, "An app that exists")]
+    found = await rows(chat.connection, report.text)
+    assert {"what": "column added", "subject": "chat_messages.is_read", "affected_rows": None} in found
+    unread = "select sum(unread_count_user1 + unread_count_user2) from chat_rooms"
+    assert await value(chat.connection, unread) == 6000
+    await chat.connection.execute(start.text.encode())
+    assert await value(chat.connection, unread) == 0
+    assert await rows(chat.connection, "select from message_receipts") == []
+
+
+async def test_names_of_the_profiles_are_found_as_the_guide_says(chat: Chat) -> None:
+    assert str(await value(chat.connection, "select push.display_name(%s)", chat.tourist)).startswith("User ")
+
+
+# What the tourist's old version writes, as the Data API turns it into SQL, and what holds afterwards.
+OLD = {
+    "inserts a message or a conversation": (
+        "insert into chat_messages (room_id, sender_id, message, is_read, created_at, updated_at)"
+        " values (%(room)s, %(me)s, 'Old', false, '2001-01-01', '2001-01-01') returning *",
+        "select message = 'Old' and created_at > now() - interval '1 minute' from chat_messages"
+        " where room_id = %(room)s order by server_timestamp desc limit 1",
+    ),
+    "updates is_read, read_at or delivered_at": (
+        "update chat_messages set is_read = true, read_at = '2001-01-01'"
+        " where room_id = %(room)s and sender_id <> %(me)s",
+        "select bool_and(is_read and read_at > now() - interval '1 minute') and count(*) > 0"
+        " and count(*) = (select count(*) from message_receipts) from chat_messages"
+        " where room_id = %(room)s and sender_id <> %(me)s",
+    ),
+    "updates last_message, last_message_at, updated_at or unread counters": (
+        "update chat_rooms set last_message = 'Old', last_message_at = '2001-01-01', updated_at = '2001-01-01'"
+        " where id = %(room)s",
+        "select last_message <> 'Old' and last_message_at > '2001-01-01' and updated_at > '2001-01-02' from chat_rooms"
+        " where id = %(room)s",
+    ),
+    "deletes a message of its own": (
+        "delete from chat_messages where room_id = %(room)s and sender_id = %(me)s",
+        "select bool_and((deleted_at is not null) = (sender_id = %(me)s)) from chat_messages where room_id = %(room)s",
+    ),
+    "deletes a conversation": (
+        "delete from chat_rooms where id = %(room)s",
+        "select archived_by_user1 and not archived_by_user2 from chat_rooms where id = %(room)s",
+    ),
+}
+OLD_VERSIONS = [cells[0] for cells in table(section(DEPLOY, "Old versions of your app"))[1:]]
+
+
+def test_every_line_of_the_table_of_old_versions_is_tried() -> None:
+    assert len(OLD) == len(OLD_VERSIONS)
+
+
+@pytest.mark.parametrize("line", OLD_VERSIONS)
+async def test_an_old_version_goes_on_as_the_guide_says(chat: Chat, line: str) -> None:
+    [(statement, holds)] = [act for said, act in OLD.items() if line.startswith(said)]
+    names: dict[str, Any] = {"room": chat.room, "me": chat.tourist}
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(statement.encode(), names)
+    [found] = await (await chat.connection.execute(holds.encode(), names)).fetchall()
+    assert set(found.values()) == {True}
