@@ -25,8 +25,8 @@ comment on column push.deliveries.receipt_due_at is
   'When Expo is to be asked (again) for the receipt; a worker that asks moves it on. Null: nothing to ask.';
 create index idx_push_deliveries_receipt_due on push.deliveries (receipt_due_at) where receipt_due_at is not null;
 create index idx_push_jobs_finished on push.jobs (finished_at) where state = 'done';
-create index idx_devices_last_seen on public.user_devices (last_seen_at);
-create index idx_presence_online on public.user_presence (updated_at) where is_online;
+create index if not exists idx_devices_last_seen on public.user_devices (last_seen_at);
+create index if not exists idx_presence_online on public.user_presence (updated_at) where is_online;
 
 create function push.await_receipt() returns trigger
 language plpgsql set search_path = '' as $$
