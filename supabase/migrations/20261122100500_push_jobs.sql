@@ -138,10 +138,10 @@ alter table push.settings
     check (image_url_prefixes = '{}' or array_to_string(image_url_prefixes, ' ', '?')
       ~ '^(https://[A-Za-z0-9.-]+(:[0-9]+)?/[!-~]*( (?=.)|$))+$');
 comment on column push.settings.image_url_prefixes is
-  'How the URL of an image begins that a push may show, such as https://<ref>.supabase.co/storage/v1/object/. Phones fetch it '
-  'by themselves, so whoever chooses the host learns their addresses. Empty: pushes show no image.';
+  'How URLs of images begin that a push may show, besides those of the project''s own storage. Phones fetch them by themselves, so '
+  'each of these hosts learns the phones'' addresses.';
 
-create function push.message_image(p_message public.chat_messages) returns text
+create function push.message_image(p_message public.chat_messages, p_project_url text) returns text
 language sql stable set search_path = '' as $$
   -- A path, because it takes whatever an older row holds, and no more of it than this.
   select found ->> 'url'
@@ -149,12 +149,13 @@ language sql stable set search_path = '' as $$
     with ordinality as listed (found, place)
   where found ->> 'url' ~ '^[!-~]+$' and octet_length(found ->> 'url') <= 2048
     and exists (
-      select from push.settings, unnest(image_url_prefixes) prefix where starts_with(found ->> 'url', prefix)
+      select from push.settings, unnest(image_url_prefixes || (p_project_url || '/storage/v1/')) prefix
+      where starts_with(found ->> 'url', prefix)
     )
   order by place limit 1;
 $$;
-comment on function push.message_image(public.chat_messages) is
-  'Address of the first image that a push may show, or null: push.settings.image_url_prefixes.';
+comment on function push.message_image(public.chat_messages, text) is
+  'Address of the first image that a push may show, or null: in the project''s own storage, or by push.settings.image_url_prefixes.';
 
 revoke execute on function push.create_job(), push.delete_jobs(), push.display_name(uuid),
-  push.message_preview(public.chat_messages), push.message_image(public.chat_messages) from public;
+  push.message_preview(public.chat_messages), push.message_image(public.chat_messages, text) from public;

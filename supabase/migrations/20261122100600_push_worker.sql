@@ -280,7 +280,7 @@ comment on function push.take_recipient_share(uuid, integer) is
 
 -- Claim ------------------------------------------------------------------------------------------
 
-create function push.compose(p_message_id uuid) returns jsonb
+create function push.compose(p_message_id uuid, p_project_url text) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
   sent public.chat_messages;
@@ -294,14 +294,14 @@ begin
   return jsonb_build_object(
     'title', left(push.display_name(sent.sender_id), 1000),
     'body', coalesce(left(push.message_preview(sent), 2000), 'New message'),
-    'image_url', (select url from push.message_image(sent) url where length(url) <= 2048)
+    'image_url', (select url from push.message_image(sent, p_project_url) url where length(url) <= 2048)
   );
 end $$;
-comment on function push.compose(uuid) is
+comment on function push.compose(uuid, text) is
   'Title, body and image of a push, each bounded. It calls functions that an app may replace, so it may fail in any way.';
 
 create function push.notifications(
-  p_message_ids uuid[], p_at timestamptz, out jobs jsonb, out unreadable uuid[], out devices integer
+  p_message_ids uuid[], p_project_url text, p_at timestamptz, out jobs jsonb, out unreadable uuid[], out devices integer
 )
 language plpgsql set search_path = '' as $$
 declare
@@ -340,7 +340,7 @@ begin
     order by sent.server_timestamp
   loop
     begin
-      composed := composed || (job.fields || push.compose(job.message_id));
+      composed := composed || (job.fields || push.compose(job.message_id, p_project_url));
       devices := devices + jsonb_array_length(job.fields -> 'devices');
     exception when others then
       -- One message that cannot be composed must not stop those beside it. The text of the error may quote it.
@@ -350,11 +350,12 @@ begin
   end loop;
   jobs := to_jsonb(composed);
 end $$;
-comment on function push.notifications(uuid[], timestamptz) is
+comment on function push.notifications(uuid[], text, timestamptz) is
   'What a worker needs to compose and address the pushes, to how many devices, and the messages for which that failed.';
 
 create function public.claim_push_jobs(
-  p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5
+  p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5,
+  p_project_url text default null
 ) returns jsonb
 -- One plan whatever the ids are; otherwise, in databases of some sizes, planning takes a third of each claim.
 language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
@@ -412,7 +413,7 @@ begin
     end if;
   end loop;
 
-  select * into strict composed from push.notifications(to_send, clock_timestamp());
+  select * into strict composed from push.notifications(to_send, p_project_url, clock_timestamp());
   perform push.finish_job(message_id, 'unreadable') from unnest(composed.unreadable) message_id;
   finished := finished || composed.unreadable;
 
@@ -454,11 +455,11 @@ begin
     'slot', slot
   );
 end $$;
-comment on function public.claim_push_jobs(uuid[], integer, double precision) is
+comment on function public.claim_push_jobs(uuid[], integer, double precision, text) is
   'Leases the jobs that are due, of the given messages or, without any, first attempts before retries; decides each; returns what to '
   'send (jobs) and when (slot), what ended (finished), what waits (deferred: its recipient is looking at the conversation, or is '
   'sent so much that the rest waits), what is still due (left_due: more than one claim takes, or no slot within p_wait_seconds), '
-  'and which of these a worker had leased and never reported (expired_leases).';
+  'and which of these a worker had leased and never reported (expired_leases). p_project_url: images of its storage may be shown.';
 
 create function push.switch_off(p_device_id uuid, p_push_token text, p_sent_at timestamptz) returns boolean
 language sql set search_path = '' as $$
@@ -603,16 +604,16 @@ comment on function public.record_push_results(uuid, timestamptz, jsonb[], integ
 revoke execute on function
   push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.defer_job(uuid, text, timestamptz),
   push.due_jobs(uuid[], timestamptz, integer), push.give_back_slot(uuid, integer), push.recipient_time(integer),
-  push.take_recipient_share(uuid, integer), push.compose(uuid), push.notifications(uuid[], timestamptz),
+  push.take_recipient_share(uuid, integer), push.compose(uuid, text), push.notifications(uuid[], text, timestamptz),
   push.switch_off(uuid, text, timestamptz), push.backoff(interval, interval, integer),
   push.retry_wait(push.deliveries, boolean), push.record_delivery(uuid, timestamptz, jsonb),
   push.record_result(uuid, timestamptz, jsonb)
 from public;
 revoke execute on function
-  public.claim_push_jobs(uuid[], integer, double precision), public.reserve_send_slot(integer, uuid, interval),
+  public.claim_push_jobs(uuid[], integer, double precision, text), public.reserve_send_slot(integer, uuid, interval),
   public.record_push_results(uuid, timestamptz, jsonb[], integer)
 from public, anon, authenticated;
 grant execute on function
-  public.claim_push_jobs(uuid[], integer, double precision), public.reserve_send_slot(integer, uuid, interval),
+  public.claim_push_jobs(uuid[], integer, double precision, text), public.reserve_send_slot(integer, uuid, interval),
   public.record_push_results(uuid, timestamptz, jsonb[], integer)
 to service_role;

@@ -294,16 +294,33 @@ async def test_image_is_the_first_that_expo_can_fetch(chat: Chat, attachments: s
     assert (await claim_one(chat.connection, message))[1]["image_url"] == image
 
 
-async def image_of(chat: Chat, attachments: Any) -> Any:
-    query = "select push.message_image(json_populate_record(null::chat_messages, %s))"
-    return await value(chat.connection, query, Json({"attachments": attachments}))
+async def image_of(chat: Chat, attachments: Any, project_url: str | None = None) -> Any:
+    query = "select push.message_image(json_populate_record(null::chat_messages, %s), %s)"
+    return await value(chat.connection, query, Json({"attachments": attachments}), project_url)
 
 
-async def test_no_image_is_shown_until_a_setting_says_whose(chat: Chat) -> None:
-    photo = [{"type": "image", "url": "https://project.supabase.co/storage/v1/object/public/a.jpg"}]
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://project.supabase.co/storage/v1/object/public/a.jpg", True),
+        ("https://other.supabase.co/storage/v1/object/public/a.jpg", False),
+        ("https://project.supabase.co.evil.example/storage/v1/object/public/a.jpg", False),
+        ("https://project.supabase.co/rest/v1/", False),
+    ],
+)
+async def test_images_of_the_projects_own_storage_are_shown_without_a_setting(
+    chat: Chat, url: str, shown: bool
+) -> None:
+    photo = [{"type": "image", "url": url}]
+    assert await image_of(chat, photo, "https://project.supabase.co") == (url if shown else None)
     assert await image_of(chat, photo) is None
-    await allow_images(chat, "https://project.supabase.co/storage/v1/object/")
-    assert await image_of(chat, photo) == photo[0]["url"]
+
+
+async def test_a_setting_allows_images_of_another_host(chat: Chat) -> None:
+    photo = [{"type": "image", "url": "https://images.example/a.jpg"}]
+    assert await image_of(chat, photo, "https://project.supabase.co") is None
+    await allow_images(chat, "https://images.example/")
+    assert await image_of(chat, photo, "https://project.supabase.co") == photo[0]["url"]
 
 
 @pytest.mark.parametrize(
