@@ -5,7 +5,7 @@
 alter table push.settings
   add column notifications_per_claim integer not null default 500 check (notifications_per_claim > 0),
   add column recipient_share numeric not null default 0.1 check (recipient_share > 0 and recipient_share <= 1),
-  add column unanswered_waits interval[] not null default '{30 seconds, 5 minutes, 50 minutes}'
+  add column unanswered_waits interval[] not null default '{5 seconds, 2 minutes, 50 minutes}'
     check ('0' < all (unanswered_waits)),
   add column unreported_limit integer not null default 10 check (unreported_limit > 0),
   add column fault_retry_base interval not null default '1 minute' check (fault_retry_base > '0'),

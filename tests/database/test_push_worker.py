@@ -1092,7 +1092,7 @@ async def test_each_device_waits_for_its_own_cause(chat: Chat) -> None:
 
 
 async def test_an_unanswered_push_is_sent_four_times_within_an_hour_then_ends(chat: Chat) -> None:
-    """Each time may have reached the phone: 30 s, 5 min, 50 min apart."""
+    """Each time may have reached the phone: 5 s, 2 min, 50 min apart."""
     await chat.device()
     message = await chat.message()
     waits = []
@@ -1101,7 +1101,8 @@ async def test_an_unanswered_push_is_sent_four_times_within_an_hour_then_ends(ch
         await record(chat.connection, claimed, told(job, "maybe_sent"))
         waits.append(await wait_seconds(chat, message))
         await chat.pass_time(waits[-1] + 0.1)
-    assert [29 < waits[0] <= 34.5, 299 < waits[1] <= 345, 2999 < waits[2] <= 3450] == [True] * 3
+    for wait, least in zip(waits, (5, 120, 3000), strict=True):
+        assert least - 1 < wait <= least * 1.15
     claimed, job = await claim_one(chat.connection, message)
     await record(chat.connection, claimed, told(job, "maybe_sent"))
     job = await chat.job(message)
