@@ -109,7 +109,8 @@ language sql stable set search_path = '' as $$
   select case when display_name ~ ('[^\u0001-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f'
     '\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8'
     '\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]') then btrim(display_name) end
-  from public.users where id = p_user_id;
+  -- A name that is older than its bound may have megabytes.
+  from (select left(display_name::text, 1000) as display_name from public.users where id = p_user_id) sender;
 $$;
 comment on function push.display_name(uuid) is
   'Title of a push: the sender''s name, or null for a neutral title if nothing of it can be seen.';

@@ -301,14 +301,17 @@ comment on function push.compose(uuid, text) is
   'Title, body and image of a push, each bounded. It calls functions that an app may replace, so it may fail in any way.';
 
 create function push.notifications(
-  p_message_ids uuid[], p_project_url text, p_at timestamptz, out jobs jsonb, out unreadable uuid[], out devices integer
+  p_message_ids uuid[], p_project_url text, p_at timestamptz,
+  out jobs jsonb, out unreadable uuid[], out untried uuid[], out devices integer
 )
 language plpgsql set search_path = '' as $$
 declare
+  began_at constant timestamptz := clock_timestamp();
   job record;
   composed jsonb[] := '{}';
 begin
   unreadable := '{}';
+  untried := '{}';
   devices := 0;
   for job in
     select jsonb_build_object(
@@ -339,6 +342,11 @@ begin
     where due.message_id = any(p_message_ids)
     order by sent.server_timestamp
   loop
+    -- An app's own function may be slow: the worker waits for five seconds, and an answer with a few is better than none.
+    if clock_timestamp() > began_at + interval '2 seconds' then
+      untried := untried || job.message_id;
+      continue;
+    end if;
     begin
       composed := composed || (job.fields || push.compose(job.message_id, p_project_url));
       devices := devices + jsonb_array_length(job.fields -> 'devices');
@@ -351,7 +359,8 @@ begin
   jobs := to_jsonb(composed);
 end $$;
 comment on function push.notifications(uuid[], text, timestamptz) is
-  'What a worker needs to compose and address the pushes, to how many devices, and the messages for which that failed.';
+  'What a worker needs to compose and address the pushes, to how many devices; the messages for which that failed, and those for '
+  'which there was no time.';
 
 create function public.claim_push_jobs(
   p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5,
@@ -416,6 +425,8 @@ begin
   select * into strict composed from push.notifications(to_send, p_project_url, clock_timestamp());
   perform push.finish_job(message_id, 'unreadable') from unnest(composed.unreadable) message_id;
   finished := finished || composed.unreadable;
+  left_due := left_due || composed.untried;
+  to_send := array(select unnest(to_send) except select unnest(composed.unreadable || composed.untried));
 
   -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
   slot := public.reserve_send_slot(composed.devices, lease, p_wait_seconds * interval '1 second');
@@ -434,7 +445,7 @@ begin
       lease_id = lease,
       -- Twice as long each time that nobody reported, in case it is the job that ends its workers.
       leased_until = now_at + settings.lease_for * power(2, job.unreported)
-    where job.message_id = any(to_send) and job.message_id <> all(composed.unreadable);
+    where job.message_id = any(to_send);
   end if;
 
   return jsonb_build_object(

@@ -1039,6 +1039,21 @@ async def test_a_message_that_cannot_be_composed_ends_alone_with_a_reason(chat: 
     assert "cannot be composed" in (await explain(chat.connection, poison))["explanation"]
 
 
+async def test_a_claim_that_composes_slowly_sends_what_it_has_and_leaves_the_rest_due(chat: Chat) -> None:
+    """An app's own function takes its time: an answer after the worker's patience would be none."""
+    await chat.device()
+    messages = [str(await chat.message()) for _ in range(4)]
+    await chat.connection.execute("""
+        create or replace function push.message_preview(p_message public.chat_messages) returns text
+        language sql volatile set search_path = '' as $$ select 'Slow' || pg_sleep(1.1) $$;
+    """)
+    claimed = await claim(chat.connection)
+    sent = [job["message_id"] for job in claimed["jobs"]]
+    assert 1 <= len(sent) <= 2
+    assert set(claimed["left_due"]) == set(messages) - set(sent)
+    assert len((await claim(chat.connection))["jobs"]) >= 1
+
+
 async def test_what_a_claim_answers_is_bounded_whatever_a_message_holds(chat: Chat) -> None:
     await chat.device()
     message = await chat.message()
