@@ -14,7 +14,7 @@ import time
 # cost comes last: it reads what the others measured.
 NAMES = (
     *("latency", "drain", "round_trips", "cold", "memory", "rate"),
-    *("database", "insert", "bulk", "register", "cost"),
+    *("database", "insert", "bulk", "register", "fairness", "cost"),
 )
 
 

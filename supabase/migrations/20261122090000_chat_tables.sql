@@ -188,6 +188,9 @@ create table push.migration_report (
 comment on table push.migration_report is
   'What the migrations changed in an app that was there before: `supabase db push` prints no notices.';
 
+-- When it began, whether anything is to be reported or not: start_from_zero asks for it.
+insert into push.migration_report (what, subject) values ('installed', 'chat push');
+
 create temporary table columns_before on commit drop as
   select table_name::text, column_name::text from information_schema.columns where table_schema = 'public'
     and table_name in ('users', 'chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence');

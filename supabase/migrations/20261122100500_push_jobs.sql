@@ -106,15 +106,20 @@ create function push.display_name(p_user_id uuid) returns text
 language sql stable set search_path = '' as $$
   -- What a phone draws nothing for is no name: spaces, control characters, Unicode's Default_Ignorable_Code_Point, and the
   -- blank of Braille. Spelled out, because what counts as a space depends on the database's locale.
-  select named.name from public.users person
-  cross join lateral (select to_jsonb(person) as columns) as of_person
-  cross join lateral (values
-    (1, columns -> 'display_name'), (2, columns -> 'full_name'), (3, columns -> 'name'),
-    (4, to_jsonb(concat_ws(' ', columns ->> 'first_name', columns ->> 'last_name'))),
-    (5, columns -> 'nickname'), (6, columns -> 'username')
-  ) candidate (place, content)
-  cross join lateral (select btrim(content #>> '{}') as name where jsonb_typeof(content) = 'string') named
-  where person.id = p_user_id and named.name ~ ('[^\u0001-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f'
+  select btrim(candidate.name)
+  -- A column that users does not have is found here instead. So only names are read, whatever else a profile holds.
+  from (select null::text as full_name, null::text as name, null::text as first_name, null::text as last_name,
+    null::text as nickname, null::text as username) absent
+  cross join lateral (
+    -- A name that is older than its bound may have megabytes.
+    select array[left(display_name::text, 1000), left(full_name::text, 1000),
+      case when pg_typeof(name) <> all ('{json,jsonb}'::regtype[]) then left(name::text, 1000) end,
+      concat_ws(' ', left(first_name::text, 500), left(last_name::text, 500)),
+      left(nickname::text, 1000), left(username::text, 1000)] as names
+    from (select * from public.users where id = p_user_id) person
+  ) found
+  cross join lateral unnest(found.names) with ordinality candidate (name, place)
+  where candidate.name ~ ('[^\u0001-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f'
     '\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8'
     '\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]')
   order by candidate.place limit 1;
@@ -147,10 +152,10 @@ alter table push.settings
     check (image_url_prefixes = '{}' or array_to_string(image_url_prefixes, ' ', '?')
       ~ '^(https://[A-Za-z0-9.-]+(:[0-9]+)?/[!-~]*( (?=.)|$))+$');
 comment on column push.settings.image_url_prefixes is
-  'How the URL of an image begins that a push may show, such as https://<ref>.supabase.co/storage/v1/object/. Phones fetch it '
-  'by themselves, so whoever chooses the host learns their addresses. Empty: pushes show no image.';
+  'How URLs of images begin that a push may show, besides those of the project''s own storage. Phones fetch them by themselves, so '
+  'each of these hosts learns the phones'' addresses.';
 
-create function push.message_image(p_message public.chat_messages) returns text
+create function push.message_image(p_message public.chat_messages, p_project_url text) returns text
 language sql stable set search_path = '' as $$
   -- A path, because it takes whatever an older row holds, and no more of it than this.
   select found ->> 'url'
@@ -158,19 +163,20 @@ language sql stable set search_path = '' as $$
     with ordinality as listed (found, place)
   where found ->> 'url' ~ '^[!-~]+$' and octet_length(found ->> 'url') <= 2048
     and exists (
-      select from push.settings, unnest(image_url_prefixes) prefix where starts_with(found ->> 'url', prefix)
+      select from push.settings, unnest(image_url_prefixes || (p_project_url || '/storage/v1/')) prefix
+      where starts_with(found ->> 'url', prefix)
     )
   order by place limit 1;
 $$;
-comment on function push.message_image(public.chat_messages) is
-  'Address of the first image that a push may show, or null: push.settings.image_url_prefixes.';
+comment on function push.message_image(public.chat_messages, text) is
+  'Address of the first image that a push may show, or null: in the project''s own storage, or by push.settings.image_url_prefixes.';
 
 -- An app that never marked messages as read has thousands that are unread.
 create function push.start_from_zero() returns bigint
 language plpgsql set search_path = '' as $$
 declare
   marked bigint;
-  installed_at constant timestamptz := (select min(at) from push.migration_report);
+  installed_at constant timestamptz := (select at from push.migration_report where what = 'installed');
 begin
   -- Against everybody who writes or marks: the order in which an update finds its rows is not ours.
   lock table public.chat_messages in exclusive mode;
@@ -184,4 +190,4 @@ comment on function push.start_from_zero() is
   'Marks what is older than the installation as read, so that badges begin at zero. Without read_at: nobody has read it.';
 
 revoke execute on function push.start_from_zero(), push.create_job(), push.delete_jobs(), push.display_name(uuid),
-  push.message_preview(public.chat_messages), push.message_image(public.chat_messages) from public;
+  push.message_preview(public.chat_messages), push.message_image(public.chat_messages, text) from public;

@@ -5,7 +5,7 @@
 alter table push.settings
   add column notifications_per_claim integer not null default 500 check (notifications_per_claim > 0),
   add column recipient_share numeric not null default 0.1 check (recipient_share > 0 and recipient_share <= 1),
-  add column unanswered_waits interval[] not null default '{30 seconds, 5 minutes, 50 minutes}'
+  add column unanswered_waits interval[] not null default '{5 seconds, 2 minutes, 50 minutes}'
     check ('0' < all (unanswered_waits)),
   add column unreported_limit integer not null default 10 check (unreported_limit > 0),
   add column fault_retry_base interval not null default '1 minute' check (fault_retry_base > '0'),
@@ -280,7 +280,7 @@ comment on function push.take_recipient_share(uuid, integer) is
 
 -- Claim ------------------------------------------------------------------------------------------
 
-create function push.compose(p_message_id uuid) returns jsonb
+create function push.compose(p_message_id uuid, p_project_url text) returns jsonb
 language plpgsql stable set search_path = '' as $$
 declare
   sent public.chat_messages;
@@ -294,21 +294,24 @@ begin
   return jsonb_build_object(
     'title', left(push.display_name(sent.sender_id), 1000),
     'body', coalesce(left(push.message_preview(sent), 2000), 'New message'),
-    'image_url', (select url from push.message_image(sent) url where length(url) <= 2048)
+    'image_url', (select url from push.message_image(sent, p_project_url) url where length(url) <= 2048)
   );
 end $$;
-comment on function push.compose(uuid) is
+comment on function push.compose(uuid, text) is
   'Title, body and image of a push, each bounded. It calls functions that an app may replace, so it may fail in any way.';
 
 create function push.notifications(
-  p_message_ids uuid[], p_at timestamptz, out jobs jsonb, out unreadable uuid[], out devices integer
+  p_message_ids uuid[], p_project_url text, p_at timestamptz,
+  out jobs jsonb, out unreadable uuid[], out untried uuid[], out devices integer
 )
 language plpgsql set search_path = '' as $$
 declare
+  began_at constant timestamptz := clock_timestamp();
   job record;
   composed jsonb[] := '{}';
 begin
   unreadable := '{}';
+  untried := '{}';
   devices := 0;
   for job in
     select jsonb_build_object(
@@ -339,8 +342,13 @@ begin
     where due.message_id = any(p_message_ids)
     order by sent.server_timestamp
   loop
+    -- An app's own function may be slow: the worker waits for five seconds, and an answer with a few is better than none.
+    if clock_timestamp() > began_at + interval '2 seconds' then
+      untried := untried || job.message_id;
+      continue;
+    end if;
     begin
-      composed := composed || (job.fields || push.compose(job.message_id));
+      composed := composed || (job.fields || push.compose(job.message_id, p_project_url));
       devices := devices + jsonb_array_length(job.fields -> 'devices');
     exception when others then
       -- One message that cannot be composed must not stop those beside it. The text of the error may quote it.
@@ -350,11 +358,13 @@ begin
   end loop;
   jobs := to_jsonb(composed);
 end $$;
-comment on function push.notifications(uuid[], timestamptz) is
-  'What a worker needs to compose and address the pushes, to how many devices, and the messages for which that failed.';
+comment on function push.notifications(uuid[], text, timestamptz) is
+  'What a worker needs to compose and address the pushes, to how many devices; the messages for which that failed, and those for '
+  'which there was no time.';
 
 create function public.claim_push_jobs(
-  p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5
+  p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5,
+  p_project_url text default null
 ) returns jsonb
 -- One plan whatever the ids are; otherwise, in databases of some sizes, planning takes a third of each claim.
 language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
@@ -412,9 +422,11 @@ begin
     end if;
   end loop;
 
-  select * into strict composed from push.notifications(to_send, clock_timestamp());
+  select * into strict composed from push.notifications(to_send, p_project_url, clock_timestamp());
   perform push.finish_job(message_id, 'unreadable') from unnest(composed.unreadable) message_id;
   finished := finished || composed.unreadable;
+  left_due := left_due || composed.untried;
+  to_send := array(select unnest(to_send) except select unnest(composed.unreadable || composed.untried));
 
   -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
   slot := public.reserve_send_slot(composed.devices, lease, p_wait_seconds * interval '1 second');
@@ -433,7 +445,7 @@ begin
       lease_id = lease,
       -- Twice as long each time that nobody reported, in case it is the job that ends its workers.
       leased_until = now_at + settings.lease_for * power(2, job.unreported)
-    where job.message_id = any(to_send) and job.message_id <> all(composed.unreadable);
+    where job.message_id = any(to_send);
   end if;
 
   return jsonb_build_object(
@@ -454,11 +466,11 @@ begin
     'slot', slot
   );
 end $$;
-comment on function public.claim_push_jobs(uuid[], integer, double precision) is
+comment on function public.claim_push_jobs(uuid[], integer, double precision, text) is
   'Leases the jobs that are due, of the given messages or, without any, first attempts before retries; decides each; returns what to '
   'send (jobs) and when (slot), what ended (finished), what waits (deferred: its recipient is looking at the conversation, or is '
   'sent so much that the rest waits), what is still due (left_due: more than one claim takes, or no slot within p_wait_seconds), '
-  'and which of these a worker had leased and never reported (expired_leases).';
+  'and which of these a worker had leased and never reported (expired_leases). p_project_url: images of its storage may be shown.';
 
 create function push.switch_off(p_device_id uuid, p_push_token text, p_sent_at timestamptz) returns boolean
 language sql set search_path = '' as $$
@@ -603,16 +615,16 @@ comment on function public.record_push_results(uuid, timestamptz, jsonb[], integ
 revoke execute on function
   push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.defer_job(uuid, text, timestamptz),
   push.due_jobs(uuid[], timestamptz, integer), push.give_back_slot(uuid, integer), push.recipient_time(integer),
-  push.take_recipient_share(uuid, integer), push.compose(uuid), push.notifications(uuid[], timestamptz),
+  push.take_recipient_share(uuid, integer), push.compose(uuid, text), push.notifications(uuid[], text, timestamptz),
   push.switch_off(uuid, text, timestamptz), push.backoff(interval, interval, integer),
   push.retry_wait(push.deliveries, boolean), push.record_delivery(uuid, timestamptz, jsonb),
   push.record_result(uuid, timestamptz, jsonb)
 from public;
 revoke execute on function
-  public.claim_push_jobs(uuid[], integer, double precision), public.reserve_send_slot(integer, uuid, interval),
+  public.claim_push_jobs(uuid[], integer, double precision, text), public.reserve_send_slot(integer, uuid, interval),
   public.record_push_results(uuid, timestamptz, jsonb[], integer)
 from public, anon, authenticated;
 grant execute on function
-  public.claim_push_jobs(uuid[], integer, double precision), public.reserve_send_slot(integer, uuid, interval),
+  public.claim_push_jobs(uuid[], integer, double precision, text), public.reserve_send_slot(integer, uuid, interval),
   public.record_push_results(uuid, timestamptz, jsonb[], integer)
 to service_role;

@@ -136,7 +136,7 @@ language sql stable set search_path = '' as $$
       select coalesce(jsonb_agg(jsonb_build_object('what', what, 'subjects', subjects, 'rows', affected_rows) order by first), '[]')
       from (
         select what, count(*) as subjects, sum(affected_rows) as affected_rows, min(id) as first
-        from push.migration_report group by what
+        from push.migration_report where what <> 'installed' group by what
       ) grouped
     ),
     -- Of a thousand people: whether they have names is a matter of columns, not of each.

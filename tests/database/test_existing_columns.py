@@ -448,6 +448,17 @@ async def test_start_from_zero_takes_what_is_older_than_the_installation_as_read
         assert await value(connection, "select push.start_from_zero()") == 0
 
 
+async def test_start_from_zero_knows_when_an_app_that_lacked_nothing_was_installed(
+    server: Postgres, whole_app: str
+) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute("alter table chat_rooms disable trigger webhook")
+        await connection.execute('drop policy "Participants send messages" on chat_messages')
+        await connection.execute("update chat_messages set is_read = false, read_at = null")
+        await apply(connection)
+        assert await value(connection, "select push.start_from_zero() = count(*) from chat_messages")
+
+
 NAMES = {
     "full_name": ("full_name text", "full_name = 'Tina T.'", "Tina T."),
     "name": ("name text", "name = 'Tina'", "Tina"),

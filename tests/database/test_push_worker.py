@@ -294,16 +294,33 @@ async def test_image_is_the_first_that_expo_can_fetch(chat: Chat, attachments: s
     assert (await claim_one(chat.connection, message))[1]["image_url"] == image
 
 
-async def image_of(chat: Chat, attachments: Any) -> Any:
-    query = "select push.message_image(json_populate_record(null::chat_messages, %s))"
-    return await value(chat.connection, query, Json({"attachments": attachments}))
+async def image_of(chat: Chat, attachments: Any, project_url: str | None = None) -> Any:
+    query = "select push.message_image(json_populate_record(null::chat_messages, %s), %s)"
+    return await value(chat.connection, query, Json({"attachments": attachments}), project_url)
 
 
-async def test_no_image_is_shown_until_a_setting_says_whose(chat: Chat) -> None:
-    photo = [{"type": "image", "url": "https://project.supabase.co/storage/v1/object/public/a.jpg"}]
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://project.supabase.co/storage/v1/object/public/a.jpg", True),
+        ("https://other.supabase.co/storage/v1/object/public/a.jpg", False),
+        ("https://project.supabase.co.evil.example/storage/v1/object/public/a.jpg", False),
+        ("https://project.supabase.co/rest/v1/", False),
+    ],
+)
+async def test_images_of_the_projects_own_storage_are_shown_without_a_setting(
+    chat: Chat, url: str, shown: bool
+) -> None:
+    photo = [{"type": "image", "url": url}]
+    assert await image_of(chat, photo, "https://project.supabase.co") == (url if shown else None)
     assert await image_of(chat, photo) is None
-    await allow_images(chat, "https://project.supabase.co/storage/v1/object/")
-    assert await image_of(chat, photo) == photo[0]["url"]
+
+
+async def test_a_setting_allows_images_of_another_host(chat: Chat) -> None:
+    photo = [{"type": "image", "url": "https://images.example/a.jpg"}]
+    assert await image_of(chat, photo, "https://project.supabase.co") is None
+    await allow_images(chat, "https://images.example/")
+    assert await image_of(chat, photo, "https://project.supabase.co") == photo[0]["url"]
 
 
 @pytest.mark.parametrize(
@@ -1022,6 +1039,21 @@ async def test_a_message_that_cannot_be_composed_ends_alone_with_a_reason(chat: 
     assert "cannot be composed" in (await explain(chat.connection, poison))["explanation"]
 
 
+async def test_a_claim_that_composes_slowly_sends_what_it_has_and_leaves_the_rest_due(chat: Chat) -> None:
+    """An app's own function takes its time: an answer after the worker's patience would be none."""
+    await chat.device()
+    messages = [str(await chat.message()) for _ in range(4)]
+    await chat.connection.execute("""
+        create or replace function push.message_preview(p_message public.chat_messages) returns text
+        language sql volatile set search_path = '' as $$ select 'Slow' || pg_sleep(1.1) $$;
+    """)
+    claimed = await claim(chat.connection)
+    sent = [job["message_id"] for job in claimed["jobs"]]
+    assert 1 <= len(sent) <= 2
+    assert set(claimed["left_due"]) == set(messages) - set(sent)
+    assert len((await claim(chat.connection))["jobs"]) >= 1
+
+
 async def test_what_a_claim_answers_is_bounded_whatever_a_message_holds(chat: Chat) -> None:
     await chat.device()
     message = await chat.message()
@@ -1075,7 +1107,7 @@ async def test_each_device_waits_for_its_own_cause(chat: Chat) -> None:
 
 
 async def test_an_unanswered_push_is_sent_four_times_within_an_hour_then_ends(chat: Chat) -> None:
-    """Each time may have reached the phone: 30 s, 5 min, 50 min apart."""
+    """Each time may have reached the phone: 5 s, 2 min, 50 min apart."""
     await chat.device()
     message = await chat.message()
     waits = []
@@ -1084,7 +1116,8 @@ async def test_an_unanswered_push_is_sent_four_times_within_an_hour_then_ends(ch
         await record(chat.connection, claimed, told(job, "maybe_sent"))
         waits.append(await wait_seconds(chat, message))
         await chat.pass_time(waits[-1] + 0.1)
-    assert [29 < waits[0] <= 34.5, 299 < waits[1] <= 345, 2999 < waits[2] <= 3450] == [True] * 3
+    for wait, least in zip(waits, (5, 120, 3000), strict=True):
+        assert least - 1 < wait <= least * 1.15
     claimed, job = await claim_one(chat.connection, message)
     await record(chat.connection, claimed, told(job, "maybe_sent"))
     job = await chat.job(message)

@@ -240,6 +240,13 @@ def test_what_works_on_a_stack_runs_on_any_system_and_the_rest_says_what_it_need
                 dev().check_machine(name)
 
 
+def test_only_what_builds_functions_needs_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    dev().check_machine("doctor")
+    with pytest.raises(SystemExit, match="./dev demo needs make"):
+        dev().check_machine("demo")
+
+
 # In a process of its own: whatever is not in requirements/operate.txt is not there.
 ON_ANY_SYSTEM = """
 import importlib.metadata, re, sys

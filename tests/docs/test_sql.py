@@ -70,12 +70,12 @@ async def test_a_configured_webhook_rings(chat: Chat) -> None:
     assert await value(chat.connection, "select count(*) from net.http_request_queue") == 1
 
 
-async def test_images_of_the_projects_storage_are_shown_once_the_setting_is_made(chat: Chat) -> None:
-    [block] = [block for block in blocks("sql") if "<ref>" in block.text]
+async def test_images_of_another_host_are_shown_once_the_setting_is_made(chat: Chat) -> None:
+    [block] = [block for block in blocks("sql") if "image_url_prefixes" in block.text]
     await run(chat, block)
-    url = "https://abcdefghijkl.supabase.co/storage/v1/object/public/photos/castle.jpg"
+    url = "https://images.example.com/photos/castle.jpg"
     message = await chat.message(attachments=f'[{{"type": "image", "url": "{url}"}}]')
-    shown = "select push.message_image(sent) from chat_messages sent where id = %s"
+    shown = "select push.message_image(sent, null) from chat_messages sent where id = %s"
     assert await value(chat.connection, shown, message) == url
 
 

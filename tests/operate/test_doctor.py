@@ -85,7 +85,7 @@ BROKEN = {
     ],
     "chat_messages has no trigger that calls push.create_job": ["drop trigger create_push_job on public.chat_messages"],
     "row level security of chat_messages is off": ["alter table public.chat_messages disable row level security"],
-    "anon has execute on function public.claim_push_jobs(uuid[],integer,double precision)": [
+    "anon has execute on function public.claim_push_jobs(uuid[],integer,double precision,text)": [
         "grant execute on function public.claim_push_jobs to anon"
     ],
     "authenticated has usage on schema push": ["grant usage on schema push to authenticated"],

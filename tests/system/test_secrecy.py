@@ -139,7 +139,7 @@ async def _trouble_queue(chat: Chat, put_by_hand: str) -> None:
     log = Log(chat.cloud.functions["SendChatPush"])
     queue_url = chat.cloud.template.queues["PushQueue"].url
     await asyncio.to_thread(chat.cloud.aws.sqs.send_message, QueueUrl=queue_url, MessageBody=put_by_hand)
-    await log.until("record is no message id")
+    await log.until("record is neither a message id nor a wake-up")
     with pytest.raises(FunctionError, match="message_ids"):
         await chat.cloud.functions["SendChatPush"].invoke({"message_ids": [chat.phone.token, TEXT]})
 
@@ -220,7 +220,7 @@ def test_nothing_confidential_is_in_any_log_line_or_metric(run: Run) -> None:
         "push tried",
         "push not handed over",
         "push not done, its record comes back",
-        "record is no message id",
+        "record is neither a message id nor a wake-up",
         "request not served",
         "webhook refused: wrong secret",
     ):

@@ -57,7 +57,12 @@ class TestCalls:
         api = DataApi(answer)
         claimed = database(api).claim_push_jobs([UUID(uuid(number)) for number in range(1, 6)], 5, -1)
         assert api.calls("claim_push_jobs") == [
-            {"p_message_ids": [uuid(number) for number in range(1, 6)], "p_limit": 5, "p_wait_seconds": 0}
+            {
+                "p_message_ids": [uuid(number) for number in range(1, 6)],
+                "p_limit": 5,
+                "p_wait_seconds": 0,
+                "p_project_url": SUPABASE_URL,
+            }
         ]
         assert claimed.model_copy(update={"send_at": 0}) == Claim.model_validate(answer)
         assert claimed.jobs[0].devices[0].push_token == push_token(1)
@@ -65,7 +70,8 @@ class TestCalls:
     def test_claim_of_whatever_is_due(self) -> None:
         api = DataApi()
         assert database(api).claim_push_jobs(None, 100, 5).jobs == []
-        assert api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100, "p_wait_seconds": 5}]
+        [call] = api.calls("claim_push_jobs")
+        assert (call["p_message_ids"], call["p_limit"], call["p_wait_seconds"]) == (None, 100, 5)
 
     def test_a_slot_is_reserved_for_what_is_sent_again(self) -> None:
         api = DataApi()

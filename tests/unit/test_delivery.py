@@ -305,7 +305,10 @@ class TestSweep:
         deferred = [uuid(number) for number in range(50)]
         worker = Worker(page(100), page(0, finished=finished, deferred=deferred), page(30), page(1))
         report = worker.sweep()
-        assert worker.api.calls("claim_push_jobs") == [{"p_message_ids": None, "p_limit": 100, "p_wait_seconds": 1}] * 3
+        calls = worker.api.calls("claim_push_jobs")
+        assert [(call["p_message_ids"], call["p_limit"], call["p_wait_seconds"]) for call in calls] == [
+            (None, 100, 1)
+        ] * 3
         assert (report.deliveries["accepted"], report.skipped["expired"], report.deferred) == (130, 50, 50)
 
     def test_with_nothing_due_asks_once(self) -> None:

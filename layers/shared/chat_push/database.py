@@ -60,8 +60,9 @@ class PushDatabase:
     """The worker functions of the database, called as service_role."""
 
     def __init__(self, supabase_url: str, secret_key: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = supabase_url.rstrip("/")
         self._client = SyncPostgrestClient(
-            f"{supabase_url.rstrip('/')}/rest/v1",
+            f"{self._url}/rest/v1",
             # Secret keys are no JWTs: they go into apikey, never into Authorization.
             headers={"apikey": secret_key},
             http_client=_http(transport),
@@ -77,7 +78,12 @@ class PushDatabase:
         answer = _call(
             self._client,
             "claim_push_jobs",
-            {"p_message_ids": ids, "p_limit": limit, "p_wait_seconds": max(0.0, wait_seconds)},
+            {
+                "p_message_ids": ids,
+                "p_limit": limit,
+                "p_wait_seconds": max(0.0, wait_seconds),
+                "p_project_url": self._url,
+            },
         )
         claim = Claim.model_validate(answer)
         return claim.model_copy(update={"send_at": _monotonic(claim.slot, asked_at)}) if claim.slot else claim
