@@ -1,4 +1,4 @@
-"""The chaos run: real traffic, faults at every border, and then the question whether every invariant held.
+"""The chaos run: real traffic, an attacker, faults at every border, and then: did every invariant hold?
 
 The same seed makes the same choices, of people and of faults; what happens at the same time differs from run to run.
 """
@@ -20,6 +20,7 @@ import psycopg
 from local.app import chat_app
 from local.chaos_faults import Faults
 from local.chaos_history import keep_history, read_history
+from local.chaos_hostile import hostile
 from local.chaos_invariants import Verdict, judge
 from local.chaos_traffic import Traffic, people
 from local.cloud import LocalCloud, local_cloud
@@ -97,18 +98,19 @@ async def run(cloud: LocalCloud, messages: int, seed: int) -> Result:
     async with chat_app(cloud.supabase, cloud.api_url) as app:
         traffic = await people(cloud, app, random, messages)
         faults = Faults(cloud, traffic, random)
-        async with _progress(begun, cloud, traffic, faults):
+        async with hostile(cloud, app, traffic, random) as attacker, _progress(begun, cloud, traffic, faults):
             limit = asyncio.timeout(START_SECONDS + messages * SECONDS_PER_MESSAGE)
-            async with _schedules(cloud), limit, asyncio.TaskGroup() as both:
-                both.create_task(traffic.run())
-                both.create_task(faults.run())
+            async with _schedules(cloud), limit, asyncio.TaskGroup() as everything:
+                everything.create_task(traffic.run())
+                everything.create_task(faults.run())
+                everything.create_task(attacker.run())
             print("faults stop; what is left is sent", flush=True)
             await _drain(cloud)
-    verdicts = judge(await read_history(cloud, traffic.written))
+    verdicts = judge(await read_history(cloud, traffic.written, attacker.forbidden, attacker.accepted))
     shown = {str(v.message_id): v.message_id for verdict in verdicts for v in verdict.violations if v.message_id}
     explanations = {name: await cloud.explain_push(message_id) for name, message_id in shown.items()}
     seconds = round(time.monotonic() - begun, 1)
-    return Result(seed, messages, seconds, traffic.done, faults.struck, verdicts, explanations)
+    return Result(seed, messages, seconds, {**traffic.done, **attacker.done}, faults.struck, verdicts, explanations)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ Times are those of commits (the database keeps them, track_commit_timestamp), an
 both clocks are this machine's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ class Message:
     """A chat message; when it was stored, and first read and deleted."""
 
     id: UUID
-    client_msg_id: str
+    client_msg_id: str | None  # older rows have none
     room_id: UUID
     sender_id: UUID
     stored_at: datetime
@@ -74,6 +74,7 @@ class Registration:
     since: datetime
     until: datetime | None = None
     switched_off: bool = False  # it ended because the token was found dead, not by anybody's wish
+    ended_by: UUID | None = None  # the signed-in person who ended it; None: a worker
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class History:
     presence: list[Presence] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     screens: list[Screen] = field(default_factory=list)
+    forbidden: dict[str, str] = field(default_factory=dict)  # what nobody may write, by a marker in it
+    stored: set[str] = field(default_factory=set)  # markers of those that were stored or accepted all the same
 
 
 async def keep_history(cloud: LocalCloud) -> None:
@@ -125,21 +128,40 @@ async def keep_history(cloud: LocalCloud) -> None:
     await cloud.postgres.execute_file("chaos_history.sql")
 
 
-async def read_history(cloud: LocalCloud, written: Iterable[str]) -> History:
+async def read_history(
+    cloud: LocalCloud, written: Iterable[str], forbidden: Mapping[str, str], accepted: Iterable[str]
+) -> History:
     """What the database remembers and the phones got, up to now."""
     async with await psycopg.AsyncConnection.connect(cloud.postgres.dsn(role=SUPERUSER)) as connection:
         settings = await connection.execute("select presence_fresh_for, lease_for from push.settings")
         [presence_fresh_for, lease_for] = await settings.fetchone() or ()
         changes = await connection.execute(
-            "select relation, operation, record, pg_xact_commit_timestamp(xmin) from chaos.history order by seq"
+            "select relation, operation, by_user, record, pg_xact_commit_timestamp(xmin)"
+            " from chaos.history order by seq"
         )
         reader = _Reader(History(presence_fresh_for, set(written)), lease_for)
-        async for relation, operation, record, at in changes:
-            reader.read(relation, operation, record, at)
+        async for relation, operation, by_user, record, at in changes:
+            reader.read(relation, operation, by_user, record, at)
+        reader.history.forbidden.update(forbidden)
+        found = await (await connection.execute(_STORED, (list(forbidden),))).fetchall()
+        reader.history.stored |= {marker for (marker,) in found} | set(accepted)
     reader.history.registrations += reader.open.values()
     for phone in cloud.expo.phones.values():
         _read_phone(reader.history, phone)
     return reader.history
+
+
+# A marker is at the beginning of what it marks, and the rest may be long.
+_STORED = """
+select marker from unnest(%s::text[]) marker where exists (
+  select from (
+    select concat_ws(' ', id, room_id, client_msg_id, left(message, 100)) as written from public.chat_messages
+    union all select concat_ws(' ', id, left(last_message, 100)) from public.chat_rooms
+    union all select concat_ws(' ', left(display_name, 100), left(avatar_url, 100), left(locale, 100)) from public.users
+    union all select concat_ws(' ', device_id, push_token) from public.user_devices
+    union all select current_conversation_id::text from public.user_presence
+  ) everything where strpos(written, marker) > 0)
+"""
 
 
 def _read_phone(history: History, phone: Phone) -> None:
@@ -158,7 +180,7 @@ class _Reader:
         self.open: dict[UUID, Registration] = {}  # by device: active until now
         self._lease_for = lease_for
 
-    def read(self, relation: str, operation: str, record: dict[str, Any], at: datetime) -> None:
+    def read(self, relation: str, operation: str, by: UUID | None, record: dict[str, Any], at: datetime) -> None:
         match relation:
             case "chat_messages":
                 self._message(record, at)
@@ -167,7 +189,7 @@ class _Reader:
             case "deliveries":
                 self._delivery(record)
             case "user_devices":
-                self._device(record, at, gone=operation == "DELETE")
+                self._device(record, at, by, gone=operation == "DELETE")
             case "user_presence":
                 self._presence(record, at)
 
@@ -213,22 +235,22 @@ class _Reader:
         )
         self.history.deliveries[delivery.message_id, delivery.device_id] = delivery
 
-    def _device(self, record: dict[str, Any], at: datetime, *, gone: bool) -> None:
+    def _device(self, record: dict[str, Any], at: datetime, by: UUID | None, *, gone: bool) -> None:
         device_id, token = UUID(record["id"]), record["push_token"]
         active = record["is_active"] and token is not None and not gone
         known = self.open.get(device_id)
         if known and active and known.push_token == token:
             return
         if known:
-            self._end(known, at, switched_off=not gone and not active and known.push_token == token)
+            self._end(known, at, by, switched_off=not gone and not active and known.push_token == token)
         if active:
             # A phone belongs to its last login, whatever the database makes of the one before.
             for other in [other for other in self.open.values() if other.push_token == token]:
-                self._end(other, at)
+                self._end(other, at, by)
             self.open[device_id] = Registration(device_id, UUID(record["user_id"]), token, at)
 
-    def _end(self, registration: Registration, at: datetime, *, switched_off: bool = False) -> None:
-        self.history.registrations.append(replace(registration, until=at, switched_off=switched_off))
+    def _end(self, registration: Registration, at: datetime, by: UUID | None, *, switched_off: bool = False) -> None:
+        self.history.registrations.append(replace(registration, until=at, switched_off=switched_off, ended_by=by))
         del self.open[registration.device_id]
 
     def _presence(self, record: dict[str, Any], at: datetime) -> None:

@@ -44,10 +44,12 @@ def sound() -> History:
         registrations=[
             Registration(DEVICE, GUS, TOKEN, since=at(-60)),
             Registration(UUID(int=50), TINA, TINAS, since=at(-60)),
+            Registration(UUID(int=49), GUS, TINAS, since=at(-90), until=at(-60), ended_by=TINA),
         ],
         presence=[Presence(GUS, at=at(-10), updated_at=at(-10), is_online=True, room_id=ROOM)],
         arrivals=[Arrival(TOKEN, MESSAGE, at(1.5))],
         screens=[Screen(TOKEN, shown=(MESSAGE,)), Screen(TINAS, shown=())],
+        forbidden={"m1": "a text of 1.2 MB"},
     )
 
 
@@ -147,6 +149,24 @@ def switched_off(history: History) -> None:
     history.registrations[0] = replace(history.registrations[0], until=at(5), switched_off=True)
 
 
+def taken_without_a_login(history: History) -> None:
+    history.registrations[0] = replace(history.registrations[0], until=at(5), ended_by=OMAR)
+
+
+def removed_by_another(history: History) -> None:
+    taken_without_a_login(history)
+    history.registrations.append(Registration(UUID(int=51), OMAR, "ExponentPushToken[omar]", since=at(5)))
+
+
+def forbidden_but_stored(history: History) -> None:
+    history.stored.add("m1")
+
+
+def unreadable(history: History) -> None:
+    not_shown(history)
+    change_job(history, outcome="failed", reason="unreadable")
+
+
 BREACHES: list[tuple[Callable[[History], None], str]] = [
     (not_stored, "each message that was written is stored once"),
     (stored_twice, "each message that was written is stored once"),
@@ -166,6 +186,10 @@ BREACHES: list[tuple[Callable[[History], None], str]] = [
     (no_ticket, "each accepted push has a ticket"),
     (no_receipt, "each ticket has a receipt"),
     (switched_off, "no living device is switched off"),
+    (unreadable, "never lost"),
+    (taken_without_a_login, "no device is ended by another person"),
+    (removed_by_another, "no device is ended by another person"),
+    (forbidden_but_stored, "nothing is stored of what one may not write"),
 ]
 
 
@@ -223,9 +247,32 @@ def unreadable_tickets(history: History) -> None:
     change_delivery(history, status="accepted", error="UnreadableAnswer", ticket_id=None)
 
 
+def an_older_row_that_the_apps_own_preview_fails_for(history: History) -> None:
+    change_message(history, client_msg_id=None)
+    history.written.clear()
+    unreadable(history)
+
+
+def made_up_tokens(history: History) -> None:
+    history.registrations.append(Registration(UUID(int=51), GUS, "ExponentPushToken[nobody]", since=at(-1)))
+
+
+def logged_in_by_another(history: History) -> None:
+    history.registrations[0] = replace(history.registrations[0], until=at(5), ended_by=OMAR)
+    history.registrations.append(Registration(UUID(int=51), OMAR, TOKEN, since=at(5)))
+
+
+def logged_out(history: History) -> None:
+    history.registrations[0] = replace(history.registrations[0], until=at(5), ended_by=GUS)
+
+
 @pytest.mark.parametrize(
     "circumstance",
     [
+        an_older_row_that_the_apps_own_preview_fails_for,
+        made_up_tokens,
+        logged_in_by_another,
+        logged_out,
         in_flight_when_the_account_is_switched,
         read_while_it_was_being_sent,
         read_before_anybody_claimed_it,
