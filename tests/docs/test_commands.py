@@ -243,7 +243,7 @@ def test_what_works_on_a_stack_runs_on_any_system_and_the_rest_says_what_it_need
 def test_only_what_builds_functions_needs_make(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     dev().check_machine("doctor")
-    with pytest.raises(SystemExit, match="./dev demo needs make"):
+    with pytest.raises(SystemExit, match=r"\./dev demo needs make"):
         dev().check_machine("demo")
 
 
