@@ -22,7 +22,7 @@ from postgrest import APIError
 from bench.report import Plot, Result, Target, percentiles
 from local.app import App, Person, chat_app, new_phone
 from local.cloud import LocalCloud, local_cloud
-from local.expo_faults import TicketError
+from local.expo_faults import Hang, TicketError
 from local.phones import Phone
 from local.postgres import SUPERUSER
 
@@ -236,6 +236,15 @@ async def wrong_key_of_a_provider(arena: Arena) -> None:
     await _write_to_crowd(arena, 800, messages=10)
 
 
+async def late_answers(arena: Arena) -> None:
+    """Expo delivers each push, but its answer never comes: every worker waits for it until it gives up."""
+    arena.cloud.expo.script(Hang(seconds=20, accepted=True), times=1_000_000)
+    device = _devices(arena.attacker, 1)[0]
+    await arena.attacker.client.table("user_devices").insert(device).execute()
+    arena.cloud.expo.install(device["push_token"], "ios")
+    await _flood(arena)
+
+
 async def dead_tokens(arena: Arena) -> None:
     """300 people's phones are unregistered at once, and each is sent a message."""
     for token in _install_crowd(arena, 300):
@@ -304,6 +313,7 @@ ATTACKS: dict[str, Callable[[Arena], Awaitable[None]]] = {
     "the biggest messages and names": biggest_messages,
     "rows of an older database: 1.2 MB, no list, a name of 12 MB": rows_of_an_older_database,
     "8,000 messages that a provider's wrong key refuses": wrong_key_of_a_provider,
+    "Expo delivers, but does not answer": late_answers,
     "300 dead tokens at once": dead_tokens,
     "20,000 messages read, edited and deleted at a time": bulk_statements,
     "webhooks with random secrets": random_webhook_secrets,
