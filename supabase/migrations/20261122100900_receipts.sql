@@ -302,37 +302,38 @@ declare
 begin
   select * into strict settings from push.settings;
 
+  -- Arrays, which are made once: a subquery may run for each row, and lock others each time.
   update public.user_presence set is_online = false
-  where user_id in (
+  where user_id = any(array(
     select user_id from public.user_presence
     where is_online and updated_at < now_at - settings.presence_fresh_for
     limit p_limit for update skip locked
-  );
+  ));
   get diagnostics offline = row_count;
 
   update public.user_devices set is_active = false
-  where id in (
+  where id = any(array(
     select id from public.user_devices
     where is_active and last_seen_at < now_at - settings.device_unseen_for
     limit p_limit for update skip locked
-  );
+  ));
   get diagnostics unseen = row_count;
 
   delete from public.user_devices
-  where id in (
+  where id = any(array(
     select id from public.user_devices
     where not is_active and updated_at < now_at - settings.device_kept_for
       and last_seen_at < now_at - settings.device_kept_for
     limit p_limit for update skip locked
-  );
+  ));
   get diagnostics devices = row_count;
 
   delete from push.jobs
-  where message_id in (
+  where message_id = any(array(
     select message_id from push.jobs
     where state = 'done' and finished_at < now_at - settings.job_kept_for
     limit p_limit for update skip locked
-  );
+  ));
   get diagnostics jobs = row_count;
 
   delete from push.recipient_rates where free_at < now_at - interval '1 minute';
