@@ -139,6 +139,21 @@ class TestRequest:
         assert all(outcome.turned_away for outcome in outcomes), "a sweep would go on claiming"
         assert (send.service.requests, send.pauses) == ([], [])
 
+    def test_after_a_request_without_an_answer_expo_is_waited_for_two_seconds_at_most_for_half_a_minute(self) -> None:
+        """Else all workers wait 8 seconds each, and everybody's pushes behind them."""
+        service = PushService(httpx.ReadTimeout("slow"), ok, httpx.ReadTimeout("slow"))
+        now = 1000.0
+        expo = Expo(EXPO_URL, None, httpx.MockTransport(service), clock=lambda: now)
+
+        def timeout() -> float:
+            expo.send([Notification(ONE, PAYLOAD)], lambda: 60)
+            read: float = service.requests[-1].extensions["timeout"]["read"]
+            return read
+
+        assert [timeout() for _ in range(3)] == [8, 2, 2]
+        now += 31
+        assert timeout() == 8, "a short wait that was in vain does not prolong itself"
+
 
 class TestChunks:
     @pytest.mark.parametrize("recipients", [0, 1, 99, 100, 101, 450, 999])

@@ -5,6 +5,7 @@ that fails never costs the tickets of another. The rules come from Expo's docume
 from the behaviour recorded in the issues of its SDKs.
 """
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,10 @@ MAX_RECIPIENTS_PER_REQUEST = 100
 MAX_TICKETS_PER_REQUEST = 1000
 MAX_CALLS_PER_REQUEST = 3
 ANSWER_TIMEOUT_SECONDS = 8.0
+# After a request that Expo never answered: workers that all wait 8 seconds would hold up everybody's pushes. Not for
+# longer than STALLED_SECONDS, or an Expo that has become slower would never be waited for again.
+STALLED_ANSWER_TIMEOUT_SECONDS = 2.0
+STALLED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def _ticket_id(value: object) -> str | None:
 class Expo:
     """A client of the push service with its own kept-alive connections.
 
-    `transport` and `pause` are there for tests.
+    `transport`, `pause` and `clock` are there for tests; `clock` gives seconds that only go forward.
     """
 
     def __init__(
@@ -116,10 +121,13 @@ class Expo:
         access_token: str | None = None,
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = Session(access_token, transport)
         self._client = PushClient(host=url, session=self._session)
         self._pause = pause
+        self._clock = clock
+        self._stalled_until = -math.inf
 
     def send(
         self,
@@ -190,12 +198,16 @@ class Expo:
 
     def _call(self, chunk: Sequence[Notification], time_left: Callable[[], float]) -> list[Outcome]:
         """One request. Raises _RequestRefused when none of the recipients was accepted."""
-        self._client.timeout = min(ANSWER_TIMEOUT_SECONDS, time_left())
+        is_stalled = self._clock() < self._stalled_until
+        patience = STALLED_ANSWER_TIMEOUT_SECONDS if is_stalled else ANSWER_TIMEOUT_SECONDS
+        self._client.timeout = min(patience, time_left())
         try:
             tickets = self._client.publish_multiple([_Message(n.push_token, n.payload) for n in chunk])
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _RequestRefused(_whole("retry", type(error).__name__)) from None
         except httpx.RequestError as error:
+            if isinstance(error, httpx.ReadTimeout) and not is_stalled:
+                self._stalled_until = self._clock() + STALLED_SECONDS
             # The request may have been read: Expo has delivered what it answered with a reset or a 504.
             return [_whole("maybe_sent", type(error).__name__)] * len(chunk)
         except PushServerError as error:
