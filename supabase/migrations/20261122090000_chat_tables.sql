@@ -23,10 +23,10 @@ begin
         mark_messages_read,my_devices,prune_push,record_push_receipts,record_push_results,register_device,
         reserve_send_slot,unregister_device}'))
       or (nspname = 'private' and proname = any ('{archive_deleted_room,claim_push_token,count_new_message,device,
-        guard_message_change,guard_room_change,limit_bytes,limit_message_rate,limit_message_size,limit_receipt,
+        guard_message_change,limit_bytes,limit_message_rate,limit_message_size,limit_receipt,
         limit_registration_rate,lock_messages,lock_push_tokens,lock_push_tokens_soon,mark_messages_of_receipts,my_contacts,
         my_partners,my_rooms,prepare_room,queue_registrations,receipts_of_marks,recount_after_change,recount_after_delete,
-        recount_rooms,register_device,require_self,soft_delete_message,stamp_message,stamp_message_change,stamp_presence,
+        recount_rooms,register_device,require_self,soft_delete_messages,note_deleted_message,stamp_message,stamp_message_change,stamp_presence,
         stamp_receipt,stamp_room,take_markers_locks,take_writers_lock,touch_updated_at}'))
     union all
     select format('trigger %I of %s exists', tgname, tgrelid::regclass)
@@ -34,11 +34,12 @@ begin
     where not tgisinternal and relnamespace = 'public'::regnamespace
       and (relname, tgname) in (
         ('users', 'limit_profile'), ('chat_rooms', 'prepare_room'), ('chat_rooms', 'stamp_room'),
-        ('chat_rooms', 'guard_room_change'), ('chat_rooms', 'archive_deleted_room'),
+        ('chat_rooms', 'archive_deleted_room'),
         ('chat_messages', 'touch_updated_at'), ('chat_messages', 'stamp_message'),
         ('chat_messages', 'stamp_message_change'), ('chat_messages', 'count_new_message'),
         ('chat_messages', 'take_markers_locks'), ('chat_messages', 'take_writers_lock'),
-        ('chat_messages', 'guard_message_change'), ('chat_messages', 'soft_delete_message'),
+        ('chat_messages', 'guard_message_change'), ('chat_messages', 'soft_delete_messages'),
+        ('chat_messages', 'note_deleted_message'),
         ('chat_messages', 'receipts_of_marks'), ('chat_messages', 'recount_after_change'),
         ('chat_messages', 'recount_after_delete'), ('chat_messages', 'create_push_job'),
         ('chat_messages', 'delete_push_jobs'), ('chat_messages', 'truncate_push_jobs'),

@@ -110,36 +110,29 @@ create trigger prepare_room before insert on public.chat_rooms
 create function private.stamp_room() returns trigger
 language plpgsql set search_path = '' as $$
 begin
+  -- A person, not a trigger that counts. No trigger of its own: each insert of a message would pay for its condition.
+  if current_user = 'authenticated' then
+    if (new.archived_by_user1 is distinct from old.archived_by_user1 and old.user1_id is distinct from auth.uid())
+      or (new.archived_by_user2 is distinct from old.archived_by_user2 and old.user2_id is distinct from auth.uid())
+    then
+      raise insufficient_privilege using message = 'each person archives a conversation only for themselves';
+    end if;
+    -- Apps from before Chat Push keep these themselves. Triggers do it now, so what a person writes is not taken.
+    new.last_message := old.last_message;
+    new.last_message_at := old.last_message_at;
+    new.unread_count_user1 := old.unread_count_user1;
+    new.unread_count_user2 := old.unread_count_user2;
+  end if;
   new.last_message := left(new.last_message, 200);
   new.updated_at := clock_timestamp();
   return new;
 end $$;
 comment on function private.stamp_room() is
-  'updated_at, by the server''s clock; and whoever lists conversations reads a preview of each, not whole messages.';
+  'updated_at, by the server''s clock; whoever lists conversations reads a preview of each, not whole messages; and what a '
+  'person may change of a conversation, as a row policy cannot compare old and new values.';
 
 create trigger stamp_room before update on public.chat_rooms
   for each row execute function private.stamp_room();
-
-create function private.guard_room_change() returns trigger
-language plpgsql set search_path = '' as $$
-begin
-  -- Apps from before Chat Push keep these themselves. Triggers do it now, so what a person writes is not taken.
-  new.last_message := old.last_message;
-  new.last_message_at := old.last_message_at;
-  new.unread_count_user1 := old.unread_count_user1;
-  new.unread_count_user2 := old.unread_count_user2;
-  if (new.archived_by_user1 is distinct from old.archived_by_user1 and old.user1_id is distinct from auth.uid())
-    or (new.archived_by_user2 is distinct from old.archived_by_user2 and old.user2_id is distinct from auth.uid())
-  then
-    raise insufficient_privilege using message = 'each person archives a conversation only for themselves';
-  end if;
-  return new;
-end $$;
-comment on function private.guard_room_change() is
-  'What a person may change of a conversation: a row policy cannot compare old and new values.';
-
-create trigger guard_room_change before update on public.chat_rooms
-  for each row when (current_user = 'authenticated') execute function private.guard_room_change();
 
 create function private.archive_deleted_room() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -366,14 +359,27 @@ end $$;
 comment on function private.guard_message_change() is
   'What a person may change of a message. Apps from before Chat Push mark what they received by an update of it.';
 
-create function private.soft_delete_message() returns trigger
-language plpgsql security definer set search_path = '' as $$
+create function private.note_deleted_message() returns trigger
+language plpgsql set search_path = '' as $$
 begin
-  -- By a policy, of the caller's own messages alone.
-  update public.chat_messages set deleted_at = clock_timestamp() where id = old.id and deleted_at is null;
+  perform set_config('chat_push.deleted_messages',
+    concat_ws(',', nullif(current_setting('chat_push.deleted_messages', true), ''), old.id), true);
   return null;
 end $$;
-comment on function private.soft_delete_message() is
+comment on function private.note_deleted_message() is
+  'Keeps the row, and its lock: messages before conversations, so soft_delete_messages begins when all are locked.';
+
+create function private.soft_delete_messages() returns trigger
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+declare
+  noted constant uuid[] := string_to_array(nullif(current_setting('chat_push.deleted_messages', true), ''), ',');
+begin
+  perform set_config('chat_push.deleted_messages', '', true);
+  update public.chat_messages set deleted_at = clock_timestamp()
+  where id = any (noted) and sender_id = auth.uid() and deleted_at is null;
+  return null;
+end $$;
+comment on function private.soft_delete_messages() is
   'Apps from before Chat Push delete the row; what is meant is deleted_at, by which pushes and other apps learn of it.';
 
 create function private.count_new_message() returns trigger
@@ -536,8 +542,10 @@ create trigger take_writers_lock before update or delete on public.chat_messages
   for each statement execute function private.take_writers_lock(3);
 create trigger guard_message_change before update on public.chat_messages
   for each row when (current_user = 'authenticated') execute function private.guard_message_change();
-create trigger soft_delete_message before delete on public.chat_messages
-  for each row when (current_user = 'authenticated') execute function private.soft_delete_message();
+create trigger note_deleted_message before delete on public.chat_messages
+  for each row when (current_user = 'authenticated') execute function private.note_deleted_message();
+create trigger soft_delete_messages after delete on public.chat_messages
+  for each statement when (current_user = 'authenticated') execute function private.soft_delete_messages();
 create trigger receipts_of_marks after update on public.chat_messages
   referencing new table as new_messages
   for each statement when (current_user = 'authenticated') execute function private.receipts_of_marks();
@@ -644,8 +652,8 @@ create trigger stamp_presence before insert or update on public.user_presence
 revoke execute on function
   push.limit_profile(),
   private.touch_updated_at(), private.limit_bytes(text, text, integer), private.prepare_room(), private.stamp_room(),
-  private.guard_room_change(), private.archive_deleted_room(), private.guard_message_change(),
-  private.soft_delete_message(), private.take_markers_locks(), private.receipts_of_marks(),
+  private.archive_deleted_room(), private.guard_message_change(),
+  private.note_deleted_message(), private.soft_delete_messages(), private.take_markers_locks(), private.receipts_of_marks(),
   private.limit_message_size(text, jsonb, text, text), private.limit_message_rate(uuid),
   private.stamp_message(), private.stamp_message_change(), private.count_new_message(),
   private.recount_rooms(uuid[]), private.recount_after_change(), private.recount_after_delete(),

@@ -107,7 +107,7 @@ grant select, delete,
     last_message, last_message_at, updated_at, unread_count_user1, unread_count_user2)
   on public.chat_rooms to authenticated;
 
--- Messages are deleted by deleted_at: by a delete, too (soft_delete_message). The recipient marks them through receipts, or
+-- Messages are deleted by deleted_at: by a delete, too (soft_delete_messages). The recipient marks them through receipts, or
 -- by an update of what is unread, which becomes receipts (guard_message_change, receipts_of_marks).
 create policy chat_messages_select_participants on public.chat_messages for select to authenticated
   using (room_id in (select private.my_rooms()));
