@@ -483,6 +483,11 @@ begin
     where message.room_id = any (array(select private.my_rooms()))
       and message.is_read is not true and message.sender_id <> me
     union
+    -- The statement's snapshot is older than this query's: what was unread then may have been read since, which changed
+    -- its conversation. A minute is longer than any statement of a person may take.
+    select case when room.user1_id = me then room.user2_id else room.user1_id end from public.chat_rooms room
+    where room.id = any (array(select private.my_rooms())) and room.updated_at > statement_timestamp() - interval '1 minute'
+    union
     select me
     order by 1
   loop
