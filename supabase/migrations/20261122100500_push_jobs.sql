@@ -162,6 +162,8 @@ language sql stable set search_path = '' as $$
   from jsonb_path_query(p_message.attachments, 'lax $[0 to 99] ? (@.type == "image" || @.type == "photo")')
     with ordinality as listed (found, place)
   where found ->> 'url' ~ '^[!-~]+$' and octet_length(found ->> 'url') <= 2048
+    -- Nothing that leads out of the path again.
+    and found ->> 'url' !~* '(\.\.|\\|%2e|%2f|%5c)'
     and exists (
       select from push.settings, unnest(image_url_prefixes || (p_project_url || '/storage/v1/')) prefix
       where starts_with(found ->> 'url', prefix)

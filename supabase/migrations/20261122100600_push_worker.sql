@@ -59,7 +59,7 @@ begin
   from unnest(p_message_ids) with ordinality asked (message_id, place)
   join push.jobs job on job.message_id = asked.message_id
   cross join push.settings settings
-  join public.chat_messages message on message.id = job.message_id
+  left join public.chat_messages message on message.id = job.message_id
   -- Missing, stale or in the future: absent. When in doubt, push.
   left join public.user_presence presence
     on presence.user_id = job.recipient_id
@@ -74,7 +74,8 @@ begin
   cross join lateral (
     -- The decision table: the first line that applies wins.
     select case
-      when message.deleted_at is not null then 'deleted'
+      -- Without a message: it was deleted around the triggers.
+      when message.id is null or message.deleted_at is not null then 'deleted'
       when message.is_read or exists (
         select from public.message_receipts receipt
         where receipt.message_id = job.message_id and receipt.user_id = job.recipient_id
@@ -126,7 +127,7 @@ end $$;
 comment on function push.finish_job(uuid, text) is
   'Ends a job; its outcome is the best of its deliveries, skipped if nothing was ever sent.';
 
-create type push.send_candidate as (message_id uuid, recipient_id uuid, devices integer);
+create type push.send_candidate as (message_id uuid, recipient_id uuid, devices integer, place integer);
 comment on type push.send_candidate is 'A job that may be sent, while a claim looks whether there is room for it.';
 
 create function push.defer_job(p_message_id uuid, p_reason text, p_until timestamptz) returns void
@@ -196,7 +197,8 @@ comment on column push.rate_limit_reservations.lease_id is 'The claim that reser
 -- Unlogged: it says what happened in the last seconds, and after a crash of the database nothing has.
 create unlogged table push.recipient_rates (
   recipient_id uuid primary key,
-  free_at timestamptz not null
+  free_at timestamptz not null,
+  queued_until timestamptz not null default '-infinity'
 );
 comment on table push.recipient_rates is
   'When all notifications that a recipient was given would have been sent at the recipient''s share of the rate.';
@@ -272,11 +274,17 @@ begin
   if found then
     return null;
   end if;
-  select free_at - burst into strict recipient_free_at from push.recipient_rates where recipient_id = p_recipient_id;
+  -- Behind those that wait already, or all of a flood would come due at once, again and again.
+  update push.recipient_rates
+  set queued_until = greatest(queued_until, free_at - burst) + cost
+  where recipient_id = p_recipient_id
+  returning queued_until - cost into strict recipient_free_at;
   return recipient_free_at;
 end $$;
 comment on function push.take_recipient_share(uuid, integer) is
   'Takes so many notifications of the recipient''s share of the rate: null; or, when the share is used up, when to ask again.';
+comment on column push.recipient_rates.queued_until is
+  'When all notifications that wait for the recipient''s share would have been sent at that rate.';
 
 -- Claim ------------------------------------------------------------------------------------------
 
@@ -288,7 +296,7 @@ begin
   select * into strict sent from public.chat_messages where id = p_message_id;
   -- What an older row or a backend stored may be of any size and shape; a push shows 200 characters.
   sent.message := left(sent.message, 2000);
-  if pg_column_size(sent.attachments) > 16384 or jsonb_typeof(sent.attachments) is distinct from 'array' then
+  if pg_column_size(sent.attachments) > 65536 or jsonb_typeof(sent.attachments) is distinct from 'array' then
     sent.attachments := '[]';
   end if;
   return jsonb_build_object(
@@ -350,7 +358,7 @@ begin
     begin
       composed := composed || (job.fields || push.compose(job.message_id, p_project_url));
       devices := devices + jsonb_array_length(job.fields -> 'devices');
-    exception when others then
+    exception when others or assert_failure then
       -- One message that cannot be composed must not stop those beside it. The text of the error may quote it.
       raise warning 'Chat Push: message % cannot be composed: SQLSTATE %', job.message_id, sqlstate;
       unreadable := unreadable || job.message_id;
@@ -376,6 +384,7 @@ declare
   settings push.settings;
   decision record;
   candidates push.send_candidate[] := '{}';
+  allowed push.send_candidate[] := '{}';
   candidate push.send_candidate;
   to_send uuid[] := '{}';
   finished uuid[] := '{}';
@@ -403,11 +412,9 @@ begin
       when decision.verdict = 'finish' then
         finished := finished || decision.message_id;
         perform push.finish_job(decision.message_id, decision.reason);
-      when notifications > 0 and notifications + decision.devices > settings.notifications_per_claim then
-        left_due := left_due || decision.message_id;
       else
-        notifications := notifications + decision.devices;
-        candidates := candidates || row(decision.message_id, decision.recipient_id, decision.devices)::push.send_candidate;
+        candidates := candidates || row(decision.message_id, decision.recipient_id, decision.devices,
+          cardinality(candidates))::push.send_candidate;
     end case;
   end loop;
 
@@ -415,10 +422,19 @@ begin
   foreach candidate in array array(select one from unnest(candidates) one order by (one).recipient_id) loop
     wait_until := push.take_recipient_share(candidate.recipient_id, candidate.devices);
     if wait_until is null then
-      to_send := to_send || candidate.message_id;
+      allowed := allowed || candidate;
     else
       deferred := deferred || candidate.message_id;
       perform push.defer_job(candidate.message_id, 'recipient_busy', wait_until);
+    end if;
+  end loop;
+
+  foreach candidate in array array(select one from unnest(allowed) one order by (one).place) loop
+    if notifications > 0 and notifications + candidate.devices > settings.notifications_per_claim then
+      left_due := left_due || candidate.message_id;
+    else
+      notifications := notifications + candidate.devices;
+      to_send := to_send || candidate.message_id;
     end if;
   end loop;
 
@@ -433,12 +449,6 @@ begin
   if slot is null then
     left_due := left_due || to_send;
     composed.jobs := '[]';
-    update push.recipient_rates rate set free_at = rate.free_at - push.recipient_time(unused.devices)
-    from (
-      select (one).recipient_id, sum((one).devices)::integer as devices
-      from unnest(candidates) one where (one).message_id = any(to_send) group by 1
-    ) unused
-    where rate.recipient_id = unused.recipient_id;
   else
     update push.jobs job
     set state = 'leased', is_retry = true, reason = null, attempts = job.attempts + 1,
@@ -447,6 +457,13 @@ begin
       leased_until = now_at + settings.lease_for * power(2, job.unreported)
     where job.message_id = any(to_send);
   end if;
+  -- What is left due or could not be composed takes nothing of its recipient's share.
+  update push.recipient_rates rate set free_at = rate.free_at - push.recipient_time(unused.devices)
+  from (
+    select (one).recipient_id, sum((one).devices)::integer as devices
+    from unnest(allowed) one where (one).message_id = any(left_due || composed.unreadable) group by 1
+  ) unused
+  where rate.recipient_id = unused.recipient_id;
 
   return jsonb_build_object(
     'lease_id', lease,
@@ -476,7 +493,12 @@ create function push.switch_off(p_device_id uuid, p_push_token text, p_sent_at t
 language sql set search_path = '' as $$
   with switched_off as (
     update public.user_devices set is_active = false
-    where id = p_device_id and is_active and push_token = p_push_token and last_seen_at <= p_sent_at
+    -- A row that somebody holds is passed over: its person changes it, and must not make the workers wait.
+    where id = (
+      select id from public.user_devices
+      where id = p_device_id and is_active and push_token = p_push_token and last_seen_at <= p_sent_at
+      for no key update skip locked
+    )
     returning id
   )
   select exists (select from switched_off);
@@ -580,6 +602,7 @@ declare
   results constant jsonb[] := array(select reported from unnest(p_results) reported order by reported ->> 'message_id');
   lost_leases text[] := '{}';
   unrecorded text[] := '{}';
+  reviewed jsonb;
 begin
   begin
     foreach result in array results loop
@@ -601,11 +624,13 @@ begin
       end;
     end loop;
   end;
+  reviewed := push.review_tickets(
+    p_claimed_at, array(select recorded from unnest(results) recorded where recorded ->> 'message_id' <> all(unrecorded)));
+  -- Last, because every claim waits for the row of push.rate_limiter until this has committed.
   if p_unused_notifications > 0 then
     perform push.give_back_slot(p_lease_id, p_unused_notifications);
   end if;
-  return jsonb_build_object('lost_leases', to_jsonb(lost_leases), 'unrecorded', to_jsonb(unrecorded))
-    || push.review_tickets(p_claimed_at, results);
+  return jsonb_build_object('lost_leases', to_jsonb(lost_leases), 'unrecorded', to_jsonb(unrecorded)) || reviewed;
 end $$;
 comment on function public.record_push_results(uuid, timestamptz, jsonb[], integer) is
   'Records what Expo said of each delivery, and finishes each job or sets its next attempt. An element: {message_id, deliveries: '

@@ -63,6 +63,7 @@ create table push.dead_tokens (
   sent_at timestamptz not null,
   primary key (run_id, device_id)
 );
+create index idx_push_dead_tokens_device on push.dead_tokens (device_id);
 comment on column push.receipt_runs.dead_receipts is
   'Answers that call the token dead; several messages to one device give several.';
 comment on table push.dead_tokens is 'Devices that a run''s answers call unregistered, until the run decides.';
@@ -269,8 +270,8 @@ comment on function push.review_tickets(timestamptz, jsonb[]) is
 create function push.is_held(p_device_id uuid, p_push_token text) returns boolean
 language sql stable set search_path = '' as $$
   select exists (
-    select from push.receipt_runs run join push.dead_tokens dead on dead.run_id = run.id
-    where run.state = 'held' and dead.device_id = p_device_id and dead.push_token = p_push_token
+    select from push.dead_tokens dead join push.receipt_runs run on run.id = dead.run_id
+    where dead.device_id = p_device_id and dead.push_token = p_push_token and run.state = 'held'
   );
 $$;
 comment on function push.is_held(uuid, text) is 'Whether an operator has yet to decide if this token of the device is dead.';
@@ -336,7 +337,7 @@ begin
   ));
   get diagnostics jobs = row_count;
 
-  delete from push.recipient_rates where free_at < now_at - interval '1 minute';
+  delete from push.recipient_rates where greatest(free_at, queued_until) < now_at - interval '1 minute';
   delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
 
   return jsonb_build_object(

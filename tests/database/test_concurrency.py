@@ -19,6 +19,7 @@ from tests.database.chat import (
     acting_as,
     as_user,
     claim,
+    finish_run,
     insert,
     person,
     record,
@@ -72,6 +73,18 @@ async def test_doorbell_and_sweep_send_once(chat: Chat, database: Database) -> N
         assert len((await claim(chat.connection, message))["jobs"]) == 1
         assert (await claim(other, message))["not_due"] == [str(message)]
         assert (await claim(other))["jobs"] == []
+
+
+async def test_a_person_who_holds_a_dead_device_makes_no_worker_wait(chat: Chat, database: Database) -> None:
+    device = await chat.device()
+    claimed = await claim(chat.connection, await chat.message())
+    [job] = claimed["jobs"]
+    worker = await database.connect()
+    await worker.execute("set lock_timeout = '1s'")
+    async with chat.connection.transaction():
+        await chat.connection.execute("update public.user_devices set app_version = '2' where id = %s", (device["id"],))
+        await record(worker, claimed, told(job, "DeviceNotRegistered"))
+        assert await finish_run(worker, uuid4()) == {"switched_off": 0, "held": 0}
 
 
 async def test_workers_that_claim_at_once_reserve_one_slot_after_the_other(chat: Chat, database: Database) -> None:

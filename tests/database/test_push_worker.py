@@ -339,6 +339,10 @@ async def test_a_setting_allows_images_of_another_host(chat: Chat) -> None:
         "https://project.example/a\x7f.jpg",
         "https://project.example/\u202egpj.a",
         "https://project.example/a b.jpg",
+        "https://project.example/storage/../auth/v1/authorize?redirect_to=https://evil.example",
+        "https://project.example/%2E%2e/a.jpg",
+        "https://project.example/..\\..\\a.jpg",
+        "https://project.example/a%5cb.jpg",
         "https://project.example/" + "x" * 2048,
         "",
         None,
@@ -941,6 +945,34 @@ async def test_one_recipient_takes_no_more_than_its_share_and_the_others_go_on(c
     assert 0 < sum(len(job["devices"]) for job in (await claim(chat.connection))["jobs"]) <= 57.6 + 5
 
 
+async def test_what_waits_for_the_share_of_its_recipient_comes_due_at_that_rate(chat: Chat) -> None:
+    """Due all at once, a flood would be looked at again and again, and everything behind it would wait."""
+    await chat.device()
+    for _ in range(300):
+        await chat.message()
+    sent = sum([len((await claim(chat.connection))["jobs"]) for _ in range(3)])
+    [waits] = await rows(
+        chat.connection,
+        "select count(*) as jobs, extract(epoch from max(next_attempt_at) - min(next_attempt_at))::float8 as seconds"
+        " from push.jobs where reason = 'recipient_busy'",
+    )
+    assert waits["jobs"] == 300 - sent > 150
+    assert waits["seconds"] == pytest.approx(waits["jobs"] / 57.6, rel=0.1)
+
+
+async def test_jobs_that_wait_for_a_share_take_no_place_of_others_in_a_claim(chat: Chat) -> None:
+    await chat.connection.execute("update push.settings set notifications_per_claim = 10, recipient_share = 0.001")
+    for _ in range(5):
+        await chat.device()
+    other = await person(chat.connection)
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=chat.guide, user2_id=other)
+    await chat.device(user_id=other)
+    for _ in range(10):
+        await chat.message()
+    last = await chat.message(room_id=room["id"], sender_id=chat.guide)
+    assert str(last) in [job["message_id"] for job in (await claim(chat.connection))["jobs"]]
+
+
 async def test_what_waits_for_the_share_of_its_recipient_is_explained(chat: Chat) -> None:
     await chat.connection.execute("update push.settings set notifications_per_second = 1")
     await chat.device()
@@ -1052,6 +1084,40 @@ async def test_a_claim_that_composes_slowly_sends_what_it_has_and_leaves_the_res
     assert 1 <= len(sent) <= 2
     assert set(claimed["left_due"]) == set(messages) - set(sent)
     assert len((await claim(chat.connection))["jobs"]) >= 1
+
+
+async def test_a_failed_assertion_of_an_apps_function_ends_its_message_alone(chat: Chat) -> None:
+    await chat.device()
+    message = await chat.message()
+    await chat.connection.execute("""
+        create or replace function push.message_preview(p_message public.chat_messages) returns text
+        language plpgsql set search_path = '' as $$ begin assert false; return ''; end $$;
+    """)
+    assert decision(await claim(chat.connection, message)) == "failed: unreadable"
+
+
+async def test_a_job_whose_message_was_deleted_around_the_triggers_ends(chat: Chat) -> None:
+    await chat.device()
+    message = await chat.message()
+    await chat.connection.execute("alter table public.chat_messages disable trigger user")
+    await chat.connection.execute("delete from public.chat_messages")
+    assert decision(await claim(chat.connection)) == "skipped: deleted"
+    assert (await chat.job(message))["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    "deliveries",
+    [{}, 5, [5], [None], [{"device_id": "zz"}], [{"status": "failed", "error": "DeviceNotRegistered"}]],
+    ids=str,
+)
+async def test_an_odd_result_takes_no_other_along(chat: Chat, deliveries: Any) -> None:
+    await chat.device()
+    bad, good = await chat.message(), await chat.message()
+    claimed = await claim(chat.connection, bad, good)
+    [result] = [told(job) for job in claimed["jobs"] if job["message_id"] == str(good)]
+    answer = await record(chat.connection, claimed, {"message_id": str(bad), "deliveries": deliveries}, result)
+    assert answer["unrecorded"] == [str(bad)]
+    assert (await chat.job(good))["outcome"] == "accepted"
 
 
 async def test_what_a_claim_answers_is_bounded_whatever_a_message_holds(chat: Chat) -> None:

@@ -114,7 +114,7 @@ class TestRequest:
         send = Sender()
         assert send(token) == accepted(token)
 
-    @pytest.mark.parametrize(("seconds", "read", "connect"), [(60, 8, 2), (5, 5, 2)])
+    @pytest.mark.parametrize(("seconds", "read", "connect"), [(60, 4, 2), (3, 3, 2)])
     def test_no_request_may_take_longer_than_there_is_time(self, seconds: float, read: float, connect: float) -> None:
         send = Sender(seconds=seconds)
         send(ONE)
@@ -140,7 +140,7 @@ class TestRequest:
         assert (send.service.requests, send.pauses) == ([], [])
 
     def test_after_a_request_without_an_answer_expo_is_waited_for_two_seconds_at_most_for_half_a_minute(self) -> None:
-        """Else all workers wait 8 seconds each, and everybody's pushes behind them."""
+        """Else all workers wait 4 seconds each, and everybody's pushes behind them."""
         service = PushService(httpx.ReadTimeout("slow"), ok, httpx.ReadTimeout("slow"))
         now = 1000.0
         expo = Expo(EXPO_URL, None, httpx.MockTransport(service), clock=lambda: now)
@@ -150,9 +150,9 @@ class TestRequest:
             read: float = service.requests[-1].extensions["timeout"]["read"]
             return read
 
-        assert [timeout() for _ in range(3)] == [8, 2, 2]
+        assert [timeout() for _ in range(3)] == [4, 2, 2]
         now += 31
-        assert timeout() == 8, "a short wait that was in vain does not prolong itself"
+        assert timeout() == 4, "a short wait that was in vain does not prolong itself"
 
 
 class TestChunks:

@@ -23,8 +23,9 @@ from chat_push.notification import Notification
 MAX_RECIPIENTS_PER_REQUEST = 100
 MAX_TICKETS_PER_REQUEST = 1000
 MAX_CALLS_PER_REQUEST = 3
-ANSWER_TIMEOUT_SECONDS = 8.0
-# After a request that Expo never answered: workers that all wait 8 seconds would hold up everybody's pushes. Not for
+ANSWER_TIMEOUT_SECONDS = 4.0
+RECEIPTS_TIMEOUT_SECONDS = 8.0
+# After a request that Expo never answered: workers that all wait so long would hold up everybody's pushes. Not for
 # longer than STALLED_SECONDS, or an Expo that has become slower would never be waited for again.
 STALLED_ANSWER_TIMEOUT_SECONDS = 2.0
 STALLED_SECONDS = 30.0
@@ -225,7 +226,7 @@ class Expo:
         One request, unless Expo refuses an id: then it is found by halving, and its receipt is lost. Raises
         ReceiptsUnavailable if Expo does not answer with receipts.
         """
-        self._client.timeout = max(0.1, min(ANSWER_TIMEOUT_SECONDS, time_left()))
+        self._client.timeout = max(0.1, min(RECEIPTS_TIMEOUT_SECONDS, time_left()))
         try:
             answered = self._client.check_receipts_multiple([_Ticket(ticket_id) for ticket_id in ticket_ids])
         except httpx.RequestError as error:
