@@ -491,16 +491,13 @@ begin
     select me
     order by 1
   loop
-    if person = me then
-      perform pg_advisory_xact_lock(hashtextextended(me::text, 3));
-    else
-      perform pg_advisory_xact_lock_shared(hashtextextended(person::text, 3));
-    end if;
+    -- Alone, not shared: others who mark, or a backend, lock the same messages in the order of their ids.
+    perform pg_advisory_xact_lock(hashtextextended(person::text, 3));
   end loop;
   return null;
 end $$;
 comment on function private.take_markers_locks() is
-  'Before a person marks messages by an update of them, which locks them in any order: all that lock_messages would take.';
+  'Before a person marks messages by an update of them, which locks them in any order: what lock_messages would take, but for itself alone.';
 
 create function private.receipts_of_marks() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
