@@ -97,7 +97,7 @@ begin
 end $$;
 comment on function push.decide(uuid[], timestamptz) is
   'The decision table for a batch of jobs, in their order: finish, defer (with when to look again) or send (to how many devices), '
-  'and why; and whether one is leased.';
+  'and why.';
 
 create function push.finish_job(p_message_id uuid, p_reason text) returns void
 language plpgsql set search_path = '' as $$
@@ -504,7 +504,8 @@ language sql set search_path = '' as $$
   select exists (select from switched_off);
 $$;
 comment on function push.switch_off(uuid, text, timestamptz) is
-  'Switches a device off whose token is dead, unless it has another token by now or registered again after the send.';
+  'Switches a device off whose token is dead, unless it has another token by now or registered again after the send; not if its '
+  'row is locked: a later dead ticket or receipt finds it again.';
 
 create function push.backoff(p_base interval, p_cap interval, p_times integer) returns interval
 language sql volatile set search_path = '' as $$

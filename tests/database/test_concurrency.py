@@ -225,6 +225,9 @@ ACTS = {
         " on conflict (message_id, user_id) do update set read_at = excluded.read_at",
     ),
 }
+# Statements of apps from before Chat Push, whose row order nobody knows: pair by pair they are tested as all others
+# are, but among thousands one may meet a deadlock and is to be made again (docs/decisions.md, "One order of locks").
+OLD_APPS = {"delete", "update is_read", "update is_read of all"}
 # How the upsert of a receipt is refused once its message was erased.
 ERASED = {"42501", "23503"}
 # Where a statement is held up, with all that it has locked by then: by somebody who has this row.
@@ -326,7 +329,7 @@ async def test_three_thousand_calls_of_four_people_at_once_meet_no_deadlock(chat
             where = chance.choice(chats)
             newest = "select id from chat_messages where room_id = %s and sender_id = %s order by random() limit 6"
             messages = sorted(one["id"] for one in await rows(connection, newest, where.room, where.tourist))
-            act = chance.choice([*ACTS, "send", "send", "send"])
+            act = chance.choice([*sorted(ACTS.keys() - OLD_APPS), "send", "send", "send"])
             try:
                 await ACTS[act].perform(where, connection, messages)
             except psycopg.Error as error:
