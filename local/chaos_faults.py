@@ -2,9 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from random import Random
 
+from local.chaos_history import Outage
 from local.chaos_traffic import Traffic
 from local.cloud import LocalCloud
 from local.expo_faults import (
@@ -52,6 +55,7 @@ class Faults:
 
     def __init__(self, cloud: LocalCloud, traffic: Traffic, random: Random) -> None:
         self.struck: Counter[str] = Counter()
+        self.outages: list[Outage] = []
         self._cloud = cloud
         self._traffic = traffic
         self._random = random
@@ -140,16 +144,25 @@ class Faults:
         await asyncio.sleep(self._random.uniform(0, 0.5))
         await self._cloud.functions["CleanupReceipts"].kill()
 
+    @contextmanager
+    def _outage(self) -> Iterator[None]:
+        since = datetime.now(UTC)
+        yield
+        self.outages.append(Outage(since, datetime.now(UTC)))
+
     async def _data_api_restarted(self) -> None:
-        await self._cloud.supabase.restart()
+        with self._outage():
+            await self._cloud.supabase.restart()
 
     # Supabase Lite may end when its connections do; a platform starts what has ended.
 
     async def _postgres_restarted(self) -> None:
-        await self._cloud.postgres.restart()
-        await self._cloud.supabase.restart()
+        with self._outage():
+            await self._cloud.postgres.restart()
+            await self._cloud.supabase.restart()
 
     async def _postgres_killed(self) -> None:
-        await self._cloud.postgres.kill()
-        await self._cloud.postgres.start()
-        await self._cloud.supabase.restart()
+        with self._outage():
+            await self._cloud.postgres.kill()
+            await self._cloud.postgres.start()
+            await self._cloud.supabase.restart()

@@ -27,7 +27,9 @@ class Message:
     sender_id: UUID
     stored_at: datetime
     read_at: datetime | None = None
+    read_by: UUID | None = None  # None: nobody, or the owner of the database
     deleted_at: datetime | None = None
+    deleted_by: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Presence:
     updated_at: datetime
     is_online: bool
     room_id: UUID | None
+    by: UUID | None = None  # whoever wrote it
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,30 @@ class Screen:
     installed: bool = True
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a request of the attacker was answered."""
+
+    request: str
+    status: int
+    asked_at: datetime
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The database or its API was stopped and started again."""
+
+    since: datetime
+    until: datetime
+
+
 @dataclass
 class History:
     """Everything by which a run is judged."""
 
     presence_fresh_for: timedelta
+    device_limit: int
     written: set[str] = field(default_factory=set)  # client_msg_id of all that people wrote
     messages: dict[UUID, Message] = field(default_factory=dict)
     jobs: dict[UUID, Job] = field(default_factory=dict)
@@ -121,6 +143,8 @@ class History:
     screens: list[Screen] = field(default_factory=list)
     forbidden: dict[str, str] = field(default_factory=dict)  # what nobody may write, by a marker in it
     stored: set[str] = field(default_factory=set)  # markers of those that were stored or accepted all the same
+    answers: list[Answer] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
 
 
 async def keep_history(cloud: LocalCloud) -> None:
@@ -128,23 +152,21 @@ async def keep_history(cloud: LocalCloud) -> None:
     await cloud.postgres.execute_file("chaos_history.sql")
 
 
-async def read_history(
-    cloud: LocalCloud, written: Iterable[str], forbidden: Mapping[str, str], accepted: Iterable[str]
-) -> History:
+async def read_history(cloud: LocalCloud, written: Iterable[str], forbidden: Mapping[str, str]) -> History:
     """What the database remembers and the phones got, up to now."""
     async with await psycopg.AsyncConnection.connect(cloud.postgres.dsn(role=SUPERUSER)) as connection:
-        settings = await connection.execute("select presence_fresh_for, lease_for from push.settings")
-        [presence_fresh_for, lease_for] = await settings.fetchone() or ()
+        settings = await connection.execute("select presence_fresh_for, device_limit, lease_for from push.settings")
+        [presence_fresh_for, device_limit, lease_for] = await settings.fetchone() or ()
         changes = await connection.execute(
             "select relation, operation, by_user, record, pg_xact_commit_timestamp(xmin)"
             " from chaos.history order by seq"
         )
-        reader = _Reader(History(presence_fresh_for, set(written)), lease_for)
+        reader = _Reader(History(presence_fresh_for, device_limit, set(written)), lease_for)
         async for relation, operation, by_user, record, at in changes:
             reader.read(relation, operation, by_user, record, at)
         reader.history.forbidden.update(forbidden)
         found = await (await connection.execute(_STORED, (list(forbidden),))).fetchall()
-        reader.history.stored |= {marker for (marker,) in found} | set(accepted)
+        reader.history.stored |= {marker for (marker,) in found}
     reader.history.registrations += reader.open.values()
     for phone in cloud.expo.phones.values():
         _read_phone(reader.history, phone)
@@ -155,11 +177,11 @@ async def read_history(
 _STORED = """
 select marker from unnest(%s::text[]) marker where exists (
   select from (
-    select concat_ws(' ', id, room_id, client_msg_id, left(message, 100)) as written from public.chat_messages
-    union all select concat_ws(' ', id, left(last_message, 100)) from public.chat_rooms
+    select concat_ws(' ', id, room_id, client_msg_id, left(message, 100), server_timestamp at time zone 'utc',
+      created_at at time zone 'utc') as written from public.chat_messages
+    union all select concat_ws(' ', id, left(last_message, 100), created_at at time zone 'utc') from public.chat_rooms
     union all select concat_ws(' ', left(display_name, 100), left(avatar_url, 100), left(locale, 100)) from public.users
-    union all select concat_ws(' ', device_id, push_token) from public.user_devices
-    union all select current_conversation_id::text from public.user_presence
+    union all select concat_ws(' ', device_id, push_token, last_seen_at at time zone 'utc') from public.user_devices
   ) everything where strpos(written, marker) > 0)
 """
 
@@ -183,7 +205,7 @@ class _Reader:
     def read(self, relation: str, operation: str, by: UUID | None, record: dict[str, Any], at: datetime) -> None:
         match relation:
             case "chat_messages":
-                self._message(record, at)
+                self._message(record, at, by)
             case "jobs":
                 self._job(record, at)
             case "deliveries":
@@ -191,17 +213,17 @@ class _Reader:
             case "user_devices":
                 self._device(record, at, by, gone=operation == "DELETE")
             case "user_presence":
-                self._presence(record, at)
+                self._presence(record, at, by)
 
-    def _message(self, record: dict[str, Any], at: datetime) -> None:
+    def _message(self, record: dict[str, Any], at: datetime, by: UUID | None) -> None:
         message_id = UUID(record["id"])
         message = self.history.messages.get(message_id) or Message(
             message_id, record["client_msg_id"], UUID(record["room_id"]), UUID(record["sender_id"]), at
         )
         if record["is_read"] and message.read_at is None:
-            message = replace(message, read_at=at)
+            message = replace(message, read_at=at, read_by=by)
         if record["deleted_at"] and message.deleted_at is None:
-            message = replace(message, deleted_at=at)
+            message = replace(message, deleted_at=at, deleted_by=by)
         self.history.messages[message_id] = message
 
     def _job(self, record: dict[str, Any], at: datetime) -> None:
@@ -253,9 +275,9 @@ class _Reader:
         self.history.registrations.append(replace(registration, until=at, switched_off=switched_off, ended_by=by))
         del self.open[registration.device_id]
 
-    def _presence(self, record: dict[str, Any], at: datetime) -> None:
+    def _presence(self, record: dict[str, Any], at: datetime, by: UUID | None) -> None:
         room = record["current_conversation_id"]
         updated_at = datetime.fromisoformat(record["updated_at"])
         self.history.presence.append(
-            Presence(UUID(record["user_id"]), at, updated_at, record["is_online"], UUID(room) if room else None)
+            Presence(UUID(record["user_id"]), at, updated_at, record["is_online"], UUID(room) if room else None, by)
         )

@@ -209,6 +209,42 @@ def _no_device_ended_by_another(history: History) -> Iterator[_Case]:
         yield None if right else Violation(None, f"device {registration.device_id} was ended by {by}")
 
 
+def _changed_by_its_own_people(history: History) -> Iterator[_Case]:
+    """Otherwise a message that somebody else marks as read or deletes would pass for one that need not be pushed."""
+    for message, job in _messages_and_jobs(history):
+        for what, by, whose in (
+            ("read", message.read_by, job.recipient_id),
+            ("deleted", message.deleted_by, message.sender_id),
+        ):
+            yield Violation(message.id, f"{what} by {by}") if by not in (None, whose) else None
+    for change in history.presence:
+        wrong = change.by not in (None, change.user_id)
+        yield Violation(None, f"presence of {change.user_id} is written by {change.by}") if wrong else None
+
+
+def _devices_within_their_limit(history: History) -> Iterator[_Case]:
+    """Counted whenever one becomes active."""
+    registrations = defaultdict(list)
+    for registration in history.registrations:
+        registrations[registration.user_id].append(registration)
+    for user_id, own in registrations.items():
+        for at in {registration.since for registration in own}:
+            active = sum(known.since <= at and not _before(known.until, at) for known in own)
+            wrong = active > history.device_limit
+            yield Violation(None, f"{user_id} has {active} active devices at {at}") if wrong else None
+
+
+def _answered_as_a_fault_of_the_caller(history: History) -> Iterator[_Case]:
+    """Unless the database or its API was down meanwhile."""
+    for answer in history.answers:
+        excused = any(
+            outage.since - MARGIN <= answer.at and answer.asked_at <= outage.until + MARGIN
+            for outage in history.outages
+        )
+        wrong = answer.status >= 500 and not excused
+        yield Violation(None, f"{answer.request} at {answer.asked_at}: {answer.status}") if wrong else None
+
+
 def _nothing_forbidden_is_stored(history: History) -> Iterator[_Case]:
     for marker, what in history.forbidden.items():
         yield Violation(None, f"{what}: {marker}") if marker in history.stored else None
@@ -229,5 +265,8 @@ INVARIANTS: dict[str, _Invariant] = {
     "each ticket has a receipt": _each_ticket_has_a_receipt,
     "no living device is switched off": _no_living_device_switched_off,
     "no device is ended by another person": _no_device_ended_by_another,
+    "no message or presence is changed by another person": _changed_by_its_own_people,
+    "nobody has more active devices than the limit": _devices_within_their_limit,
     "nothing is stored of what one may not write": _nothing_forbidden_is_stored,
+    "no request of the attacker ends in a server's error": _answered_as_a_fault_of_the_caller,
 }

@@ -8,12 +8,14 @@ from uuid import UUID
 import pytest
 
 from local.chaos_history import (
+    Answer,
     Arrival,
     Claim,
     Delivery,
     History,
     Job,
     Message,
+    Outage,
     Presence,
     Registration,
     Screen,
@@ -33,6 +35,7 @@ def sound() -> History:
     """Tina wrote to Gus, whose one phone showed it."""
     return History(
         presence_fresh_for=timedelta(seconds=2),
+        device_limit=2,
         written={"c1"},
         messages={MESSAGE: Message(MESSAGE, "c1", ROOM, TINA, at(0))},
         jobs={
@@ -50,6 +53,7 @@ def sound() -> History:
         arrivals=[Arrival(TOKEN, MESSAGE, at(1.5))],
         screens=[Screen(TOKEN, shown=(MESSAGE,)), Screen(TINAS, shown=())],
         forbidden={"m1": "a text of 1.2 MB"},
+        answers=[Answer("POST /rest/v1/chat_messages", 400, at(1), at(2))],
     )
 
 
@@ -162,6 +166,36 @@ def forbidden_but_stored(history: History) -> None:
     history.stored.add("m1")
 
 
+def read_by_another(history: History) -> None:
+    change_message(history, read_at=at(3), read_by=OMAR)
+
+
+def read_by_the_sender(history: History) -> None:
+    change_message(history, read_at=at(3), read_by=TINA)
+
+
+def deleted_by_the_recipient(history: History) -> None:
+    change_message(history, deleted_at=at(3), deleted_by=GUS)
+
+
+def presence_of_another(history: History) -> None:
+    history.presence[0] = replace(history.presence[0], by=OMAR)
+
+
+def one_device_too_many(history: History) -> None:
+    made_up_tokens(history)
+    history.registrations.append(Registration(UUID(int=52), GUS, "ExponentPushToken[third]", since=at(-1)))
+
+
+def servers_error(history: History) -> None:
+    history.answers.append(Answer("POST /api/push/register", 503, at(1), at(2)))
+
+
+def servers_error_after_an_outage(history: History) -> None:
+    servers_error(history)
+    history.outages.append(Outage(at(0), at(0.5)))
+
+
 def unreadable(history: History) -> None:
     not_shown(history)
     change_job(history, outcome="failed", reason="unreadable")
@@ -189,7 +223,14 @@ BREACHES: list[tuple[Callable[[History], None], str]] = [
     (unreadable, "never lost"),
     (taken_without_a_login, "no device is ended by another person"),
     (removed_by_another, "no device is ended by another person"),
+    (read_by_another, "no message or presence is changed by another person"),
+    (read_by_the_sender, "no message or presence is changed by another person"),
+    (deleted_by_the_recipient, "no message or presence is changed by another person"),
+    (presence_of_another, "no message or presence is changed by another person"),
+    (one_device_too_many, "nobody has more active devices than the limit"),
     (forbidden_but_stored, "nothing is stored of what one may not write"),
+    (servers_error, "no request of the attacker ends in a server's error"),
+    (servers_error_after_an_outage, "no request of the attacker ends in a server's error"),
 ]
 
 
@@ -257,6 +298,22 @@ def made_up_tokens(history: History) -> None:
     history.registrations.append(Registration(UUID(int=51), GUS, "ExponentPushToken[nobody]", since=at(-1)))
 
 
+def one_device_in_place_of_another(history: History) -> None:
+    made_up_tokens(history)
+    history.registrations[-1] = replace(history.registrations[-1], until=at(3))
+    history.registrations.append(Registration(UUID(int=52), GUS, "ExponentPushToken[third]", since=at(3)))
+
+
+def read_and_deleted_by_those_who_may(history: History) -> None:
+    change_message(history, read_at=at(3), read_by=GUS, deleted_at=at(4), deleted_by=TINA)
+    history.presence[0] = replace(history.presence[0], by=GUS)
+
+
+def servers_error_in_an_outage(history: History) -> None:
+    servers_error(history)
+    history.outages.append(Outage(at(0), at(1.5)))
+
+
 def logged_in_by_another(history: History) -> None:
     history.registrations[0] = replace(history.registrations[0], until=at(5), ended_by=OMAR)
     history.registrations.append(Registration(UUID(int=51), OMAR, TOKEN, since=at(5)))
@@ -271,6 +328,9 @@ def logged_out(history: History) -> None:
     [
         an_older_row_that_the_apps_own_preview_fails_for,
         made_up_tokens,
+        one_device_in_place_of_another,
+        read_and_deleted_by_those_who_may,
+        servers_error_in_an_outage,
         logged_in_by_another,
         logged_out,
         in_flight_when_the_account_is_switched,
