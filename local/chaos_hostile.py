@@ -63,7 +63,7 @@ ODD_ATTACHMENTS: list[Json] = [
     {"type": "image", "url": "javascript:alert(1)"},
     {"type": "image", "url": "https://attacker.example/beacon.png"},
 ]
-ODD_BODIES = (b"\xff\xfe", b"null", b'"', b"[" * 8000, b'{"device_id": ' * 500, b" " * HUGE, b"{}")
+ODD_BODIES = (b"\xff\xfe", b"null", b'"', b"[" * 8000, b'{"device_id": ' * 500, b" " * 900_000, b"{}")
 ODD_FIELDS: list[dict[str, Json]] = [
     *({"device_id": "\0"}, {"device_id": {"a": [{}]}}, {"platform": "\u202eios"}, {"push_provider": ["expo"]}),
     *({"push_token": "x" * 3000, "push_provider": "fcm"}, {"app_version": "\0"}, {"user_id": None}),
@@ -101,9 +101,12 @@ class Hostile:
         self._http = http
 
     async def run(self) -> None:
-        """Every kind once, in any order, then again."""
-        while len(self._traffic.written) < self._traffic.messages or not all(self.done.values()):
-            for name in self._random.sample(list(_ATTACKS), len(_ATTACKS)):
+        """Every kind once, in any order, then again; at the end once more what a fault has stopped each time."""
+        people_finished = False
+        while not people_finished:
+            people_finished = len(self._traffic.written) >= self._traffic.messages
+            kinds = [name for name in _ATTACKS if not people_finished or not self.done[name]]
+            for name in self._random.sample(kinds, len(kinds)):
                 await asyncio.sleep(self._random.expovariate(1 / PAUSE_SECONDS))
                 with suppress(*_NO_ANSWER):  # another time
                     async with asyncio.timeout(ANSWER_SECONDS):
