@@ -573,6 +573,16 @@ begin
   -- Facts are recorded whoever holds the lease by now.
   perform push.record_delivery(job.message_id, p_claimed_at, reported)
   from jsonb_array_elements(p_result -> 'deliveries') reported;
+  -- Devices that wait for the same reason go together again, in one request.
+  update push.deliveries delivery set retry_at = alike.retry_at
+  from (
+    select status, error, attempts, faults, unanswered, max(retry_at) as retry_at from push.deliveries
+    where message_id = job.message_id and retry_at > clock_timestamp() group by 1, 2, 3, 4, 5 having count(*) > 1
+  ) alike
+  where delivery.message_id = job.message_id
+    and (delivery.status, delivery.attempts, delivery.faults, delivery.unanswered)
+      = (alike.status, alike.attempts, alike.faults, alike.unanswered)
+    and delivery.error is not distinct from alike.error and delivery.retry_at > clock_timestamp();
   if job.lease_id is distinct from p_lease_id then
     return false;
   end if;

@@ -1172,6 +1172,17 @@ async def test_each_device_waits_for_its_own_cause(chat: Chat) -> None:
     assert 50 < await wait_seconds(chat, message) <= 69
 
 
+@pytest.mark.parametrize("answer", ["retry", "maybe_sent", "configuration_fault"])
+async def test_devices_that_wait_for_the_same_reason_go_together_again(chat: Chat, answer: str) -> None:
+    for _ in range(5):
+        await chat.device()
+    message = await chat.message()
+    claimed, job = await claim_one(chat.connection, message)
+    await record(chat.connection, claimed, told(job, *[answer] * 5))
+    await chat.pass_time(await wait_seconds(chat, message) + 0.01)
+    assert len((await claim_one(chat.connection, message))[1]["devices"]) == 5
+
+
 async def test_an_unanswered_push_is_sent_four_times_within_an_hour_then_ends(chat: Chat) -> None:
     """Each time may have reached the phone: 5 s, 2 min, 50 min apart."""
     await chat.device()
