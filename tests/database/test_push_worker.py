@@ -1086,6 +1086,20 @@ async def test_a_claim_that_composes_slowly_sends_what_it_has_and_leaves_the_res
     assert len((await claim(chat.connection))["jobs"]) >= 1
 
 
+@pytest.mark.parametrize("stored", ["{}", "5", "[" + ",".join(f'"{number:032}"' for number in range(20_000)) + "]"])
+async def test_an_apps_own_preview_gets_a_list_of_attachments_of_bounded_size(chat: Chat, stored: str) -> None:
+    await chat.device()
+    message = await chat.message()
+    await chat.connection.execute("alter table public.chat_messages disable trigger user")
+    await chat.connection.execute("alter table public.chat_messages drop constraint chat_messages_attachments_check")
+    await chat.connection.execute("update chat_messages set attachments = %s", (stored,))
+    await chat.connection.execute("""
+        create or replace function push.message_preview(p_message public.chat_messages) returns text
+        language sql stable set search_path = '' as $$ select jsonb_array_length(p_message.attachments)::text $$;
+    """)
+    assert (await claim_one(chat.connection, message))[1]["body"] == "0"
+
+
 async def test_a_failed_assertion_of_an_apps_function_ends_its_message_alone(chat: Chat) -> None:
     await chat.device()
     message = await chat.message()
