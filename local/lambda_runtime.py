@@ -70,7 +70,6 @@ class LambdaFunction:
         self, function: Function, runtime: Path, environment: Mapping[str, str], folder: Path, account: Account
     ) -> None:
         self.name = function.name
-        self.log = folder / f"{function.name}.log"
         self._function = function
         self._variables = _environment(function, runtime, environment)
         self._folder = folder
@@ -93,12 +92,16 @@ class LambdaFunction:
         """End all processes at once, whatever they are doing; the next invocation starts a new one."""
         await asyncio.gather(*(environment.kill() for environment in self._environments))
 
-    def log_lines(self) -> list[str]:
-        """What the function has written so far; START, END and REPORT of each invocation, and its lines in between.
+    def log_streams(self) -> list[list[str]]:
+        """The lines that each execution environment has written so far, as CloudWatch has a log stream of each.
 
-        Lines of invocations at the same time are mixed.
+        START, END and REPORT of each invocation, and the function's lines in between.
         """
-        return self.log.read_text().splitlines() if self.log.exists() else []
+        return [environment.log_lines() for environment in self._environments]
+
+    def log_lines(self) -> list[str]:
+        """What the function has written so far: its log streams, one after the other."""
+        return [line for stream in self.log_streams() for line in stream]
 
     def environments(self) -> int:
         """How many execution environments there are, busy and idle."""
@@ -114,7 +117,9 @@ class LambdaFunction:
     async def _invoke(self, event: Json) -> Json:
         with self._account.execution(self.name):
             if not self._idle:
-                self._idle.append(_Environment(self._function, self._variables, self._folder))
+                number = len(self._environments) + 1
+                name = self.name if number == 1 else f"{self.name}-{number}"
+                self._idle.append(_Environment(name, self._function, self._variables, self._folder))
                 self._environments.append(self._idle[-1])
             environment = self._idle.pop()  # the one that was used last, so that under little load all but one rest
             try:
@@ -131,10 +136,12 @@ class LambdaFunction:
 class _Environment:
     """A process that takes one invocation at a time; it starts with the first."""
 
-    def __init__(self, function: Function, variables: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, name: str, function: Function, variables: Mapping[str, str], folder: Path) -> None:
+        self._name = name
         self._function = function
         self._variables = variables
         self._folder = folder
+        self._log = folder / f"{name}.log"
         self._process = AsyncExitStack()
         self._emulator: Child | None = None
         self._invocations_url = ""
@@ -168,6 +175,10 @@ class _Environment:
                 self._emulator = None
             await self._process.aclose()
 
+    def log_lines(self) -> list[str]:
+        """What it has written so far, also before it was killed and started again."""
+        return self._log.read_text().splitlines() if self._log.exists() else []
+
     async def _ends(self, request: asyncio.Task[Json]) -> bool:
         done, _ = await asyncio.wait({request}, timeout=_WATCH_SECONDS)
         return bool(done)
@@ -188,7 +199,7 @@ class _Environment:
         emulator_address, runtime_api_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
         emulator = await self._process.enter_async_context(
             child(
-                self._function.name,
+                self._name,
                 package_folder("samcli") / "local" / "rapid" / _EMULATOR,
                 *("--log-level", "error"),
                 *("--runtime-interface-emulator-address", emulator_address),
@@ -233,7 +244,7 @@ async def lambda_function(
     folder: Path,
     account: Account | None = None,
 ) -> AsyncIterator[LambdaFunction]:
-    """Run a function of the template while the context is open; it logs to `folder/<name>.log`.
+    """Run a function of the template while the context is open; it logs to `folder/<name>.log`, `<name>-2.log` and so on.
 
     `runtime` is what Lambda's runtime carries (local/build.py). `environment` is added to what the template and
     Lambda itself set: it names the AWS services' endpoint and credentials. `account`: its own unless given.

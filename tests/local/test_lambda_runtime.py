@@ -69,6 +69,27 @@ async def test_invocations_at_the_same_time_run_in_environments_of_their_own_whi
     assert pids[1] == pids[0]
 
 
+async def test_lines_of_invocations_at_the_same_time_are_never_torn(start_function: StartFunction) -> None:
+    """Lambda's client writes a printed line and its end apart: each environment has a log stream of its own."""
+    source = """
+        import time
+
+        def lambda_handler(event, context):
+            print(event["line"], end="")
+            time.sleep(event["sleep"])
+            print(flush=True)
+    """
+    function = await start_function(source)
+    slow = asyncio.create_task(function.invoke({"line": "slow", "sleep": 1}))
+    await eventually(lambda: any(line == "slow" for line in function.log_lines()))
+    await function.invoke({"line": "quick", "sleep": 0})
+    await slow
+    assert [[line for line in stream if line in ("slow", "quick")] for stream in function.log_streams()] == [
+        ["slow"],
+        ["quick"],
+    ]
+
+
 async def test_all_functions_of_an_account_share_its_concurrency_and_what_exceeds_it_is_refused_at_once(
     start_function: StartFunction, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal
 from uuid import UUID
 
@@ -147,7 +148,7 @@ class Log:
 
     def __init__(self, function: LambdaFunction) -> None:
         self._function = function
-        self._before = len(function.log_lines())
+        self._before = [len(stream) for stream in function.log_streams()]
 
     def records(self, message: str = "") -> list[dict[str, Any]]:
         """The structured log lines, or those with this message."""
@@ -171,7 +172,8 @@ class Log:
         return [line for line in self._lines() if line.startswith("{")]
 
     def _lines(self) -> list[str]:
-        return self._function.log_lines()[self._before :]
+        streams = zip_longest(self._function.log_streams(), self._before)
+        return [line for stream, before in streams for line in stream[before:]]
 
 
 @dataclass(frozen=True)
