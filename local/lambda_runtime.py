@@ -244,7 +244,7 @@ async def lambda_function(
     folder: Path,
     account: Account | None = None,
 ) -> AsyncIterator[LambdaFunction]:
-    """Run a function of the template while the context is open; it logs to `folder/<name>.log`, `<name>-2.log` and so on.
+    """Run a function of the template while the context is open; it logs to `folder/<name>.log`, `<name>-2.log`, ...
 
     `runtime` is what Lambda's runtime carries (local/build.py). `environment` is added to what the template and
     Lambda itself set: it names the AWS services' endpoint and credentials. `account`: its own unless given.

@@ -209,7 +209,9 @@ ACTS = {
         "tourist", "insert into chat_messages (room_id, sender_id, message) values (%(room)s, %(tourist)s, 'New')"
     ),
     "edit": Act("tourist", "update chat_messages set message = 'Edited' where id = any(%(messages)s::uuid[])"),
-    "soft delete": Act("tourist", "update chat_messages set deleted_at = now() where room_id = %(room)s"),
+    "soft delete": Act(
+        "tourist", "update chat_messages set deleted_at = now() where room_id = %(room)s and sender_id = %(tourist)s"
+    ),
     "hard delete": Act("postgres", f"delete from chat_messages {LOCKED}"),
     "hard delete of one": Act("service_role", "delete from chat_messages where id = (%(messages)s::uuid[])[1]"),
     "moderate": Act("postgres", f"update chat_messages set message = '' {LOCKED}"),
