@@ -1,7 +1,7 @@
 # What `sam build` does for each resource of template.yaml (BuildMethod: makefile): the target named after it runs in
 # a copy of its CodeUri or ContentUri and fills ARTIFACTS_DIR. Not for use by hand: see ./dev.
 
-# For Lambda (python3.13, arm64), unless local/build.py says otherwise to build for this machine.
+# For Lambda (python3.13, arm64), unless local/aws/build.py says otherwise to build for this machine.
 BUILD_PYTHON ?= python3.13
 BUILD_PLATFORM ?= manylinux2014_aarch64
 

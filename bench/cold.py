@@ -25,8 +25,8 @@ from typing import Any
 from bench.events import first_events
 from bench.report import Plot, Result, Target
 from bench.stage import BENCH, Stage, stage
-from local.lambda_runtime import LambdaFunction
-from local.template import Function
+from local.aws.lambda_runtime import LambdaFunction
+from local.aws.template import Function
 
 ROUNDS = 7
 PATIENCE = timedelta(minutes=2)  # A busy machine is no reason to end a start.

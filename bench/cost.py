@@ -19,9 +19,9 @@ import psycopg
 from bench.bill import BATCH_SIZE, MONTH_SECONDS, Line, Measured, batch_at, bill
 from bench.report import Cell, Plot, Result, shown
 from local.app import chat_app, new_phone
+from local.aws.lambda_runtime import LambdaFunction
 from local.cloud import LocalCloud, local_cloud
-from local.cloudformation import Json
-from local.lambda_runtime import LambdaFunction
+from local.types import Json
 
 RATES = (0.1, 10, 500)
 ROUNDS = 20
@@ -133,7 +133,7 @@ def _metrics(function: LambdaFunction) -> set[str]:
 async def _write(cloud: LocalCloud, room: UUID, sender: UUID, count: int) -> list[str]:
     """Ids of new messages, for which no webhook rang."""
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
-        await connection.execute("alter table public.chat_messages disable trigger ring_doorbell")
+        await connection.execute("alter table public.chat_messages disable trigger notify_webhook")
         found = await connection.execute(
             "insert into public.chat_messages (room_id, sender_id, message)"
             " select %s, %s, 'Where shall we meet tomorrow?' from generate_series(1, %s) returning id::text",

@@ -11,9 +11,9 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from local.postgres import SUPERUSER, Postgres, postgres
 from local.processes import temporary_folder
-from local.supabase import create_database, migrate
+from local.supabase.postgres import SUPERUSER, Postgres, postgres
+from local.supabase.project import create_database, migrate
 
 type Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 

@@ -10,7 +10,7 @@ from local.app import chat_app
 type Event = dict[str, Any]
 
 
-def doorbells(messages: list[Message]) -> Event:
+def push_queue_event(messages: list[Message]) -> Event:
     """A batch of the queue."""
     sent = {"SentTimestamp": str(round(time.time() * 1000))}
     bodies = [message["id"] for message in messages]

@@ -22,9 +22,9 @@ from postgrest import APIError
 from bench.report import Plot, Result, Target, percentiles
 from local.app import App, Person, chat_app, new_phone
 from local.cloud import LocalCloud, local_cloud
-from local.expo_faults import Hang, TicketError
-from local.phones import Phone
-from local.postgres import SUPERUSER
+from local.providers.expo.faults import Hang, TicketError
+from local.providers.phones import Phone
+from local.supabase.postgres import SUPERUSER
 
 SECONDS = 15
 PAUSE_SECONDS = 0.5

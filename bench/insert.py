@@ -13,9 +13,9 @@ from statistics import fmean, median
 
 from bench.crowd import GUIDES, ROOMS, SQL, connect, create_crowd, create_people, quiet_postgres
 from bench.report import Cell, Plot, Result, Target, percentiles
-from local.postgres import Postgres
 from local.processes import run as run_program
 from local.processes import temporary_folder
+from local.supabase.postgres import Postgres
 
 ROUNDS, SECONDS, CONNECTIONS = 7, 2, 8
 FIRST = 50  # inserts of a connection that are left out

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.events import doorbells, first_events
+from bench.events import first_events, push_queue_event
 from bench.report import Plot, Result, Target
 from bench.stage import Stage, stage
 
@@ -30,7 +30,7 @@ async def run() -> Result:
             for name, function in on.template.functions.items()
         }
         events = await first_events(on)
-        await functions["SendChatPush"].invoke(doorbells(await on.write(10, ROOMS)))
+        await functions["SendChatPush"].invoke(push_queue_event(await on.write(10, ROOMS)))
         await on.write(MESSAGES, ROOMS)
         await functions["SendChatPush"].invoke(events["SendChatPush"])
         await _let_receipts_be_due(on)

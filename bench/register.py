@@ -24,12 +24,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.report import Plot, Result, Target, percentiles
 from local.app import chat_app
-from local.build import built
+from local.aws.build import built
+from local.aws.gateway import gateway
+from local.aws.lambda_runtime import lambda_function
 from local.cloud import LocalCloud, local_cloud
-from local.gateway import gateway
-from local.lambda_runtime import lambda_function
 from local.processes import free_port
-from local.supabase import Supabase
+from local.supabase.project import Supabase
 
 PEOPLE, WARM_UP, REGISTRATIONS = 10, 20, 500
 DATABASE_CALL = "/rest/v1/rpc/register_device"

@@ -14,15 +14,15 @@ import aiohttp
 import psycopg
 from aiohttp import web
 
-from local.aws import Aws, aws
-from local.build import Build, built
-from local.expo_service import ExpoService, expo_service
-from local.lambda_runtime import LambdaFunction, lambda_function
+from local.aws.build import Build, built
+from local.aws.lambda_runtime import LambdaFunction, lambda_function
+from local.aws.services import Aws, aws
+from local.aws.template import Function, Template, read_template
 from local.packages import node
-from local.postgres import Postgres, postgres
 from local.processes import temporary_folder
-from local.supabase import Supabase, supabase
-from local.template import Function, Template, read_template
+from local.providers.expo.service import ExpoService, expo_service
+from local.supabase.postgres import Postgres, postgres
+from local.supabase.project import Supabase, supabase
 
 BENCH = Path(__file__).parent
 CONTENDERS = ("floor", "chat push", "parallel", "node", "sequential")

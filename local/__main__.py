@@ -12,7 +12,7 @@ from pathlib import Path
 async def up(env_file: Path | None) -> int:
     """Keeps a local cloud running until SIGINT or SIGTERM; prints, and writes, how to reach it and what to try."""
     from local.cloud import local_cloud
-    from local.first_steps import first_steps
+    from local.demo.first_steps import first_steps
 
     async with local_cloud(schedules=True) as cloud:
         lines = [f"{name}={value}" for name, value in cloud.environment().items()]
@@ -62,11 +62,11 @@ def main() -> int:
         case "up":
             command = up(arguments.env)
         case "demo":
-            from local.demo import demo
+            from local.demo.run import demo
 
             command = demo(arguments.json)
         case _:
-            from local.chaos import chaos
+            from local.chaos.run import chaos
 
             command = chaos(arguments.messages, arguments.seed, arguments.json)
 

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from local.expo_service import ExpoService
-from local.phones import Phone
-from local.supabase import Supabase
+from local.providers.expo.service import ExpoService
+from local.providers.phones import Phone
+from local.supabase.project import Supabase
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 

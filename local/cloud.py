@@ -10,19 +10,19 @@ from uuid import UUID
 import aiohttp
 import psycopg
 
-from local.aws import Aws, aws
-from local.build import built
-from local.cloudformation import Json
-from local.expo_service import ExpoService, expo_service
-from local.gateway import gateway
-from local.lambda_runtime import ACCOUNT_CONCURRENCY, Account, LambdaFunction, lambda_function
-from local.pg_net import PgNet, pg_net
-from local.postgres import Postgres, postgres
+from local.aws.build import built
+from local.aws.gateway import gateway
+from local.aws.lambda_runtime import ACCOUNT_CONCURRENCY, Account, LambdaFunction, lambda_function
+from local.aws.queue_poller import QueuePoller, queue_poller
+from local.aws.scheduler import Scheduler, scheduler
+from local.aws.services import Aws, aws
+from local.aws.template import Template, read_template
 from local.processes import temporary_folder
-from local.queue_poller import QueuePoller, queue_poller
-from local.scheduler import Scheduler, scheduler
-from local.supabase import Supabase, supabase
-from local.template import Template, read_template
+from local.providers.expo.service import ExpoService, expo_service
+from local.supabase.pg_net import PgNet, pg_net
+from local.supabase.postgres import Postgres, postgres
+from local.supabase.project import Supabase, supabase
+from local.types import Json
 
 
 @dataclass(frozen=True)

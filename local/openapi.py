@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from local.build import PROJECT
+from local.packages import PROJECT
 
 DOCUMENT = PROJECT / "docs" / "openapi.json"
 

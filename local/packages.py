@@ -1,10 +1,11 @@
-"""Where the installed packages keep their programs."""
+"""Where this project and its installed packages keep their files."""
 
 import platform
 from importlib.util import find_spec
 from pathlib import Path
 
-NODE_MODULES = Path(__file__).parent.parent / "node_modules"
+PROJECT = Path(__file__).resolve().parents[1]
+NODE_MODULES = PROJECT / "node_modules"
 
 # How npm packages with binaries call this machine.
 NPM_PLATFORM = {"x86_64": "linux-x64", "aarch64": "linux-arm64"}[platform.machine()]

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.account import REGION
+from local.aws.account import REGION
 
 SAMCONFIG = Path(__file__).parents[1] / "samconfig.toml"
 

@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.borders import SUPABASE_URL, Json, uuid
+from tests.http_fakes import SUPABASE_URL, Json, uuid
 
 ANA, BEN = uuid(1), uuid(2)
 

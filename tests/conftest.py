@@ -8,12 +8,14 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from pytest_socket import disable_socket, enable_socket
 
-from tests.borders import Printed
+from tests.http_fakes import Printed
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.parameters import SecretsProvider
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-    from local.aws import Aws
+    from local.aws.services import Aws
     from local.cloud import LocalCloud
 
 # Powertools reads it when chat_push.observability is imported; the template sets it.
@@ -57,6 +59,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Load
             return CLOUDS[cloud] if cloud < len(CLOUDS) else nodeid.split("::")[0]
 
     return Scheduling(config, log)
+
+
+# What needs no other process. Nothing here reaches the network, not even this machine's own.
+_WITHOUT_SOCKETS = {Path(__file__).parent / folder for folder in ("bench", "local/chaos", "unit")}
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.path.parent not in _WITHOUT_SOCKETS:
+        yield
+        return
+    disable_socket(allow_unix_socket=True)  # asyncio wakes its loop through a unix socket
+    yield
+    enable_socket()
 
 
 @pytest.fixture
@@ -99,7 +115,7 @@ def _secrets_manager_client() -> "SecretsManagerClient":
 @pytest.fixture(scope="session")
 async def services(tmp_path_factory: pytest.TempPathFactory) -> "AsyncIterator[Aws]":
     """AWS's services over HTTP, as the local cloud has them."""
-    from local.aws import aws
+    from local.aws.services import aws
 
     async with aws(tmp_path_factory.mktemp("aws")) as services:
         yield services

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.build import PROJECT
+from local.packages import PROJECT
 
 type Resources = dict[str, Any]
 

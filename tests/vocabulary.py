@@ -7,7 +7,7 @@ from typing import get_args
 
 from chat_push.observability import DividedMetric, Metric
 
-from local.build import PROJECT
+from local.packages import PROJECT
 
 METRICS: frozenset[str] = frozenset(get_args(Metric.__value__))
 DIVIDED_METRICS: frozenset[str] = frozenset(get_args(DividedMetric.__value__))

@@ -21,7 +21,7 @@ RECEIPTS: Mapping[str, Metric] = {
 }
 PRUNED: Mapping[str, Metric] = {
     "presence_offline": "PrunedPresenceOffline",
-    "devices_switched_off": "PrunedDevicesSwitchedOff",
+    "devices_deactivated": "PrunedDevicesDeactivated",
     "devices_deleted": "PrunedDevicesDeleted",
     "jobs_deleted": "PrunedJobsDeleted",
 }
@@ -42,8 +42,8 @@ def _count(report: CleanupReport) -> None:
         count(metric, report.receipts[status])
     for done, metric in PRUNED.items():
         count(metric, report.pruned[done])
-    count("DeviceSwitchedOff", report.switched_off)
-    count("DeviceSwitchOffHeld", report.held)
+    count("DeviceDeactivated", report.deactivated)
+    count("DeviceDeactivationHeld", report.held)
     count("ReceiptsUnavailable", bool(report.unavailable))
     count("ConfigurationFault", report.configuration_faults)
     if report.configuration_faults:

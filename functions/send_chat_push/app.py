@@ -105,8 +105,8 @@ def _count(report: Report) -> dict[str, Any]:
     count("LeaseExpired", report.expired_leases)
     count("LeaseLost", report.lost_leases)
     count("ResultUnrecorded", report.unrecorded)
-    count("DeviceSwitchedOff", report.switched_off)
-    count("DeviceSwitchOffHeld", report.held)
+    count("DeviceDeactivated", report.deactivated)
+    count("DeviceDeactivationHeld", report.held)
     if report.held:
         logger.error(DEVICES_HELD, held=report.held)
     for milliseconds in report.insert_to_accept:

@@ -9,7 +9,7 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
-from operate.doctor import database, doorbell, push_service, services
+from operate.doctor import database, push_service, services, webhook
 from operate.doctor.results import Finding, NotExamined, Result, Unhealthy
 from operate.doctor.system import System, deployed, local_cloud
 from operate.stack import NotReachable
@@ -24,8 +24,8 @@ CHECKS: dict[str, Check] = {
     "Expo": push_service.access_token,
     "row level security": database.row_level_security,
     "rights": database.rights,
-    "webhook": doorbell.webhook,
-    "doorbell": doorbell.ring,
+    "webhook": webhook.webhook,
+    "doorbell": webhook.ring,
     "webhook answers": database.answers,
     "versions": services.versions,
     "concurrency": services.concurrency,
@@ -34,7 +34,7 @@ CHECKS: dict[str, Check] = {
     "schedules": services.schedules,
     "alarms": services.alarms,
     "receipts": database.receipts,
-    "breaker": database.held_runs,
+    "breaker": database.held_deactivations,
     "devices": database.devices,
     "installation": database.installation,
     "names": database.names,

@@ -56,7 +56,7 @@ class Receipts(BaseModel):
     oldest_due_seconds: float | None
 
 
-class HeldRun(BaseModel):
+class HeldDeactivations(BaseModel):
     """A run of cleanup_receipts that the breaker holds."""
 
     id: UUID
@@ -98,7 +98,7 @@ class Diagnosis(BaseModel):
     open_rights: list[OpenRight]
     jobs: Jobs
     receipts: Receipts
-    held_runs: list[HeldRun]
+    held_deactivations: list[HeldDeactivations]
     devices: Devices
     existing_app: ExistingApp
 
@@ -114,10 +114,10 @@ def diagnose(system: "System") -> Diagnosis:
         )
     except httpx.TransportError as error:
         fault = f"Supabase does not answer at {system.supabase_url} ({type(error).__name__})"
-        mend = (
+        remedy = (
             "restoring the project if it is paused (supabase.com/dashboard); else sam deploy with the right SupabaseUrl"
         )
-        raise Unhealthy(Finding(fault, nothing_sent, mend)) from None
+        raise Unhealthy(Finding(fault, nothing_sent, remedy)) from None
     if answer.status_code in (401, 403):
         fault = f"Supabase refuses supabase_secret_key of the secret BackendSecret (HTTP {answer.status_code})"
         raise Unhealthy(Finding(fault, nothing_sent, f"./dev secrets put {system.option}"))
@@ -154,14 +154,14 @@ def job_trigger(system: "System") -> Iterator[Result]:
     if any(trigger.enabled for trigger in of_jobs):
         yield Healthy("job trigger: every message is stored with its job")
     elif of_jobs:
-        mend = f"alter table public.chat_messages enable trigger {of_jobs[0].name};"
-        yield Finding(f"the trigger {of_jobs[0].name} of chat_messages is disabled", consequence, mend)
+        remedy = f"alter table public.chat_messages enable trigger {of_jobs[0].name};"
+        yield Finding(f"the trigger {of_jobs[0].name} of chat_messages is disabled", consequence, remedy)
     else:
-        mend = (
+        remedy = (
             "create trigger create_push_job after insert on public.chat_messages"
             " referencing new table as new_messages for each statement execute function push.create_job();"
         )
-        yield Finding("chat_messages has no trigger that calls push.create_job", consequence, mend)
+        yield Finding("chat_messages has no trigger that calls push.create_job", consequence, remedy)
 
 
 def answers(system: "System") -> Iterator[Result]:
@@ -239,15 +239,15 @@ def receipts(system: "System") -> Iterator[Result]:
         yield Healthy(f"receipts: {found.waiting} wait; none is overdue")
 
 
-def held_runs(system: "System") -> Iterator[Result]:
+def held_deactivations(system: "System") -> Iterator[Result]:
     """Does the breaker wait for somebody?"""
-    for run in system.diagnosis.held_runs:
+    for run in system.diagnosis.held_deactivations:
         yield Finding(
             f"the breaker holds a run of {run.began_at:%Y-%m-%d %H:%M} UTC, in which {run.devices} devices were dead",
             "None of them was switched off. If Expo was right, each push to them is wasted until they are.",
-            f"select push.decide_held_run('{run.id}', true);  -- true: switch them off; false: leave them on",
+            f"select push.review_held_deactivations('{run.id}', true);  -- true: switch them off; false: leave them on",
         )
-    if not system.diagnosis.held_runs:
+    if not system.diagnosis.held_deactivations:
         yield Healthy("breaker: holds no run")
 
 

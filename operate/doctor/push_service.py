@@ -149,8 +149,8 @@ def _refused(system: System, device: Device, error: str) -> Finding:
         known = ("Expo takes no push at all.", f"./dev secrets put {system.option}")
     else:
         known = ("This device did not get it; others may.", f"trying again: ./dev doctor {system.option} --send <user>")
-    consequence, mend = _ERRORS.get(error, known)
-    return Finding(f"test push to {device.name}: {error}", consequence, mend)
+    consequence, remedy = _ERRORS.get(error, known)
+    return Finding(f"test push to {device.name}: {error}", consequence, remedy)
 
 
 def _payload() -> dict[str, Any]:

@@ -19,10 +19,10 @@ class Finding:
 
     what: str
     consequence: str
-    mend: str
+    remedy: str
 
     def __str__(self) -> str:
-        return f"FINDING   {self.what}\n  so      {self.consequence}\n  mend by {self.mend}"
+        return f"FINDING   {self.what}\n  so      {self.consequence}\n  remedy by {self.remedy}"
 
 
 @dataclass(frozen=True)

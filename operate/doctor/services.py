@@ -162,23 +162,23 @@ def alarms(system: System) -> Iterator[Result]:
         name, logical_id = alarm["AlarmName"], logical_ids[alarm["AlarmName"]]
         if alarm["StateValue"] == "ALARM":
             consequence = alarm.get("StateReason") or "What it watches is out of bounds."
-            mend = f"what docs/operate.md says of {logical_id}"
-            findings.append(Finding(f"the alarm {logical_id} is raised", consequence, mend))
+            remedy = f"what docs/operate.md says of {logical_id}"
+            findings.append(Finding(f"the alarm {logical_id} is raised", consequence, remedy))
         elif alarm["StateValue"] == "INSUFFICIENT_DATA":
             consequence = "It cannot be raised. Right after a deploy it is so for some minutes."
-            mend = f"aws cloudwatch describe-alarm-history --alarm-name {name}"
-            findings.append(Finding(f"the alarm {logical_id} has no data", consequence, mend))
+            remedy = f"aws cloudwatch describe-alarm-history --alarm-name {name}"
+            findings.append(Finding(f"the alarm {logical_id} has no data", consequence, remedy))
         if not alarm["ActionsEnabled"]:
-            mend = f"aws cloudwatch enable-alarm-actions --alarm-names {name}"
-            findings.append(Finding(f"the actions of the alarm {logical_id} are off", "Nobody is told of it.", mend))
+            remedy = f"aws cloudwatch enable-alarm-actions --alarm-names {name}"
+            findings.append(Finding(f"the actions of the alarm {logical_id} are off", "Nobody is told of it.", remedy))
         elif system.stack.alarm_topic not in alarm["AlarmActions"]:
-            mend = f"the action {system.stack.alarm_topic} for the alarm {name}, in CloudWatch's console"
+            remedy = f"the action {system.stack.alarm_topic} for the alarm {name}, in CloudWatch's console"
             findings.append(
-                Finding(f"the alarm {logical_id} does not notify AlarmTopic", "Nobody is told of it.", mend)
+                Finding(f"the alarm {logical_id} does not notify AlarmTopic", "Nobody is told of it.", remedy)
             )
     if missing := logical_ids.keys() - {alarm["AlarmName"] for alarm in found}:
-        mend = "sam deploy, after the stack was deleted; or the alarm made anew by hand under the same name"
-        findings.append(Finding(f"alarms are gone: {', '.join(sorted(missing))}", "Nobody is told.", mend))
+        remedy = "sam deploy, after the stack was deleted; or the alarm made anew by hand under the same name"
+        findings.append(Finding(f"alarms are gone: {', '.join(sorted(missing))}", "Nobody is told.", remedy))
     yield from findings
     if not findings:
         yield Healthy(f"alarms: {len(found)}, none raised")
@@ -191,11 +191,11 @@ def _subscribers(system: System, topic: str) -> Iterator[Result]:
     if confirmed:
         yield Healthy(f"alarm topic: {len(confirmed)} subscribed")
     elif subscriptions:
-        mend = "the link in the mail that AWS has sent to each address"
-        yield Finding("no subscription of the alarm topic is confirmed", "Alarms are raised unheard.", mend)
+        remedy = "the link in the mail that AWS has sent to each address"
+        yield Finding("no subscription of the alarm topic is confirmed", "Alarms are raised unheard.", remedy)
     else:
-        mend = f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint <address>"
-        yield Finding("nobody has subscribed to the alarm topic", "Alarms are raised unheard.", mend)
+        remedy = f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint <address>"
+        yield Finding("nobody has subscribed to the alarm topic", "Alarms are raised unheard.", remedy)
 
 
 def _depth(system: System, url: str) -> int:

@@ -489,9 +489,9 @@ comment on function public.claim_push_jobs(uuid[], integer, double precision, te
   'sent so much that the rest waits), what is still due (left_due: more than one claim takes, or no slot within p_wait_seconds), '
   'and which of these a worker had leased and never reported (expired_leases). p_project_url: images of its storage may be shown.';
 
-create function push.switch_off(p_device_id uuid, p_push_token text, p_sent_at timestamptz) returns boolean
+create function push.deactivate_device(p_device_id uuid, p_push_token text, p_sent_at timestamptz) returns boolean
 language sql set search_path = '' as $$
-  with switched_off as (
+  with deactivated as (
     update public.user_devices set is_active = false
     -- A row that somebody holds is passed over: its person changes it, and must not make the workers wait.
     where id = (
@@ -501,9 +501,9 @@ language sql set search_path = '' as $$
     )
     returning id
   )
-  select exists (select from switched_off);
+  select exists (select from deactivated);
 $$;
-comment on function push.switch_off(uuid, text, timestamptz) is
+comment on function push.deactivate_device(uuid, text, timestamptz) is
   'Switches a device off whose token is dead, unless it has another token by now or registered again after the send; not if its '
   'row is locked: a later dead ticket or receipt finds it again.';
 
@@ -652,7 +652,7 @@ revoke execute on function
   push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.defer_job(uuid, text, timestamptz),
   push.due_jobs(uuid[], timestamptz, integer), push.give_back_slot(uuid, integer), push.recipient_time(integer),
   push.take_recipient_share(uuid, integer), push.compose(uuid, text), push.notifications(uuid[], text, timestamptz),
-  push.switch_off(uuid, text, timestamptz), push.backoff(interval, interval, integer),
+  push.deactivate_device(uuid, text, timestamptz), push.backoff(interval, interval, integer),
   push.retry_wait(push.deliveries, boolean), push.record_delivery(uuid, timestamptz, jsonb),
   push.record_result(uuid, timestamptz, jsonb)
 from public;

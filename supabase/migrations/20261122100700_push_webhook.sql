@@ -31,7 +31,7 @@ begin
 end $$;
 comment on function push.keep_in_vault(text, text) is 'Stores or replaces a secret of Supabase Vault, readable or not.';
 
-create function push.ring_doorbell() returns trigger
+create function push.notify_webhook() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
   target record;
@@ -51,7 +51,7 @@ exception when others then
   raise warning 'Chat Push: the webhook did not ring: %', sqlerrm;
   return null;
 end $$;
-comment on function push.ring_doorbell() is 'Rings the webhook after the commit; never aborts the insert of a message.';
+comment on function push.notify_webhook() is 'Rings the webhook after the commit; never aborts the insert of a message.';
 
 create function push.configure_webhook(url text, secret text) returns void
 language plpgsql set search_path = '' as $$
@@ -79,16 +79,16 @@ begin
   perform push.keep_in_vault('push_webhook_url', configure_webhook.url);
   perform push.keep_in_vault('push_webhook_secret', configure_webhook.secret);
   if not exists (
-    select from pg_trigger where tgname = 'ring_doorbell' and tgrelid = 'public.chat_messages'::regclass
+    select from pg_trigger where tgname = 'notify_webhook' and tgrelid = 'public.chat_messages'::regclass
   ) then
     -- For messages that have a job, as create_push_job does.
-    create trigger ring_doorbell after insert on public.chat_messages
+    create trigger notify_webhook after insert on public.chat_messages
       for each row when (new.is_read is not true and new.deleted_at is null)
-      execute function push.ring_doorbell();
+      execute function push.notify_webhook();
   end if;
 end $$;
 comment on function push.configure_webhook(text, text) is
   'Sets target and secret of the webhook and installs its trigger; call it again to change either, and after a restore.';
 
-revoke execute on function push.webhook_target(), push.diagnose_webhook_target(), push.keep_in_vault(text, text), push.ring_doorbell(),
+revoke execute on function push.webhook_target(), push.diagnose_webhook_target(), push.keep_in_vault(text, text), push.notify_webhook(),
   push.configure_webhook(text, text) from public;

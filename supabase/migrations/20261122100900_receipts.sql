@@ -183,14 +183,14 @@ comment on function public.record_push_receipts(uuid, jsonb[]) is
   'Records receipts; an element: {message_id, device_id, ticket_id, status, error}, status being handed_over, failed, retry, '
   'configuration_fault, missing or receipt_lost. Counts by status. Dead tokens wait for finish_receipt_run.';
 
-create function push.switch_off_dead(p_run_id uuid) returns integer
+create function push.deactivate_dead_devices(p_run_id uuid) returns integer
 language sql set search_path = '' as $$
-  select count(*) filter (where push.switch_off(device_id, push_token, sent_at))::integer
+  select count(*) filter (where push.deactivate_device(device_id, push_token, sent_at))::integer
   from (select * from push.dead_tokens where run_id = p_run_id order by device_id) dead;
 $$;
-comment on function push.switch_off_dead(uuid) is 'Switches off what a run found dead; returns how many devices.';
+comment on function push.deactivate_dead_devices(uuid) is 'Switches off what a run found dead; returns how many devices.';
 
-create function push.finish_run(p_run push.receipt_runs, inout switched_off integer, inout held integer)
+create function push.finish_run(p_run push.receipt_runs, inout deactivated integer, inout held integer)
 language plpgsql set search_path = '' as $$
 declare
   settings push.settings;
@@ -203,7 +203,7 @@ begin
     held := held + devices;
   else
     update push.receipt_runs set state = 'finished' where id = p_run.id;
-    switched_off := switched_off + push.switch_off_dead(p_run.id);
+    deactivated := deactivated + push.deactivate_dead_devices(p_run.id);
   end if;
 end $$;
 comment on function push.finish_run(push.receipt_runs, integer, integer) is
@@ -213,7 +213,7 @@ create function public.finish_receipt_run(p_run_id uuid) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
   run push.receipt_runs;
-  switched_off integer := 0;
+  deactivated integer := 0;
   held integer := 0;
 begin
   -- And the tickets since the last run, and the runs of workers that died before they could finish them.
@@ -223,9 +223,9 @@ begin
       and (id = p_run_id or source = 'tickets' or began_at < clock_timestamp() - interval '1 hour')
     for update skip locked
   loop
-    select * into switched_off, held from push.finish_run(run, switched_off, held);
+    select * into deactivated, held from push.finish_run(run, deactivated, held);
   end loop;
-  return jsonb_build_object('switched_off', switched_off, 'held', held);
+  return jsonb_build_object('deactivated', deactivated, 'held', held);
 end $$;
 comment on function public.finish_receipt_run(uuid) is
   'Ends a run of receipts, and the open one of tickets: deactivates what they found dead, or holds what is suspicious.';
@@ -235,7 +235,7 @@ language plpgsql set search_path = '' as $$
 declare
   run push.receipt_runs;
   tickets record;
-  switched_off integer := 0;
+  deactivated integer := 0;
   held integer := 0;
 begin
   select count(*) as answered, count(*) filter (where d.error = 'DeviceNotRegistered') as dead into strict tickets
@@ -260,9 +260,9 @@ begin
   where d.error = 'DeviceNotRegistered' and not push.is_held(d.device_id, d.push_token)
   on conflict (run_id, device_id) do nothing;
   if run.began_at < clock_timestamp() - interval '1 minute' then
-    select * into switched_off, held from push.finish_run(run, switched_off, held);
+    select * into deactivated, held from push.finish_run(run, deactivated, held);
   end if;
-  return jsonb_build_object('switched_off', switched_off, 'held', held);
+  return jsonb_build_object('deactivated', deactivated, 'held', held);
 end $$;
 comment on function push.review_tickets(timestamptz, jsonb[]) is
   'Collects the devices that tickets call dead, and decides of them about once a minute, by the rule that holds for receipts.';
@@ -276,19 +276,19 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function push.is_held(uuid, text) is 'Whether an operator has yet to decide if this token of the device is dead.';
 
-create function push.decide_held_run(p_run_id uuid, p_switch_off boolean) returns integer
+create function push.review_held_deactivations(p_run_id uuid, p_deactivate boolean) returns integer
 language plpgsql set search_path = '' as $$
 begin
-  update push.receipt_runs set state = case when p_switch_off then 'confirmed' else 'rejected' end
+  update push.receipt_runs set state = case when p_deactivate then 'confirmed' else 'rejected' end
   where id = p_run_id and state = 'held';
   if not found then
     raise no_data_found using
       message = format('no held run %s', p_run_id),
       hint = 'select * from push.receipt_runs where state = ''held'' lists them.';
   end if;
-  return case when p_switch_off then push.switch_off_dead(p_run_id) else 0 end;
+  return case when p_deactivate then push.deactivate_dead_devices(p_run_id) else 0 end;
 end $$;
-comment on function push.decide_held_run(uuid, boolean) is
+comment on function push.review_held_deactivations(uuid, boolean) is
   'For an operator: confirms (true) or rejects (false) the switch-off that the breaker held back; returns how many went off.';
 
 create function public.prune_push(p_limit integer default 1000) returns jsonb
@@ -341,7 +341,7 @@ begin
   delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
 
   return jsonb_build_object(
-    'presence_offline', offline, 'devices_switched_off', unseen, 'devices_deleted', devices, 'jobs_deleted', jobs,
+    'presence_offline', offline, 'devices_deactivated', unseen, 'devices_deleted', devices, 'jobs_deleted', jobs,
     'more', greatest(offline, unseen, devices, jobs) >= p_limit
   );
 end $$;
@@ -350,7 +350,7 @@ comment on function public.prune_push(integer) is
 
 revoke execute on function
   push.await_receipt(), push.next_receipt_at(timestamptz), push.send_again(push.deliveries, text, boolean),
-  push.switch_off_dead(uuid), push.decide_held_run(uuid, boolean),
+  push.deactivate_dead_devices(uuid), push.review_held_deactivations(uuid, boolean),
   push.finish_run(push.receipt_runs, integer, integer), push.review_tickets(timestamptz, jsonb[]),
   push.is_held(uuid, text)
 from public;

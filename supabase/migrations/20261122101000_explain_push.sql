@@ -64,7 +64,7 @@ language sql stable set search_path = '' as $$
     when p_device.push_token is distinct from p_delivery.push_token then 'the device has another token by now.'
     when not p_device.is_active then 'device switched off until it registers again.'
     when p_device.last_seen_at > p_delivery.sent_at then 'device left on, it registered again after the send.'
-    when push.is_held(p_delivery.device_id, p_delivery.push_token) then 'device left on, too many tokens died at once: decide with push.decide_held_run.'
+    when push.is_held(p_delivery.device_id, p_delivery.push_token) then 'device left on, too many tokens died at once: decide with push.review_held_deactivations.'
     when exists (
       select from push.dead_tokens dead join push.receipt_runs run on run.id = dead.run_id
       where dead.device_id = p_delivery.device_id and dead.push_token = p_delivery.push_token and run.state = 'open'

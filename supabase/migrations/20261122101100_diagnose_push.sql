@@ -38,13 +38,13 @@ language sql stable set search_path = '' as $$
   from pg_catalog.pg_trigger
   join pg_catalog.pg_proc on pg_proc.oid = tgfoid
   join pg_catalog.pg_namespace namespace on namespace.oid = pronamespace
-  left join lateral push.diagnose_webhook_target() target on (namespace.nspname, proname) = ('push', 'ring_doorbell')
+  left join lateral push.diagnose_webhook_target() target on (namespace.nspname, proname) = ('push', 'notify_webhook')
   -- A webhook made in the dashboard keeps url, method, headers, … in the arguments of its trigger.
   left join lateral (select string_to_array(encode(tgargs, 'escape'), '\000') as arguments) dashboard
     on (namespace.nspname, proname) = ('supabase_functions', 'http_request')
   where tgrelid = 'public.chat_messages'::regclass
     and (namespace.nspname, proname) in (
-      ('push', 'create_job'), ('push', 'ring_doorbell'), ('supabase_functions', 'http_request'));
+      ('push', 'create_job'), ('push', 'notify_webhook'), ('supabase_functions', 'http_request'));
 $$;
 comment on function push.diagnose_triggers() is
   'Triggers of chat_messages that store the job of a message or ring for it: [{name, calls, enabled, readable, url, secret_sha256}].';
@@ -111,7 +111,7 @@ language sql stable set search_path = '' as $$
         'oldest_due_seconds', extract(epoch from clock_timestamp() - min(receipt_due_at))
       ) from push.deliveries where receipt_due_at is not null
     ),
-    'held_runs', (
+    'held_deactivations', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'id', run.id, 'began_at', run.began_at,
         'devices', (select count(*) from push.dead_tokens dead where dead.run_id = run.id)

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
-from local.postgres import Postgres
+from local.supabase.postgres import Postgres
 
 type Connection = psycopg.AsyncConnection[DictRow]
 type Row = dict[str, Any]
@@ -213,7 +213,7 @@ async def claim_one(connection: Connection, message_id: UUID) -> tuple[Row, Row]
     return claimed, job
 
 
-def told(job: Row, *answers: str, **more: Any) -> Row:
+def worker_report(job: Row, *answers: str, **more: Any) -> Row:
     """A worker's report of a job: for each device a status, or an error for good; `more` is said of each device."""
     deliveries = []
     for device, answer in zip(job["devices"], answers or ["accepted"] * len(job["devices"]), strict=True):

@@ -7,9 +7,9 @@ from itertools import count
 import pytest
 from psycopg import sql
 
-from local.postgres import Postgres, postgres
 from local.processes import temporary_folder
-from local.supabase import create_database, migrate
+from local.supabase.postgres import Postgres, postgres
+from local.supabase.project import create_database, migrate
 from tests.database.chat import Chat, Connection, Database, connected, start_chat
 
 _numbers = count(1)

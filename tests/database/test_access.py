@@ -149,7 +149,7 @@ def test_matrix_is_complete() -> None:
         "table push.sendable_devices",
         "table push.receipt_runs",
         "table push.dead_tokens",
-        "select push.decide_held_run(gen_random_uuid(), true)",
+        "select push.review_held_deactivations(gen_random_uuid(), true)",
         "select push.webhook_target()",
         "select push.diagnose_webhook_target()",
         "select push.configure_webhook('https://example.com', repeat('x', 24))",

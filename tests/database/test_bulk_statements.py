@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from local.postgres import Postgres, postgres
 from local.processes import temporary_folder
-from local.supabase import create_database, migrate
+from local.supabase.postgres import Postgres, postgres
+from local.supabase.project import create_database, migrate
 from tests.database.chat import Chat, Connection, acting_as, connected, start_chat, value
 
 FEW, MANY = 500, 2000

@@ -26,9 +26,9 @@ from tests.database.chat import (
     row,
     rows,
     start_chat,
-    told,
     value,
     waits_for_lock,
+    worker_report,
 )
 
 
@@ -83,8 +83,8 @@ async def test_a_person_who_holds_a_dead_device_makes_no_worker_wait(chat: Chat,
     await worker.execute("set lock_timeout = '1s'")
     async with chat.connection.transaction():
         await chat.connection.execute("update public.user_devices set app_version = '2' where id = %s", (device["id"],))
-        await record(worker, claimed, told(job, "DeviceNotRegistered"))
-        assert await finish_run(worker, uuid4()) == {"switched_off": 0, "held": 0}
+        await record(worker, claimed, worker_report(job, "DeviceNotRegistered"))
+        assert await finish_run(worker, uuid4()) == {"deactivated": 0, "held": 0}
 
 
 async def test_workers_that_claim_at_once_reserve_one_slot_after_the_other(chat: Chat, database: Database) -> None:
@@ -103,7 +103,9 @@ async def test_report_takes_its_jobs_in_one_order(chat: Chat, database: Database
     await chat.device()
     low, high = sorted([await chat.message(), await chat.message()])
     claimed = await claim(chat.connection, low, high)
-    reports = sorted((told(job) for job in claimed["jobs"]), key=lambda report: report["message_id"], reverse=True)
+    reports = sorted(
+        (worker_report(job) for job in claimed["jobs"]), key=lambda report: report["message_id"], reverse=True
+    )
     worker, other = await database.connect(), await database.connect()
     lock = "select from push.jobs where message_id = %s for update nowait"
     async with other.transaction():

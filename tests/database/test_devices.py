@@ -190,8 +190,8 @@ class TestLimits:
         await register(chat, chat.guide, "ExponentPushToken[0]", "phone 0")
         oldest = await stored(chat, chat.guide, "phone 1")
         await register(chat, chat.guide, "ExponentPushToken[25]", "phone 25")
-        switched_off = [one for one in await rows(chat.connection, "table user_devices") if not one["is_active"]]
-        [gone] = switched_off
+        deactivated = [one for one in await rows(chat.connection, "table user_devices") if not one["is_active"]]
+        [gone] = deactivated
         assert (gone["device_id"], gone["last_seen_at"]) == ("phone 1", oldest["last_seen_at"])
         await register(chat, chat.guide, "ExponentPushToken[1]", "phone 1")
         active = {one["device_id"] for one in await my_devices(chat, chat.guide) if one["is_active"]}
@@ -334,7 +334,7 @@ async def test_a_backend_keeps_the_device_limit_and_has_no_registration_limit(ch
     assert await count_devices(chat) == (25, 100)
 
 
-async def test_of_too_many_stored_devices_those_that_are_switched_off_longest_are_deleted(chat: Chat) -> None:
+async def test_of_too_many_stored_devices_those_that_are_deactivated_longest_are_deleted(chat: Chat) -> None:
     await set_up(chat, stored_device_limit=4, device_limit=2)
     for number in range(6):
         await register(chat, chat.guide, f"ExponentPushToken[{number}]", f"phone {number}")
@@ -384,7 +384,7 @@ class TestUnregister:
 
 
 class TestMyDevices:
-    async def test_newest_first_with_those_that_are_switched_off(self, chat: Chat) -> None:
+    async def test_newest_first_with_those_that_are_deactivated(self, chat: Chat) -> None:
         for device_id in ("a", "b", "c"):
             await register(chat, chat.guide, f"ExponentPushToken[{device_id * 22}]", device_id)
         await register(chat, chat.guide, f"ExponentPushToken[{'a' * 22}]", "a")

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from local.postgres import SUPERUSER
-from tests.database.chat import Chat, Database, acting_as, claim_one, record, told, value
+from local.supabase.postgres import SUPERUSER
+from tests.database.chat import Chat, Database, acting_as, claim_one, record, value, worker_report
 from tests.database.test_access import WORKER_FUNCTIONS
 from tests.database.test_push_webhook import RESTORED, SECRET, URL, configure
 
@@ -46,8 +46,8 @@ async def test_webhook_shows_its_target_and_a_digest_of_its_secret(chat: Chat) -
     diagnosis = await diagnose(chat)
     [_, bell] = diagnosis["triggers"]
     assert bell == {
-        "name": "ring_doorbell",
-        "calls": "push.ring_doorbell",
+        "name": "notify_webhook",
+        "calls": "push.notify_webhook",
         "enabled": True,
         "readable": True,
         "url": URL,
@@ -67,7 +67,7 @@ async def test_webhook_whose_secrets_came_from_another_vault_is_unreadable(chat:
 @pytest.mark.parametrize("how", ["disable trigger", "enable replica trigger"])
 async def test_trigger_that_does_not_fire_is_not_enabled(chat: Chat, how: str) -> None:
     await configure(chat)
-    await execute(chat, f"alter table chat_messages {how} ring_doorbell")
+    await execute(chat, f"alter table chat_messages {how} notify_webhook")
     assert [trigger["enabled"] for trigger in (await diagnose(chat))["triggers"]] == [True, False]
 
 
@@ -142,7 +142,7 @@ async def test_jobs_that_wait_and_how_long_the_oldest_is_due(chat: Chat) -> None
 async def test_receipts_that_wait(chat: Chat) -> None:
     await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     receipts = (await diagnose(chat))["receipts"]
     assert receipts["waiting"] == 1
     assert receipts["oldest_due_seconds"] < 0
@@ -158,7 +158,7 @@ async def test_runs_that_the_breaker_holds(chat: Chat) -> None:
         "insert into push.dead_tokens (run_id, device_id, push_token, sent_at)"
         f" select '{run}', gen_random_uuid(), 'token', now() from generate_series(1, 3)",
     )
-    [held] = (await diagnose(chat))["held_runs"]
+    [held] = (await diagnose(chat))["held_deactivations"]
     assert (held["id"], held["devices"]) == (str(run), 3)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from local.postgres import Postgres
 from local.processes import ChildError
-from local.supabase import create_database, migrate
+from local.supabase.postgres import Postgres
+from local.supabase.project import create_database, migrate
 from tests.database.chat import Chat, Connection, Row, as_user, connected, refused, row, rows, value
 from tests.database.test_migrations import (
     ADDED_COLUMNS,

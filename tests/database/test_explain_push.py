@@ -19,8 +19,8 @@ from tests.database.chat import (
     receipt,
     record,
     record_receipts,
-    told,
     value,
+    worker_report,
 )
 
 HOUR = 3600
@@ -46,7 +46,7 @@ async def sent(chat: Chat, *answers: str, **more: Any) -> UUID:
     """A message to the guide's only device, of which Expo said this."""
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    report = told(job, *answers, **more)
+    report = worker_report(job, *answers, **more)
     for delivery in report["deliveries"]:
         if delivery["status"] in ("retry", "maybe_sent"):
             delivery["error"] = "Http503"
@@ -230,7 +230,7 @@ async def test_push_that_was_refused_for_good(chat: Chat) -> None:
         ),
         (
             "update push.settings set breaker_devices = 1",
-            "device left on, too many tokens died at once: decide with push.decide_held_run.",
+            "device left on, too many tokens died at once: decide with push.review_held_deactivations.",
         ),
     ],
 )

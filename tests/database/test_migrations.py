@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from local.postgres import Postgres, postgres
 from local.processes import temporary_folder
-from local.supabase import create_database, migrate, supabase_cli
+from local.supabase.postgres import Postgres, postgres
+from local.supabase.project import create_database, migrate, supabase_cli
 from tests.database.chat import (
     Chat,
     Connection,
@@ -21,8 +21,8 @@ from tests.database.chat import (
     row,
     rows,
     start_chat,
-    told,
     value,
+    worker_report,
 )
 from tests.database.test_access import WRITABLE, check_function_rights, check_writable_columns
 
@@ -197,7 +197,7 @@ async def check_messages_are_pushed(chat: Chat) -> None:
     claimed = await claim(chat.connection)
     [job] = claimed["jobs"]
     assert (job["message_id"], job["body"]) == (str(message), "Hello")
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     assert (await chat.job(message))["outcome"] == "accepted"
     unread = (await chat.see_room())["unread_count_user2"]
     assert await chat.read() == unread == job["badge"]

@@ -18,12 +18,12 @@ from tests.database.chat import (
     row,
     rows,
     start_chat,
-    told,
     value,
+    worker_report,
 )
 
 DAY = 24 * 3600
-NOTHING = {"presence_offline": 0, "devices_switched_off": 0, "devices_deleted": 0, "jobs_deleted": 0, "more": False}
+NOTHING = {"presence_offline": 0, "devices_deactivated": 0, "devices_deleted": 0, "jobs_deleted": 0, "more": False}
 
 
 async def age_devices(chat: Chat, days: float) -> None:
@@ -39,7 +39,7 @@ async def age_devices(chat: Chat, days: float) -> None:
 async def finished_job(chat: Chat) -> UUID:
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     return message
 
 
@@ -54,18 +54,18 @@ async def test_nothing_old_nothing_done(chat: Chat) -> None:
 # Devices ---------------------------------------------------------------------------------------
 
 
-async def test_device_not_seen_for_60_days_is_switched_off(chat: Chat) -> None:
+async def test_device_not_seen_for_60_days_is_deactivated(chat: Chat) -> None:
     await chat.device(device_id="old")
     await age_devices(chat, 59)
     assert await prune(chat.connection) == NOTHING
     await chat.device(device_id="younger")
     await age_devices(chat, 1.1)
-    assert await prune(chat.connection) == NOTHING | {"devices_switched_off": 1}
+    assert await prune(chat.connection) == NOTHING | {"devices_deactivated": 1}
     found = await rows(chat.connection, "select device_id from public.user_devices where is_active")
     assert found == [{"device_id": "younger"}]
 
 
-async def test_device_switched_off_for_90_days_is_deleted(chat: Chat) -> None:
+async def test_device_deactivated_for_90_days_is_deleted(chat: Chat) -> None:
     await chat.device()
     await age_devices(chat, 61)
     await prune(chat.connection)
@@ -157,7 +157,7 @@ async def test_goodbye_of_a_living_app_is_a_sign_of_life(chat: Chat) -> None:
     ("setting", "done"),
     [
         ({"presence_fresh_for": "1 hour"}, "presence_offline"),
-        ({"device_unseen_for": "1 year"}, "devices_switched_off"),
+        ({"device_unseen_for": "1 year"}, "devices_deactivated"),
         ({"job_kept_for": "1 year"}, "jobs_deleted"),
     ],
     ids=str,
@@ -169,12 +169,12 @@ async def test_each_age_is_a_setting(chat: Chat, setting: dict[str, Any], done: 
     await chat.look(chat.room)
     await chat.pass_time(60)
     [(name, age)] = setting.items()
-    everything = {"presence_offline": 1, "devices_switched_off": 1, "jobs_deleted": 1}
+    everything = {"presence_offline": 1, "devices_deactivated": 1, "jobs_deleted": 1}
     await chat.connection.execute(f"update push.settings set {name} = %s".encode(), (age,))
     assert await prune(chat.connection) == NOTHING | everything | {done: 0}
 
 
-async def test_how_long_a_switched_off_device_is_kept_is_a_setting(chat: Chat) -> None:
+async def test_how_long_a_deactivated_device_is_kept_is_a_setting(chat: Chat) -> None:
     await chat.device(is_active=False)
     await chat.connection.execute("update push.settings set device_kept_for = '1 day'")
     await age_devices(chat, 2)
@@ -187,8 +187,8 @@ async def test_a_batch_is_bounded_and_tells_that_more_wait(chat: Chat) -> None:
     await age_devices(chat, 61)
     pruned: list[Row] = [await prune(chat.connection, limit=2) for _ in range(2)]
     assert pruned == [
-        NOTHING | {"devices_switched_off": 2, "more": True},
-        NOTHING | {"devices_switched_off": 1},
+        NOTHING | {"devices_deactivated": 2, "more": True},
+        NOTHING | {"devices_deactivated": 1},
     ]
 
 
@@ -208,7 +208,7 @@ async def test_what_somebody_else_holds_is_left_for_another_time(database: Datab
         assert await prune(chat.connection) == NOTHING
     assert (await prune(chat.connection)) == NOTHING | {
         "presence_offline": 1,
-        "devices_switched_off": 1,
+        "devices_deactivated": 1,
         "jobs_deleted": 1,
     }
 

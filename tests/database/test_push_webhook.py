@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from local.postgres import SUPERUSER
+from local.supabase.postgres import SUPERUSER
 from tests.database.chat import Chat, Database, Row, as_user, rows, start_chat, value
 
 URL = "https://example.com/api/push/chat-message"
@@ -140,7 +140,7 @@ async def test_bad_argument_is_named(chat: Chat, url: str | None, secret: str | 
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"^{argument} must"):
         async with chat.connection.transaction():
             await configure(chat, url, secret)
-    assert await value(chat.connection, "select count(*) from pg_trigger where tgname = 'ring_doorbell'") == 0
+    assert await value(chat.connection, "select count(*) from pg_trigger where tgname = 'notify_webhook'") == 0
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080/api", "http://localhost/api"])

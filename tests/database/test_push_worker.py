@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg.types.json import Json
 
-from tests.borders import INVISIBLE_NAMES
 from tests.database.chat import (
     Chat,
     Row,
@@ -22,9 +21,10 @@ from tests.database.chat import (
     record,
     refused,
     rows,
-    told,
     value,
+    worker_report,
 )
+from tests.http_fakes import INVISIBLE_NAMES
 
 
 def decision(claimed: Row) -> str:
@@ -422,7 +422,7 @@ async def test_claim_tells_unknown_and_not_due_ids_and_takes_duplicates_once(cha
     await chat.device()
     done, leased, new = [await chat.message() for _ in range(3)]
     claimed, job = await claim_one(chat.connection, done)
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     await claim(chat.connection, leased)
     unknown = uuid4()
     claimed = await claim(chat.connection, new, done, new, unknown, leased, unknown)
@@ -465,7 +465,7 @@ async def test_claim_tells_which_leases_ran_out_unreported(chat: Chat) -> None:
     dead, reported, new = [await chat.message() for _ in range(3)]
     await claim(chat.connection, dead)
     claimed, job = await claim_one(chat.connection, reported)
-    await record(chat.connection, claimed, told(job, "retry"))
+    await record(chat.connection, claimed, worker_report(job, "retry"))
     await chat.pass_time(31)
     assert (await claim(chat.connection, dead, reported, new))["expired_leases"] == [str(dead)]
     await chat.pass_time(61)
@@ -483,7 +483,7 @@ async def test_late_report_of_a_lost_lease_keeps_its_facts_but_not_the_state(cha
     await claim(chat.connection, message)
     before = await chat.job(message)
 
-    answer = await record(chat.connection, late, told(job, "accepted", "retry"))
+    answer = await record(chat.connection, late, worker_report(job, "accepted", "retry"))
     assert answer["lost_leases"] == [str(message)]
     assert await chat.job(message) == before
     statuses = [delivery["status"] for delivery in (await explain(chat.connection, message))["deliveries"]]
@@ -495,7 +495,7 @@ async def test_report_after_the_lease_expired_counts_while_nobody_else_has_it(ch
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
     await chat.pass_time(31)
-    assert (await record(chat.connection, claimed, told(job)))["lost_leases"] == []
+    assert (await record(chat.connection, claimed, worker_report(job)))["lost_leases"] == []
     assert (await chat.job(message))["outcome"] == "accepted"
 
 
@@ -506,8 +506,8 @@ async def test_accepted_is_never_downgraded(chat: Chat, later: str) -> None:
     first, job = await claim_one(chat.connection, message)
     await chat.pass_time(31)
     second, _ = await claim_one(chat.connection, message)
-    await record(chat.connection, first, told(job))
-    await record(chat.connection, second, told(job, later))
+    await record(chat.connection, first, worker_report(job))
+    await record(chat.connection, second, worker_report(job, later))
     assert (await chat.job(message))["outcome"] == "accepted"
     [delivery] = (await explain(chat.connection, message))["deliveries"]
     assert (delivery["status"], delivery["error"], delivery["attempts"]) == ("accepted", None, 1)
@@ -530,7 +530,7 @@ async def test_outcome_is_the_best_of_the_devices(chat: Chat, answers: list[str]
         await chat.device()
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job, *answers))
+    await record(chat.connection, claimed, worker_report(job, *answers))
     job = await chat.job(message)
     assert (job["state"], job["outcome"], job["reason"]) == ("done", outcome, None)
     assert job["finished_at"] is not None
@@ -543,11 +543,11 @@ async def test_only_the_devices_without_a_ticket_are_sent_to_again(chat: Chat, u
         await chat.device()
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job, "accepted", unsure, "MessageTooBig"))
+    await record(chat.connection, claimed, worker_report(job, "accepted", unsure, "MessageTooBig"))
     await chat.pass_time(35)
     claimed, again = await claim_one(chat.connection, message)
     assert (again["devices"], again["attempt"]) == (job["devices"][1:2], 2)
-    await record(chat.connection, claimed, told(again))
+    await record(chat.connection, claimed, worker_report(again))
     assert (await chat.job(message))["outcome"] == "accepted"
 
 
@@ -556,7 +556,7 @@ async def test_device_that_is_new_since_the_claim_gets_the_message_too(chat: Cha
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
     new = await chat.device()
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     await chat.pass_time(6)
     _, job = await claim_one(chat.connection, message)
     assert [device["push_token"] for device in job["devices"]] == [new["push_token"]]
@@ -580,7 +580,7 @@ async def test_retry_waits_twice_as_long_each_time_up_to_a_cap(chat: Chat) -> No
     message = await chat.message()
     for attempt in range(1, 12):
         claimed, job = await claim_one(chat.connection, message)
-        await record(chat.connection, claimed, told(job, "retry"))
+        await record(chat.connection, claimed, worker_report(job, "retry"))
         base = min(5 * 2 ** (attempt - 1), 900)
         wait = await wait_seconds(chat, message)
         assert base - 1 < wait <= base * 1.15
@@ -599,7 +599,7 @@ async def test_retry_after_is_a_floor(chat: Chat, retry_after: float, at_least: 
     await chat.device()
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job, "retry", retry_after_seconds=retry_after))
+    await record(chat.connection, claimed, worker_report(job, "retry", retry_after_seconds=retry_after))
     assert at_least < await wait_seconds(chat, message) <= at_most
 
 
@@ -609,8 +609,8 @@ async def test_configuration_fault_takes_no_attempt_and_keeps_devices(chat: Chat
     message = await chat.message()
     for _ in range(3):
         claimed, job = await claim_one(chat.connection, message)
-        answer = await record(chat.connection, claimed, told(job, "configuration_fault"))
-        assert answer["switched_off"] == 0
+        answer = await record(chat.connection, claimed, worker_report(job, "configuration_fault"))
+        assert answer["deactivated"] == 0
         assert (await chat.job(message))["attempts"] == 0
         await chat.pass_time(300)
     assert await is_active(chat, device)
@@ -631,7 +631,7 @@ async def test_giving_up_is_reported(chat: Chat) -> None:
     message = await chat.message()
     for _ in range(2):
         claimed, job = await claim_one(chat.connection, message)
-        await record(chat.connection, claimed, told(job, "retry"))
+        await record(chat.connection, claimed, worker_report(job, "retry"))
         await chat.pass_time(60)
     assert (await claim(chat.connection, message))["finished"] == [
         {"message_id": str(message), "outcome": "failed", "reason": "attempts_exhausted"}
@@ -651,7 +651,7 @@ async def test_expired_while_retrying_has_failed(chat: Chat) -> None:
     await chat.device()
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job, "retry"))
+    await record(chat.connection, claimed, worker_report(job, "retry"))
     await chat.pass_time(24 * 3600)
     assert decision(await claim(chat.connection)) == "failed: expired"
 
@@ -661,13 +661,13 @@ async def test_read_while_retrying_is_not_sent_again(chat: Chat) -> None:
     await chat.device()
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job, "maybe_sent"))
+    await record(chat.connection, claimed, worker_report(job, "maybe_sent"))
     await chat.read()
     await chat.pass_time(60)
     assert decision(await claim(chat.connection)) == "maybe_sent: read"
 
 
-NOTHING_ODD = {"switched_off": 0, "held": 0, "lost_leases": [], "unrecorded": []}
+NOTHING_ODD = {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": []}
 
 # Dead tokens -----------------------------------------------------------------------------------
 
@@ -678,14 +678,14 @@ async def is_active(chat: Chat, device: Row) -> bool:
     return active
 
 
-async def test_device_not_registered_is_switched_off(chat: Chat) -> None:
+async def test_device_not_registered_is_deactivated(chat: Chat) -> None:
     dead, alive = await chat.device(), await chat.device()
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
     answers = {dead["push_token"]: "DeviceNotRegistered", alive["push_token"]: "accepted"}
-    report = told(job, *(answers[device["push_token"]] for device in job["devices"]))
+    report = worker_report(job, *(answers[device["push_token"]] for device in job["devices"]))
     assert await record(chat.connection, claimed, report) == NOTHING_ODD
-    assert (await finish_run(chat.connection, uuid4()))["switched_off"] == 1
+    assert (await finish_run(chat.connection, uuid4()))["deactivated"] == 1
     assert (await is_active(chat, dead), await is_active(chat, alive)) == (False, True)
     assert (await chat.job(message))["outcome"] == "accepted"
 
@@ -694,7 +694,7 @@ async def test_device_not_registered_is_switched_off(chat: Chat) -> None:
 async def test_any_provider_error_keeps_token(chat: Chat, error: str) -> None:
     device = await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
-    assert (await record(chat.connection, claimed, told(job, error)))["switched_off"] == 0
+    assert (await record(chat.connection, claimed, worker_report(job, error)))["deactivated"] == 0
     assert await is_active(chat, device)
 
 
@@ -703,8 +703,8 @@ async def test_dead_token_changed_meanwhile_survives_and_gets_the_message(chat: 
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
     await chat.connection.execute("update public.user_devices set push_token = 'ExponentPushToken[new]'")
-    answer = await record(chat.connection, claimed, told(job, "DeviceNotRegistered"))
-    assert answer["switched_off"] == 0
+    answer = await record(chat.connection, claimed, worker_report(job, "DeviceNotRegistered"))
+    assert answer["deactivated"] == 0
     assert await is_active(chat, device)
     await chat.pass_time(6)
     _, job = await claim_one(chat.connection, message)
@@ -717,8 +717,8 @@ async def test_dead_token_registered_again_since_survives(chat: Chat) -> None:
     await chat.connection.execute(
         "update public.user_devices set last_seen_at = clock_timestamp() where id = %s", (device["id"],)
     )
-    answer = await record(chat.connection, claimed, told(job, "DeviceNotRegistered"))
-    assert answer["switched_off"] == 0
+    answer = await record(chat.connection, claimed, worker_report(job, "DeviceNotRegistered"))
+    assert answer["deactivated"] == 0
     assert await is_active(chat, device)
 
 
@@ -726,7 +726,7 @@ async def test_dead_token_of_the_former_account_does_not_touch_the_new_one(chat:
     device = await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
     moved = await chat.device(user_id=chat.tourist, push_token=device["push_token"])
-    await record(chat.connection, claimed, told(job, "DeviceNotRegistered"))
+    await record(chat.connection, claimed, worker_report(job, "DeviceNotRegistered"))
     assert await is_active(chat, moved)
 
 
@@ -738,7 +738,7 @@ async def test_message_erased_between_claim_and_report_is_passed_over(chat: Chat
     erased, kept = await chat.message(), await chat.message()
     claimed = await claim(chat.connection, erased, kept)
     await chat.connection.execute("delete from chat_messages where id = %s", (erased,))
-    answer = await record(chat.connection, claimed, *map(told, claimed["jobs"]))
+    answer = await record(chat.connection, claimed, *map(worker_report, claimed["jobs"]))
     assert answer == NOTHING_ODD
     assert (await chat.job(kept))["outcome"] == "accepted"
     assert await explain(chat.connection, erased) is None
@@ -749,7 +749,7 @@ async def test_device_erased_between_claim_and_report_keeps_its_delivery(chat: C
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
     await chat.connection.execute("delete from user_devices")
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     [delivery] = (await explain(chat.connection, message))["deliveries"]
     assert (delivery["device_id"], delivery["status"]) == (job["devices"][0]["device_id"], "accepted")
 
@@ -767,7 +767,7 @@ async def test_no_push_outlives_its_message(chat: Chat, erase: str, left: int) -
     await chat.device()
     messages = [await chat.message(), await chat.message()]
     claimed = await claim(chat.connection, *messages)
-    await record(chat.connection, claimed, *map(told, claimed["jobs"]))
+    await record(chat.connection, claimed, *map(worker_report, claimed["jobs"]))
     names = {"message": messages[0], "room": chat.room, "sender": chat.tourist}
     await chat.connection.execute(erase, {name: named for name, named in names.items() if f"({name})" in erase})
     for table in ("jobs", "deliveries"):
@@ -778,7 +778,7 @@ async def test_erasing_a_person_erases_devices_jobs_deliveries_and_presence(chat
     await chat.device()
     await chat.look(None)
     claimed, job = await claim_one(chat.connection, await chat.message())
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     await chat.connection.execute("delete from auth.users where id = %s", (chat.guide,))
     for table in ("public.user_devices", "push.jobs", "push.deliveries", "public.user_presence"):
         assert await value(chat.connection, f"select count(*) from {table}") == 0, table
@@ -898,7 +898,7 @@ async def test_a_message_goes_to_at_most_device_limit_devices_the_last_seen_ones
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
     assert {device["push_token"] for device in job["devices"]} == {f"ExponentPushToken[day{day}]" for day in (3, 4, 5)}
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     assert (await chat.job(message))["state"] == "done", "the devices over the limit are no reason to send again"
 
 
@@ -985,7 +985,7 @@ async def test_first_attempts_go_before_retries_but_retries_keep_a_quarter(chat:
     await chat.device()
     retries = [str(await chat.message()) for _ in range(8)]
     claimed = await claim(chat.connection)
-    await record(chat.connection, claimed, *(told(job, "retry") for job in claimed["jobs"]))
+    await record(chat.connection, claimed, *(worker_report(job, "retry") for job in claimed["jobs"]))
     await chat.pass_time(60)
     first_attempts = [str(await chat.message()) for _ in range(8)]
     first = {job["message_id"] for job in (await claim(chat.connection, limit=8))["jobs"]}
@@ -1024,7 +1024,7 @@ async def test_the_unused_part_of_a_slot_is_given_back_once(chat: Chat) -> None:
     before = await value(chat.connection, "select free_at from push.rate_limiter")
     claimed, job = await claim_one(chat.connection, await chat.message())
     for _ in range(2):
-        await record(chat.connection, claimed, told(job, "accepted", "retry", "retry"), unused=2)
+        await record(chat.connection, claimed, worker_report(job, "accepted", "retry", "retry"), unused=2)
         assert await value(chat.connection, "select free_at from push.rate_limiter") - before == timedelta(seconds=0.1)
         assert await value(chat.connection, "select sum(notifications) from push.rate_limit_reservations") == 1
 
@@ -1128,7 +1128,7 @@ async def test_an_odd_result_takes_no_other_along(chat: Chat, deliveries: Any) -
     await chat.device()
     bad, good = await chat.message(), await chat.message()
     claimed = await claim(chat.connection, bad, good)
-    [result] = [told(job) for job in claimed["jobs"] if job["message_id"] == str(good)]
+    [result] = [worker_report(job) for job in claimed["jobs"] if job["message_id"] == str(good)]
     answer = await record(chat.connection, claimed, {"message_id": str(bad), "deliveries": deliveries}, result)
     assert answer["unrecorded"] == [str(bad)]
     assert (await chat.job(good))["outcome"] == "accepted"
@@ -1149,7 +1149,7 @@ async def test_a_result_that_cannot_be_stored_takes_no_other_along(chat: Chat) -
     await chat.device()
     bad, good = await chat.message(), await chat.message()
     claimed = await claim(chat.connection, bad, good)
-    results = [told(job) for job in claimed["jobs"]]
+    results = [worker_report(job) for job in claimed["jobs"]]
     results[0]["deliveries"][0]["status"] = "unheard of"
     answer = await record(chat.connection, claimed, *results)
     assert answer == {**NOTHING_ODD, "unrecorded": [str(bad)]}
@@ -1164,7 +1164,7 @@ async def test_a_fault_of_the_configuration_backs_off_from_a_minute_to_an_hour(c
     message = await chat.message()
     for times in range(9):
         claimed, job = await claim_one(chat.connection, message)
-        await record(chat.connection, claimed, told(job, "configuration_fault"))
+        await record(chat.connection, claimed, worker_report(job, "configuration_fault"))
         base = min(60 * 2**times, 3600)
         wait = await wait_seconds(chat, message)
         assert base - 1 < wait <= base * 1.15
@@ -1178,11 +1178,11 @@ async def test_each_device_waits_for_its_own_cause(chat: Chat) -> None:
     await chat.device(platform="android")
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job, "configuration_fault", "retry"))
+    await record(chat.connection, claimed, worker_report(job, "configuration_fault", "retry"))
     await chat.pass_time(6)
     claimed, again = await claim_one(chat.connection, message)
     assert again["devices"] == job["devices"][1:]
-    await record(chat.connection, claimed, told(again))
+    await record(chat.connection, claimed, worker_report(again))
     assert 50 < await wait_seconds(chat, message) <= 69
 
 
@@ -1192,7 +1192,7 @@ async def test_devices_that_wait_for_the_same_reason_go_together_again(chat: Cha
         await chat.device()
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job, *[answer] * 5))
+    await record(chat.connection, claimed, worker_report(job, *[answer] * 5))
     await chat.pass_time(await wait_seconds(chat, message) + 0.01)
     assert len((await claim_one(chat.connection, message))[1]["devices"]) == 5
 
@@ -1204,13 +1204,13 @@ async def test_an_unanswered_push_is_sent_four_times_within_an_hour_then_ends(ch
     waits = []
     for _ in range(3):
         claimed, job = await claim_one(chat.connection, message)
-        await record(chat.connection, claimed, told(job, "maybe_sent"))
+        await record(chat.connection, claimed, worker_report(job, "maybe_sent"))
         waits.append(await wait_seconds(chat, message))
         await chat.pass_time(waits[-1] + 0.1)
     for wait, least in zip(waits, (5, 120, 3000), strict=True):
         assert least - 1 < wait <= least * 1.15
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job, "maybe_sent"))
+    await record(chat.connection, claimed, worker_report(job, "maybe_sent"))
     job = await chat.job(message)
     assert (job["state"], job["outcome"], job["reason"]) == ("done", "maybe_sent", "unanswered")
     assert "sent 4 times without an answer" in (await explain(chat.connection, message))["explanation"]
@@ -1223,7 +1223,7 @@ async def test_another_token_starts_anew_with_unanswered_pushes(chat: Chat) -> N
     for token in ("first", "second"):
         await chat.connection.execute(f"update public.user_devices set push_token = 'ExponentPushToken[{token}]'")
         claimed, job = await claim_one(chat.connection, message)
-        await record(chat.connection, claimed, told(job, "maybe_sent"))
+        await record(chat.connection, claimed, worker_report(job, "maybe_sent"))
         await chat.pass_time(400)
     assert (await chat.job(message))["state"] == "pending"
 
@@ -1250,7 +1250,7 @@ async def dead_tickets(chat: Chat, dead: int, alive: int) -> Row:
         await chat.device(push_token=f"ExponentPushToken[{'dead' if number < dead else 'alive'}{number}]")
     claimed, job = await claim_one(chat.connection, await chat.message())
     answers = ["DeviceNotRegistered" if "dead" in device["push_token"] else "accepted" for device in job["devices"]]
-    return await record(chat.connection, claimed, told(job, *answers))
+    return await record(chat.connection, claimed, worker_report(job, *answers))
 
 
 async def active_devices(chat: Chat) -> int:
@@ -1265,8 +1265,8 @@ async def active_devices(chat: Chat) -> int:
     ids=["a fifth and more", "a fifth", "too few devices", "all of 300"],
 )
 async def test_the_breaker_holds_tickets_as_it_holds_receipts(chat: Chat, dead: int, alive: int, held: int) -> None:
-    assert (await dead_tickets(chat, dead, alive))["switched_off"] == 0
-    assert await finish_run(chat.connection, uuid4()) == {"switched_off": dead - held, "held": held}
+    assert (await dead_tickets(chat, dead, alive))["deactivated"] == 0
+    assert await finish_run(chat.connection, uuid4()) == {"deactivated": dead - held, "held": held}
     assert await active_devices(chat) == alive + held
 
 
@@ -1275,7 +1275,7 @@ async def test_dead_tickets_are_decided_by_the_first_record_after_a_minute(chat:
     await chat.pass_time(61)
     claimed, job = await claim_one(chat.connection, await chat.message())
     answers = ["DeviceNotRegistered" if "dead" in device["push_token"] else "accepted" for device in job["devices"]]
-    assert (await record(chat.connection, claimed, told(job, *answers)))["switched_off"] == 2
+    assert (await record(chat.connection, claimed, worker_report(job, *answers)))["deactivated"] == 2
     assert await active_devices(chat) == 1
 
 
@@ -1283,6 +1283,6 @@ async def test_a_held_device_is_not_reported_again_and_again(chat: Chat) -> None
     await dead_tickets(chat, 20, 0)
     await finish_run(chat.connection, uuid4())
     claimed, job = await claim_one(chat.connection, await chat.message())
-    await record(chat.connection, claimed, told(job, *["DeviceNotRegistered"] * 20))
+    await record(chat.connection, claimed, worker_report(job, *["DeviceNotRegistered"] * 20))
     assert await value(chat.connection, "select count(*) from push.receipt_runs") == 1
-    assert await finish_run(chat.connection, uuid4()) == {"switched_off": 0, "held": 0}
+    assert await finish_run(chat.connection, uuid4()) == {"deactivated": 0, "held": 0}

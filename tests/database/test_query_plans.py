@@ -21,8 +21,8 @@ from tests.database.chat import (
     record_receipts,
     rows,
     start_chat,
-    told,
     value,
+    worker_report,
 )
 
 ONE_ROW = {"push.settings"}
@@ -128,13 +128,13 @@ async def test_claiming_and_recording(busy: Chat, by_id: bool) -> None:
         messages = [await busy.message() for _ in range(10)]
         claimed = await claim(busy.connection, *(messages if by_id else []))
         assert len(claimed["jobs"]) == 10
-        await record(busy.connection, claimed, *map(told, claimed["jobs"]))
+        await record(busy.connection, claimed, *map(worker_report, claimed["jobs"]))
 
 
 async def test_receipts(busy: Chat) -> None:
     async with only_by_index(busy, "push.idx_push_deliveries_receipt_due", "push.deliveries_pkey", "push.jobs_pkey"):
         claimed = await claim(busy.connection, await busy.message())
-        await record(busy.connection, claimed, *map(told, claimed["jobs"]))
+        await record(busy.connection, claimed, *map(worker_report, claimed["jobs"]))
         await busy.connection.execute(
             "update push.deliveries set receipt_due_at = clock_timestamp() where message_id = %s",
             (claimed["jobs"][0]["message_id"],),
@@ -142,7 +142,7 @@ async def test_receipts(busy: Chat) -> None:
         [due] = await due_receipts(busy.connection, limit=10)
         run = uuid4()
         await record_receipts(busy.connection, run, receipt(due, "DeviceNotRegistered"))
-        assert await finish_run(busy.connection, run) == {"switched_off": 1, "held": 0}
+        assert await finish_run(busy.connection, run) == {"deactivated": 1, "held": 0}
 
 
 async def test_pruning(busy: Chat) -> None:

@@ -22,9 +22,9 @@ from tests.database.chat import (
     row,
     rows,
     start_chat,
-    told,
     value,
     waits_for_lock,
+    worker_report,
 )
 
 MINUTE = 60
@@ -37,7 +37,7 @@ async def accepted(chat: Chat, devices: int = 1) -> UUID:
         await chat.device()
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     return message
 
 
@@ -129,7 +129,7 @@ async def test_parallel_workers_claim_every_receipt_exactly_once(database: Datab
 async def test_only_a_ticket_has_a_receipt(chat: Chat, told_as: str) -> None:
     await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
-    report = told(job, "accepted" if told_as == "no ticket" else told_as)
+    report = worker_report(job, "accepted" if told_as == "no ticket" else told_as)
     if told_as == "no ticket":
         report["deliveries"][0]["ticket_id"] = None
     await record(chat.connection, claimed, report)
@@ -143,7 +143,7 @@ async def test_accepted_becomes_handed_over(chat: Chat) -> None:
     message = await accepted(chat, devices=2)
     counts, finished = await answer(chat, [receipt(one) for one in await due(chat)])
     assert counts == {"handed_over": 2}
-    assert finished == {"switched_off": 0, "held": 0}
+    assert finished == {"deactivated": 0, "held": 0}
     assert await deliveries(chat, message) == [("handed_over", None)] * 2
     await chat.pass_time(48 * HOUR)
     assert await due_receipts(chat.connection) == []
@@ -186,7 +186,7 @@ async def test_error_for_good_fails_that_device_and_keeps_it(chat: Chat, error: 
     first, second = await due(chat)
     counts, finished = await answer(chat, [receipt(first, error), receipt(second)])
     assert counts == {"failed": 1, "handed_over": 1}
-    assert finished == {"switched_off": 0, "held": 0}
+    assert finished == {"deactivated": 0, "held": 0}
     assert await deliveries(chat, message) == [("failed", error), ("handed_over", None)]
     assert await active(chat) == 2
     await chat.pass_time(MINUTE)
@@ -238,7 +238,7 @@ async def test_later_sends_again_to_that_device_only(chat: Chat, error: str) -> 
     await chat.pass_time(MINUTE)
     claimed, job = await claim_one(chat.connection, message)
     assert [device["device_id"] for device in job["devices"]] == [first["device_id"]]
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     assert await deliveries(chat, message) == [("accepted", None), ("handed_over", None)]
 
 
@@ -249,7 +249,7 @@ async def test_later_is_bounded_for_each_device(chat: Chat) -> None:
     while (counts := (await answer(chat, [receipt(one, "ExpoError") for one in await due(chat)]))[0]) == {"retry": 1}:
         await chat.pass_time(MINUTE)
         claimed, job = await claim_one(chat.connection, message)
-        await record(chat.connection, claimed, told(job))
+        await record(chat.connection, claimed, worker_report(job))
         attempts += 1
     assert (counts, attempts) == ({"failed": 1}, 3)
     assert await deliveries(chat, message) == [("failed", "ExpoError")]
@@ -280,10 +280,10 @@ async def test_receipt_of_a_ticket_that_was_sent_anew_says_nothing(chat: Chat) -
     await answer(chat, [receipt(old, "ExpoError")])
     await chat.pass_time(MINUTE)
     claimed, job = await claim_one(chat.connection, message)
-    report = told(job)
+    report = worker_report(job)
     report["deliveries"][0]["ticket_id"] = "the second ticket"
     await record(chat.connection, claimed, report)
-    assert (await answer(chat, [receipt(old, "DeviceNotRegistered")])) == ({}, {"switched_off": 0, "held": 0})
+    assert (await answer(chat, [receipt(old, "DeviceNotRegistered")])) == ({}, {"deactivated": 0, "held": 0})
     assert await deliveries(chat, message) == [("accepted", None)]
     [new] = await due(chat)
     assert new["ticket_id"] == "the second ticket"
@@ -296,13 +296,13 @@ async def test_configuration_fault_touches_no_device_and_uses_up_no_attempt(chat
     for _ in range(3):
         counts, finished = await answer(chat, [receipt(one, error) for one in await due(chat)])
         assert counts == {"configuration_fault": 2}
-        assert finished == {"switched_off": 0, "held": 0}
+        assert finished == {"deactivated": 0, "held": 0}
         job = await chat.job(message)
         attempts = await rows(chat.connection, "select attempts from push.deliveries")
         assert (job["state"], job["attempts"], attempts) == ("pending", 0, [{"attempts": 0}] * 2)
         await chat.pass_time(HOUR)
         claimed, notification = await claim_one(chat.connection, message)
-        await record(chat.connection, claimed, told(notification))
+        await record(chat.connection, claimed, worker_report(notification))
     assert await active(chat) == 2
     counts, _ = await answer(chat, [receipt(one) for one in await due(chat)])
     assert counts == {"handed_over": 2}
@@ -316,7 +316,7 @@ async def test_dead_token_switches_its_device_off_and_nothing_more_is_sent_there
     dead, alive = await due(chat)
     counts, finished = await answer(chat, [receipt(dead, "DeviceNotRegistered"), receipt(alive)])
     assert counts == {"failed": 1, "handed_over": 1}
-    assert finished == {"switched_off": 1, "held": 0}
+    assert finished == {"deactivated": 1, "held": 0}
     assert await deliveries(chat, message) == [("failed", "DeviceNotRegistered"), ("handed_over", None)]
     _, job = await claim_one(chat.connection, await chat.message())
     assert [device["device_id"] for device in job["devices"]] == [alive["device_id"]]
@@ -327,7 +327,7 @@ async def test_device_with_another_token_than_was_sent_to_stays_on(chat: Chat) -
     dead = await due(chat)
     await chat.connection.execute("update public.user_devices set push_token = 'ExponentPushToken[new]'")
     _, finished = await answer(chat, [receipt(one, "DeviceNotRegistered") for one in dead])
-    assert (finished["switched_off"], await active(chat)) == (0, 1)
+    assert (finished["deactivated"], await active(chat)) == (0, 1)
 
 
 async def test_device_that_registered_again_after_the_send_stays_on(chat: Chat) -> None:
@@ -335,9 +335,9 @@ async def test_device_that_registered_again_after_the_send_stays_on(chat: Chat) 
     await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
     await chat.connection.execute("update public.user_devices set last_seen_at = clock_timestamp()")
-    await record(chat.connection, claimed, told(job))
+    await record(chat.connection, claimed, worker_report(job))
     _, finished = await answer(chat, [receipt(one, "DeviceNotRegistered") for one in await due(chat)])
-    assert (finished["switched_off"], await active(chat)) == (0, 1)
+    assert (finished["deactivated"], await active(chat)) == (0, 1)
 
 
 async def test_dead_token_of_the_former_account_does_not_touch_the_new_one(chat: Chat) -> None:
@@ -345,7 +345,7 @@ async def test_dead_token_of_the_former_account_does_not_touch_the_new_one(chat:
     token = await value(chat.connection, "select push_token from public.user_devices")
     await chat.device(user_id=chat.tourist, push_token=token)
     _, finished = await answer(chat, [receipt(one, "DeviceNotRegistered") for one in await due(chat)])
-    assert (finished["switched_off"], await active(chat)) == (0, 1)
+    assert (finished["deactivated"], await active(chat)) == (0, 1)
 
 
 # The breaker -----------------------------------------------------------------------------------
@@ -379,19 +379,19 @@ async def test_breaker_holds_a_suspicious_share_of_at_least_20_devices(
     chat: Chat, dead: int, alive: int, held: int
 ) -> None:
     _, finished = await run_with(chat, dead, alive)
-    assert finished == {"switched_off": dead - held, "held": held}
+    assert finished == {"deactivated": dead - held, "held": held}
     assert await active(chat) == alive + held
 
 
 async def test_breaker_compares_receipts_with_receipts(chat: Chat) -> None:
     """Three messages to each device are three receipts; the share of the dead is the same."""
     _, finished = await run_with(chat, dead=20, alive=60, messages=3)
-    assert finished == {"switched_off": 0, "held": 20}
+    assert finished == {"deactivated": 0, "held": 20}
 
 
 async def test_breaker_is_a_setting(chat: Chat) -> None:
     await chat.connection.execute("update push.settings set breaker_devices = 2, breaker_share = 0.5")
-    assert (await run_with(chat, dead=2, alive=1))[1] == {"switched_off": 0, "held": 2}
+    assert (await run_with(chat, dead=2, alive=1))[1] == {"deactivated": 0, "held": 2}
 
 
 async def test_breaker_counts_a_run_of_several_claims_as_one(chat: Chat) -> None:
@@ -401,8 +401,8 @@ async def test_breaker_counts_a_run_of_several_claims_as_one(chat: Chat) -> None
     dead, run = await due(chat), uuid4()
     for one in dead:
         await record_receipts(chat.connection, run, receipt(one, "DeviceNotRegistered"))
-    assert await finish_run(chat.connection, run) == {"switched_off": 0, "held": 20}
-    assert await finish_run(chat.connection, run) == {"switched_off": 0, "held": 0}, "it is held but once"
+    assert await finish_run(chat.connection, run) == {"deactivated": 0, "held": 20}
+    assert await finish_run(chat.connection, run) == {"deactivated": 0, "held": 0}, "it is held but once"
 
 
 @pytest.mark.parametrize(("switch_off", "left", "state"), [(True, 0, "confirmed"), (False, 20, "rejected")])
@@ -410,11 +410,11 @@ async def test_operator_confirms_or_rejects_what_the_breaker_held(
     chat: Chat, switch_off: bool, left: int, state: str
 ) -> None:
     run, _ = await run_with(chat, dead=20, alive=0)
-    decided = await value(chat.connection, "select push.decide_held_run(%s, %s)", run, switch_off)
+    decided = await value(chat.connection, "select push.review_held_deactivations(%s, %s)", run, switch_off)
     assert (decided, await active(chat)) == (20 - left, left)
     assert await value(chat.connection, "select state from push.receipt_runs where id = %s", run) == state
     async with refused(chat.connection, "P0002"):
-        await value(chat.connection, "select push.decide_held_run(%s, %s)", run, switch_off)
+        await value(chat.connection, "select push.review_held_deactivations(%s, %s)", run, switch_off)
 
 
 async def test_confirmed_switch_off_spares_a_device_that_registered_since(chat: Chat) -> None:
@@ -422,7 +422,7 @@ async def test_confirmed_switch_off_spares_a_device_that_registered_since(chat: 
     await chat.connection.execute(
         "update public.user_devices set last_seen_at = clock_timestamp() where device_id = 'dead 7'"
     )
-    assert await value(chat.connection, "select push.decide_held_run(%s, true)", run) == 19
+    assert await value(chat.connection, "select push.review_held_deactivations(%s, true)", run) == 19
     assert (await row(chat.connection, "select device_id from public.user_devices where is_active")) == {
         "device_id": "dead 7"
     }
@@ -432,9 +432,9 @@ async def test_run_of_a_worker_that_died_is_finished_by_a_later_one(chat: Chat) 
     await accepted(chat)
     run = uuid4()
     await record_receipts(chat.connection, run, *[receipt(one, "DeviceNotRegistered") for one in await due(chat)])
-    assert await finish_run(chat.connection, uuid4()) == {"switched_off": 0, "held": 0}, "it may still be at work"
+    assert await finish_run(chat.connection, uuid4()) == {"deactivated": 0, "held": 0}, "it may still be at work"
     await chat.pass_time(HOUR)
-    assert await finish_run(chat.connection, uuid4()) == {"switched_off": 1, "held": 0}
+    assert await finish_run(chat.connection, uuid4()) == {"deactivated": 1, "held": 0}
 
 
 async def test_thousand_receipts_are_recorded_in_a_moment(chat: Chat) -> None:

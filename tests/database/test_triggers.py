@@ -553,7 +553,7 @@ async def test_registering_again_keeps_the_device(chat: Chat) -> None:
     assert again["last_seen_at"] > first["last_seen_at"]
 
 
-async def test_registering_a_switched_off_device_switches_it_on(chat: Chat) -> None:
+async def test_registering_a_deactivated_device_switches_it_on(chat: Chat) -> None:
     await register(chat, chat.guide, ONE)
     await chat.connection.execute("update user_devices set is_active = false")
     await register(chat, chat.guide, TWO)

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from local.cloud import LocalCloud
 from local.packages import node
-from local.phones import Arrival, Phone
+from local.providers.phones import Arrival, Phone
 
 _FOLDER = Path(__file__).parent / "app"
 

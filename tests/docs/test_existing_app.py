@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from local.cloud import LocalCloud
-from local.supabase import create_database, migrate
+from local.supabase.project import create_database, migrate
 from tests.database.chat import Chat, as_user, connected, row, rows, value
 from tests.database.test_existing_columns import NEEDED
 from tests.docs.guides import blocks, section, table

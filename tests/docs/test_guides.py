@@ -13,7 +13,7 @@ from psycopg import sql
 from samtranslator.yaml_helper import yaml_parse
 
 from local.cloud import LocalCloud
-from tests import borders
+from tests import http_fakes
 from tests.docs.guides import GUIDES, PROJECT, anchors, blocks, headings, links, section, table
 
 TEMPLATE = yaml_parse((PROJECT / "template.yaml").read_text())
@@ -51,7 +51,7 @@ def test_the_apps_configuration_names_the_channel_that_pushes_go_to_and_options_
     }
     push = (PROJECT / "docs" / "client" / "push.ts").read_text()
     assert f"setNotificationChannelAsync('{options['defaultChannel']}'" in push
-    assert payload(Push.model_validate(borders.push(1)))["channelId"] == options["defaultChannel"]
+    assert payload(Push.model_validate(http_fakes.push(1)))["channelId"] == options["defaultChannel"]
 
 
 def test_the_packages_to_be_installed_are_those_that_the_files_import() -> None:

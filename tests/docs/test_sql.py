@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from local.cloud import LocalCloud
-from local.supabase import create_database, migrate
+from local.supabase.project import create_database, migrate
 from tests.database.chat import Chat, connected, insert, rows, start_chat, value
 from tests.docs.guides import Block, blocks, section
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.borders import EXPO_URL, SUPABASE_URL, DataApi
 from tests.functions.invocation import ROOT, LoadFunction
+from tests.http_fakes import EXPO_URL, SUPABASE_URL, DataApi
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.borders import Printed
+from tests.http_fakes import Printed
 
 ROOT = Path(__file__).parents[2]
 

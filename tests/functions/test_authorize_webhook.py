@@ -8,8 +8,8 @@ import pytest
 from chat_push.secrets import SecretUnavailable
 from chat_push.settings import SettingsError
 
-from tests.borders import Printed
 from tests.functions.invocation import Context, LoadFunction, event, numbers_of
+from tests.http_fakes import Printed
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

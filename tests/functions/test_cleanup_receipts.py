@@ -9,8 +9,8 @@ from chat_push.database import DatabaseUnavailable
 from chat_push.secrets import SecretUnavailable
 from chat_push.settings import SettingsError
 
-from tests.borders import SUPABASE_URL, DataApi, Json, Printed, ReceiptService, due, errors, pruned, receipts
 from tests.functions.invocation import Context, Invoke, LoadFunction, event, numbers_of
+from tests.http_fakes import SUPABASE_URL, DataApi, Json, Printed, ReceiptService, due, errors, pruned, receipts
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -66,8 +66,8 @@ def test_without_time_left_it_starts_nothing(
 
 def test_metrics_are_exported(invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed) -> None:
     api.due.append(due(1, 2, 3, 4, 5))
-    api.finished_run = {"switched_off": 1, "held": 0}
-    api.pruned.append(pruned(presence_offline=2, devices_switched_off=3, devices_deleted=4, jobs_deleted=5))
+    api.finished_run = {"deactivated": 1, "held": 0}
+    api.pruned.append(pruned(presence_offline=2, devices_deactivated=3, devices_deleted=4, jobs_deleted=5))
     expo.answers.append(
         receipts(
             {
@@ -86,9 +86,9 @@ def test_metrics_are_exported(invoke: Invoke, api: DataApi, expo: ReceiptService
         "ReceiptConfigurationFault": 1,
         "ReceiptMissing": 1,
         "ConfigurationFault": 1,
-        "DeviceSwitchedOff": 1,
+        "DeviceDeactivated": 1,
         "PrunedPresenceOffline": 2,
-        "PrunedDevicesSwitchedOff": 3,
+        "PrunedDevicesDeactivated": 3,
         "PrunedDevicesDeleted": 4,
         "PrunedJobsDeleted": 5,
         "CleanupCompleted": 1,
@@ -97,13 +97,13 @@ def test_metrics_are_exported(invoke: Invoke, api: DataApi, expo: ReceiptService
 
 def test_a_held_switch_off_is_an_alarm_that_says_what_to_do(invoke: Invoke, api: DataApi, printed: Printed) -> None:
     api.due.append(due(1))
-    api.finished_run = {"switched_off": 0, "held": 25}
+    api.finished_run = {"deactivated": 0, "held": 25}
     invoke(event("cleanup"))
     lines = printed()
     [line] = [line for line in lines if line.get("level") == "ERROR"]
-    assert "push.decide_held_run" in line["message"]
+    assert "push.review_held_deactivations" in line["message"]
     assert line["held"] == 25
-    assert [line["DeviceSwitchOffHeld"] for line in lines if "_aws" in line] == [[25]]
+    assert [line["DeviceDeactivationHeld"] for line in lines if "_aws" in line] == [[25]]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.auth import ANA, BEN, AuthApi, signing_key, unsigned
-from tests.borders import SUPABASE_URL, Json, Printed, body_of, push_token
 from tests.functions.invocation import Context, LoadFunction, event, numbers_of
+from tests.http_fakes import SUPABASE_URL, Json, Printed, body_of, push_token
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -14,8 +14,19 @@ from chat_push.secrets import SecretUnavailable
 from chat_push.settings import SettingsError
 from pydantic import ValidationError
 
-from tests.borders import SUPABASE_URL, DataApi, Printed, PushService, claim, errors, push, push_token, recorded, uuid
 from tests.functions.invocation import Context, Invoke, LoadFunction, event, numbers_of
+from tests.http_fakes import (
+    SUPABASE_URL,
+    DataApi,
+    Printed,
+    PushService,
+    claim,
+    errors,
+    push,
+    push_token,
+    recorded,
+    uuid,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -339,7 +350,7 @@ class TestMetrics:
                 expired_leases=[uuid(1), uuid(3)],
             )
         )
-        api.recorded = recorded(switched_off=1, held=20, lost_leases=[uuid(2)], unrecorded=[uuid(1)])
+        api.recorded = recorded(deactivated=1, held=20, lost_leases=[uuid(2)], unrecorded=[uuid(1)])
         expo.answers.append(
             httpx.Response(
                 200,
@@ -369,8 +380,8 @@ class TestMetrics:
             "LeaseExpired": 2,
             "LeaseLost": 1,
             "ResultUnrecorded": 1,
-            "DeviceSwitchedOff": 1,
-            "DeviceSwitchOffHeld": 20,
+            "DeviceDeactivated": 1,
+            "DeviceDeactivationHeld": 20,
         }
 
     def test_refused_credentials_are_counted_and_logged_as_an_error(

@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from local.processes import ChildError, answers, child, free_port, run
-from tests.local.conftest import eventually
+from tests.local.aws.conftest import eventually
 
 
 def is_running(pid: int) -> bool:

@@ -18,7 +18,7 @@ import pytest
 
 from local.app import Person, chat_app, new_phone
 from local.cloud import LocalCloud, local_cloud
-from local.phones import Phone
+from local.providers.phones import Phone
 from operate.__main__ import main
 from operate.doctor import system
 from operate.doctor.command import CHECKS, examine, report
@@ -27,7 +27,7 @@ from operate.doctor.system import System
 
 
 @dataclass
-class Patient:
+class BreakableCloud:
     """The local cloud as the doctor sees it, and as somebody breaks it."""
 
     cloud: LocalCloud
@@ -130,19 +130,19 @@ class Patient:
 
 
 @pytest.fixture(scope="session")
-async def patients_cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Patient]:
+async def breakable_cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BreakableCloud]:
     async with local_cloud() as cloud, chat_app(cloud.supabase, cloud.api_url) as app:
         env_file = tmp_path_factory.mktemp("doctor") / "env"
         env_file.write_text("".join(f"{name}={value}\n" for name, value in cloud.environment().items()))
         known = system.local_cloud(env_file)
         with known.transport:
-            yield Patient(
+            yield BreakableCloud(
                 cloud, env_file, known, await app.sign_up("Tina", "tourist"), await app.sign_up("Gus", "guide")
             )
 
 
 @pytest.fixture
-async def patient(patients_cloud: Patient) -> Patient:
+async def patient(breakable_cloud: BreakableCloud) -> BreakableCloud:
     """The cloud in health, whatever an earlier test has left of it."""
-    await patients_cloud.recover()
-    return patients_cloud
+    await breakable_cloud.recover()
+    return breakable_cloud

@@ -18,12 +18,12 @@ from moto import mock_aws
 from moto.cloudformation import parsing
 from moto.core.botocore_stubber import MockRawResponse
 
-from local.account import ACCOUNT, REGION
+from local.aws.account import ACCOUNT, REGION
 from operate.__main__ import main
 from operate.doctor.command import CHECKS, examine, report
 from operate.doctor.results import Finding, NotExamined, Result
 from operate.doctor.system import deployed
-from tests.operate.conftest import Patient
+from tests.operate.conftest import BreakableCloud
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -52,7 +52,7 @@ class Made:
 class Stack:
     """A deployed stack. Its API, database and push service are those of the local cloud."""
 
-    def __init__(self, patient: Patient) -> None:
+    def __init__(self, patient: BreakableCloud) -> None:
         self.name = f"chat-push-{uuid4().hex[:8]}"
         self.sqs = boto3.client("sqs")
         self.cloudwatch: CloudWatchClient = boto3.client("cloudwatch")
@@ -197,7 +197,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Account:
 
 
 @pytest.fixture
-def stack(patient: Patient, account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+def stack(patient: BreakableCloud, account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     made = ("CloudWatch::Alarm", "Lambda::Function", "Scheduler::Schedule", "SecretsManager::Secret")
     for kind in made:
@@ -230,7 +230,7 @@ async def test_a_deployment_that_did_not_go_live_is_mended_by_what_the_finding_s
     assert "https://" not in str(finding)
     assert (
         f"update-alias --function-name {stack.function} --name live --function-version $(aws lambda publish"
-        in finding.mend
+        in finding.remedy
     )
     published = stack.lambda_.publish_version(FunctionName=stack.function)["Version"]
     stack.lambda_.update_alias(FunctionName=stack.function, Name="live", FunctionVersion=published)
@@ -246,7 +246,7 @@ async def test_an_account_with_too_little_concurrency_is_a_finding(
         await stack.is_healthy()
     else:
         finding = await stack.finding("the account runs 9 functions at once, of which the queue alone may take 5")
-        assert "request-service-quota-increase --service-code lambda" in finding.mend
+        assert "request-service-quota-increase --service-code lambda" in finding.remedy
 
 
 async def test_queue_that_nobody_empties(stack: Stack) -> None:
@@ -264,7 +264,7 @@ async def test_queue_that_nobody_empties(stack: Stack) -> None:
         ],
     )
     finding = await stack.finding("the oldest of 1 records in the queue has been there for 7 minutes")
-    assert f"sam logs --stack-name {stack.name} --name SendChatPush" in finding.mend
+    assert f"sam logs --stack-name {stack.name} --name SendChatPush" in finding.remedy
 
 
 async def test_dead_letters_go_back_by_the_command_that_the_finding_names(
@@ -272,7 +272,7 @@ async def test_dead_letters_go_back_by_the_command_that_the_finding_names(
 ) -> None:
     stack.sqs.send_message(QueueUrl=stack.url("PushDeadLetters"), MessageBody="id")
     finding = await stack.finding("1 records are in the dead-letter queue")
-    monkeypatch.setattr(sys, "argv", finding.mend.split())
+    monkeypatch.setattr(sys, "argv", finding.remedy.split())
     assert await asyncio.to_thread(main) == 0
     await stack.is_healthy()
 
@@ -281,7 +281,7 @@ async def test_events_that_reached_no_function(stack: Stack) -> None:
     url = stack.url("ScheduleDeadLetters")
     stack.sqs.send_message(QueueUrl=url, MessageBody="{}")
     finding = await stack.finding("1 records are in ScheduleDeadLetters")
-    assert finding.mend.endswith(f"aws sqs purge-queue --queue-url {url}")
+    assert finding.remedy.endswith(f"aws sqs purge-queue --queue-url {url}")
     stack.sqs.purge_queue(QueueUrl=url)
     await stack.is_healthy()
 
@@ -296,7 +296,7 @@ async def test_schedule_that_is_disabled(stack: Stack) -> None:
 
     set_state("DISABLED")
     finding = await stack.finding(f"the schedule {stack.schedule} is disabled")
-    assert f"aws scheduler get-schedule --name {stack.schedule}" in finding.mend
+    assert f"aws scheduler get-schedule --name {stack.schedule}" in finding.remedy
     set_state("ENABLED")
     await stack.is_healthy()
 
@@ -304,7 +304,10 @@ async def test_schedule_that_is_disabled(stack: Stack) -> None:
 async def test_alarm_that_is_raised(stack: Stack) -> None:
     stack.raise_alarm("ALARM")
     finding = await stack.finding("the alarm DeadLettersAlarm is raised")
-    assert (finding.consequence, finding.mend) == ("Threshold crossed", "what docs/operate.md says of DeadLettersAlarm")
+    assert (finding.consequence, finding.remedy) == (
+        "Threshold crossed",
+        "what docs/operate.md says of DeadLettersAlarm",
+    )
 
 
 async def test_alarm_without_data(stack: Stack) -> None:
@@ -315,7 +318,7 @@ async def test_alarm_without_data(stack: Stack) -> None:
 async def test_alarm_whose_actions_are_off(stack: Stack) -> None:
     stack.cloudwatch.disable_alarm_actions(AlarmNames=[stack.alarm])
     finding = await stack.finding("the actions of the alarm DeadLettersAlarm are off")
-    assert finding.mend == f"aws cloudwatch enable-alarm-actions --alarm-names {stack.alarm}"
+    assert finding.remedy == f"aws cloudwatch enable-alarm-actions --alarm-names {stack.alarm}"
     stack.cloudwatch.enable_alarm_actions(AlarmNames=[stack.alarm])
     await stack.is_healthy()
 
@@ -334,7 +337,7 @@ async def test_alarm_topic_without_subscription(stack: Stack) -> None:
     [known] = stack.sns.list_subscriptions_by_topic(TopicArn=stack.topic)["Subscriptions"]
     stack.sns.unsubscribe(SubscriptionArn=known["SubscriptionArn"])
     finding = await stack.finding("nobody has subscribed to the alarm topic")
-    assert f"aws sns subscribe --topic-arn {stack.topic} --protocol email" in finding.mend
+    assert f"aws sns subscribe --topic-arn {stack.topic} --protocol email" in finding.remedy
     stack.subscribe()
     await stack.is_healthy()
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from local.aws import Aws
+from local.aws.services import Aws
 from operate.redrive import move_dead_letters, redrive_local, redrive_stack
 
 

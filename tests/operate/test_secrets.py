@@ -16,7 +16,7 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from local.aws import Aws
+from local.aws.services import Aws
 from local.processes import free_port
 from operate.secrets import FIELDS, REMOVE, Secrets
 

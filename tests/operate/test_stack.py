@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError
 
 import operate.stack
-from local.aws import Aws
+from local.aws.services import Aws
 from local.processes import free_port
 from operate.__main__ import main
 from operate.stack import NotReachable, aws_of, local_environment, reached, stack_outputs, stack_resource

@@ -11,9 +11,9 @@ from uuid import UUID
 import psycopg
 
 from local.app import Person, new_phone
+from local.aws.lambda_runtime import LambdaFunction
 from local.cloud import LocalCloud
-from local.lambda_runtime import LambdaFunction
-from local.phones import Phone
+from local.providers.phones import Phone
 
 TEXT = "Shall we meet at the fountain?"
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from local.phones import Phone
+from local.providers.phones import Phone
 from tests.system.chat import Chat, eventually, execute, got, insert_messages
 
 MESSAGES = 300

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.chaos import conclude, run
+from local.chaos.run import conclude, run
 from local.cloud import local_cloud
 
 

@@ -2,7 +2,7 @@
 
 from chat_push.observability import CONFIGURATION_FAULT
 
-from local.expo_faults import TicketError
+from local.providers.expo.faults import TicketError
 from tests.system.chat import TEXT, Chat, Log, eventually, got, insert_messages
 
 

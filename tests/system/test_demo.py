@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from local.cloud import LocalCloud
-from local.demo import NOTHING, READ_NEXT, Scene, Screen, Story, conclude, tell
+from local.demo.run import NOTHING, READ_NEXT, Scene, Screen, Story, conclude, tell
 from tests.docs.guides import PROJECT
 from tests.system.chat import Chat
 

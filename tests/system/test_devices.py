@@ -14,10 +14,10 @@ import pytest
 from aiohttp import web
 
 from local.app import App, Person, chat_app, new_phone
-from local.build import built
+from local.aws.build import built
+from local.aws.gateway import gateway
+from local.aws.lambda_runtime import lambda_function
 from local.cloud import LocalCloud
-from local.gateway import gateway
-from local.lambda_runtime import lambda_function
 from local.processes import free_port
 from tests.auth import signed_by_hmac, signing_key, unsigned
 from tests.system.chat import Chat, execute, got

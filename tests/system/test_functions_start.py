@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from local.build import built
+from local.aws.build import built
+from local.aws.lambda_runtime import FunctionError, lambda_function
 from local.cloud import LocalCloud
-from local.lambda_runtime import FunctionError, lambda_function
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from local.expo_faults import Fault, Hang, HttpError, OddAnswer, Reset, TicketCount
+from local.providers.expo.faults import Fault, Hang, HttpError, OddAnswer, Reset, TicketCount
 from tests.system.chat import TEXT, Chat, Log, got, insert_messages
 
 # --- Expo

@@ -11,9 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from local.build import PROJECT, built
-from local.cloudformation import translate
-from local.lambda_runtime import lambda_function
+from local.aws.build import built
+from local.aws.cloudformation import translate
+from local.aws.lambda_runtime import lambda_function
+from local.packages import PROJECT
 from tests.stack import TEMPLATE, properties
 from tests.system.chat import Chat, execute
 

@@ -10,10 +10,10 @@ from aiohttp import web
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from local.pg_net import PgNet, pg_net
-from local.postgres import SUPERUSER, Postgres, postgres
 from local.processes import free_port, temporary_folder
-from local.supabase import create_database
+from local.supabase.pg_net import PgNet, pg_net
+from local.supabase.postgres import SUPERUSER, Postgres, postgres
+from local.supabase.project import create_database
 
 
 @dataclass

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from local.expo_faults import Fault, Hang, HttpError, OddAnswer, ReceiptError, Reset
+from local.providers.expo.faults import Fault, Hang, HttpError, OddAnswer, ReceiptError, Reset
 from operate.redrive import move_dead_letters
 from tests.system.chat import Chat, Log, got
 
@@ -36,7 +36,7 @@ async def test_what_the_device_itself_reported_is_delivered(chat: Chat) -> None:
     assert await chat.statuses(message) == {chat.phone.token: "delivered"}
 
 
-async def test_a_phone_that_is_dead_by_its_receipt_is_switched_off_and_sent_nothing_more(
+async def test_a_phone_that_is_dead_by_its_receipt_is_deactivated_and_sent_nothing_more(
     chat: Chat, cleanup_log: Log
 ) -> None:
     removed = await chat.phone_of(chat.gus)
@@ -47,7 +47,7 @@ async def test_a_phone_that_is_dead_by_its_receipt_is_switched_off_and_sent_noth
     await chat.clean_up()
     assert await chat.statuses(message) == {chat.phone.token: "handed_over", removed.token: "failed"}
     assert not (await chat.gus.devices())[removed.token]["is_active"]
-    assert cleanup_log.metric("DeviceSwitchedOff") == 1
+    assert cleanup_log.metric("DeviceDeactivated") == 1
 
     next_message = await chat.send()
     await chat.ended(next_message)

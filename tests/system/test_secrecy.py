@@ -15,11 +15,11 @@ import pytest
 from aws_lambda_powertools.metrics import MetricUnit
 from chat_push.observability import DIMENSIONS, UNITS
 
-from local.account import STACK
 from local.app import Person
+from local.aws.account import STACK
+from local.aws.lambda_runtime import FunctionError
 from local.cloud import LocalCloud
-from local.expo_faults import HttpError, OddAnswer, ReceiptError, TicketError
-from local.lambda_runtime import FunctionError
+from local.providers.expo.faults import HttpError, OddAnswer, ReceiptError, TicketError
 from tests.system.chat import TEXT, Chat, Log, Overheard, calm, done, new_chat
 from tests.vocabulary import COUNTED
 

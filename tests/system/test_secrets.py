@@ -16,10 +16,11 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from local.build import PROJECT, built
+from local.aws.build import built
+from local.aws.gateway import gateway
+from local.aws.lambda_runtime import lambda_function
 from local.cloud import LocalCloud
-from local.gateway import gateway
-from local.lambda_runtime import lambda_function
+from local.packages import PROJECT
 from local.processes import free_port
 from tests.system.chat import Chat, Log, got
 

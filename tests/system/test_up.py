@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from boto3.session import Session
 
-from local.account import REGION
+from local.aws.account import REGION
 from local.processes import temporary_folder
 
 PROJECT = Path(__file__).parents[2]

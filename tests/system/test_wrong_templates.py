@@ -7,11 +7,11 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from local.build import Build, built
+from local.aws.build import Build, built
+from local.aws.gateway import gateway
+from local.aws.lambda_runtime import FunctionError, lambda_function
+from local.aws.template import Template, read_template
 from local.cloud import LocalCloud
-from local.gateway import gateway
-from local.lambda_runtime import FunctionError, lambda_function
-from local.template import Template, read_template
 from tests.stack import PARAMETERS, changed
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from chat_push.observability import DIMENSIONS, UNITS
 
-from local.cloudformation import translate
+from local.aws.cloudformation import translate
 from tests.stack import TEMPLATE, Resources, assert_broken, changed, properties
 from tests.vocabulary import COUNTED, DIVIDED_METRICS, METRICS
 
 NAMESPACE = {"Fn::Sub": "ChatPush/${AWS::StackName}"}
 
 # Rows that were ended for their age: they say nothing of whether pushes are healthy.
-NOT_SHOWN = {"PrunedDevicesDeleted", "PrunedDevicesSwitchedOff", "PrunedJobsDeleted", "PrunedPresenceOffline"}
+NOT_SHOWN = {"PrunedDevicesDeleted", "PrunedDevicesDeactivated", "PrunedJobsDeleted", "PrunedPresenceOffline"}
 
 # Of AWS: name of the metric, and the dimension whose value is a resource of this template.
 OF_AWS = {
@@ -117,7 +117,7 @@ def test_there_is_an_alarm_for_each_way_to_fail(resources: Resources) -> None:
         "CleanupMissedAlarm",
         "ConfigurationFaultAlarm",
         "DeadLettersAlarm",
-        "DeviceSwitchOffHeldAlarm",
+        "DeviceDeactivationHeldAlarm",
         "FunctionErrorsAlarm",
         "GatewayErrorsAlarm",
         "InsertToAcceptAlarm",
@@ -361,12 +361,12 @@ def test_the_access_log_asks_for_variables_that_http_apis_have(resources: Resour
         ),
         ("MetricName: InsertToAccept", "MetricName: Latency", test_alarms_look_at_metrics_that_there_are),
         (
-            "MetricName: DeviceSwitchOffHeld",
+            "MetricName: DeviceDeactivationHeld",
             "MetricName: LeaseLost",  # which another function counts
             test_alarms_look_at_metrics_that_there_are,
         ),
         (
-            "MetricName: DeviceSwitchOffHeld",
+            "MetricName: DeviceDeactivationHeld",
             "MetricName: PushFailed",  # which is counted by code only
             test_alarms_look_at_metrics_that_there_are,
         ),

@@ -8,7 +8,7 @@ from chat_push.cleanup import CleanupReport, clean_up
 from chat_push.database import DatabaseUnavailable, PushDatabase
 from chat_push.expo import Expo
 
-from tests.borders import (
+from tests.http_fakes import (
     EXPO_URL,
     SUPABASE_URL,
     DataApi,
@@ -136,9 +136,9 @@ def test_pruning_stops_in_time_too() -> None:
 
 def test_what_became_of_dead_devices_is_reported() -> None:
     clean = Cleaner(due(1))
-    clean.api.finished_run = {"switched_off": 3, "held": 25}
+    clean.api.finished_run = {"deactivated": 3, "held": 25}
     report = clean()
-    assert (report.switched_off, report.held) == (3, 25)
+    assert (report.deactivated, report.held) == (3, 25)
 
 
 @pytest.mark.parametrize("function", ["claim_due_receipts", "record_push_receipts", "finish_receipt_run", "prune_push"])

@@ -11,7 +11,7 @@ from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabas
 from chat_push.models import Claim, Delivery, PushResult
 from pydantic import ValidationError
 
-from tests.borders import CLAIMED_AT, LEASE_ID, SUPABASE_URL, DataApi, claim, push, push_token, recorded, slot, uuid
+from tests.http_fakes import CLAIMED_AT, LEASE_ID, SUPABASE_URL, DataApi, claim, push, push_token, recorded, slot, uuid
 
 
 def database(api: DataApi, url: str = SUPABASE_URL) -> PushDatabase:
@@ -103,7 +103,7 @@ class TestCalls:
 
     def test_record(self) -> None:
         api = DataApi()
-        api.recorded = recorded(switched_off=1, lost_leases=[uuid(1)])
+        api.recorded = recorded(deactivated=1, lost_leases=[uuid(1)])
         answer = database(api).record_push_results(Claim.model_validate(claim()), [RESULT], 3)
         assert api.calls("record_push_results") == [
             {
@@ -135,7 +135,7 @@ class TestCalls:
                 "p_unused_notifications": 3,
             }
         ]
-        assert (answer.switched_off, answer.lost_leases) == (1, [UUID(uuid(1))])
+        assert (answer.deactivated, answer.lost_leases) == (1, [UUID(uuid(1))])
 
 
 class TestFaults:

@@ -10,7 +10,7 @@ from chat_push.database import DatabaseUnavailable, PushDatabase
 from chat_push.delivery import Report, deliver, sweep
 from chat_push.expo import Expo
 
-from tests.borders import (
+from tests.http_fakes import (
     EXPO_URL,
     LEASE_ID,
     SUPABASE_URL,
@@ -167,9 +167,9 @@ class TestDeliver:
 
     def test_what_the_database_did_with_the_results_is_reported(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])))
-        worker.api.recorded = recorded(switched_off=1, lost_leases=[uuid(1)])
+        worker.api.recorded = recorded(deactivated=1, lost_leases=[uuid(1)])
         report = worker.deliver(1)
-        assert (report.switched_off, report.lost_leases) == (1, 1)
+        assert (report.deactivated, report.lost_leases) == (1, 1)
 
     def test_time_is_kept_for_the_record(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), seconds=10)
@@ -373,7 +373,7 @@ class TestLogs:
     def test_say_of_each_message_whose_lease_ran_out(self, printed: Printed) -> None:
         """Once when it is claimed again, and once when the first worker reports after all."""
         worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:2]), expired_leases=[uuid(1)]))
-        worker.api.recorded = recorded(switched_off=0, lost_leases=[uuid(2)])
+        worker.api.recorded = recorded(deactivated=0, lost_leases=[uuid(2)])
         worker.deliver(1, 2)
         warned = {line["correlation_id"]: line["message"] for line in printed() if line["level"] == "WARNING"}
         assert warned == {

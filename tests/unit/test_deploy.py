@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from local.account import REGION
-from local.cloudformation import Stack, translate
+from local.aws.account import REGION
+from local.aws.cloudformation import Stack, translate
 from tests.stack import ENDPOINT, PARAMETERS, TEMPLATE, assert_broken, changed
 
 FUNCTIONS = {"AuthorizeWebhook", "CleanupReceipts", "RegisterDevice", "SendChatPush"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from local.openapi import DOCUMENT
-from tests.borders import push_token
+from tests.http_fakes import push_token
 
 TOKEN = push_token(1)
 

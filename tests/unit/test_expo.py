@@ -13,7 +13,7 @@ from chat_push.notification import Notification
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.borders import (
+from tests.http_fakes import (
     EXPO_URL,
     ExpoAnswer,
     Messages,

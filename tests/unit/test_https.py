@@ -6,7 +6,7 @@ from chat_push.database import DeviceRegistry, PushDatabase
 from chat_push.expo import Expo
 from chat_push.identity import Auth
 
-from tests.borders import EXPO_URL, SUPABASE_URL
+from tests.http_fakes import EXPO_URL, SUPABASE_URL
 
 
 def test_certificates_are_read_on_import_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.auth import ANA, BEN, AuthApi, SigningKey, claims, signed_by_hmac, signing_key, unsigned
-from tests.borders import SUPABASE_URL
+from tests.http_fakes import SUPABASE_URL
 
 KEY, NEW, RSA = signing_key("key"), signing_key("new"), signing_key("rsa", "RS256")
 KEY_SET = ".well-known/jwks.json"

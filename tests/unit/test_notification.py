@@ -10,7 +10,7 @@ from chat_push.notification import _VISIBLE, MAX_BYTES, Notification, cut, paylo
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.borders import INVISIBLE_NAMES, push, push_token, uuid
+from tests.http_fakes import INVISIBLE_NAMES, push, push_token, uuid
 
 # Expo's documentation (reference, section 5): it may refuse a whole request for a field that it does not know.
 EXPO_FIELDS = {

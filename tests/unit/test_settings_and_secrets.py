@@ -12,8 +12,8 @@ from chat_push.secrets import SecretReader, SecretUnavailable, provider, read_se
 from chat_push.settings import SettingsError, read_settings
 from pydantic import BaseModel, SecretStr
 
-from local.cloudformation import translate
-from tests.borders import Printed
+from local.aws.cloudformation import translate
+from tests.http_fakes import Printed
 from tests.stack import TEMPLATE, properties
 
 if TYPE_CHECKING:

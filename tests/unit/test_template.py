@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from local.build import PROJECT
-from local.cloudformation import TemplateError, translate
-from local.template import LambdaIntegration, Schedule, SqsIntegration, Template, read_template
+from local.aws.cloudformation import TemplateError, translate
+from local.aws.template import LambdaIntegration, Schedule, SqsIntegration, Template, read_template
+from local.packages import PROJECT
 from operate.doctor.services import OTHER_EXECUTIONS
 from tests.stack import ENDPOINT, PARAMETERS, TEMPLATE, Resources, assert_broken, changed
 from tests.stack import properties as properties_by_name

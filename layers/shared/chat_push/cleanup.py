@@ -23,7 +23,7 @@ class CleanupReport:
     errors: Counter[str] = field(default_factory=Counter)  # of receipts, by code
     unavailable: str | None = None  # why Expo gave no more receipts
     configuration_faults: int = 0  # receipts, or requests for them, that a person must mend
-    switched_off: int = 0
+    deactivated: int = 0
     held: int = 0  # dead devices that the circuit breaker left on
     pruned: Counter[str] = field(default_factory=Counter)  # rows, by what was done to them
 
@@ -61,7 +61,7 @@ def _read_receipts(database: PushDatabase, expo: Expo, time_left: Callable[[], f
             if receipt.error:
                 logger.warning("push not handed over", correlation_id=str(receipt.message_id), error=receipt.error)
     finished = database.finish_receipt_run(run_id)
-    report.switched_off, report.held = finished.switched_off, finished.held
+    report.deactivated, report.held = finished.deactivated, finished.held
 
 
 def _recorded(due: DueReceipt, outcome: Outcome | None) -> RecordedReceipt:

@@ -34,7 +34,7 @@ class Report:
     unknown: int = 0
     expired_leases: int = 0
     lost_leases: int = 0
-    switched_off: int = 0
+    deactivated: int = 0
     held: int = 0  # devices whose tokens are dead by their tickets, and that the circuit breaker left active
     unrecorded: int = 0  # jobs whose result the database could not store; their leases run out
     more_due: bool = False  # The sweep ended before everything was done that was due.
@@ -125,7 +125,7 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
         logger.warning("recorded too late: the lease had run out", correlation_id=str(message_id))
     for message_id in recorded.unrecorded:
         logger.error("result not recorded: it is sent again when its lease has run out", correlation_id=str(message_id))
-    report.switched_off += recorded.switched_off
+    report.deactivated += recorded.deactivated
     report.held += recorded.held
     report.lost_leases += len(recorded.lost_leases)
     report.unrecorded += len(recorded.unrecorded)

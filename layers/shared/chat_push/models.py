@@ -97,7 +97,7 @@ class Recorded(_Model):
     result could not be stored.
     """
 
-    switched_off: int
+    deactivated: int
     held: int
     lost_leases: list[UUID]
     unrecorded: list[UUID]
@@ -121,7 +121,7 @@ class RecordedReceipt(DueReceipt):
 class FinishedRun(_Model):
     """How a run of receipts ended: devices switched off, and dead ones that the circuit breaker held back."""
 
-    switched_off: int
+    deactivated: int
     held: int
 
 
@@ -129,7 +129,7 @@ class Pruned(_Model):
     """Old rows that were ended; `more` of them wait."""
 
     presence_offline: int
-    devices_switched_off: int
+    devices_deactivated: int
     devices_deleted: int
     jobs_deleted: int
     more: bool

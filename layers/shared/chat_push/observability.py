@@ -23,7 +23,7 @@ CONFIGURATION_FAULT = (
 
 DEVICES_HELD = (
     "so many tokens are dead at once that none was switched off: look at push.receipt_runs, then call "
-    "push.decide_held_run(run_id, true or false)"
+    "push.review_held_deactivations(run_id, true or false)"
 )
 
 # Every metric there is, in the namespace ChatPush with the dimension `service`: counts, but for those of UNITS.
@@ -50,14 +50,14 @@ type Metric = Literal[
     "ReceiptConfigurationFault",
     "ReceiptsUnavailable",
     "PrunedPresenceOffline",
-    "PrunedDevicesSwitchedOff",
+    "PrunedDevicesDeactivated",
     "PrunedDevicesDeleted",
     "PrunedJobsDeleted",
     "CleanupCompleted",
     # both of them
     "ConfigurationFault",
-    "DeviceSwitchedOff",
-    "DeviceSwitchOffHeld",
+    "DeviceDeactivated",
+    "DeviceDeactivationHeld",
     # register_device
     "DeviceRegistered",
     "DeviceUnregistered",

@@ -1,0 +1,168 @@
+"""The faults of a chaos run, at every border of the system, and when each strikes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from random import Random
+
+from local.chaos.history import Outage
+from local.chaos.traffic import Traffic
+from local.cloud import LocalCloud
+from local.providers.expo.faults import (
+    Endpoint,
+    Fault,
+    Hang,
+    HttpError,
+    OddAnswer,
+    ReceiptError,
+    Reset,
+    TicketCount,
+    TicketError,
+)
+
+MESSAGES_PER_STRIKE = 20
+
+# A fault of Expo waits for a request that it can strike.
+STRIKE_SECONDS = 30.0
+
+_LONG = 30.0  # longer than SendChatPush waits for an answer
+
+EXPO_FAULTS: dict[str, tuple[Fault, Endpoint]] = {
+    "Expo answers 429": (HttpError(status=429), "send"),
+    "Expo answers 429 with Retry-After": (HttpError(status=429, retry_after=1), "send"),
+    "Expo answers 503": (HttpError(status=503), "send"),
+    "Expo answers 504, but took it": (HttpError(status=504, body="html", accepted=True), "send"),
+    "Expo hangs": (Hang(seconds=1.5), "send"),
+    "Expo hangs, but took it": (Hang(seconds=1.5, accepted=True), "send"),
+    "Expo resets": (Reset(), "send"),
+    "Expo resets, but took it": (Reset(accepted=True), "send"),
+    "Expo's answer is cut off": (OddAnswer(body="truncated"), "send"),
+    "Expo answers 200 with errors": (OddAnswer(body="errors"), "send"),
+    "Expo gives no ticket": (TicketCount(tickets=0), "send"),
+    "Expo gives too many tickets": (TicketCount(tickets=50), "send"),
+    "ticket MessageRateExceeded": (TicketError(error="MessageRateExceeded"), "send"),
+    "receipt MessageRateExceeded": (ReceiptError(error="MessageRateExceeded"), "send"),
+    "receipts: Expo answers 503": (HttpError(status=503), "receipts"),
+    "receipts: Expo's answer is cut off": (OddAnswer(body="truncated"), "receipts"),
+    "receipts: Expo resets": (Reset(), "receipts"),
+}
+
+
+class Faults:
+    """Strikes while people write; each kind at least once if there are enough messages."""
+
+    def __init__(self, cloud: LocalCloud, traffic: Traffic, random: Random) -> None:
+        self.struck: Counter[str] = Counter()
+        self.outages: list[Outage] = []
+        self._cloud = cloud
+        self._traffic = traffic
+        self._random = random
+        self._kinds: dict[str, Callable[[], Awaitable[bool | None]]] = {
+            "webhooks lost": self._webhooks_lost,
+            "webhooks doubled": self._webhooks_doubled,
+            "SQS delivers again, out of order": self._queue_again,
+            "SendChatPush killed": self._sender_killed,
+            "SendChatPush killed before Expo took it": lambda: self._sender_killed_at_expo(accepted=False),
+            "SendChatPush killed after Expo took it": lambda: self._sender_killed_at_expo(accepted=True),
+            "CleanupReceipts killed": self._cleaner_killed,
+            "Data API restarted": self._data_api_restarted,
+            "Postgres restarted": self._postgres_restarted,
+            "Postgres killed": self._postgres_killed,
+            "app removed, known by the ticket": lambda: self._traffic.replace_phone(self._random, "ticket"),
+            "app removed, known by the receipt": lambda: self._traffic.replace_phone(self._random, "receipt"),
+            "a phone's clock is hours off": lambda: self._traffic.wrong_clock(self._random),
+            **{name: self._expo_strikes(*fault) for name, fault in EXPO_FAULTS.items()},
+        }
+        self.struck.update(dict.fromkeys(self._kinds, 0))
+
+    async def run(self) -> None:
+        """Spreads the strikes over the messages. People wait for a fault that takes its time, but not at once."""
+        plan = self._plan()
+        interval = self._traffic.messages / (len(plan) + 1)
+        for number, kind in enumerate(plan, 1):
+            for more in (1, 2):  # a fault of Expo may need more messages until there is a push to strike
+                await self._traffic.allow(round((number + more) * interval))
+                await self._traffic.until_written(round(number * interval))
+                if await self._kinds[kind]() is not False:
+                    self.struck[kind] += 1
+                    break
+        await self._traffic.allow(self._traffic.messages)
+
+    def _plan(self) -> list[str]:
+        """Every kind once, in any order, then every kind again, and so on; in any case each once."""
+        strikes = max(len(self._kinds), self._traffic.messages // MESSAGES_PER_STRIKE)
+        plan: list[str] = []
+        while len(plan) < strikes:
+            plan += self._random.sample(list(self._kinds), len(self._kinds))
+        return plan[:strikes]
+
+    def _expo_strikes(self, fault: Fault, endpoint: Endpoint) -> Callable[[], Awaitable[bool]]:
+        return lambda: self._strike_expo(fault, endpoint)
+
+    async def _strike_expo(self, fault: Fault, endpoint: Endpoint = "send") -> bool:
+        """Whether a request came that the fault could strike.
+
+        One fault at a time, or two could hide a loss that only Expo knows of: a receipt that is an error, of a ticket
+        that was cut off.
+        """
+        expo = self._cloud.expo
+        expo.script(fault, on=endpoint)
+        try:
+            return await expo.until(lambda: not expo.faults.scripts, STRIKE_SECONDS)
+        except TimeoutError:
+            expo.faults.scripts.clear()
+            return False
+
+    async def _webhooks_lost(self) -> None:
+        self._cloud.pg_net.lose(self._random.randint(1, 10))
+
+    async def _webhooks_doubled(self) -> None:
+        self._cloud.pg_net.duplicate(1)
+
+    async def _queue_again(self) -> None:
+        known = self._traffic.stored[-50:]
+        for message_id in self._random.sample(known, min(len(known), 10)):
+            await asyncio.to_thread(
+                self._cloud.aws.sqs.send_message,
+                QueueUrl=self._cloud.template.queues["PushQueue"].url,
+                MessageBody=str(message_id),
+            )
+
+    async def _sender_killed(self) -> None:
+        await asyncio.sleep(self._random.uniform(0, 0.5))
+        await self._cloud.functions["SendChatPush"].kill()
+
+    async def _sender_killed_at_expo(self, *, accepted: bool) -> bool:
+        if not await self._strike_expo(Hang(seconds=_LONG, accepted=accepted)):
+            return False
+        await self._cloud.functions["SendChatPush"].kill()
+        return True
+
+    async def _cleaner_killed(self) -> None:
+        await asyncio.sleep(self._random.uniform(0, 0.5))
+        await self._cloud.functions["CleanupReceipts"].kill()
+
+    @contextmanager
+    def _outage(self) -> Iterator[None]:
+        since = datetime.now(UTC)
+        yield
+        self.outages.append(Outage(since, datetime.now(UTC)))
+
+    async def _data_api_restarted(self) -> None:
+        with self._outage():
+            await self._cloud.supabase.restart()
+
+    # Supabase Lite may end when its connections do; a platform starts what has ended.
+
+    async def _postgres_restarted(self) -> None:
+        with self._outage():
+            await self._cloud.postgres.restart()
+            await self._cloud.supabase.restart()
+
+    async def _postgres_killed(self) -> None:
+        with self._outage():
+            await self._cloud.postgres.kill()
+            await self._cloud.postgres.start()
+            await self._cloud.supabase.restart()

@@ -1,0 +1,1 @@
+"""`./dev demo`, and what `./dev up` proposes to try."""

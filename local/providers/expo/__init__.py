@@ -1,0 +1,1 @@
+"""The push service of Expo, as its documentation and its clients describe it."""

@@ -1,0 +1,233 @@
+"""Faults of the Expo push service, to be scripted: how each one looks to the sender, and when it strikes.
+
+`accepted` says whether the phones got the notifications all the same. A sender cannot know that: a 504 or a
+reset often hides a delivery (reference, section 8).
+"""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Collection
+from datetime import UTC
+from email.utils import format_datetime
+from http.client import responses
+from typing import Annotated, Literal, Self
+
+from aiohttp import web
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from local.providers.expo import protocol as expo_protocol
+from local.providers.expo.protocol import Json, errors_body
+
+type Endpoint = Literal["send", "receipts"]
+
+
+class _Fault(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RequestFault(_Fault):
+    """Strikes a whole request."""
+
+    kind: str
+    accepted: bool = False
+
+    @abstractmethod
+    async def respond(self, answer: Json | None) -> web.Response | None:
+        """What the sender gets instead of `answer` (None: nothing was accepted). Returns None for a reset."""
+
+
+class HttpError(RequestFault):
+    """A failing status; its body as Expo's JSON, as the HTML of a gateway in front of it, or empty."""
+
+    kind: Literal["http_error"] = "http_error"
+    status: Annotated[int, Field(ge=400, le=599)]
+    body: Literal["json", "html", "empty"] = "json"
+    retry_after: Annotated[int, Field(strict=True, ge=0)] | AwareDatetime | None = None
+
+    async def respond(self, answer: Json | None) -> web.Response:
+        headers = self._headers()
+        match self.body:
+            case "json":
+                return web.json_response(self._json_body(), status=self.status, headers=headers)
+            case "html":
+                title = f"{self.status} {responses.get(self.status, 'Error')}"
+                text = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+                return web.Response(text=text, status=self.status, headers=headers, content_type="text/html")
+            case "empty":
+                return web.Response(status=self.status, headers=headers)
+
+    def _headers(self) -> dict[str, str]:
+        match self.retry_after:
+            case None:
+                return {}
+            case int(seconds):
+                return {"Retry-After": str(seconds)}
+            case date:
+                return {"Retry-After": format_datetime(date.astimezone(UTC), usegmt=True)}
+
+    def _json_body(self) -> Json:
+        match self.status:
+            case 401:
+                return expo_protocol.invalid_token().body
+            case 403:
+                return expo_protocol.unauthorized().body
+            case 429:
+                return expo_protocol.too_many_requests(600).body
+            case status if status >= 500:
+                return errors_body("INTERNAL_SERVER_ERROR", "An unknown error occurred.")
+            case _:
+                return errors_body("API_ERROR", "The request was refused.")
+
+
+class ProjectConflict(RequestFault):
+    """PUSH_TOO_MANY_EXPERIENCE_IDS with any `details`, also a map of one project, which cannot be split."""
+
+    kind: Literal["project_conflict"] = "project_conflict"
+    accepted: Literal[False] = False
+    projects: dict[str, list[str]]
+
+    async def respond(self, answer: Json | None) -> web.Response:
+        refusal = expo_protocol.mixed_projects(self.projects)
+        return web.json_response(refusal.body, status=refusal.status)
+
+
+class Reset(RequestFault):
+    """The connection is reset after the request was read."""
+
+    kind: Literal["reset"] = "reset"
+
+    async def respond(self, answer: Json | None) -> None:
+        return None
+
+
+class Hang(RequestFault):
+    """No answer for some seconds, then a reset."""
+
+    kind: Literal["hang"] = "hang"
+    seconds: Annotated[float, Field(ge=0)]
+
+    async def respond(self, answer: Json | None) -> None:
+        await asyncio.sleep(self.seconds)
+
+
+_ODD_BODIES = {
+    "truncated": '{"data":[{"status":"ok","id":"019b9339-aa4e',
+    "null": "null",
+    "no_data": "{}",
+    "errors": '{"errors":[{"code":"INTERNAL_SERVER_ERROR","message":"An unknown error occurred."}]}',
+}
+
+
+class OddAnswer(RequestFault):
+    """Status 200 without a result: JSON cut off, `null`, an object without `data`, or `errors`."""
+
+    kind: Literal["odd_answer"] = "odd_answer"
+    accepted: bool = True
+    body: Literal["truncated", "null", "no_data", "errors"]
+
+    async def respond(self, answer: Json | None) -> web.Response:
+        return web.Response(text=_ODD_BODIES[self.body], content_type="application/json")
+
+
+class TicketCount(RequestFault):
+    """Status 200 with another number of tickets than there were recipients."""
+
+    kind: Literal["ticket_count"] = "ticket_count"
+    accepted: Literal[True] = True
+    tickets: Annotated[int, Field(ge=0)]
+
+    async def respond(self, answer: Json | None) -> web.Response:
+        assert answer is not None
+        match answer["data"]:
+            case list(sent):
+                given = sent
+            case one:
+                given = [one]
+        # Tickets beyond the true ones repeat the last.
+        return web.json_response({"data": (given + given[-1:] * self.tickets)[: self.tickets]})
+
+
+class RecipientFault(_Fault):
+    """Strikes the recipients with the script's token, or all of the request. Their phones get nothing."""
+
+    kind: str
+    error: str | None  # details.error; None: an outcome without details
+    message: str = "The notification could not be sent."
+    details: dict[str, JsonValue] = {}  # beside `error`, for example {"fcm": {"error": "MismatchSenderId"}}
+
+    def outcome(self) -> Json:
+        return expo_protocol.error_outcome(self.message, self.error, **self.details)
+
+
+class TicketError(RecipientFault):
+    """An error ticket."""
+
+    kind: Literal["ticket_error"] = "ticket_error"
+    id: str | None = None  # error tickets used to carry one: only `status` decides (reference, section 3)
+
+    def outcome(self) -> Json:
+        return super().outcome() | ({} if self.id is None else {"id": self.id})
+
+
+class ReceiptError(RecipientFault):
+    """An ok ticket, whose receipt will be an error."""
+
+    kind: Literal["receipt_error"] = "receipt_error"
+
+
+type Fault = HttpError | ProjectConflict | Reset | Hang | OddAnswer | TicketCount | TicketError | ReceiptError
+
+
+class Script(BaseModel):
+    """A fault for the next `times` requests to an endpoint, or for the next that concern `token`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fault: Annotated[Fault, Field(discriminator="kind")]
+    times: Annotated[int, Field(ge=1)] = 1
+    on: Endpoint = "send"
+    token: str | None = None
+
+    @model_validator(mode="after")
+    def _only_sends_have_tickets(self) -> Self:
+        if self.on == "receipts" and isinstance(self.fault, ProjectConflict | TicketCount | RecipientFault):
+            raise ValueError(f"{self.fault.kind} can only strike a send")
+        return self
+
+
+class ScriptedFaults:
+    """The scripts still to strike, in order. One strikes a whole request at most, and one each recipient."""
+
+    def __init__(self) -> None:
+        self.scripts: list[Script] = []
+
+    def take_request_fault(self, endpoint: Endpoint, tokens: Collection[str]) -> RequestFault | None:
+        """The fault that strikes this request, used up by one; None: none does."""
+        for script in self._matching(endpoint, tokens):
+            if isinstance(script.fault, RequestFault):
+                self._use_up(script)
+                return script.fault
+        return None
+
+    def take_recipient_faults(self, tokens: Collection[str]) -> dict[str, RecipientFault]:
+        """The fault of each recipient that meets one. A script is used up by one, however many it strikes."""
+        struck: dict[str, RecipientFault] = {}
+        for script in self._matching("send", tokens):
+            targets = tokens if script.token is None else [script.token]
+            spared = [token for token in targets if token not in struck]
+            if isinstance(script.fault, RecipientFault) and spared:
+                struck |= dict.fromkeys(spared, script.fault)
+                self._use_up(script)
+        return struck
+
+    def _matching(self, endpoint: Endpoint, tokens: Collection[str]) -> list[Script]:
+        return [
+            script
+            for script in self.scripts
+            if script.on == endpoint and (script.token is None or script.token in tokens)
+        ]
+
+    def _use_up(self, script: Script) -> None:
+        script.times -= 1
+        if script.times == 0:
+            self.scripts.remove(script)

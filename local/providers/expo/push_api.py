@@ -1,0 +1,143 @@
+"""The two HTTP endpoints of the Expo push service: send and getReceipts."""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from aiohttp import web
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from local.providers.expo import protocol as expo_protocol
+from local.providers.expo.faults import Endpoint
+from local.providers.expo.protocol import Json, RefusedError
+
+if TYPE_CHECKING:
+    from local.providers.expo.service import ExpoService
+
+
+class Settings(BaseModel):
+    """How the service behaves when no fault strikes."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    latency_seconds: Annotated[float, Field(ge=0)] = 0  # from what a request does to its answer
+    rate_limit_per_second: Annotated[int, Field(ge=1)] = 600  # notifications per project
+    access_token: str | None = None  # set: push security is on, and every request needs it as its bearer
+    receipt_delay_seconds: Annotated[float, Field(ge=0)] = 0  # from a send to its receipts; up to 30 minutes at Expo
+
+
+class LoggedRequest(BaseModel):
+    """A request to one of the two endpoints."""
+
+    at: AwareDatetime
+    endpoint: Endpoint
+    headers: dict[str, str]  # names in lower case; the value of `authorization` is left out
+    tokens: list[str] = []  # the recipients, or those of the tickets whose receipts are asked for
+    receipt_ids: list[str] = []
+    fault: str | None = None  # kind of the fault that struck the whole request
+    status: int | None = None  # None: not answered yet, or reset
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A valid request: whom it concerns, and what answers it once it is done."""
+
+    tokens: list[str]
+    receipt_ids: list[str]
+    perform: Callable[[], Json]
+
+
+type _Read = Callable[["ExpoService", object], _Call]
+
+
+def routes(expo: "ExpoService") -> list[web.RouteDef]:
+    """The endpoints under the paths of https://exp.host."""
+    return [
+        web.post("/--/api/v2/push/send", partial(_answer, expo, "send", _read_send)),
+        web.post("/--/api/v2/push/getReceipts", partial(_answer, expo, "receipts", _read_receipts)),
+    ]
+
+
+def _read_send(expo: "ExpoService", body: object) -> _Call:
+    messages = expo_protocol.read_messages(body)
+    tokens = [token for message in messages for token in message.to]
+    expo.check_project(tokens)
+
+    def perform() -> Json:
+        tickets = expo.accept(messages)
+        # A bare message to one recipient is answered by a bare ticket (reference, section 9).
+        return {"data": tickets[0] if isinstance(body, dict) and len(tickets) == 1 else list(tickets)}
+
+    return _Call(tokens, [], perform)
+
+
+def _read_receipts(expo: "ExpoService", body: object) -> _Call:
+    ids = expo_protocol.read_receipt_ids(body)
+    return _Call(expo.tokens_of(ids), ids, lambda: {"data": expo.receipts(ids)})
+
+
+async def _answer(expo: "ExpoService", endpoint: Endpoint, read: _Read, request: web.Request) -> web.Response:
+    logged = LoggedRequest(at=expo.now(), endpoint=endpoint, headers=_headers_without_secret(request))
+    expo.requests.append(logged)
+    try:
+        _check_bearer(request, expo.settings.access_token)
+        call = read(expo, await _json_body(request))
+        logged.tokens, logged.receipt_ids = call.tokens, call.receipt_ids
+        response = await _perform(expo, call, logged)
+    except RefusedError as refusal:
+        response = web.json_response(refusal.body, status=refusal.status)
+    await asyncio.sleep(expo.settings.latency_seconds)
+    logged.status = None if response is None else response.status
+    expo.changed()
+    if response is None:
+        _reset_connection(request)
+        return web.Response()  # aiohttp wants one; nobody is there to get it
+    return response
+
+
+async def _perform(expo: "ExpoService", call: _Call, logged: LoggedRequest) -> web.Response | None:
+    """What the sender gets; None: a reset."""
+    fault = expo.faults.take_request_fault(logged.endpoint, call.tokens)
+    if fault is None:
+        return web.json_response(call.perform())
+    logged.fault = fault.kind
+    answer = call.perform() if fault.accepted else None
+    expo.changed()
+    return await fault.respond(answer)
+
+
+def _check_bearer(request: web.Request, access_token: str | None) -> None:
+    authorization = request.headers.get("Authorization")
+    if authorization is None and access_token is not None:
+        raise expo_protocol.unauthorized()
+    # With push security off no bearer is known, and Expo may refuse a bad one even then (section 1).
+    if authorization is not None and (access_token is None or authorization != f"Bearer {access_token}"):
+        raise expo_protocol.invalid_token()
+
+
+async def _json_body(request: web.Request) -> object:
+    """The body, which aiohttp has unzipped."""
+    if request.content_type != "application/json":
+        raise expo_protocol.bad_request("VALIDATION_ERROR", "The content-type must be application/json.")
+    try:
+        return json.loads(await request.read())
+    except ValueError as error:
+        raise expo_protocol.bad_request("VALIDATION_ERROR", f"The body is not JSON: {error}.") from error
+
+
+def _headers_without_secret(request: web.Request) -> dict[str, str]:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return headers | ({"authorization": "(left out)"} if "authorization" in headers else {})
+
+
+def _reset_connection(request: web.Request) -> None:
+    if request.transport is None:
+        return  # the sender was faster
+    # Without lingering the close becomes a TCP reset instead of an orderly end.
+    request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.transport.abort()

@@ -1,0 +1,1 @@
+"""What Supabase hosts: Postgres, the Data API, Auth and pg_net."""

@@ -1,0 +1,5 @@
+"""Types that the rooms of the local cloud share."""
+
+from typing import Any
+
+type Json = Any  # a JSON value

@@ -1,0 +1,239 @@
+"""Supabase and Expo as HTTP requests and answers, and what is printed: all that leaves a function."""
+
+import gzip
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+type Json = dict[str, Any]
+type Messages = list[Json]
+type ExpoAnswer = httpx.Response | Exception | Callable[[Messages], httpx.Response]
+type Printed = Callable[[], list[Json]]  # log lines and metrics, since it was last asked
+
+SUPABASE_URL = "https://project.supabase.co"
+EXPO_URL = "https://exp.host"
+
+# Names of which a phone shows nothing: spaces, Hangul filler, Braille blank, controls, zero width, tags.
+INVISIBLE_NAMES = [
+    *(" ", "\n\t", "\u00a0", "\u3164", "\u2800", "\u0001\u007f\u0085", "\u115f\u1160\uffa0", "\u200b\u200d\ufeff"),
+    *("\u2003\u2028\u3000", "\u00ad\u2060\u202e", "\ufe0f", "\U000e0041", " \u3164\n\u2800 "),
+]
+
+LEASE_ID = "1ea5e000-0000-4000-8000-000000000000"
+CLAIMED_AT = "2026-11-22T10:00:01+00:00"
+
+
+def body_of(request: httpx.Request) -> Any:
+    """The JSON that a request carries, unzipped if need be."""
+    content = request.content
+    return json.loads(gzip.decompress(content) if request.headers.get("content-encoding") == "gzip" else content)
+
+
+def ticket_id(push_token: str) -> str:
+    """The ticket that PushService gives for a token, so that a test sees which ticket belongs to whom."""
+    return f"ticket of {push_token}"
+
+
+def ok(messages: Messages) -> httpx.Response:
+    """Expo's answer when all is well."""
+    return httpx.Response(
+        200, json={"data": [{"status": "ok", "id": ticket_id(message["to"])} for message in messages]}
+    )
+
+
+def errors(status: int, code: str, **fields: Any) -> httpx.Response:
+    """Expo's refusal of a whole request."""
+    return httpx.Response(status, json={"errors": [{"code": code, "message": "refused", **fields}]})
+
+
+class PushService:
+    """Expo: gives the scripted answers in turn, then accepts everything. A handler for httpx.MockTransport."""
+
+    def __init__(self, *answers: ExpoAnswer) -> None:
+        self.answers = deque(answers)
+        self.requests: list[httpx.Request] = []
+        self.accepted: list[Json] = []  # messages answered with 200, in order
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        messages = body_of(request)
+        answer = self.answers.popleft() if self.answers else ok
+        if isinstance(answer, Exception):
+            raise answer
+        response = answer if isinstance(answer, httpx.Response) else answer(messages)
+        if response.status_code == 200:
+            self.accepted += messages
+        return response
+
+    @property
+    def recipients(self) -> list[list[str]]:
+        """The tokens of each request."""
+        return [[message["to"] for message in body_of(request)] for request in self.requests]
+
+
+type ReceiptAnswer = httpx.Response | Exception | Callable[[list[str]], httpx.Response]
+
+
+def receipts(ready: Json) -> httpx.Response:
+    """Expo's answer when asked for receipts: those that are ready, by ticket id."""
+    return httpx.Response(200, json={"data": ready})
+
+
+class ReceiptService:
+    """Expo, asked for receipts: gives the scripted answers in turn, then calls everything handed over."""
+
+    def __init__(self, *answers: ReceiptAnswer) -> None:
+        self.answers = deque(answers)
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        ids = self.asked[-1]
+        answer = self.answers.popleft() if self.answers else receipts({id_: {"status": "ok"} for id_ in ids})
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, httpx.Response) else answer(ids)
+
+    @property
+    def asked(self) -> list[list[str]]:
+        """The ticket ids of each request."""
+        return [body_of(request)["ids"] for request in self.requests]
+
+
+def due(*numbers: int) -> list[Json]:
+    """What claim_due_receipts answers: deliveries whose tickets are t1, t2, …"""
+    return [
+        {"message_id": uuid(number), "device_id": uuid(100 * number), "ticket_id": f"t{number}"} for number in numbers
+    ]
+
+
+class DataApi:
+    """PostgREST: gives the scripted claims in turn, then empty ones. A handler for httpx.MockTransport."""
+
+    def __init__(self, *claims: Json) -> None:
+        self.claims = deque(claims)
+        self.due: deque[list[Json]] = deque()  # receipts, of each claim
+        self.pruned: deque[Json] = deque()
+        self.finished_run: Json = {"deactivated": 0, "held": 0}
+        self.faults: dict[str, httpx.Response | Exception] = {}  # by function
+        self.valid_key: str | None = None  # the only one that the gateway lets in
+        self._forgiving: dict[str, int] = {}
+        self.next_slot: Json = slot()
+        self.recorded: Json = recorded()
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if self.valid_key not in (None, request.headers["apikey"]):
+            return httpx.Response(401, json={"message": "Unregistered API key"})
+        function = request.url.path.removeprefix("/rest/v1/rpc/")
+        if function in self._forgiving and len(self.calls(function)) > self._forgiving[function]:
+            self.faults.pop(function, None)
+        match self.faults.get(function):
+            case None:
+                pass
+            case httpx.Response() as refusal:
+                return refusal
+            case error:
+                raise error
+        return httpx.Response(200, json=self._answer(function, body_of(request)))
+
+    def _answer(self, function: str, arguments: Json) -> Any:
+        match function:
+            case "claim_push_jobs":
+                return self.claims.popleft() if self.claims else claim()
+            case "reserve_send_slot":
+                return self.next_slot
+            case "record_push_results":
+                return self.recorded
+            case "claim_due_receipts":
+                return self.due.popleft() if self.due else []
+            case "record_push_receipts":
+                return Counter(receipt["status"] for receipt in arguments["p_receipts"])
+            case "finish_receipt_run":
+                return self.finished_run
+            case "prune_push":
+                return self.pruned.popleft() if self.pruned else pruned()
+        raise AssertionError(function)
+
+    def forgive(self, function: str, after: int) -> None:
+        """Lets a function answer again once it was called this often."""
+        self._forgiving[function] = after
+
+    def calls(self, function: str) -> list[Json]:
+        """The arguments of each call of a function."""
+        return [body_of(request) for request in self.requests if request.url.path.endswith(f"/{function}")]
+
+    @property
+    def results(self) -> list[Json]:
+        """All results that were recorded."""
+        return [result for call in self.calls("record_push_results") for result in call["p_results"]]
+
+
+def recorded(**fields: Any) -> Json:
+    """What record_push_results answers."""
+    return {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": [], **fields}
+
+
+def pruned(**counts: Any) -> Json:
+    """What prune_push answers."""
+    kinds = ("presence_offline", "devices_deactivated", "devices_deleted", "jobs_deleted")
+    return {**dict.fromkeys(kinds, 0), "more": False, **counts}
+
+
+def uuid(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012}"
+
+
+def push_token(number: int) -> str:
+    return f"ExponentPushToken[{number:022}]"
+
+
+def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
+    """A claimed job as push.notifications() gives it; its devices are numbered from 100 * number on."""
+    return {
+        "message_id": uuid(number),
+        "room_id": uuid(7001),
+        "sender_id": uuid(7002),
+        "recipient_id": uuid(7003),
+        "title": "Ana",
+        "body": "Hello",
+        "image_url": None,
+        "badge": 3,
+        "sent_at": "2026-11-22T10:00:00.123456+00:00",
+        "attempt": 1,
+        "devices": [
+            {"device_id": uuid(100 * number + index), "push_token": token} for index, token in enumerate(tokens)
+        ],
+        **fields,
+    }
+
+
+def slot(in_seconds: float = 0, answered_at: datetime | None = None) -> Json:
+    """What reserve_send_slot answers."""
+    answered_at = answered_at or datetime.fromisoformat(CLAIMED_AT)
+    return {
+        "send_at": (answered_at + timedelta(seconds=in_seconds)).isoformat(),
+        "answered_at": answered_at.isoformat(),
+    }
+
+
+def claim(*jobs: Json, **fields: Any) -> Json:
+    """What claim_push_jobs answers."""
+    return {
+        "lease_id": LEASE_ID,
+        "claimed_at": CLAIMED_AT,
+        "jobs": list(jobs),
+        "finished": [],
+        "deferred": [],
+        "left_due": [],
+        "not_due": [],
+        "unknown": [],
+        "expired_leases": [],
+        "slot": slot(),
+        **fields,
+    }

@@ -1,0 +1,70 @@
+"""Parts of the local cloud, run for real with throw-away functions."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from local.aws.build import copy_runtime
+from local.aws.lambda_runtime import Account, LambdaFunction, lambda_function
+from local.aws.template import Function
+
+type StartFunction = Callable[..., Awaitable[LambdaFunction]]
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for what another process does, of which nothing tells us."""
+
+    def wait() -> None:
+        until = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < until, f"not within {seconds:g} s"
+            time.sleep(0.01)
+
+    await asyncio.to_thread(wait)
+
+
+@pytest.fixture(scope="session")
+async def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lambda") / "runtime"
+    await copy_runtime(folder)
+    return folder
+
+
+@pytest.fixture
+async def start_function(tmp_path: Path, runtime: Path) -> AsyncIterator[StartFunction]:
+    """Starts a function whose app.py has the given source."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            source: str,
+            *,
+            name: str = "Echo",
+            seconds: int = 5,
+            megabytes: int = 512,
+            layers: tuple[Path, ...] = (),
+            account: Account | None = None,
+        ) -> LambdaFunction:
+            code = tmp_path / name
+            code.mkdir()
+            (code / "app.py").write_text(dedent(source))
+            function = Function(
+                name=name,
+                folder=code,
+                handler="app.lambda_handler",
+                timeout=timedelta(seconds=seconds),
+                memory_megabytes=megabytes,
+                environment={"SETTING": "of the template"},
+                layers=layers,
+            )
+            environment = {"AWS_REGION": "us-east-1"}
+            return await stack.enter_async_context(
+                lambda_function(function, runtime=runtime, environment=environment, folder=tmp_path, account=account)
+            )
+
+        yield start

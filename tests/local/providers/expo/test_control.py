@@ -1,0 +1,192 @@
+"""How tests and demo wait for the fake Expo service, look into it, and control it over HTTP."""
+
+import asyncio
+
+import aiohttp
+import pytest
+from pydantic import JsonValue
+
+from local.providers.expo.faults import (
+    HttpError,
+    Reset,
+)
+from local.providers.expo.service import ExpoService
+from tests.local.providers.expo.sending import FOREIGN, IPHONE, PIXEL, STRANGER, Clock, Sender, message, reset_by_peer
+
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+
+
+class TestWaiting:
+    async def test_an_arrival_is_awaited(self, expo: ExpoService, sender: Sender) -> None:
+        waiting = asyncio.create_task(expo.arrival(PIXEL, "m2"))
+        await sender.tickets(message(PIXEL, "m1"))
+        await sender.tickets(message(PIXEL, "m2"))
+        assert await waiting == expo.phones[PIXEL].arrived[1]
+
+    async def test_an_arrival_that_does_not_come_names_those_that_did(self, expo: ExpoService, sender: Sender) -> None:
+        await sender.tickets(message(PIXEL, "m1"))
+        with pytest.raises(TimeoutError, match=r"no m2 .* arrived: \['m1'\]"):
+            await expo.arrival(PIXEL, "m2", seconds=0.01)
+
+    async def test_a_request_that_is_reset_wakes_too(self, expo: ExpoService, sender: Sender) -> None:
+        expo.script(Reset())
+        waiting = asyncio.create_task(expo.until(lambda: [each.fault for each in expo.requests]))
+        with reset_by_peer():
+            await sender.send([message()])
+        assert await waiting == ["reset"]
+
+
+class TestRequestLog:
+    async def test_requests_are_logged_without_the_bearer(
+        self, expo: ExpoService, sender: Sender, clock: Clock
+    ) -> None:
+        expo.settings.access_token = "secret"
+        expo.script(HttpError(status=503))
+        for _ in range(2):
+            await sender.send([message([IPHONE, STRANGER])], authorization="Bearer secret")
+        ids = [expo.phones[IPHONE].arrived[0].ticket_id, "unknown"]
+        await sender.receipts(ids, authorization="Bearer secret")
+        assert [(each.endpoint, each.status, each.fault, each.tokens, each.receipt_ids) for each in expo.requests] == [
+            ("send", 503, "http_error", [IPHONE, STRANGER], []),
+            ("send", 200, None, [IPHONE, STRANGER], []),
+            ("receipts", 200, None, [IPHONE], ids),
+        ]
+        assert {each.at for each in expo.requests} == {clock.now}
+        assert {each.headers["authorization"] for each in expo.requests} == {"(left out)"}
+
+    async def test_refused_and_reset_requests_are_logged(self, expo: ExpoService, sender: Sender) -> None:
+        expo.script(Reset())
+        await sender.send([])
+        with reset_by_peer():
+            await sender.send([message()])
+        assert [(each.status, each.fault) for each in expo.requests] == [(400, None), (None, "reset")]
+
+
+class TestControl:
+    async def test_it_describes_itself(self, expo: ExpoService, http: aiohttp.ClientSession) -> None:
+        async with http.get(expo.control_url) as response:
+            description = await response.json()
+        assert description["push_url"] == expo.url
+        assert set(description["endpoints"]) == {
+            "GET /control",
+            "DELETE /control",
+            "GET /control/phones",
+            "POST /control/phones",
+            "GET /control/phones/{token}",
+            "DELETE /control/phones/{token}",
+            "GET /control/faults",
+            "POST /control/faults",
+            "DELETE /control/faults",
+            "GET /control/settings",
+            "PATCH /control/settings",
+            "GET /control/requests",
+        }
+        assert all(endpoint["does"] for endpoint in description["endpoints"].values())
+        assert "times" in description["endpoints"]["POST /control/faults"]["takes"]["properties"]
+
+    async def test_phones_are_installed_shown_and_uninstalled(
+        self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender, clock: Clock
+    ) -> None:
+        phone = {
+            "token": STRANGER,
+            "platform": "android",
+            "project": "@a/b",
+            "channels": ["chat-messages", "x"],
+        }
+        assert (await sender("/control/phones", phone))[0] == 200
+        [ticket] = await sender.tickets(message(STRANGER, tag="m1", channelId="x"))
+        async with http.get(f"/control/phones/{STRANGER}") as response:
+            seen = await response.json()
+        assert seen["arrived"] == seen["shown"]
+        assert seen["shown"] == [
+            {
+                "at": clock.now.isoformat().replace("+00:00", "Z"),
+                "ticket_id": ticket["id"],
+                "message": expo.phones[STRANGER].arrived[0].message,
+                "hidden": None,
+            }
+        ]
+        async with http.delete(f"/control/phones/{STRANGER}", params={"report": "receipt"}) as response:
+            assert (await response.json())["uninstalled"] == "receipt"
+        async with http.get("/control/phones") as response:
+            assert [each["token"] for each in await response.json()] == [IPHONE, PIXEL, FOREIGN, STRANGER]
+
+    async def test_faults_are_scripted_listed_and_dropped(self, http: aiohttp.ClientSession, sender: Sender) -> None:
+        script = {
+            "fault": {"kind": "http_error", "status": 503, "accepted": True},
+            "times": 2,
+            "token": IPHONE,
+        }
+        assert (await sender("/control/faults", script))[0] == 200
+        assert (await sender.send([message()]))[0] == 503
+        async with http.get("/control/faults") as response:
+            [left] = await response.json()
+        assert (left["fault"]["status"], left["times"], left["on"], left["token"]) == (503, 1, "send", IPHONE)
+        async with http.delete("/control/faults") as response:
+            assert response.status == 204
+        assert (await sender.send([message()]))[0] == 200
+
+    async def test_settings_change_one_by_one(self, expo: ExpoService, http: aiohttp.ClientSession) -> None:
+        for change in ({"latency_seconds": 0.001}, {"rate_limit_per_second": 5}):
+            async with http.patch("/control/settings", json=change) as response:
+                assert response.status == 200
+        async with http.get("/control/settings") as response:
+            assert await response.json() == {
+                "latency_seconds": 0.001,
+                "rate_limit_per_second": 5,
+                "access_token": None,
+                "receipt_delay_seconds": 0,
+            }
+
+    async def test_requests_are_listed(self, http: aiohttp.ClientSession, sender: Sender) -> None:
+        await sender.send([message()])
+        async with http.get("/control/requests") as response:
+            [logged] = await response.json()
+        assert (logged["endpoint"], logged["status"], logged["tokens"]) == ("send", 200, [IPHONE])
+
+    async def test_everything_is_reset(self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender) -> None:
+        expo.script(Reset(), on="receipts")
+        expo.settings.rate_limit_per_second = 1
+        [ticket] = await sender.tickets(message())
+        async with http.delete("/control") as response:
+            assert response.status == 204
+        assert (expo.phones, expo.faults.scripts, expo.requests) == ({}, [], [])
+        assert expo.settings.rate_limit_per_second == 600
+        assert (await sender.receipts([ticket["id"]]))[1] == {"data": {}}
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "field"),
+        [
+            ("POST", "/phones", {"platform": "ios"}, "token"),
+            ("POST", "/phones", {"token": "native", "platform": "ios"}, "token"),
+            ("POST", "/phones", {"token": IPHONE, "platform": "web"}, "platform"),
+            ("POST", "/phones", {"token": IPHONE, "platform": "ios", "project": "app"}, "project"),
+            ("POST", "/phones", {"token": IPHONE, "platform": "ios", "arrived": []}, "arrived"),
+            ("DELETE", f"/phones/{IPHONE}?report=never", None, "report"),
+            ("POST", "/faults", {"fault": {"kind": "earthquake"}}, "fault"),
+            ("POST", "/faults", {"fault": {"kind": "http_error", "status": 200}}, "fault.http_error.status"),
+            ("POST", "/faults", {"fault": {"kind": "reset"}, "times": 0}, "times"),
+            ("POST", "/faults", {"fault": {"kind": "reset"}, "on": "token"}, "on"),
+            (
+                "POST",
+                "/faults",
+                {"fault": {"kind": "ticket_count", "tickets": 0}, "on": "receipts"},
+                "(body)",
+            ),
+            ("POST", "/faults", "text", "(body)"),
+            ("PATCH", "/settings", {"latency_seconds": -1}, "latency_seconds"),
+            ("PATCH", "/settings", {"latency": 1}, "latency"),
+            ("PATCH", "/settings", None, "(body)"),
+        ],
+    )
+    async def test_bad_input_is_refused_naming_the_field(
+        self, http: aiohttp.ClientSession, method: str, path: str, body: JsonValue, field: str
+    ) -> None:
+        async with http.request(method, f"/control{path}", json=body) as response:
+            assert response.status == 422
+            assert field in [error["field"] for error in (await response.json())["errors"]]
+
+    @pytest.mark.parametrize("method", ["GET", "DELETE"])
+    async def test_an_unknown_phone_is_not_found(self, http: aiohttp.ClientSession, method: str) -> None:
+        async with http.request(method, f"/control/phones/{STRANGER}") as response:
+            assert response.status == 404
