@@ -180,7 +180,7 @@ def _no_lease_left(history: History) -> Iterator[_Case]:
 def _each_acceptance_has_a_ticket(history: History) -> Iterator[_Case]:
     for delivery in history.deliveries.values():
         if delivery.status in ("accepted", "handed_over", "receipt_lost"):
-            known = delivery.ticket_id is not None or delivery.error == "UnreadableAnswer"
+            known = delivery.ticket_id is not None or delivery.error == "UnreadableResponse"
             yield None if known else Violation(delivery.message_id, f"{delivery.device_id} accepted without a ticket")
 
 

@@ -285,7 +285,7 @@ def refused_for_good(history: History) -> None:
 
 
 def unreadable_tickets(history: History) -> None:
-    change_delivery(history, status="accepted", error="UnreadableAnswer", ticket_id=None)
+    change_delivery(history, status="accepted", error="UnreadableResponse", ticket_id=None)
 
 
 def an_older_row_that_the_apps_own_preview_fails_for(history: History) -> None:
