@@ -33,7 +33,7 @@ READ_NEXT = {
 # So that the story takes seconds and not minutes; the defaults are in supabase/migrations/*_settings.sql.
 STORY_SETTINGS = (
     "update push.settings set presence_fresh_for = '3 seconds', retry_base = '0.5 seconds',"
-    " unanswered_waits = '{0.5 seconds, 0.5 seconds, 0.5 seconds}'"
+    " unanswered_retry_delays = '{0.5 seconds, 0.5 seconds, 0.5 seconds}'"
 )
 
 
