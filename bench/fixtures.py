@@ -206,7 +206,7 @@ async def start_fixtures() -> AsyncIterator[Fixtures]:
         app_secret = {"supabase_publishable_key": project.publishable_key}
         await services.put_secret(template.secrets["AppSecret"].name, app_secret)
         async with await psycopg.AsyncConnection.connect(server.dsn()) as connection:
-            await connection.execute("update push.settings set message_limit = 1000000")
+            await connection.execute("update private.chat_settings set message_limit = 1000000")
         yield Fixtures(folder, build, server, project, services, expo, database, template)
 
 

@@ -26,7 +26,7 @@ NEXT = {
 # The waits of the demo are seconds. The defaults are in supabase/migrations.
 SETTINGS = (
     "update push.settings set presence_fresh_for = '3 seconds', retry_base = '0.5 seconds',"
-    " unanswered_waits = '{0.5 seconds, 0.5 seconds, 0.5 seconds}'"
+    " unanswered_retry_delays = '{0.5 seconds, 0.5 seconds, 0.5 seconds}'"
 )
 
 

@@ -339,12 +339,12 @@ async def test_a_send_that_is_refused_as_one_too_many_tells_the_app_when_to_try_
     app: AppOnPhone, cloud: LocalCloud, tina: Person
 ) -> None:
     conversation = await app.do("openChat", str(tina.id))
-    await change(cloud, "update push.settings set message_limit = 1, message_batch_limit = 1")
+    await change(cloud, "update private.chat_settings set message_limit = 1, message_batch_limit = 1")
     try:
         assert await app.do("sendOrWait", conversation, "Hello", str(uuid4())) is None
         assert 8 <= await app.do("sendOrWait", conversation, "Hello again", str(uuid4())) <= 10
     finally:
-        await change(cloud, "update push.settings set message_limit = default, message_batch_limit = default")
+        await change(cloud, "update private.chat_settings set message_limit = default, message_batch_limit = default")
 
 
 async def test_the_guide_names_every_argument_of_every_function_that_an_app_may_call(cloud: LocalCloud) -> None:

@@ -47,7 +47,7 @@ def test_the_guide_names_every_column_that_must_be_there() -> None:
         assert f"`{name}`" in said
 
 
-async def test_the_report_and_the_start_from_zero_of_the_guide(chat: Chat) -> None:
+async def test_the_report_and_the_mark_existing_messages_read_of_the_guide(chat: Chat) -> None:
     report, start, _ = [block for block in blocks("sql") if block.text in section(DEPLOY, "An app that exists")]
     found = await rows(chat.connection, report.text)
     assert {"what": "column added", "subject": "chat_messages.is_read", "affected_rows": None} in found

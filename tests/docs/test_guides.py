@@ -53,7 +53,7 @@ async def test_the_decision_table_has_every_reason_in_the_order_of_the_database(
     decided = re.findall(r"then '(\w+)'$", source, re.MULTILINE)
     assert len(decided) >= 8
     assert [reason for reason in described if reason in decided] == decided
-    assert set(described) - set(decided) == {"recipient_busy", "unreadable"}  # decided later, by the claim
+    assert set(described) - set(decided) == {"recipient_rate_limited", "unreadable"}  # decided later, by the claim
 
 
 async def test_the_tables_of_the_architecture_are_those_of_the_database(cloud: LocalCloud) -> None:
@@ -145,28 +145,39 @@ def test_outputs_of_the_stack_are_described() -> None:
     assert set(cells.split(", ")) == {*TEMPLATE["Outputs"], *TEMPLATE["Parameters"], "parameter", "output"}
 
 
-async def test_settings_are_described_with_their_defaults(cloud: LocalCloud) -> None:
-    [_, *settings] = table(section("docs/operate.md", "Settings"))
-    described = {name: default for name, default, _ in settings}
+@pytest.mark.parametrize(
+    ("title", "schema", "name"), [("setting", "push", "settings"), ("chat setting", "private", "chat_settings")]
+)
+async def test_settings_are_described_with_their_defaults(
+    cloud: LocalCloud, title: str, schema: str, name: str
+) -> None:
+    described: dict[str, str] = {}
+    for cells in table(section("docs/operate.md", "Settings")):
+        if cells[1] == "default":
+            in_table = cells[0] == title
+        elif in_table:
+            described[cells[0]] = cells[1]
     async with (
         await psycopg.AsyncConnection.connect(cloud.database_url) as connection,
         connection.transaction(force_rollback=True),
     ):
         found = await connection.execute(
             "select column_name, udt_name from information_schema.columns"
-            " where table_schema = 'push' and table_name = 'settings' and column_name <> 'only_row'"
+            " where table_schema = %s and table_name = %s and column_name <> 'only_row'",
+            (schema, name),
         )
         columns: dict[str, str] = dict(await found.fetchall())
         assert described.keys() == columns.keys()
         # Other tests have settings of their own.
-        reset = sql.SQL(", ").join(sql.SQL("{} = default").format(sql.Identifier(name)) for name in columns)
-        await connection.execute(sql.SQL("update push.settings set {}").format(reset))
-        for name, default in described.items():
-            compare = sql.SQL("select {name} = {default}::{type} from push.settings").format(
-                name=sql.Identifier(name), default=default, type=sql.SQL(columns[name])
+        settings = sql.Identifier(schema, name)
+        reset = sql.SQL(", ").join(sql.SQL("{} = default").format(sql.Identifier(column)) for column in columns)
+        await connection.execute(sql.SQL("update {} set {}").format(settings, reset))
+        for column, default in described.items():
+            compare = sql.SQL("select {column} = {default}::{type} from {settings}").format(
+                column=sql.Identifier(column), default=default, type=sql.SQL(columns[column]), settings=settings
             )
             found = await connection.execute(compare)
-            assert await found.fetchone() == (True,), f"{name} is not {default} by default"
+            assert await found.fetchone() == (True,), f"{column} is not {default} by default"
 
 
 def test_errors_of_the_api_are_described() -> None:

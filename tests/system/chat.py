@@ -23,8 +23,9 @@ CALM = (
     "delete from public.user_presence",
     # Retries take parts of a second, and the same people write in all tests. Everything else is as deployed.
     "update push.settings set presence_fresh_for = default,"
-    " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', unanswered_waits = '{0.1 s, 0.1 s, 0.1 s, 0.1 s}',"
-    " fault_retry_base = '0.1 seconds', recipient_share = default, message_limit = 10000, registration_limit = 10000",
+    " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', unanswered_retry_delays = '{0.1 s, 0.1 s, 0.1 s, 0.1 s}',"
+    " fault_retry_base = '0.1 seconds', recipient_share = default, registration_limit = 10000",
+    "update private.chat_settings set message_limit = 10000",
 )
 
 

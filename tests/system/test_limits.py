@@ -125,7 +125,7 @@ async def test_a_message_in_the_name_of_somebody_who_is_busy_is_answered_403(
     http: httpx.AsyncClient, chat: Chat
 ) -> None:
     await chat.send()
-    await execute(chat.cloud, "update push.settings set message_limit = 1")
+    await execute(chat.cloud, "update private.chat_settings set message_limit = 1")
     body = {"room_id": str(chat.id), "sender_id": str(chat.tina.id), "message": "As Tina"}
     assert refusal(await write(http, chat.cloud, chat.gus, "chat_messages", body))[:2] == (403, "42501")
     assert refusal(await write(http, chat.cloud, chat.tina, "chat_messages", body))[:2] == (429, "PT429")
