@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from chat_push.expo import ReceiptsUnavailable
+from chat_push.expo_errors import ReceiptsUnavailable
 from chat_push.notification import Notification
 from pydantic import BaseModel, Field, TypeAdapter
 

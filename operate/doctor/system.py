@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import boto3
 import httpx
-from chat_push.backend import BackendSecret
 from chat_push.expo import Expo
-from pydantic import BaseModel, SecretStr, ValidationError
+from chat_push.secrets import BackendSecret, WebhookSecret
+from chat_push.validation import describe
+from pydantic import BaseModel, ValidationError
 
 from operate.doctor.diagnosis import Diagnosis, read_diagnosis
 from operate.doctor.results import Finding, Unhealthy
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 
 # Longer than API Gateway and Expo take to give up.
 ANSWER_SECONDS = 20.0
-
-
-class WebhookSecret(BaseModel):
-    """What the authorizer lets in."""
-
-    current: SecretStr
-    previous: SecretStr | None = None
 
 
 @dataclass(frozen=True)
@@ -119,8 +113,7 @@ class System:
         try:
             return model.model_validate_json(value)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))} {fault['msg']}".strip() for fault in error.errors())
-            raise unhealthy(f"is incomplete: {faults}") from None
+            raise unhealthy(f"is incomplete: {describe(error)}") from None
 
 
 def deployed(stack: str) -> System:

@@ -66,7 +66,7 @@ class TestSecret:
             ({"current": CURRENT}, f"{CURRENT},{CURRENT}", False),  # the header twice
         ],
     )
-    def test_opens_or_not(
+    def test_only_the_current_or_previous_secret_is_authorized(
         self,
         secrets_manager: "SecretsManagerClient",
         authorize: Authorize,
@@ -77,7 +77,7 @@ class TestSecret:
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps(stored))
         assert authorize(ringing_with(given)) == {"isAuthorized": authorized}
 
-    def test_webhook_without_secret_refused(
+    def test_a_wrong_secret_is_refused_logged_and_counted(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, printed: Printed
     ) -> None:
         """And the refusal is logged, but neither secret is."""
@@ -93,7 +93,7 @@ class TestSecret:
     @pytest.mark.parametrize(
         "headers", [None, {}, {"x-webhook-secret": None}, {"x-webhook-secret": [CURRENT]}], ids=str
     )
-    def test_headers_of_another_shape_open_nothing(
+    def test_headers_of_another_shape_are_refused(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, headers: Any
     ) -> None:
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
@@ -103,7 +103,7 @@ class TestSecret:
         assert authorize(without) == {"isAuthorized": False}
 
     @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-    def test_a_secret_of_any_bytes_is_refused_and_no_error(
+    def test_a_secret_of_any_bytes_is_refused_without_an_error(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, encoding: str
     ) -> None:
         """However the gateway decodes them."""
@@ -113,7 +113,7 @@ class TestSecret:
             assert authorize(ringing_with(text)) == {"isAuthorized": False}
 
     @pytest.mark.parametrize("value", [None, "not JSON", "{}", '{"current": null}'])
-    def test_that_cannot_be_read_opens_nothing_and_is_no_refusal_that_would_be_cached(
+    def test_an_unavailable_secret_raises_instead_of_a_refusal_that_would_be_cached(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, printed: Printed, value: str | None
     ) -> None:
         if value is not None:
@@ -124,7 +124,7 @@ class TestSecret:
             assert numbers_of(printed) == {"SecretUnavailable": 1}
 
 
-def test_without_its_settings_the_function_does_not_start(
+def test_without_its_settings_authorize_webhook_does_not_start(
     monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction
 ) -> None:
     monkeypatch.delenv("WEBHOOK_SECRET_ID", raising=False)

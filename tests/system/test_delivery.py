@@ -1,6 +1,6 @@
 """Who gets a push and who does not (design, section 7), end to end."""
 
-from chat_push.observability import CONFIGURATION_FAULT
+from chat_push.expo_errors import CONFIGURATION_FAULT
 
 from local.providers.expo.faults import TicketError
 from tests.system.chat import TEXT, Chat, Log, eventually, got, insert_messages

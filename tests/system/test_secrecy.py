@@ -217,9 +217,9 @@ def test_nothing_confidential_is_in_any_log_line_or_metric(run: Run) -> None:
         assert _metrics(lines)
         assert run.found("\n".join(lines)) == []
     for expected in (
-        "push tried",
-        "push not handed over",
-        "push not done, its record comes back",
+        "push attempted",
+        "receipt reports an error",
+        "push not sent, SQS delivers its record again",
         "record is neither a message id nor a wake-up",
         "request not served",
         "webhook refused: wrong secret",

@@ -83,7 +83,7 @@ async def test_without_the_workers_secret_pushes_wait_in_queue_and_database(chat
     worker = logs["SendChatPush"]
     async with _without(chat.cloud, "BackendSecret"):
         message = await chat.send()
-        [line] = await worker.until("push not done, its record comes back")
+        [line] = await worker.until("push not sent, SQS delivers its record again")
         assert line["correlation_id"] == str(message)
         await chat.sweep()
         job = await chat.cloud.explain_push(message)
@@ -160,7 +160,7 @@ async def test_a_wrong_supabase_key_delays_pushes_until_the_right_one_is_written
     worker = logs["SendChatPush"]
     async with _with_wrong(chat.cloud, "BackendSecret", supabase_secret_key="sb_secret_of_another_project"):
         message = await chat.send()
-        [line] = await worker.until("push not done, its record comes back")
+        [line] = await worker.until("push not sent, SQS delivers its record again")
         assert "claim_push_jobs: " in line["error"]
     await _records_return(chat)
     await chat.ended(message)
@@ -176,7 +176,7 @@ async def test_a_wrong_expo_token_delays_pushes_until_the_right_one_is_written(c
     try:
         async with _with_wrong(chat.cloud, "BackendSecret", expo_access_token="the-wrong-token-of-expo"):
             message = await chat.send()
-            await worker.until("push tried")
+            await worker.until("push attempted")
             await chat.cloud.poller.until_idle()
             job = await chat.cloud.explain_push(message)
             assert (job["state"], job["attempts"]) == ("pending", 0)

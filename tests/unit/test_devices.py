@@ -25,7 +25,7 @@ def registration(**changes: Any) -> dict[str, Any]:
 
 
 class TestRegistration:
-    def test_is_for_expo_unless_it_says_otherwise(self) -> None:
+    def test_a_registration_without_push_provider_is_for_expo(self) -> None:
         assert Registration.model_validate(registration()).model_dump() == {
             "device_id": "phone",
             "platform": "ios",
@@ -47,7 +47,7 @@ class TestRegistration:
             ("fcm", "x" * 2048),
         ],
     )
-    def test_of_each_provider(self, platform: str, provider: str, token: str) -> None:
+    def test_tokens_of_each_provider_are_accepted(self, platform: str, provider: str, token: str) -> None:
         body = registration(platform=platform, push_provider=provider, push_token=token)
         assert Registration.model_validate(body).push_token == token
 
@@ -68,14 +68,16 @@ class TestRegistration:
         ],
     )
     @pytest.mark.parametrize("provider", ["expo", None])
-    def test_a_native_token_for_expo_is_refused_with_the_usual_mistake(self, provider: str | None, token: str) -> None:
-        with pytest.raises(ValidationError, match=r"addPushTokenListener yields the native token") as raised:
+    def test_a_native_token_for_expo_is_refused_with_a_hint_at_the_usual_mistake(
+        self, provider: str | None, token: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=r"addPushTokenListener returns the native token") as raised:
             Registration.model_validate(registration(push_provider=provider, push_token=token))
         assert token.strip() not in str(raised.value)
 
     @pytest.mark.parametrize("provider", ["fcm", "apns"])
     @pytest.mark.parametrize("token", [TOKEN, "ExpoPushToken[a]", "exponentpushtoken[a]", "ExponentPushToken["])
-    def test_an_expo_token_under_another_provider_is_refused_by_the_name_of_push_provider(
+    def test_an_expo_token_for_another_provider_is_refused_with_a_hint_at_push_provider(
         self, provider: str, token: str
     ) -> None:
         with pytest.raises(ValidationError, match=rf"push_provider is {provider}: set push_provider to expo") as raised:
@@ -84,7 +86,7 @@ class TestRegistration:
 
     @pytest.mark.parametrize("provider", ["fcm", "apns"])
     @pytest.mark.parametrize("token", ["a b", "a\n", "é", "a\x00", "a[b]"])
-    def test_what_no_native_token_holds_is_refused(self, provider: str, token: str) -> None:
+    def test_a_native_token_with_characters_that_none_contains_is_refused(self, provider: str, token: str) -> None:
         with pytest.raises(ValidationError, match=rf"not a native token of {provider}"):
             Registration.model_validate(registration(push_provider=provider, push_token=token))
 
@@ -112,12 +114,12 @@ class TestRegistration:
         ],
         ids=str,
     )
-    def test_names_the_field_that_is_wrong(self, changes: dict[str, Any], field: str) -> None:
+    def test_a_validation_error_names_the_wrong_field(self, changes: dict[str, Any], field: str) -> None:
         with pytest.raises(ValidationError) as raised:
             Registration.model_validate(registration(**changes))
         assert [fault["loc"] for fault in raised.value.errors()] == [(field,)]
 
-    def test_no_token_is_in_a_repr(self) -> None:
+    def test_the_repr_of_a_registration_contains_no_token(self) -> None:
         assert TOKEN not in repr(Registration.model_validate(registration()))
 
 
@@ -153,7 +155,9 @@ class TestDocument:
     @example(registration(push_provider="fcm"))
     @example(registration(push_token="0a" * 32))
     @example(registration(app_version=None))
-    def test_describes_exactly_what_is_accepted(self, document: dict[str, Any], body: dict[str, Any]) -> None:
+    def test_the_openapi_document_describes_exactly_the_accepted_bodies(
+        self, document: dict[str, Any], body: dict[str, Any]
+    ) -> None:
         schema = {"$ref": "#/components/schemas/Registration", "components": document["components"]}
         described = jsonschema.Draft202012Validator(schema).is_valid(body)
         try:
@@ -168,14 +172,14 @@ class TestDocument:
             for value in accepted.model_dump().values():
                 assert b"\x00" not in str(value).encode()
 
-    def test_is_what_the_function_generates(self) -> None:
+    def test_the_openapi_document_is_up_to_date(self) -> None:
         """Otherwise: ./dev openapi."""
         # In a process of its own, since the function's modules have names that others have too.
         generate = "import sys; from local.openapi import openapi; sys.stdout.write(openapi())"
         generated = subprocess.run([sys.executable, "-c", generate], capture_output=True, text=True, check=True).stdout
         assert generated == DOCUMENT.read_text()
 
-    def test_every_error_has_the_one_shape_and_says_what_a_client_can_do(self, document: dict[str, Any]) -> None:
+    def test_every_documented_error_has_the_same_shape_and_its_header(self, document: dict[str, Any]) -> None:
         assert document["security"] == [{"session": []}]
         assert document["components"]["securitySchemes"]["session"]["scheme"] == "bearer"
         operations = {

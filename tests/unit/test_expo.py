@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import httpx
 import pytest
-from chat_push.expo import Expo, Outcome, ReceiptsUnavailable
+from chat_push.expo import Expo
+from chat_push.expo_errors import Outcome, ReceiptsUnavailable
 from chat_push.notification import Notification
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,7 +75,7 @@ def html(status: int) -> httpx.Response:
 
 
 class TestRequest:
-    def test_headers_and_address(self) -> None:
+    def test_a_send_request_has_the_documented_address_and_headers(self) -> None:
         """[1]"""
         send = Sender()
         send(ONE)
@@ -86,13 +87,13 @@ class TestRequest:
         assert request.headers["user-agent"]
         assert "authorization" not in request.headers
 
-    def test_the_access_token_is_the_bearer(self) -> None:
+    def test_the_access_token_is_sent_as_bearer(self) -> None:
         """[1]"""
         send = Sender(access_token="robot")
         send(ONE)
         assert send.service.requests[0].headers["authorization"] == "Bearer robot"
 
-    def test_the_body_is_a_list_even_of_one_message_with_the_given_fields_and_no_others(self) -> None:
+    def test_the_body_is_a_list_even_for_one_message_and_contains_only_the_given_fields(self) -> None:
         """[9] single object"""
         send = Sender()
         send(ONE)
@@ -109,37 +110,39 @@ class TestRequest:
         assert int(request.headers["content-length"]) == len(request.content)
 
     @pytest.mark.parametrize("token", ["ExpoPushToken[xxxxxxxxxxxxxxxxxxxxxx]", "f0e5ee9c-3a2c-4f8f-9d2b-000000000000"])
-    def test_every_form_of_token_is_sent(self, token: str) -> None:
+    def test_every_form_of_expo_token_is_sent(self, token: str) -> None:
         """[12], which the SDK would refuse [10]"""
         send = Sender()
         assert send(token) == accepted(token)
 
     @pytest.mark.parametrize(("seconds", "read", "connect"), [(60, 4, 2), (3, 3, 2)])
-    def test_no_request_may_take_longer_than_there_is_time(self, seconds: float, read: float, connect: float) -> None:
+    def test_the_timeout_of_a_send_request_is_at_most_the_time_left(
+        self, seconds: float, read: float, connect: float
+    ) -> None:
         send = Sender(seconds=seconds)
         send(ONE)
         timeout = send.service.requests[0].extensions["timeout"]
         assert (timeout["read"], timeout["connect"]) == (read, connect)
 
-    def test_without_time_nothing_is_sent(self) -> None:
+    def test_without_time_left_no_send_request_is_made(self) -> None:
         send = Sender(seconds=1)
         [outcome] = send(ONE)
         assert (outcome.status, outcome.error, send.service.requests) == ("retry", "OutOfTime", [])
 
-    def test_nothing_is_sent_before_its_turn(self) -> None:
+    def test_no_request_is_made_before_its_send_slot(self) -> None:
         send = Sender()
         assert send(*[push_token(number) for number in range(101)], in_seconds=30)[0].status == "accepted"
         [pause] = send.pauses
         assert 0 < pause <= 30
 
-    def test_a_turn_that_comes_too_late_is_not_waited_for(self) -> None:
+    def test_a_send_slot_after_the_time_left_is_not_waited_for(self) -> None:
         send = Sender(seconds=5)
         outcomes = send(ONE, push_token(2), in_seconds=6)
         assert [(outcome.status, outcome.error) for outcome in outcomes] == [("retry", "OutOfTime")] * 2
         assert all(outcome.should_stop_sending for outcome in outcomes), "a sweep would go on claiming"
         assert (send.service.requests, send.pauses) == ([], [])
 
-    def test_after_a_request_without_an_answer_expo_is_waited_for_two_seconds_at_most_for_half_a_minute(self) -> None:
+    def test_after_a_request_without_a_response_the_timeout_is_two_seconds_for_half_a_minute(self) -> None:
         """Else all workers wait 4 seconds each, and everybody's pushes behind them."""
         service = PushService(httpx.ReadTimeout("slow"), ok, httpx.ReadTimeout("slow"))
         now = 1000.0
@@ -157,7 +160,7 @@ class TestRequest:
 
 class TestChunks:
     @pytest.mark.parametrize("recipients", [0, 1, 99, 100, 101, 450, 999])
-    def test_batch_counts_recipients(self, recipients: int) -> None:
+    def test_a_request_has_at_most_a_hundred_recipients_and_each_gets_its_own_ticket(self, recipients: int) -> None:
         """[2] At most a hundred in a request; nobody is left out, sent twice, or given another's ticket."""
         tokens = [push_token(number) for number in range(recipients)]
         send = Sender()
@@ -167,7 +170,7 @@ class TestChunks:
         assert all(len(chunk) <= 100 for chunk in send.service.recipients)
 
     @pytest.mark.parametrize("failure", [errors(500, "INTERNAL_SERVER_ERROR"), httpx.ReadError("reset"), html(502)])
-    def test_failed_chunk_does_not_resend_earlier(self, failure: ExpoAnswer) -> None:
+    def test_a_failed_request_neither_repeats_earlier_ones_nor_stops_later_ones(self, failure: ExpoAnswer) -> None:
         """A failing chunk 2 keeps the tickets of chunk 1, and chunk 3 goes."""
         tokens = [push_token(number) for number in range(250)]
         send = Sender(ok, failure)
@@ -181,7 +184,7 @@ class TestChunks:
         ("refusals", "status"),
         [([httpx.Response(429)] * 3, "retry"), ([errors(403, "UNAUTHORIZED")], "configuration_fault")],
     )
-    def test_once_expo_turns_requests_away_the_rest_is_not_tried(
+    def test_once_expo_rejects_a_request_as_a_whole_the_rest_is_not_attempted(
         self, refusals: list[httpx.Response], status: str
     ) -> None:
         tokens = [push_token(number) for number in range(250)]
@@ -191,7 +194,7 @@ class TestChunks:
         assert [outcome.status for outcome in outcomes[100:]] == [status] * 150
         assert len(send.service.requests) == 1 + len(refusals)
 
-    def test_a_fault_of_one_recipient_does_not_hold_up_the_next_chunk(self) -> None:
+    def test_an_error_of_each_recipient_does_not_stop_the_next_request(self) -> None:
         tokens = [push_token(number) for number in range(101)]
         send = Sender(lambda messages: tickets(*[error_ticket("InvalidCredentials")] * len(messages)))
         assert send(*tokens)[100:] == accepted(tokens[100])
@@ -209,7 +212,7 @@ def refusing(*bad: str) -> ExpoAnswer:
 
 class TestIsolation:
     @pytest.mark.parametrize("bad", [[0], [99], [41], [3, 41, 42]])
-    def test_one_bad_message_stops_nothing_else(self, bad: list[int]) -> None:
+    def test_a_bad_message_is_isolated_and_the_others_are_sent_once(self, bad: list[int]) -> None:
         """[6] VALIDATION_ERROR, [9]: nothing of the request was sent; the others go, each of them once."""
         tokens = [push_token(number) for number in range(100)]
         bad_tokens = [tokens[number] for number in bad]
@@ -222,7 +225,7 @@ class TestIsolation:
         assert [message["to"] for message in send.service.accepted] == good
         assert len(send.service.requests) <= 1 + 2 * 7 * len(bad)
 
-    def test_isolating_ends_when_time_does(self) -> None:
+    def test_isolating_a_bad_message_ends_when_the_time_is_over(self) -> None:
         """What was not refused for its own sake is tried another time."""
 
         def refuse_slowly(messages: Messages) -> httpx.Response:
@@ -249,7 +252,7 @@ def of_projects(project_of: dict[str, str]) -> ExpoAnswer:
 
 
 class TestProjects:
-    def test_mixed_projects_are_split_once_and_every_message_lands_in_exactly_one_request(self) -> None:
+    def test_tokens_of_several_projects_are_sent_in_one_request_for_each_project(self) -> None:
         """[9]"""
         tokens = [push_token(number) for number in range(9)]
         project_of = {token: f"@owner/app{number % 3}" for number, token in enumerate(tokens)}
@@ -258,13 +261,13 @@ class TestProjects:
         assert send.service.recipients == [tokens, tokens[0::3], tokens[1::3], tokens[2::3]]
         assert sorted(message["to"] for message in send.service.accepted) == tokens
 
-    def test_a_token_of_no_project_is_sent_apart(self) -> None:
+    def test_a_token_without_a_known_project_is_sent_in_a_request_of_its_own(self) -> None:
         tokens = [push_token(number) for number in range(3)]
         send = Sender(*[of_projects({tokens[0]: "@a/a", tokens[2]: "@b/b"})] * 4)
         assert send(*tokens) == accepted(*tokens)
         assert send.service.recipients[1:] == [[token] for token in tokens]
 
-    def test_a_conflict_that_splitting_does_not_end_is_not_split_again(self) -> None:
+    def test_a_project_conflict_that_remains_after_splitting_is_a_configuration_fault(self) -> None:
         """[9] typical cause: a renamed project, whose every request is refused."""
         tokens = [push_token(1), push_token(2)]
         details: dict[str, Any] = {"@old/app": tokens[:1], "@new/app": tokens[1:]}
@@ -276,7 +279,7 @@ class TestProjects:
         "details",
         [{"@owner/app": [push_token(1), push_token(2)]}, {}, None, "text", {"@owner/app": None}, {"@owner/app": 5}],
     )
-    def test_what_names_no_two_groups_is_not_sent_again(self, details: Any) -> None:
+    def test_a_project_conflict_without_two_groups_is_not_sent_again(self, details: Any) -> None:
         """[9] a map with a single group loops."""
         send = Sender(errors(400, "PUSH_TOO_MANY_EXPERIENCE_IDS", details=details))
         outcomes = send(push_token(1), push_token(2))
@@ -377,14 +380,18 @@ RECIPIENT_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
 
 class TestErrors:
     @pytest.mark.parametrize(("answer", "expected"), REQUEST_ERRORS.values(), ids=REQUEST_ERRORS)
-    def test_of_a_request(self, answer: ExpoAnswer, expected: tuple[str, str, int]) -> None:
+    def test_an_error_of_the_whole_request_has_this_status_code_and_number_of_calls(
+        self, answer: ExpoAnswer, expected: tuple[str, str, int]
+    ) -> None:
         send = Sender(*[answer] * 9)
         [outcome] = send(ONE)
         assert (outcome.status, outcome.error, len(send.service.requests)) == expected
         assert outcome.ticket_id is None
 
     @pytest.mark.parametrize(("ticket", "expected"), RECIPIENT_ERRORS.values(), ids=RECIPIENT_ERRORS)
-    def test_of_a_recipient_leaves_the_others_alone(self, ticket: dict[str, Any], expected: tuple[str, str]) -> None:
+    def test_an_error_of_one_recipient_does_not_affect_the_others(
+        self, ticket: dict[str, Any], expected: tuple[str, str]
+    ) -> None:
         """[7] bad_token_does_not_stop_rest, bad_token_does_not_resend_batch"""
         good = {"status": "ok", "id": ticket_id(ONE)}
         send = Sender(tickets(good, ticket, good))
@@ -394,13 +401,13 @@ class TestErrors:
         assert [before, after] == accepted(ONE, ONE)
         assert len(send.service.requests) == 1
 
-    def test_data_that_is_the_ticket_itself_is_understood(self) -> None:
+    def test_a_single_ticket_outside_of_a_list_is_accepted(self) -> None:
         """[9] single object"""
         send = Sender(httpx.Response(200, json={"data": {"status": "ok", "id": ticket_id(ONE)}}))
         assert send(ONE) == accepted(ONE)
 
     @pytest.mark.parametrize("odd", ["", "t\u0000", "x" * 201, "zwölf", 5, {"a": 1}])
-    def test_a_ticket_with_an_odd_id_is_accepted_without_it(self, odd: Any) -> None:
+    def test_a_ticket_with_an_unusable_id_is_accepted_without_it(self, odd: Any) -> None:
         """Postgres would refuse to store it, or Expo to be asked for it, and others' results with it."""
         send = Sender(tickets({"status": "ok", "id": odd}))
         assert send(ONE) == [Outcome("accepted")]
@@ -410,7 +417,7 @@ class TestErrors:
         assert send(ONE) == [Outcome("accepted")]
 
     @pytest.mark.parametrize("code", ["bad token ExponentPushToken[x]", 5, None, "x" * 101, ""])
-    def test_what_is_no_code_is_not_taken_for_one(self, code: Any) -> None:
+    def test_an_error_text_that_is_not_a_code_is_replaced(self, code: Any) -> None:
         """It would end in logs and in the database."""
         for answer, error in [
             (tickets(error_ticket(code)), "UnknownError"),
@@ -431,7 +438,7 @@ class TestErrors:
             ),
         ),
     )
-    def test_no_answer_raises(self, status: int, body: Any) -> None:
+    def test_send_raises_for_no_response(self, status: int, body: Any) -> None:
         outcomes = Sender(*[httpx.Response(status, json=body)] * 9)(ONE, push_token(2))
         assert len(outcomes) == 2
         for outcome in outcomes:
@@ -478,7 +485,7 @@ NO_RECEIPTS: dict[str, tuple[ReceiptAnswer, str, bool]] = {
 
 
 class TestReceipts:
-    def test_headers_address_and_bearer(self) -> None:
+    def test_a_receipt_request_has_the_documented_address_and_the_bearer(self) -> None:
         """[1]; the SDK's own check_receipts forgets the bearer [10]"""
         ask = Asker(access_token="robot")
         ask("a")
@@ -488,7 +495,7 @@ class TestReceipts:
         assert request.headers["authorization"] == "Bearer robot"
         assert body_of(request) == {"ids": ["a"]}
 
-    def test_each_receipt_is_found_by_its_id_and_absent_ones_are_missing(self) -> None:
+    def test_receipts_are_assigned_by_id_and_absent_ones_are_left_out(self) -> None:
         """[3] in no order"""
         given = {"c": {"status": "ok"}, "a": error_ticket("MessageTooBig"), "b": {"status": "ok"}}
         ask = Asker(receipts(given))
@@ -498,24 +505,26 @@ class TestReceipts:
             "c": HANDED_OVER,
         }
 
-    def test_a_thousand_ids_are_one_request(self) -> None:
+    def test_a_thousand_receipts_take_one_request(self) -> None:
         """[2]"""
         ask = Asker()
         ids = [f"t{number}" for number in range(1000)]
         assert ask(*ids) == dict.fromkeys(ids, HANDED_OVER)
-        assert ask.service.asked == [ids]
+        assert ask.service.requested == [ids]
         assert ask.service.requests[0].headers["content-encoding"] == "gzip"
 
     @pytest.mark.parametrize("malformed", ["ok", None, [], 5])
-    def test_a_malformed_receipt_is_missing_and_harms_no_other(self, malformed: Any) -> None:
+    def test_a_malformed_receipt_counts_as_missing_and_does_not_affect_the_others(self, malformed: Any) -> None:
         assert Asker(receipts({"a": malformed, "b": {"status": "ok"}}))("a", "b") == {"b": HANDED_OVER}
 
-    def test_a_receipt_that_nobody_asked_for_is_ignored(self) -> None:
+    def test_a_receipt_that_was_not_requested_is_ignored(self) -> None:
         given = {"a": {"status": "ok"}, "of another project": error_ticket("DeviceNotRegistered")}
         assert Asker(receipts(given))("a") == {"a": HANDED_OVER}
 
     @pytest.mark.parametrize(("answer", "code", "configuration_fault"), NO_RECEIPTS.values(), ids=NO_RECEIPTS)
-    def test_no_receipts(self, answer: ReceiptAnswer, code: str, configuration_fault: bool) -> None:
+    def test_a_response_without_receipts_raises_receipts_unavailable_after_one_call(
+        self, answer: ReceiptAnswer, code: str, configuration_fault: bool
+    ) -> None:
         """[6] Asked once: the next run asks again."""
         ask = Asker(answer)
         with pytest.raises(ReceiptsUnavailable) as raised:
@@ -523,7 +532,7 @@ class TestReceipts:
         assert (str(raised.value), raised.value.configuration_fault) == (code, configuration_fault)
         assert len(ask.service.requests) == 1
 
-    def test_an_id_that_expo_refuses_keeps_no_other_receipt_back(self) -> None:
+    def test_a_refused_ticket_id_is_found_and_the_other_receipts_are_returned(self) -> None:
         def answer(ids: list[str]) -> httpx.Response:
             if "bad" in ids:
                 return errors(400, "VALIDATION_ERROR", message='"ids[2]": Invalid')
@@ -535,19 +544,21 @@ class TestReceipts:
             "bad": Outcome("receipt_lost", "VALIDATION_ERROR"),
         }
 
-    def test_an_id_that_expo_refuses_is_not_looked_for_without_time(self) -> None:
+    def test_a_refused_ticket_id_is_not_searched_for_without_time_left(self) -> None:
         ask = Asker(errors(400, "VALIDATION_ERROR"), seconds=1)
         with pytest.raises(ReceiptsUnavailable, match="VALIDATION_ERROR"):
             ask("a", "b")
 
     @pytest.mark.parametrize(("seconds", "timeout"), [(60, 8), (5, 5), (-1, 0.1)])
-    def test_no_request_may_take_longer_than_there_is_time(self, seconds: float, timeout: float) -> None:
+    def test_the_timeout_of_a_receipt_request_is_at_most_the_time_left(self, seconds: float, timeout: float) -> None:
         ask = Asker(seconds=seconds)
         ask("a")
         assert ask.service.requests[0].extensions["timeout"]["read"] == timeout
 
     @pytest.mark.parametrize(("said", "expected"), RECIPIENT_ERRORS.values(), ids=RECIPIENT_ERRORS)
-    def test_a_code_means_the_same_on_ticket_and_receipt(self, said: dict[str, Any], expected: tuple[str, str]) -> None:
+    def test_an_error_code_means_the_same_in_a_ticket_and_in_a_receipt(
+        self, said: dict[str, Any], expected: tuple[str, str]
+    ) -> None:
         """[7] one classifier"""
         [of_ticket] = Sender(tickets(said))(ONE)
         of_receipt = Asker(receipts({"a": said}))("a")["a"]
@@ -558,14 +569,14 @@ class TestReceipts:
 class TestRetry:
     @pytest.mark.parametrize("refusals", [1, 2])
     @pytest.mark.parametrize("refusal", [httpx.Response(429), httpx.ConnectError("refused")])
-    def test_what_was_certainly_not_accepted_is_sent_again(self, refusal: ExpoAnswer, refusals: int) -> None:
+    def test_a_request_that_expo_did_not_accept_is_repeated(self, refusal: ExpoAnswer, refusals: int) -> None:
         """429_is_retryable, retry_waits, retry_body_not_nested"""
         send = Sender(*[refusal] * refusals)
         assert send(ONE) == accepted(ONE)
         assert send.pauses == [0.5, 1.0][:refusals]
         assert send.service.recipients == [[ONE]] * (refusals + 1)
 
-    def test_what_is_sent_again_waits_for_a_turn_of_its_own(self) -> None:
+    def test_a_repeated_request_waits_for_a_send_slot_of_its_own(self) -> None:
         send = Sender(httpx.Response(429))
         send.next_slot_in = 20
         assert send(ONE, push_token(2)) == accepted(ONE, push_token(2))
@@ -573,14 +584,14 @@ class TestRetry:
         assert (pause, send.slots) == (0.5, [2])
         assert 0 < wait <= 20
 
-    def test_another_turn_that_comes_too_late_is_not_waited_for(self) -> None:
+    def test_a_second_send_slot_after_the_time_left_is_not_waited_for(self) -> None:
         send = Sender(httpx.Response(429), seconds=60)
         send.next_slot_in = 3600
         [outcome] = send(ONE)
         assert (outcome.status, outcome.error, outcome.should_stop_sending) == ("retry", "OutOfTime", True)
         assert (len(send.service.requests), send.pauses) == (1, [0.5])
 
-    def test_no_sleep_after_last_attempt(self) -> None:
+    def test_there_is_no_pause_after_the_last_call(self) -> None:
         send = Sender(*[httpx.Response(429)] * 9)
         assert send(ONE)[0].status == "retry"
         assert (len(send.service.requests), len(send.pauses)) == (3, 2)
@@ -598,7 +609,7 @@ class TestRetry:
             (None, 0.5),
         ],
     )
-    def test_retry_after_is_a_floor(self, retry_after: str | None, pause: float) -> None:
+    def test_retry_after_is_a_floor_for_the_pause(self, retry_after: str | None, pause: float) -> None:
         """[2] honoured if present, never relied on; in seconds or as a date"""
         headers = {} if retry_after is None else {"Retry-After": retry_after}
         send = Sender(httpx.Response(429, headers=headers))
@@ -611,7 +622,7 @@ class TestRetry:
         assert send(ONE) == accepted(ONE)
         assert send.pauses == [pytest.approx(20, abs=5)]
 
-    def test_a_wait_that_is_too_long_is_left_to_the_database(self) -> None:
+    def test_a_retry_after_that_takes_most_of_the_time_left_is_left_to_the_database(self) -> None:
         """slow_failure_does_not_block_queue"""
         send = Sender(httpx.Response(429, headers={"Retry-After": "40"}))
         [outcome] = send(ONE)
@@ -619,6 +630,6 @@ class TestRetry:
         assert (len(send.service.requests), send.pauses) == (1, [])
 
     @pytest.mark.parametrize("retry_after", ["86400", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
-    def test_no_wait_is_longer_than_an_hour(self, retry_after: str) -> None:
+    def test_retry_after_is_limited_to_an_hour(self, retry_after: str) -> None:
         send = Sender(httpx.Response(429, headers={"Retry-After": retry_after}))
         assert send(ONE)[0].retry_after_seconds == 3600

@@ -9,7 +9,7 @@ from chat_push.identity import Auth
 from tests.http_fakes import EXPO_URL, SUPABASE_URL
 
 
-def test_certificates_are_read_on_import_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_creating_a_client_does_not_read_the_certificates_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As SnapStart's snapshot is made: what comes later costs each first answer."""
 
     def read_again(*_: object, **__: object) -> None:

@@ -46,45 +46,45 @@ def call(service: Service, secret: Secret, key: str | None) -> int:
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("cached", ["old", None])
-def test_a_refused_request_is_repeated_with_the_key_of_now(status: int, cached: str | None) -> None:
+def test_a_refused_request_is_repeated_with_the_current_key(status: int, cached: str | None) -> None:
     service = Service("new", status)
     assert call(service, Secret("new"), cached) == 200
     assert service.asked == [(cached, b"body"), ("new", b"body")]
 
 
-def test_a_key_that_is_let_in_is_not_read_again() -> None:
+def test_an_accepted_key_is_not_read_again() -> None:
     secret = Secret("new")
     assert call(Service("old"), secret, "old") == 200
     assert secret.reads == 0
 
 
 @pytest.mark.parametrize("by_now", ["old", SecretUnavailable("secret backend cannot be read")])
-def test_a_refusal_stands_if_there_is_no_other_key(by_now: str | Exception) -> None:
+def test_a_refused_request_is_not_repeated_if_there_is_no_other_key(by_now: str | Exception) -> None:
     service = Service("new")
     assert call(service, Secret(by_now), "old") == 401
     assert len(service.asked) == 1
 
 
-def test_a_key_that_was_removed_is_sent_no_more() -> None:
+def test_a_removed_key_is_not_sent_again() -> None:
     """Expo refuses a wrong access token even where none is needed."""
     service = Service(None)
     assert call(service, Secret(None), "old") == 200
     assert service.asked == [("old", b"body"), (None, b"body")]
 
 
-def test_a_refusal_stands_where_no_key_is_needed() -> None:
+def test_a_refused_request_without_a_key_is_not_repeated_without_one() -> None:
     service = Service("new")
     assert call(service, Secret(None), None) == 401
     assert len(service.asked) == 1
 
 
-def test_a_request_is_repeated_only_once_even_if_the_secret_changes_again() -> None:
+def test_a_refused_request_is_repeated_only_once() -> None:
     service = Service("newest")
     assert call(service, Secret("new", "newest"), "old") == 401
     assert [key for key, _ in service.asked] == ["old", "new"]
 
 
-def test_other_faults_are_none_of_the_key() -> None:
+def test_another_error_does_not_cause_a_read_of_the_key() -> None:
     secret = Secret("new")
     assert call(Service("new", 500), secret, "old") == 500
     assert secret.reads == 0
