@@ -63,7 +63,7 @@ class Step:
             wrong = "" if screen == self.expected[name] else f"; expected: {self.expected[name]}"
             lines.append(f"{_mark(not wrong)} {name} {screen}{copies}{wrong}")
         lines += [f"{_mark(passed)} {check}" for check, passed in self.checks.items()]
-        return [*lines, f"  push: {self.push}, after {self.seconds:.1f} s"]
+        return [*lines, f"  push: {self.push} (step: {self.seconds:.1f} s)"]
 
     def data(self) -> Json:
         """The result as JSON."""
