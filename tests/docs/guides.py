@@ -1,4 +1,4 @@
-"""What README.md and the guides in docs/ say: their code, links, headings and tables."""
+"""Reads README.md and the guides in docs/: their code, links, headings and tables."""
 
 import re
 from collections.abc import Iterator
@@ -62,10 +62,11 @@ def section(file: str, heading: str) -> str:
     return path.read_text()[found.end() : after.start() if after else None]
 
 
-def table(text: str) -> list[list[str]]:
-    """The rows of the tables in a text, without backticks."""
+def table(text: str, *, plain: bool = True) -> list[list[str]]:
+    """The rows of the tables in a text; `plain`: without backticks."""
     lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|-")]
-    return [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [[cell.replace("`", "") for cell in row] for row in rows] if plain else rows
 
 
 def headings(file: Path) -> list[str]:

@@ -32,7 +32,53 @@ def test_typescript_is_quoted_from_the_files_that_are_tested(block: Any) -> None
 
 def test_all_code_is_of_a_language_that_is_tested() -> None:
     every = {block.language for file in GUIDES for block in blocks_of(file)}
-    assert every <= {"json", "sh", "sql", "ts", "text"}
+    assert every <= {"json", "mermaid", "sh", "sql", "ts", "text"}
+
+
+def test_each_rule_of_the_architecture_is_defined_in_the_file_beside_it() -> None:
+    for rule, names, link in table(section("docs/architecture.md", "Where each rule is decided"), plain=False)[1:]:
+        path = re.findall(r"\]\((.+)\)", link)[0]
+        source = (PROJECT / "docs" / path).read_text()
+        for name in re.findall(r"`(.+?)`", names):
+            defined = rf"(def|class|function|view|table) {re.escape(name)}\b"
+            assert re.search(defined, source), f"{rule}: {name} is not defined in {path}"
+
+
+async def test_the_decision_table_has_every_reason_in_the_order_of_the_database(cloud: LocalCloud) -> None:
+    rows = table(section("docs/architecture.md", "Decision table"))
+    described = [reason for _, result in rows[1:] for reason in re.findall(r", (\w+)(?:;.*)?$", result)]
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        found = await connection.execute("select prosrc from pg_proc where oid = 'push.decide'::regproc")
+        [[source]] = await found.fetchall()
+    decided = re.findall(r"then '(\w+)'$", source, re.MULTILINE)
+    assert len(decided) >= 8
+    assert [reason for reason in described if reason in decided] == decided
+    assert set(described) - set(decided) == {"recipient_busy", "unreadable"}  # decided later, by the claim
+
+
+async def test_the_tables_of_the_architecture_are_those_of_the_database(cloud: LocalCloud) -> None:
+    cells = ", ".join(row[0] for row in table(section("docs/architecture.md", "Tables")))
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        found = await connection.execute(
+            "select case schemaname when 'public' then '' else schemaname || '.' end || tablename from pg_tables"
+            " where schemaname in ('public', 'push')"
+        )
+        assert set(cells.split(", ")) - {"table"} == {name for (name,) in await found.fetchall()}
+
+
+async def test_drawings_name_functions_and_tables_that_exist(cloud: LocalCloud) -> None:
+    drawn = {
+        word for block in blocks("mermaid") for word in re.findall(r"\b(?:push\.)?[a-z]+(?:_[a-z]+)*\b", block.text)
+    }
+    names = {word for word in drawn if "_" in word or word.startswith("push.")}
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        found = await connection.execute(
+            "select case schemaname when 'public' then '' else schemaname || '.' end || tablename from pg_tables"
+        )
+        tables = {name for (name,) in await found.fetchall()}
+    functions = {folder.name for folder in (PROJECT / "functions").iterdir()}
+    assert names
+    assert names <= functions | tables | {"pg_net"}
 
 
 def test_the_apps_configuration_names_the_channel_that_pushes_go_to_and_options_that_the_plugin_has() -> None:

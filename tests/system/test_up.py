@@ -108,7 +108,7 @@ async def supervisors() -> AsyncIterator[list[Supervisor]]:
         clouds = [await stack.enter_async_context(_supervisor()) for _ in range(2)]
         async with asyncio.TaskGroup() as starts:
             for cloud in clouds:
-                starts.create_task(cloud.says("Ctrl-C ends it"))
+                starts.create_task(cloud.says("Ctrl-C stops the cloud"))
         yield clouds
 
 
