@@ -119,7 +119,7 @@ def put_secrets(stack: str | None, env_file: Path | None) -> None:
             "This command shows <current>:\n"
             f"  aws secretsmanager get-secret-value --secret-id {secrets.ids['WebhookSecret']}"
             " --query SecretString --output text\n"
-            "Then run ./dev secrets put again and answer f, which removes the previous webhook secret."
+            "After five more minutes run ./dev secrets put again and answer f. This removes the previous secret."
         )
 
 

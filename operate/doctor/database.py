@@ -34,7 +34,7 @@ def migrations(system: System) -> Iterator[Result]:
 def job_trigger(system: System) -> Iterator[Result]:
     """Checks that a trigger stores a job with each new message."""
     of_jobs = [trigger for trigger in system.diagnosis.triggers if trigger.calls == "push.create_job"]
-    consequence = "New messages get no job. No push is ever sent for them."
+    consequence = "New messages get no job, so no push is ever sent for them."
     if any(trigger.enabled for trigger in of_jobs):
         yield Healthy("job trigger: each new message gets a job")
     elif of_jobs:
@@ -60,7 +60,7 @@ def answers(system: System) -> Iterator[Result]:
         listed = ", ".join(f"{answer}: {count}" for answer, count in sorted(failed.items()))
         yield Finding(
             f"of {total} requests of pg_net in the last hour {sum(failed.values())} failed ({listed})",
-            "Pushes whose webhook call failed are up to a minute late. Calls of other webhooks are counted too.",
+            "Pushes whose webhook call failed are up to a minute late (calls of other webhooks are counted too).",
             "fix the other findings first; without any: select * from net._http_response order by created desc;",
         )
     else:
@@ -100,7 +100,7 @@ def jobs(system: System) -> Iterator[Result]:
     if overdue > JOB_OVERDUE_SECONDS:
         yield Finding(
             f"{found.waiting} jobs wait, the oldest has been due for {duration(overdue)}",
-            "Pushes are late: send_chat_push does not run, fails, or is too slow. Messages expire after 24 hours.",
+            "Pushes are late, and messages expire after 24 hours: send_chat_push does not run, fails, or is too slow.",
             system.log_of("SendChatPush"),
         )
     else:
@@ -115,7 +115,7 @@ def receipts(system: System) -> Iterator[Result]:
     if overdue > RECEIPT_OVERDUE_SECONDS:
         yield Finding(
             f"{found.waiting} receipts wait, the oldest has been due for {duration(overdue)}",
-            "Dead devices stay active, and refused pushes are not sent again. Expo deletes receipts after 24 hours.",
+            "Dead devices stay active, and refused pushes are not sent again; Expo deletes receipts after 24 hours.",
             system.log_of("CleanupReceipts"),
         )
     else:
@@ -127,7 +127,7 @@ def held_deactivations(system: System) -> Iterator[Result]:
     for run in system.diagnosis.held_deactivations:
         yield Finding(
             f"the breaker holds a run of {run.began_at:%Y-%m-%d %H:%M} UTC, in which {run.devices} devices were dead",
-            "None of them was deactivated. If Expo is right, each push to them is wasted.",
+            "None of them was deactivated; if Expo is right, each push to them is wasted.",
             f"select push.review_held_deactivations('{run.id}', true);  -- true: deactivate them; false: keep them",
         )
     if not system.diagnosis.held_deactivations:

@@ -31,8 +31,8 @@ def access_token(system: System) -> Iterator[Result]:
             yield Finding(f"Expo refuses {fault} ({error})", NOTHING_SENT, f"./dev secrets put {system.option}")
         else:
             consequence = (
-                "Pushes are late or lost. A push that Expo refuses (429, no connection) is tried again for 24 hours."
-                " A push without an answer (timeout, 5xx) is sent at most four times, within an hour."
+                "Pushes that Expo refuses (429, no connection) are sent again for up to 24 hours,"
+                " pushes without an answer (timeout, 5xx) at most four times within an hour."
             )
             yield Finding(f"Expo gives no receipts ({error})", consequence, WAIT_FOR_EXPO)
     else:
@@ -131,7 +131,7 @@ def _follow(
     for device in waiting.values():
         yield Finding(
             f"test push to {device.name}: accepted, but Expo has no receipt after {duration(clock() - began)}",
-            "It is unknown whether the push arrived. Receipts that are this late point to a fault at Expo.",
+            "It is unknown whether the push arrived; receipts that are this late point to a fault at Expo.",
             WAIT_FOR_EXPO,
         )
 
@@ -140,7 +140,7 @@ def _follow(
 # https://docs.expo.dev/push-notifications/sending-notifications/#individual-errors
 _ERRORS: Mapping[str, tuple[str, str]] = {
     "DeviceNotRegistered": (
-        "The token is dead: the app was removed, or it has another token. The next push deactivates the device.",
+        "The token is dead because the app was removed or has another token; the next push deactivates the device.",
         "sign in to the app on the phone: it registers the device again with POST /api/push/register",
     ),
     "InvalidCredentials": (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 # Consequences that several checks share.
-NOTHING_SENT = "No push is sent. Jobs wait in the database for up to 24 hours and are sent after the fault is fixed."
+NOTHING_SENT = "No push is sent until the fault is fixed; until then jobs wait in the database, for up to 24 hours."
 LATE = "The sweep sends the pushes instead of the webhook, up to a minute late."
 
 

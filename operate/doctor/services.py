@@ -57,7 +57,7 @@ def versions(system: System) -> Iterator[Result]:
             yield Finding(
                 f"live of {logical_id} is version {live['Version']}, which differs from the last deployment:"
                 f" {', '.join(different)}",
-                "The last deployment or a manual change is not in use. Functions may run different releases.",
+                "The last deployment or a manual change is not in use, and functions may run different releases.",
                 f"aws lambda update-alias --function-name {name} --name live --function-version"
                 f" $(aws lambda publish-version --function-name {name} --query Version --output text)",
             )
@@ -96,7 +96,7 @@ def queue(system: System) -> Iterator[Result]:
     if age is not None and age > QUEUE_AGE.total_seconds():
         yield Finding(
             f"the oldest of {depth} records in the queue has been there for {duration(age)}",
-            "SendChatPush does not run or fails. The sweep sends the messages, up to a minute late.",
+            "SendChatPush does not run or fails; the sweep sends the messages, up to a minute late.",
             system.log_of("SendChatPush"),
         )
     else:
@@ -109,7 +109,7 @@ def dead_letters(system: System) -> Iterator[Result]:
     if dead := _depth(system, system.dead_letters_url):
         yield Finding(
             f"{dead} records are in the dead-letter queue",
-            "Each failed five times. Usually the sweep has sent the messages. SQS deletes the records after 14 days.",
+            "Each failed five times; usually the sweep has sent their messages, and SQS deletes them after 14 days.",
             f"./dev redrive {system.option}",
         )
     else:
@@ -127,7 +127,7 @@ def schedules(system: System) -> Iterator[Result]:
     for name in disabled:
         yield Finding(
             f"the schedule {name} is disabled",
-            "Without the sweep, pushes that the webhook lost are not sent. Without cleanup, receipts are not read.",
+            "Without the sweep, pushes that the webhook lost are not sent; without cleanup, receipts are not read.",
             f"aws scheduler get-schedule --name {name}"
             " | jq '.State = \"ENABLED\" | del(.Arn, .CreationDate, .LastModificationDate)' > schedule.json"
             " && aws scheduler update-schedule --cli-input-json file://schedule.json",
@@ -146,7 +146,7 @@ def _undelivered(system: System) -> Iterator[Result]:
         if url not in (system.queue_url, system.dead_letters_url) and (dead := _depth(system, url)):
             yield Finding(
                 f"{dead} records are in {logical_id}",
-                "Events did not reach their function, or the function failed. The next run does its work.",
+                "Events did not reach their function, or the function failed; the next run does its work.",
                 f"aws sqs receive-message --queue-url {url}  # then: aws sqs purge-queue --queue-url {url}",
             )
 
@@ -167,7 +167,7 @@ def alarms(system: System) -> Iterator[Result]:
             remedy = f"read {logical_id} in docs/operate.md"
             findings.append(Finding(f"the alarm {logical_id} is raised", consequence, remedy))
         elif alarm["StateValue"] == "INSUFFICIENT_DATA":
-            consequence = "The alarm cannot be raised. For some minutes after a deployment this is normal."
+            consequence = "The alarm cannot be raised, which is normal for some minutes after a deployment."
             remedy = f"aws cloudwatch describe-alarm-history --alarm-name {name}"
             findings.append(Finding(f"the alarm {logical_id} has no data", consequence, remedy))
         if not alarm["ActionsEnabled"]:

@@ -67,7 +67,7 @@ def authorizer(system: System) -> Iterator[Result]:
     wrong = _call(system, secrets.token_hex(24))
     right = _call(system, system.webhook_secret.current.get_secret_value())
     if wrong.is_success:
-        consequence = "Anyone can fill the queue. This sends no push, but AWS charges for each call."
+        consequence = "Anyone can fill the queue, which sends no push, but AWS charges for each call."
         remedy = "sam deploy, with the template.yaml of this checkout"
         yield Finding("the webhook accepts a wrong secret", consequence, remedy)
     elif wrong.status_code not in (401, 403):
