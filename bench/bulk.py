@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from bench.crowd import Connection, connect, create_crowd, create_people, quiet_postgres
+from bench.load import Connection, connect, copy_with_messages, create_database_with_devices, quiet_postgres
 from bench.report import Cell, Plot, Result, Target
 
 FEW, MANY, ROUNDS = 5_000, 20_000, 3
@@ -55,7 +55,7 @@ async def run() -> Result:
     """The milliseconds of each statement at both sizes, and how much longer four times as many messages take."""
     times: Times = {name: {FEW: [], MANY: []} for life in LIVES for name, _, _ in life}
     async with quiet_postgres() as server:
-        database = await create_crowd(server, await create_people(server), 100_000)
+        database = await copy_with_messages(server, await create_database_with_devices(server), 100_000)
         async with await connect(server.dsn(database)) as connection:
             for number in range(ROUNDS):
                 print(f"round {number + 1} of {ROUNDS}", flush=True)

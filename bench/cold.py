@@ -23,8 +23,8 @@ from datetime import timedelta
 from typing import Any
 
 from bench.events import first_events
+from bench.fixtures import BENCH, Fixtures, start_fixtures
 from bench.report import Plot, Result, Target
-from bench.stage import BENCH, Stage, stage
 from local.aws.lambda_runtime import LambdaFunction
 from local.aws.template import Function
 
@@ -36,19 +36,19 @@ OURS = ("SendChatPush", "CleanupReceipts", "RegisterDevice", "AuthorizeWebhook")
 
 async def run() -> Result:
     """Milliseconds to the first answer and of the imports, by function."""
-    async with stage() as on, AsyncExitStack() as running:
+    async with start_fixtures() as fixtures, AsyncExitStack() as running:
         functions = {
-            "floor": _like_ours(on, "floor"),
-            **{name: _like_ours(on, folder) for name, folder in BOUNDS.items()},
-            **{name: on.template.functions[name] for name in OURS},
-            "naive": _naive(on),
+            "floor": _like_ours(fixtures, "floor"),
+            **{name: _like_ours(fixtures, folder) for name, folder in BOUNDS.items()},
+            **{name: fixtures.template.functions[name] for name in OURS},
+            "naive": _naive(fixtures),
         }
-        events = {"floor": {}, **{name: {} for name in BOUNDS}, **await first_events(on), "naive": {}}
+        events = {"floor": {}, **{name: {} for name in BOUNDS}, **await first_events(fixtures), "naive": {}}
         # No bytecode, whatever a Python that ran here before may have left beside the packages.
-        without = {"PYTHONPYCACHEPREFIX": str(on.folder / "no-bytecode")}
+        without = {"PYTHONPYCACHEPREFIX": str(fixtures.folder / "no-bytecode")}
         started = {
             name: await running.enter_async_context(
-                on.function(replace(function, timeout=PATIENCE), without if name == "naive" else None)
+                fixtures.function(replace(function, timeout=PATIENCE), without if name == "naive" else None)
             )
             for name, function in functions.items()
         }
@@ -57,7 +57,7 @@ async def run() -> Result:
         for _ in range(ROUNDS):
             for name, function in functions.items():
                 first[name].append(await _first_answer(started[name], events[name]))
-                imports[name].append(await _import(on, function, without if name == "naive" else {}))
+                imports[name].append(await _import(fixtures, function, without if name == "naive" else {}))
     answer, imported = ({name: statistics.median(values) for name, values in of.items()} for of in (first, imports))
     return Result(
         columns=("function", "first answer ms", "/ floor", "/ naive", "imports alone ms"),
@@ -78,17 +78,17 @@ async def run() -> Result:
     )
 
 
-def _like_ours(on: Stage, name: str) -> Function:
-    return replace(on.template.functions["SendChatPush"], name=name, folder=BENCH / "cold_functions" / name)
+def _like_ours(fixtures: Fixtures, name: str) -> Function:
+    return replace(fixtures.template.functions["SendChatPush"], name=name, folder=BENCH / "cold_functions" / name)
 
 
-def _naive(on: Stage) -> Function:
+def _naive(fixtures: Fixtures) -> Function:
     """With the packages of this environment, which pip has installed without compiling them."""
-    layer = on.folder / "naive-layer"
+    layer = fixtures.folder / "naive-layer"
     layer.mkdir()
     (layer / "python").symlink_to(sysconfig.get_path("purelib"))
     naive = BENCH / "cold_functions" / "naive"
-    return replace(on.template.functions["SendChatPush"], name="Naive", folder=naive, layers=(layer,))
+    return replace(fixtures.template.functions["SendChatPush"], name="Naive", folder=naive, layers=(layer,))
 
 
 async def _first_answer(function: LambdaFunction, event: Any) -> float:
@@ -107,15 +107,15 @@ def _durations(function: LambdaFunction) -> list[float]:
     return [float(value) for value in re.findall(r"REPORT .*\tDuration: ([\d.]+) ms", "\n".join(function.log_lines()))]
 
 
-async def _import(on: Stage, function: Function, environment: dict[str, str]) -> float:
+async def _import(fixtures: Fixtures, function: Function, environment: dict[str, str]) -> float:
     """Milliseconds of a Python that imports the handler's module and ends."""
-    path = [function.folder, *(layer / "python" for layer in function.layers), on.build.runtime]
+    path = [function.folder, *(layer / "python" for layer in function.layers), fixtures.build.runtime]
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-S", "-P", "-c", "import app"),
         env={
             **function.environment,
-            **on.aws.environment,
+            **fixtures.aws.environment,
             **environment,
             "PYTHONPATH": ":".join(map(str, path)),
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import psycopg
 
-from bench.bill import BATCH_SIZE, MONTH_SECONDS, Line, Measured, batch_at, bill
+from bench.prices import BATCH_SIZE, MONTH_SECONDS, Line, Measured, batch_at, monthly_cost
 from bench.report import Cell, Plot, Result, shown
 from local.app import chat_app, new_phone
 from local.aws.lambda_runtime import LambdaFunction
@@ -34,13 +34,13 @@ TEMPLATE = Path(__file__).parent.parent / "template.yaml"
 async def run() -> Result:
     """The bill by item, per million messages, at each of RATES."""
     measured = await _measure()
-    bills = [bill(rate, measured) for rate in RATES]
+    costs = [monthly_cost(rate, measured) for rate in RATES]
     millions = [rate * MONTH_SECONDS / 1e6 for rate in RATES]
     rows: list[tuple[Cell, ...]] = [
         (items[0].name, items[0].formula, *(item.dollars / of for item, of in zip(items, millions, strict=True)))
-        for items in zip(*bills, strict=True)
+        for items in zip(*costs, strict=True)
     ]
-    totals = [sum(item.dollars for item in items) for items in bills]
+    totals = [sum(item.dollars for item in items) for items in costs]
     rows.append(("together", "", *(total / of for total, of in zip(totals, millions, strict=True))))
     rates = tuple(f"$/M at {rate:g}/s" for rate in RATES)
     months = ", ".join(f"${shown(total)} at {rate:g}/s" for total, rate in zip(totals, RATES, strict=True))

@@ -16,14 +16,14 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from bench.crowd import (
+from bench.load import (
     MESSAGES_OF_A_ROOM,
     ROOMS,
     Connection,
     Room,
     connect,
-    create_crowd,
-    create_people,
+    copy_with_messages,
+    create_database_with_devices,
     quiet_postgres,
 )
 from bench.report import Cell, Plot, Result, Target, percentiles
@@ -36,7 +36,7 @@ BATCH = 10  # messages of a claim, as many as SQS hands over at once
 type Times = dict[str, list[float]]
 
 
-class Crowd:
+class LoadedDatabase:
     """A database with so many messages, and the milliseconds that each function took in it."""
 
     def __init__(self, connection: Connection, messages: int) -> None:
@@ -46,14 +46,14 @@ class Crowd:
 
     async def pass_through(self) -> None:
         """A call of each function; afterwards there are as many messages as before."""
-        rung = await self._write(BATCH)
-        await self._send("webhook", rung)
+        notified = await self._write(BATCH)
+        await self._send("webhook", notified)
         swept = await self._write(BATCH)
         await self._send("sweep", None)
-        await self._receipts(rung)
-        await self._prune(rung + swept)
+        await self._receipts(notified)
+        await self._prune(notified + swept)
         read = await self._read()
-        await self._execute("delete from public.chat_messages where id = any(%s)", rung + swept + read)
+        await self._execute("delete from public.chat_messages where id = any(%s)", notified + swept + read)
 
     async def full_scans(self) -> int:
         """How often a table of many rows was read from end to end so far."""
@@ -81,8 +81,8 @@ class Crowd:
             message_ids,
         )
         due = await self._worker("claim_due_receipts", "claim_due_receipts(%s)", BATCH)
-        told = [Jsonb({**receipt, "status": "handed_over", "error": None}) for receipt in due]
-        await self._worker("record_push_receipts", "record_push_receipts(%s, %s)", uuid4(), told)
+        results = [Jsonb({**receipt, "status": "handed_over", "error": None}) for receipt in due]
+        await self._worker("record_push_receipts", "record_push_receipts(%s, %s)", uuid4(), results)
 
     async def _prune(self, message_ids: list[UUID]) -> None:
         await self._execute(
@@ -153,23 +153,23 @@ async def run() -> Result:
     async with AsyncExitStack() as parts:
         server = await parts.enter_async_context(quiet_postgres())
         print("filling the databases", flush=True)
-        people = await create_people(server)
-        databases = await asyncio.gather(*(create_crowd(server, people, messages) for messages in SIZES))
-        crowds = [
-            Crowd(await parts.enter_async_context(await connect(server.dsn(database))), messages)
+        people = await create_database_with_devices(server)
+        databases = await asyncio.gather(*(copy_with_messages(server, people, messages) for messages in SIZES))
+        loaded = [
+            LoadedDatabase(await parts.enter_async_context(await connect(server.dsn(database))), messages)
             for database, messages in zip(databases, SIZES, strict=True)
         ]
         for number in range(-WARM_UP, PASSES):
             if number == 0:
-                scans_before = await crowds[-1].full_scans()
-                for crowd in crowds:
-                    crowd.times.clear()
+                scans_before = await loaded[-1].full_scans()
+                for database in loaded:
+                    database.times.clear()
             if number % 100 == 0:
                 print(f"pass {number} of {PASSES}", flush=True)
-            for crowd in random.sample(crowds, len(crowds)):
-                await crowd.pass_through()
-        full_scans = await crowds[-1].full_scans() - scans_before
-    return _result([crowd.times for crowd in crowds], full_scans)
+            for database in random.sample(loaded, len(loaded)):
+                await database.pass_through()
+        full_scans = await loaded[-1].full_scans() - scans_before
+    return _result([database.times for database in loaded], full_scans)
 
 
 def _result(times: list[Times], full_scans: int) -> Result:

@@ -11,7 +11,7 @@ make its plans, are left out: pools keep connections.
 from pathlib import Path
 from statistics import fmean, median
 
-from bench.crowd import GUIDES, ROOMS, SQL, connect, create_crowd, create_people, quiet_postgres
+from bench.load import GUIDES, ROOMS, SQL, connect, copy_with_messages, create_database_with_devices, quiet_postgres
 from bench.report import Cell, Plot, Result, Target, percentiles
 from local.processes import run as run_program
 from local.processes import temporary_folder
@@ -41,7 +41,7 @@ async def run() -> Result:
     latencies: dict[tuple[str, str], list[float]] = {(caller, table): [] for caller in CALLERS for table in TABLES}
     times_as_long: dict[str, list[float]] = {caller: [] for caller in CALLERS}
     async with quiet_postgres() as server:
-        database = await create_crowd(server, await create_people(server), 100_000)
+        database = await copy_with_messages(server, await create_database_with_devices(server), 100_000)
         async with await connect(server.dsn(database)) as connection:
             await connection.execute((SQL / "bare.sql").read_bytes())
             await connection.execute("vacuum (analyze) bench.bare_messages")

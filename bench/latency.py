@@ -12,8 +12,8 @@ Each request to the database is held for 10 ms, as the network to a hosted one w
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
+from bench.fixtures import CONTENDERS, Contender, Fixtures, start_fixtures
 from bench.report import Plot, Result, Target, percentiles
-from bench.stage import CONTENDERS, Contender, Stage, stage
 
 MESSAGES = 200
 WARM_UP = 10
@@ -22,13 +22,13 @@ DATABASE_DELAY_SECONDS = 0.01
 
 async def run() -> Result:
     """Latencies of all contenders in milliseconds."""
-    async with stage() as on, AsyncExitStack() as running:
-        contenders = [await running.enter_async_context(on.contender(name)) for name in CONTENDERS]
-        on.database.delay_seconds = DATABASE_DELAY_SECONDS
+    async with start_fixtures() as fixtures, AsyncExitStack() as running:
+        contenders = [await running.enter_async_context(fixtures.contender(name)) for name in CONTENDERS]
+        fixtures.database.delay_seconds = DATABASE_DELAY_SECONDS
         taken: dict[str, list[float]] = {name: [] for name in CONTENDERS}
         for turn in range(WARM_UP + MESSAGES):
             for contender in contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]:
-                milliseconds = await _one_push(on, contender)
+                milliseconds = await _one_push(fixtures, contender)
                 if turn >= WARM_UP:
                     taken[contender.name].append(milliseconds)
     found = {name: percentiles(values) for name, values in taken.items()}
@@ -48,9 +48,9 @@ async def run() -> Result:
     )
 
 
-async def _one_push(on: Stage, contender: Contender) -> float:
-    [message] = await on.write(1)
-    [phone] = on.expo.phones.values()
+async def _one_push(fixtures: Fixtures, contender: Contender) -> float:
+    [message] = await fixtures.write(1)
+    [phone] = fixtures.expo.phones.values()
     phone.arrived.clear()
     began = datetime.now(UTC)
     await contender.push([message])

@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 
 from bench.events import first_events, push_queue_event
+from bench.fixtures import Fixtures, start_fixtures
 from bench.report import Plot, Result, Target
-from bench.stage import Stage, stage
 
 MESSAGES, ROOMS = 1000, 100
 MEGABYTE = 1_000_000
@@ -24,22 +24,22 @@ LAYERS_LIMIT, MEMORY_LIMIT = 45, 128
 
 async def run() -> Result:
     """Megabytes of memory by function, and of both layers together."""
-    async with stage() as on, AsyncExitStack() as running:
+    async with start_fixtures() as fixtures, AsyncExitStack() as running:
         functions = {
-            name: await running.enter_async_context(on.function(function))
-            for name, function in on.template.functions.items()
+            name: await running.enter_async_context(fixtures.function(function))
+            for name, function in fixtures.template.functions.items()
         }
-        events = await first_events(on)
-        await functions["SendChatPush"].invoke(push_queue_event(await on.write(10, ROOMS)))
-        await on.write(MESSAGES, ROOMS)
+        events = await first_events(fixtures)
+        await functions["SendChatPush"].invoke(push_queue_event(await fixtures.write(10, ROOMS)))
+        await fixtures.write(MESSAGES, ROOMS)
         await functions["SendChatPush"].invoke(events["SendChatPush"])
-        await _let_receipts_be_due(on)
+        await _let_receipts_be_due(fixtures)
         await functions["CleanupReceipts"].invoke(events["CleanupReceipts"])
         for name in ("RegisterDevice", "AuthorizeWebhook"):
             for _ in range(20):
                 await functions[name].invoke(events[name])
-        peaks = {name: _peak(name, on.aws.endpoint_url) for name in functions}
-        [layers] = {function.layers for function in on.template.functions.values()}
+        peaks = {name: _peak(name, fixtures.aws.endpoint_url) for name in functions}
+        [layers] = {function.layers for function in fixtures.template.functions.values()}
         sizes = {layer.name: unzipped_bytes(layer) / MEGABYTE for layer in layers}
     return Result(
         columns=("what", "megabytes", "limit"),
@@ -60,8 +60,8 @@ def unzipped_bytes(layer: Path) -> int:
     return sum(file.stat().st_size for file in layer.rglob("*") if file.is_file())
 
 
-async def _let_receipts_be_due(on: Stage) -> None:
-    async with await psycopg.AsyncConnection.connect(on.postgres.dsn()) as connection:
+async def _let_receipts_be_due(fixtures: Fixtures) -> None:
+    async with await psycopg.AsyncConnection.connect(fixtures.postgres.dsn()) as connection:
         due = await connection.execute("update push.deliveries set receipt_due_at = clock_timestamp()")
         assert due.rowcount == MESSAGES + 10
 

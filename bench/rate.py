@@ -11,8 +11,8 @@ import gc
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
+from bench.fixtures import Contender, Fixtures, start_fixtures
 from bench.report import Plot, Result, Target
-from bench.stage import Contender, Stage, stage
 
 LIMIT = 600
 WORKERS = 6
@@ -23,21 +23,21 @@ WARM_UP_SECONDS = 3
 
 async def run() -> Result:
     """The share of the limit that was used, and how often Expo refused."""
-    async with stage() as on, AsyncExitStack() as running:
-        workers = [await running.enter_async_context(on.contender("chat push")) for _ in range(WORKERS)]
+    async with start_fixtures() as fixtures, AsyncExitStack() as running:
+        workers = [await running.enter_async_context(fixtures.contender("chat push")) for _ in range(WORKERS)]
         for worker in workers:
-            await worker.push(await on.write(1, ROOMS))
-        await on.forget()
-        on.expo.configure({"latency_seconds": 0.1, "rate_limit_per_second": LIMIT})
-        messages = await on.write(LIMIT * SECONDS, ROOMS)
+            await worker.push(await fixtures.write(1, ROOMS))
+        await fixtures.clear()
+        fixtures.expo.configure({"latency_seconds": 0.1, "rate_limit_per_second": LIMIT})
+        messages = await fixtures.write(LIMIT * SECONDS, ROOMS)
         gc.disable()  # Of this process, where Expo is: a collection takes 100 ms, and who is punctual would look late.
         try:
-            await asyncio.gather(*(_sweep_until_empty(on, worker) for worker in workers))
+            await asyncio.gather(*(_sweep_until_empty(fixtures, worker) for worker in workers))
         finally:
             gc.enable()
-        arrivals = sorted(arrival.at for phone in on.expo.phones.values() for arrival in phone.arrived)
-        shown = {arrival.message_id for phone in on.expo.phones.values() for arrival in phone.arrived}
-        statuses = [request.status for request in on.expo.requests]
+        arrivals = sorted(arrival.at for phone in fixtures.expo.phones.values() for arrival in phone.arrived)
+        shown = {arrival.message_id for phone in fixtures.expo.phones.values() for arrival in phone.arrived}
+        statuses = [request.status for request in fixtures.expo.requests]
     began = arrivals[0] + timedelta(seconds=WARM_UP_SECONDS)
     ended = arrivals[-1] - timedelta(seconds=1)  # A worker that finds nothing more to claim leaves a gap.
     rate = sum(began <= at < ended for at in arrivals) / (ended - began).total_seconds()
@@ -59,7 +59,7 @@ async def run() -> Result:
     )
 
 
-async def _sweep_until_empty(on: Stage, worker: Contender) -> None:
+async def _sweep_until_empty(fixtures: Fixtures, worker: Contender) -> None:
     """What another worker has claimed may come back, so the end is when nothing is left."""
-    while await on.unfinished():
+    while await fixtures.unfinished():
         await worker.push([])

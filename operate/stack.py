@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.aws.account import REGION
-
 SAMCONFIG = Path(__file__).parents[1] / "samconfig.toml"
 
 
@@ -55,11 +53,11 @@ def local_environment(env_file: Path) -> dict[str, str]:
     """What `./dev up --env FILE` wrote, by name. Raises NotReachable, also if that cloud has ended since."""
     try:
         environment = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
-        sqs = urlsplit(environment["SQS_URL"])
+        aws = urlsplit(environment["AWS_ENDPOINT_URL"])
     except (OSError, ValueError, KeyError) as error:
         raise NotReachable(f"--env {env_file}: not a file of ./dev up --env FILE ({error})") from None
     try:
-        socket.create_connection((sqs.hostname or "", sqs.port or 80), timeout=5).close()
+        socket.create_connection((aws.hostname or "", aws.port or 80), timeout=5).close()
     except OSError:
         raise NotReachable(
             f"--env {env_file}: its local cloud does not run any more; start it anew: ./dev up --env {env_file}"
@@ -69,7 +67,10 @@ def local_environment(env_file: Path) -> dict[str, str]:
 
 def local_aws(environment: Mapping[str, str]) -> tuple[boto3.Session, str]:
     """The AWS services of the local cloud that has this environment: a session, and the URL for its clients."""
-    return boto3.Session("local", "local", region_name=REGION), environment["SQS_URL"].rsplit("/", 2)[0]
+    session = boto3.Session(
+        environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"], region_name=environment["AWS_REGION"]
+    )
+    return session, environment["AWS_ENDPOINT_URL"]
 
 
 @contextmanager

@@ -121,7 +121,7 @@ class DataApi:
         self.finished_run: Json = {"deactivated": 0, "held": 0}
         self.faults: dict[str, httpx.Response | Exception] = {}  # by function
         self.valid_key: str | None = None  # the only one that the gateway lets in
-        self._forgiving: dict[str, int] = {}
+        self._recovers_after: dict[str, int] = {}
         self.next_slot: Json = slot()
         self.recorded: Json = recorded()
         self.requests: list[httpx.Request] = []
@@ -131,7 +131,7 @@ class DataApi:
         if self.valid_key not in (None, request.headers["apikey"]):
             return httpx.Response(401, json={"message": "Unregistered API key"})
         function = request.url.path.removeprefix("/rest/v1/rpc/")
-        if function in self._forgiving and len(self.calls(function)) > self._forgiving[function]:
+        if function in self._recovers_after and len(self.calls(function)) > self._recovers_after[function]:
             self.faults.pop(function, None)
         match self.faults.get(function):
             case None:
@@ -160,9 +160,9 @@ class DataApi:
                 return self.pruned.popleft() if self.pruned else pruned()
         raise AssertionError(function)
 
-    def forgive(self, function: str, after: int) -> None:
+    def recover(self, function: str, after: int) -> None:
         """Lets a function answer again once it was called this often."""
-        self._forgiving[function] = after
+        self._recovers_after[function] = after
 
     def calls(self, function: str) -> list[Json]:
         """The arguments of each call of a function."""

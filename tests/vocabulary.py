@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_args
 
-from chat_push.observability import DividedMetric, Metric
+from chat_push.observability import Metric, MetricWithDimension
 
 from local.packages import PROJECT
 
 METRICS: frozenset[str] = frozenset(get_args(Metric.__value__))
-DIVIDED_METRICS: frozenset[str] = frozenset(get_args(DividedMetric.__value__))
+DIVIDED_METRICS: frozenset[str] = frozenset(get_args(MetricWithDimension.__value__))
 
 
 def _named_in(files: Iterable[Path]) -> set[str]:

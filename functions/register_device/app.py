@@ -16,8 +16,8 @@ from chat_push.secrets import read_secret
 from chat_push.settings import read_settings
 from pydantic import BaseModel, Field, SecretStr
 
-from admission import access_token, admitted
-from failures import FAILURES, documented, failure_of
+from failures import FAILURES, document_errors, failure_from
+from request_validation import access_token, validate_and_normalize
 
 
 class Settings(BaseModel):
@@ -47,7 +47,7 @@ def _one_device(description: str) -> OpenAPIResponse:
     responses={
         200: _one_device("Registered before; now seen again, and active"),
         201: _one_device("Registered for the first time"),
-        **documented(400, 401, 403, 413, 415, 422, 429, 503),
+        **document_errors(400, 401, 403, 413, 415, 422, 429, 503),
     },
 )
 def register(registration: Annotated[Registration, Body()]) -> Response[Device]:
@@ -64,7 +64,7 @@ def register(registration: Annotated[Registration, Body()]) -> Response[Device]:
     operation_id="unregisterDevice",
     responses={
         204: {"description": "The phone is not registered, or no longer", "content": {}},
-        **documented(401, 403, 422, 503),
+        **document_errors(401, 403, 422, 503),
     },
 )
 def unregister(device_id: Annotated[DeviceId, Query()]) -> Response[None]:
@@ -83,7 +83,7 @@ def unregister(device_id: Annotated[DeviceId, Query()]) -> Response[None]:
             "description": "The phones, the one that was seen last first",
             "content": {"application/json": {"model": list[Device]}},
         },
-        **documented(401, 403, 503),
+        **document_errors(401, 403, 503),
     },
 )
 def devices() -> list[Device]:
@@ -91,9 +91,9 @@ def devices() -> list[Device]:
 
 
 @app.exception_handler(FAILURES)  # type: ignore[untyped-decorator]  # Powertools leaves it so.
-def failed(error: Exception) -> Response[Any]:
+def handle_failure(error: Exception) -> Response[Any]:
     """The error's answer, in the one shape of this API."""
-    return failure_of(error).response()
+    return failure_from(error).response()
 
 
 @metrics.log_metrics
@@ -103,9 +103,9 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     try:
         token = access_token(event)
         logger.append_keys(user_id=str(_auth(_key()).user_id(token)))
-        request = admitted(event)
+        request = validate_and_normalize(event)
     except tuple(FAILURES) as error:
-        return failure_of(error).proxy_response()
+        return failure_from(error).proxy_response()
     app.context["access_token"] = token
     return app.resolve(request, context)
 

@@ -36,7 +36,7 @@ class Error(BaseModel):
     fields: list[FieldError] | None = None
 
 
-class ErrorAnswer(BaseModel):
+class ErrorResponse(BaseModel):
     """The body of every answer from 400 up."""
 
     error: Error
@@ -56,7 +56,7 @@ class Failure(Exception):
         super().__init__(code)
         self.status = status
         self.headers = {"Content-Type": "application/json", **(headers or {})}
-        self.answer = ErrorAnswer(error=Error(code=code, message=message, fields=list(fields) if fields else None))
+        self.answer = ErrorResponse(error=Error(code=code, message=message, fields=list(fields) if fields else None))
 
     def response(self) -> Response[str]:
         """The answer of a route."""
@@ -86,7 +86,7 @@ FAILURES: list[type[Exception]] = [
 ]
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_from(error: Exception) -> Failure:
     """The answer to an exception of FAILURES."""
     match error:
         case Failure():
@@ -95,7 +95,7 @@ def failure_of(error: Exception) -> Failure:
             # Where the field was, body or query, is in front of its path.
             return invalid([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()])
         case AccessTokenRefused():
-            return failure_of(TokenRefused("the access token is not valid, or has expired"))
+            return failure_from(TokenRefused("the access token is not valid, or has expired"))
         case TokenRefused():
             challenge = f'Bearer error="invalid_token", error_description="{error}"'
             return Failure(401, "unauthorized", str(error), headers={"WWW-Authenticate": challenge})
@@ -125,7 +125,7 @@ def invalid(faults: Sequence[Mapping[str, Any]]) -> Failure:
     return Failure(422, "invalid", "fields are missing or wrong", fields)
 
 
-_DOCUMENTED = {
+_DESCRIPTIONS = {
     400: "The body is not JSON",
     401: "No access token, or one that is not valid here",
     403: "Nobody is signed in with this access token, or the account has no profile",
@@ -138,12 +138,12 @@ _DOCUMENTED = {
 _HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
 
-def documented(*statuses: int) -> dict[int, OpenAPIResponse]:
+def document_errors(*statuses: int) -> dict[int, OpenAPIResponse]:
     """What the OpenAPI document says of these errors."""
     documents: dict[int, OpenAPIResponse] = {}
     for status in statuses:
-        content: OpenAPIResponseContentModel = {"model": ErrorAnswer}
-        documents[status] = {"description": _DOCUMENTED[status], "content": {"application/json": content}}
+        content: OpenAPIResponseContentModel = {"model": ErrorResponse}
+        documents[status] = {"description": _DESCRIPTIONS[status], "content": {"application/json": content}}
         if header := _HEADERS.get(status):
             documents[status]["headers"] = {header: {"schema": {"type": "string"}}}
     return documents

@@ -63,7 +63,7 @@ def _sweep(until: datetime, time_left: Callable[[], float]) -> dict[str, Any]:
     began = datetime.now(UTC)
     report = sweep(*clients(settings), time_left)
     next_step = max(began + SWEEP_STEP, datetime.now(UTC))
-    if report.more_due and not report.turned_away and next_step < until:
+    if report.more_due and not report.should_stop_sending and next_step < until:
         wake_sweep(settings.push_queue_url, until, round((next_step - datetime.now(UTC)).total_seconds()))
     return _count(report)
 

@@ -3,16 +3,9 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import UUID
 
-import httpx
-from pydantic import AwareDatetime, BaseModel
-
-from operate.doctor.results import Finding, Healthy, Result, Unhealthy, duration
-
-if TYPE_CHECKING:
-    from operate.doctor.system import System
+from operate.doctor.results import Finding, Healthy, Result, duration
+from operate.doctor.system import System
 
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
@@ -23,116 +16,7 @@ RECEIPT_OVERDUE_SECONDS = timedelta(minutes=35).total_seconds()
 FAILED_ANSWERS_SHARE = 0.1
 
 
-class Trigger(BaseModel):
-    """A trigger of chat_messages that stores a job or rings."""
-
-    name: str
-    calls: str
-    enabled: bool
-    readable: bool  # false: its URL and its secret are in Vault, which cannot decrypt them
-    url: str | None
-    secret_sha256: str | None
-
-
-class OpenRight(BaseModel):
-    """A right that a role of the app holds and should not."""
-
-    right: str
-    role: str
-
-
-class Jobs(BaseModel):
-    """Jobs that are not done."""
-
-    waiting: int
-    oldest_due_seconds: float | None
-    leases_expired: int
-
-
-class Receipts(BaseModel):
-    """Deliveries whose receipt is to be asked for."""
-
-    waiting: int
-    oldest_due_seconds: float | None
-
-
-class HeldDeactivations(BaseModel):
-    """A run of cleanup_receipts that the breaker holds."""
-
-    id: UUID
-    began_at: AwareDatetime
-    devices: int
-
-
-class Devices(BaseModel):
-    """Active devices."""
-
-    active: int
-    malformed: int
-    other_provider: int
-
-
-class Change(BaseModel):
-    """What the migrations did to an app that was there before, by kind."""
-
-    what: str
-    subjects: int
-    rows: int | None
-
-
-class ExistingApp(BaseModel):
-    """What became of an app that was there before."""
-
-    report: list[Change]
-    people: int  # 1,000 at most
-    named: int
-
-
-class Diagnosis(BaseModel):
-    """What diagnose_push answers."""
-
-    migrations: list[str] | None
-    triggers: list[Trigger]
-    answers: dict[str, int] | None
-    row_level_security: dict[str, bool]
-    open_rights: list[OpenRight]
-    jobs: Jobs
-    receipts: Receipts
-    held_deactivations: list[HeldDeactivations]
-    devices: Devices
-    existing_app: ExistingApp
-
-
-def diagnose(system: "System") -> Diagnosis:
-    """Asks the database. Raises Unhealthy if it gives no diagnosis."""
-    nothing_sent = "No push is sent; jobs wait in the database and go out once it is mended, for 24 hours."
-    try:
-        answer = system.http.post(
-            f"{system.supabase_url}/rest/v1/rpc/diagnose_push",
-            headers={"apikey": system.backend_secret.supabase_secret_key.get_secret_value()},
-            json={},
-        )
-    except httpx.TransportError as error:
-        fault = f"Supabase does not answer at {system.supabase_url} ({type(error).__name__})"
-        remedy = (
-            "restoring the project if it is paused (supabase.com/dashboard); else sam deploy with the right SupabaseUrl"
-        )
-        raise Unhealthy(Finding(fault, nothing_sent, remedy)) from None
-    if answer.status_code in (401, 403):
-        fault = f"Supabase refuses supabase_secret_key of the secret BackendSecret (HTTP {answer.status_code})"
-        raise Unhealthy(Finding(fault, nothing_sent, f"./dev secrets put {system.option}"))
-    if answer.status_code == 404:
-        fault = "the database has no function diagnose_push: its migrations are older than this checkout"
-        raise Unhealthy(Finding(fault, "What the functions call may be missing as well.", "supabase db push"))
-    if not answer.is_success:
-        fault = f"the Data API answers {answer.status_code} to diagnose_push"
-        raise Unhealthy(
-            Finding(fault, nothing_sent, "the logs of the project: supabase.com/dashboard, Logs, PostgREST")
-        )
-    return Diagnosis.model_validate_json(answer.content)
-
-
-def migrations(system: "System") -> Iterator[Result]:
+def migrations(system: System) -> Iterator[Result]:
     """Is every migration of this checkout applied?"""
     applied = system.diagnosis.migrations
     wanted = [file.name for file in sorted(MIGRATIONS.glob("*.sql"))]
@@ -147,7 +31,7 @@ def migrations(system: "System") -> Iterator[Result]:
         yield Healthy(f"migrations: all {len(wanted)} are applied")
 
 
-def job_trigger(system: "System") -> Iterator[Result]:
+def job_trigger(system: System) -> Iterator[Result]:
     """Is the job of a message stored with it?"""
     of_jobs = [trigger for trigger in system.diagnosis.triggers if trigger.calls == "push.create_job"]
     consequence = "New messages get no job: no push is sent for them, now or later."
@@ -164,7 +48,7 @@ def job_trigger(system: "System") -> Iterator[Result]:
         yield Finding("chat_messages has no trigger that calls push.create_job", consequence, remedy)
 
 
-def answers(system: "System") -> Iterator[Result]:
+def answers(system: System) -> Iterator[Result]:
     """What did the webhooks of the database get to hear?"""
     counted = system.diagnosis.answers
     late = "The webhook does not ring: pushes wait for the sweep, up to a minute."
@@ -184,7 +68,7 @@ def answers(system: "System") -> Iterator[Result]:
         yield Healthy(f"webhook answers: {total} in the last hour, {sum(failed.values())} failed")
 
 
-def row_level_security(system: "System") -> Iterator[Result]:
+def row_level_security(system: System) -> Iterator[Result]:
     """Is every chat table closed to those whom it does not concern?"""
     tables = system.diagnosis.row_level_security
     open_tables = [name for name, on in sorted(tables.items()) if not on]
@@ -198,7 +82,7 @@ def row_level_security(system: "System") -> Iterator[Result]:
         yield Healthy(f"row level security: on for all {len(tables)} tables")
 
 
-def rights(system: "System") -> Iterator[Result]:
+def rights(system: System) -> Iterator[Result]:
     """May only the workers do what the workers do?"""
     for found in system.diagnosis.open_rights:
         yield Finding(
@@ -210,7 +94,7 @@ def rights(system: "System") -> Iterator[Result]:
         yield Healthy("rights: worker functions and the schema push are closed to anon and authenticated")
 
 
-def jobs(system: "System") -> Iterator[Result]:
+def jobs(system: System) -> Iterator[Result]:
     """Does anybody do the work?"""
     found = system.diagnosis.jobs
     overdue = found.oldest_due_seconds or 0
@@ -225,7 +109,7 @@ def jobs(system: "System") -> Iterator[Result]:
         yield Healthy(f"jobs: {found.waiting} wait{expired}; none is overdue")
 
 
-def receipts(system: "System") -> Iterator[Result]:
+def receipts(system: System) -> Iterator[Result]:
     """Does anybody read the receipts?"""
     found = system.diagnosis.receipts
     overdue = found.oldest_due_seconds or 0
@@ -239,7 +123,7 @@ def receipts(system: "System") -> Iterator[Result]:
         yield Healthy(f"receipts: {found.waiting} wait; none is overdue")
 
 
-def held_deactivations(system: "System") -> Iterator[Result]:
+def held_deactivations(system: System) -> Iterator[Result]:
     """Does the breaker wait for somebody?"""
     for run in system.diagnosis.held_deactivations:
         yield Finding(
@@ -251,7 +135,7 @@ def held_deactivations(system: "System") -> Iterator[Result]:
         yield Healthy("breaker: holds no run")
 
 
-def devices(system: "System") -> Iterator[Result]:
+def devices(system: System) -> Iterator[Result]:
     """Can Expo reach the active devices, by the form of their tokens?"""
     found = system.diagnosis.devices
     consequence = "Nothing reaches them, now or later."
@@ -273,7 +157,7 @@ def devices(system: "System") -> Iterator[Result]:
         yield Healthy(f"devices: {found.active} active, each with a token of Expo's form or none")
 
 
-def installation(system: "System") -> Iterator[Result]:
+def installation(system: System) -> Iterator[Result]:
     """What did the migrations change? `supabase db push` prints no notices."""
     changes = [
         f"{change.what}: {change.subjects}" + ("" if change.rows is None else f" ({change.rows} rows)")
@@ -282,7 +166,7 @@ def installation(system: "System") -> Iterator[Result]:
     yield Healthy(f"installation: {', '.join(changes)}; all of it: table push.migration_report")
 
 
-def names(system: "System") -> Iterator[Result]:
+def names(system: System) -> Iterator[Result]:
     """Do pushes say who writes?"""
     found = system.diagnosis.existing_app
     if found.people and not found.named:

@@ -88,7 +88,7 @@ def send_test_push(
             waiting[outcome.ticket_id] = device
             yield Waiting(f"test push to {device.name}: accepted by Expo")
         else:
-            yield _refused(system, device, outcome.error or "UnreadableAnswer")
+            yield _refused(system, device, outcome.error or "UnreadableResponse")
     yield from _follow(system, waiting, pause, clock)
 
 

@@ -12,7 +12,7 @@ from chat_push.backend import BackendSecret
 from chat_push.expo import Expo
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from operate.doctor.database import Diagnosis, diagnose
+from operate.doctor.diagnosis import Diagnosis, read_diagnosis
 from operate.doctor.results import Finding, Unhealthy
 from operate.stack import NotReachable, aws_of, local_aws, local_environment, stack_outputs
 
@@ -93,7 +93,8 @@ class System:
     @cached_property
     def diagnosis(self) -> Diagnosis:
         """What the database says of itself. Raises Unhealthy."""
-        return diagnose(self)
+        key = self.backend_secret.supabase_secret_key
+        return read_diagnosis(self.http, self.supabase_url, key, f"./dev secrets put {self.option}")
 
     def log_of(self, function: str) -> str:
         """How to read what a function logs."""

@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 from pydantic import SecretStr
 
-from operate.doctor.database import Trigger
+from operate.doctor.diagnosis import Trigger
 from operate.doctor.results import Finding, Healthy, Result
 from operate.doctor.system import System
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.bill import MONTH_SECONDS, Line, Measured, batch_at, bill
+from bench.prices import MONTH_SECONDS, Line, Measured, batch_at, monthly_cost
 
 MEASURED = Measured(
     send_seconds=Line(0.3, 0.4),
@@ -25,7 +25,7 @@ A_MILLION_A_MONTH = 1e6 / MONTH_SECONDS
 
 def items(rate: float) -> dict[str, Any]:
     """Dollars a month by item."""
-    return {item.name: pytest.approx(item.dollars, rel=1e-3) for item in bill(rate, MEASURED)}
+    return {item.name: pytest.approx(item.dollars, rel=1e-3) for item in monthly_cost(rate, MEASURED)}
 
 
 def test_a_million_messages_a_month() -> None:
@@ -57,5 +57,5 @@ def test_batches_grow_with_what_arrives_while_all_workers_are_busy(rate: float, 
 
 def test_full_batches_share_invocations() -> None:
     busy = replace(MEASURED, send_seconds=Line(0.3, 0.3))
-    lambda_at = {rate: bill(rate, busy)[2].dollars / rate for rate in (1, 1000)}
+    lambda_at = {rate: monthly_cost(rate, busy)[2].dollars / rate for rate in (1, 1000)}
     assert lambda_at[1] == pytest.approx(10 * lambda_at[1000])

@@ -81,7 +81,8 @@ async def test_local_cloud_is_found_by_the_file_of_dev_up(
         url.replace("https://sqs.us-east-1.amazonaws.com", stack.aws.endpoint_url)
         for url in (stack.queue, stack.dead_letters)
     )
-    env_file.write_text(f"SQS_URL={queue}\nDEAD_LETTERS_URL={dead_letters}\n")
+    environment = {**stack.aws.environment, "SQS_URL": queue, "DEAD_LETTERS_URL": dead_letters}
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
     stack.put("id")
     assert await asyncio.to_thread(redrive_local, env_file) == 1
     assert stack.queued() == ["id"]

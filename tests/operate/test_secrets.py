@@ -190,7 +190,7 @@ async def test_the_local_cloud_is_found_by_the_file_of_dev_up(services: Aws, tmp
     for name in ("WebhookSecret", "BackendSecret", "AppSecret"):
         services.secrets_manager.create_secret(Name=name)
     env_file = tmp_path / "env"
-    env_file.write_text(f"SQS_URL={services.endpoint_url}/123456789012/PushQueue\n")
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in services.environment.items()))
     code, shown = await asyncio.to_thread(in_terminal, {}, "--env", env_file)
     assert code == 0, shown
     app_secret: Any = await services.secret("AppSecret")
@@ -199,7 +199,7 @@ async def test_the_local_cloud_is_found_by_the_file_of_dev_up(services: Aws, tmp
 
 async def test_a_local_cloud_that_has_ended_is_said_before_anything_is_asked_for(tmp_path: Path) -> None:
     env_file = tmp_path / "env"
-    env_file.write_text(f"SQS_URL=http://127.0.0.1:{free_port()}/123456789012/PushQueue\n")
+    env_file.write_text(f"AWS_ENDPOINT_URL=http://127.0.0.1:{free_port()}\n")
     with terminal("--env", env_file, environment={}) as shown:
         assert await asyncio.to_thread(shown.end) == 1
     assert shown.shown.startswith(f"./dev secrets: --env {env_file}: its local cloud does not run any more")

@@ -100,7 +100,7 @@ def test_a_local_cloud_that_has_ended_is_told_in_one_sentence(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env_file = tmp_path / "env"
-    env_file.write_text(f"SQS_URL=http://127.0.0.1:{free_port()}/123456789012/PushQueue\nSUPABASE_URL=http://x\n")
+    env_file.write_text(f"AWS_ENDPOINT_URL=http://127.0.0.1:{free_port()}\nSUPABASE_URL=http://x\n")
     monkeypatch.setattr(sys, "argv", ["./dev", command, "--env", str(env_file)])
     with pytest.raises(SystemExit) as ended:
         sys.exit(main())

@@ -53,10 +53,10 @@ async def test_a_long_retry_after_is_waited_for_in_the_database(chat: Chat) -> N
         (Reset(accepted=False), None, 1),
         (Reset(accepted=True), None, 2),
         # Expo took the request, but its tickets cannot be told apart: sent again, it would be a second push.
-        (OddAnswer(body="truncated"), "UnreadableAnswer", 1),
-        (OddAnswer(body="null"), "UnreadableAnswer", 1),
-        (TicketCount(tickets=0), "UnreadableAnswer", 1),
-        (TicketCount(tickets=3), "UnreadableAnswer", 1),
+        (OddAnswer(body="truncated"), "UnreadableResponse", 1),
+        (OddAnswer(body="null"), "UnreadableResponse", 1),
+        (TicketCount(tickets=0), "UnreadableResponse", 1),
+        (TicketCount(tickets=3), "UnreadableResponse", 1),
     ],
     ids=["reset", "reset after accepting", "truncated", "null", "no ticket", "too many tickets"],
 )

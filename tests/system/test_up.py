@@ -17,7 +17,6 @@ import psycopg
 import pytest
 from boto3.session import Session
 
-from local.aws.account import REGION
 from local.processes import temporary_folder
 
 PROJECT = Path(__file__).parents[2]
@@ -109,7 +108,7 @@ async def supervisors() -> AsyncIterator[list[Supervisor]]:
         clouds = [await stack.enter_async_context(_supervisor()) for _ in range(2)]
         async with asyncio.TaskGroup() as starts:
             for cloud in clouds:
-                starts.create_task(cloud.says("Ctrl-C ends it"))
+                starts.create_task(cloud.says("Ctrl-C stops the cloud"))
         yield clouds
 
 
@@ -120,6 +119,7 @@ async def test_the_file_holds_what_a_program_needs_and_everything_answers(superv
             *("API_URL", "WEBHOOK_SECRET"),
             *("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY"),
             *("DATABASE_URL", "EXPO_URL", "EXPO_CONTROL_URL", "SQS_URL", "DEAD_LETTERS_URL"),
+            *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"),
         ]
         token = f"ExponentPushToken[{uuid4().hex[:22]}]"
         ring = {"record": {"id": str(uuid4())}}
@@ -144,14 +144,16 @@ async def test_the_file_holds_what_a_program_needs_and_everything_answers(superv
             assert await answer("GET", f"{env['EXPO_CONTROL_URL']}/phones/{token}") == 200
         async with await psycopg.AsyncConnection.connect(env["DATABASE_URL"]) as connection:
             await connection.execute("update push.settings set time_to_live = time_to_live")
-        assert await asyncio.to_thread(_queue_exists, env["SQS_URL"])
-    values = [value for supervisor in supervisors for value in supervisor.environment().values()]
-    assert len(set(values)) == len(values)
+        assert await asyncio.to_thread(_queue_exists, env)
+    first, second = (supervisor.environment() for supervisor in supervisors)
+    account = {"AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"}
+    assert {name for name in first if first[name] == second[name]} == account
 
 
-def _queue_exists(url: str) -> bool:
-    sqs = Session("local", "local", region_name=REGION).client("sqs", endpoint_url=url.rsplit("/", 2)[0])
-    return "Attributes" in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+def _queue_exists(env: dict[str, str]) -> bool:
+    session = Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], region_name=env["AWS_REGION"])
+    sqs = session.client("sqs", endpoint_url=env["AWS_ENDPOINT_URL"])
+    return "Attributes" in sqs.get_queue_attributes(QueueUrl=env["SQS_URL"], AttributeNames=["QueueArn"])
 
 
 async def test_sigterm_leaves_neither_a_process_nor_a_file_behind(supervisors: list[Supervisor]) -> None:

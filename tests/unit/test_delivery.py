@@ -290,7 +290,7 @@ class TestOutcomes:
     def test_a_record_that_fails_is_repeated_and_nothing_is_sent_twice(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])))
         worker.api.faults["record_push_results"] = httpx.ReadError("reset")
-        worker.api.forgive("record_push_results", after=1)
+        worker.api.recover("record_push_results", after=1)
         assert worker.deliver(1).deliveries["accepted"] == 1
         assert (len(worker.service.requests), len(worker.api.calls("record_push_results"))) == (1, 2)
 

@@ -194,7 +194,7 @@ class TestDocument:
             for status, answer in operation["responses"].items():
                 if status >= "400":
                     [content] = answer["content"].values()
-                    assert content["schema"] == {"$ref": "#/components/schemas/ErrorAnswer"}
+                    assert content["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}
                 headers = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
                 assert set(answer.get("headers", {})) == headers.get(status, set())
         assert "ValidationError" not in json.dumps(document)

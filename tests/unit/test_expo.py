@@ -136,7 +136,7 @@ class TestRequest:
         send = Sender(seconds=5)
         outcomes = send(ONE, push_token(2), in_seconds=6)
         assert [(outcome.status, outcome.error) for outcome in outcomes] == [("retry", "OutOfTime")] * 2
-        assert all(outcome.turned_away for outcome in outcomes), "a sweep would go on claiming"
+        assert all(outcome.should_stop_sending for outcome in outcomes), "a sweep would go on claiming"
         assert (send.service.requests, send.pauses) == ([], [])
 
     def test_after_a_request_without_an_answer_expo_is_waited_for_two_seconds_at_most_for_half_a_minute(self) -> None:
@@ -286,7 +286,7 @@ class TestProjects:
         assert len(send.service.requests) == 1
 
 
-UNREADABLE = ("accepted", "UnreadableAnswer", 1)
+UNREADABLE = ("accepted", "UnreadableResponse", 1)
 
 REQUEST_ERRORS = {
     # [6] not accepted, safe to retry
@@ -577,7 +577,7 @@ class TestRetry:
         send = Sender(httpx.Response(429), seconds=60)
         send.next_slot_in = 3600
         [outcome] = send(ONE)
-        assert (outcome.status, outcome.error, outcome.turned_away) == ("retry", "OutOfTime", True)
+        assert (outcome.status, outcome.error, outcome.should_stop_sending) == ("retry", "OutOfTime", True)
         assert (len(send.service.requests), send.pauses) == (1, [0.5])
 
     def test_no_sleep_after_last_attempt(self) -> None:

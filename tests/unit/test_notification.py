@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import regex
 from chat_push.models import Push
-from chat_push.notification import _VISIBLE, MAX_BYTES, Notification, cut, payload, size
+from chat_push.notification import MAX_BYTES, VISIBLE_CHARACTER, Notification, json_bytes, payload, truncate
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -77,14 +77,16 @@ class TestPayload:
     def test_what_cannot_be_seen_is_what_unicode_says_and_the_blank_of_braille(self) -> None:
         invisible = regex.compile(r"[\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]")
         for character in map(chr, [*range(0xD800), *range(0xE000, 0x110000)]):
-            assert bool(invisible.fullmatch(character)) == (_VISIBLE.search(character) is None), ascii(character)
+            assert bool(invisible.fullmatch(character)) == (VISIBLE_CHARACTER.search(character) is None), ascii(
+                character
+            )
 
     def test_an_image_is_rich_content(self) -> None:
         assert of(image_url="https://example.com/a.jpg")["richContent"] == {"image": "https://example.com/a.jpg"}
 
     def test_an_image_that_does_not_fit_is_left_out_and_nothing_else(self) -> None:
-        room = MAX_BYTES - size(of(image_url="x")) + 1
-        assert size(of(image_url="x" * room)) == MAX_BYTES
+        room = MAX_BYTES - json_bytes(of(image_url="x")) + 1
+        assert json_bytes(of(image_url="x" * room)) == MAX_BYTES
         assert of(image_url="x" * (room + 1)) == of()
 
     @given(body=long_texts | st.text(), title=st.none() | st.text(max_size=300), image_url=st.none() | st.text())
@@ -102,25 +104,25 @@ class TestCut:
 
     @pytest.mark.parametrize("text", ["", "Hello", "x" * 200, "ã" * 200, "\n", " x "])
     def test_what_is_short_enough_stays_as_it_is(self, text: str) -> None:
-        assert cut(text, 200) == text
+        assert truncate(text, 200) == text
 
     @pytest.mark.parametrize(
         ("grapheme", "kept"),
         [("x", 199), (ACCENTED, 99), (FLAG, 99), (KEYCAP, 66), (DEVANAGARI, 49), (FAMILY, 28), ("👍🏽", 99)],
     )
     def test_graphemes_are_kept_whole(self, grapheme: str, kept: int) -> None:
-        assert cut(grapheme * 201, 200) == grapheme * kept + "…"
+        assert truncate(grapheme * 201, 200) == grapheme * kept + "…"
 
     @pytest.mark.parametrize("space", [" ", "\n", "\r\n", "\u00a0", "   "])
     def test_there_is_no_space_before_the_ellipsis(self, space: str) -> None:
-        assert cut("x" * 190 + space + "y" * 50, 190 + len(space) + 1) == "x" * 190 + "…"
+        assert truncate("x" * 190 + space + "y" * 50, 190 + len(space) + 1) == "x" * 190 + "…"
 
     def test_a_grapheme_longer_than_the_limit_is_cut_all_the_same(self) -> None:
-        assert cut("e" + "\u0301" * 500, 200) == "e" + "\u0301" * 198 + "…"
+        assert truncate("e" + "\u0301" * 500, 200) == "e" + "\u0301" * 198 + "…"
 
     @given(long_texts)
     def test_never_longer_and_never_inside_a_grapheme(self, text: str) -> None:
-        short = cut(text, 200)
+        short = truncate(text, 200)
         assert len(short) <= 200
         if len(text) <= 200:
             assert short == text

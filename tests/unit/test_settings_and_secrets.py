@@ -202,10 +202,10 @@ class TestOutage:
         outage.error = DOWN
         outage.after(300)
         with pytest.raises(SecretUnavailable):
-            outage.reader.read("keys", Keys, anew=True)
+            outage.reader.read("keys", Keys, force_refresh=True)
         outage.error = None
         secrets_manager.put_secret_value(SecretId="keys", SecretString='{"current": "new"}')
-        assert outage.reader.read("keys", Keys, anew=True).current.get_secret_value() == "new"
+        assert outage.reader.read("keys", Keys, force_refresh=True).current.get_secret_value() == "new"
         assert outage.after(0) == "new"
 
     def test_a_function_that_never_read_its_secret_has_none_in_an_outage(self, outage: Outage) -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, SecretStr
 from chat_push import https
 from chat_push.database import PushDatabase
 from chat_push.expo import Expo
-from chat_push.rotation import RereadsKey
+from chat_push.key_refresh import RefreshKeyOnUnauthorized
 from chat_push.secrets import read_secret
 
 
@@ -47,16 +47,16 @@ def clients(settings: Settings) -> tuple[PushDatabase, Expo]:
 
 @lru_cache(maxsize=1)
 def _database(supabase_url: str, secret_id: str, key: str) -> PushDatabase:
-    def key_by_now() -> str:
-        return read_secret(secret_id, BackendSecret, anew=True).key
+    def fetch_current_key() -> str:
+        return read_secret(secret_id, BackendSecret, force_refresh=True).key
 
-    return PushDatabase(supabase_url, key, RereadsKey("apikey", key_by_now, https.transport()))
+    return PushDatabase(supabase_url, key, RefreshKeyOnUnauthorized("apikey", fetch_current_key, https.transport()))
 
 
 @lru_cache(maxsize=1)
 def _expo(expo_url: str, secret_id: str, token: str | None) -> Expo:
-    def bearer_by_now() -> str | None:
-        token = read_secret(secret_id, BackendSecret, anew=True).token
+    def fetch_current_bearer() -> str | None:
+        token = read_secret(secret_id, BackendSecret, force_refresh=True).token
         return f"Bearer {token}" if token else None
 
-    return Expo(expo_url, token, RereadsKey("Authorization", bearer_by_now, https.transport()))
+    return Expo(expo_url, token, RefreshKeyOnUnauthorized("Authorization", fetch_current_bearer, https.transport()))

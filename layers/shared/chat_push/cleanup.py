@@ -12,7 +12,7 @@ from chat_push.observability import logger
 
 ROWS_PER_PRUNE = 1000
 # A claim, a request and a record may take so long at the worst; what is left then waits for the next run.
-ROUND_SECONDS = 20.0
+PAGE_RESERVE_SECONDS = 20.0
 
 
 @dataclass
@@ -36,7 +36,7 @@ def clean_up(database: PushDatabase, expo: Expo, time_left: Callable[[], float])
     report = CleanupReport()
     _read_receipts(database, expo, time_left, report)
     more = True
-    while more and time_left() > ROUND_SECONDS:
+    while more and time_left() > PAGE_RESERVE_SECONDS:
         pruned = database.prune_push(ROWS_PER_PRUNE)
         report.pruned.update(pruned.model_dump(exclude={"more"}))
         more = pruned.more
@@ -45,7 +45,7 @@ def clean_up(database: PushDatabase, expo: Expo, time_left: Callable[[], float])
 
 def _read_receipts(database: PushDatabase, expo: Expo, time_left: Callable[[], float], report: CleanupReport) -> None:
     run_id = uuid4()
-    while time_left() > ROUND_SECONDS and (due := database.claim_due_receipts(MAX_TICKETS_PER_REQUEST)):
+    while time_left() > PAGE_RESERVE_SECONDS and (due := database.claim_due_receipts(MAX_TICKETS_PER_REQUEST)):
         try:
             ready = expo.receipts([receipt.ticket_id for receipt in due], time_left)
         except ReceiptsUnavailable as error:
@@ -53,7 +53,7 @@ def _read_receipts(database: PushDatabase, expo: Expo, time_left: Callable[[], f
             report.configuration_faults += error.configuration_fault
             logger.error("Expo gives no receipts, the next run asks again", error=str(error))
             break
-        read = [_recorded(receipt, ready.get(receipt.ticket_id)) for receipt in due]
+        read = [_to_recorded_receipt(receipt, ready.get(receipt.ticket_id)) for receipt in due]
         report.receipts.update(database.record_push_receipts(run_id, read))
         report.errors.update(receipt.error for receipt in read if receipt.error)
         report.configuration_faults += sum(receipt.status == "configuration_fault" for receipt in read)
@@ -64,7 +64,7 @@ def _read_receipts(database: PushDatabase, expo: Expo, time_left: Callable[[], f
     report.deactivated, report.held = finished.deactivated, finished.held
 
 
-def _recorded(due: DueReceipt, outcome: Outcome | None) -> RecordedReceipt:
+def _to_recorded_receipt(due: DueReceipt, outcome: Outcome | None) -> RecordedReceipt:
     """An id that Expo leaves out is not ready, not known, or cleared."""
     said = {"status": outcome.status, "error": outcome.error} if outcome else {"status": "missing"}
     return RecordedReceipt.model_validate({**due.model_dump(), **said})

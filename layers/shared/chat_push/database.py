@@ -74,7 +74,7 @@ class PushDatabase:
         It leases none for which there is no send slot within `wait_seconds`.
         """
         ids = None if message_ids is None else [str(message_id) for message_id in message_ids]
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         answer = _call(
             self._client,
             "claim_push_jobs",
@@ -86,13 +86,13 @@ class PushDatabase:
             },
         )
         claim = Claim.model_validate(answer)
-        return claim.model_copy(update={"send_at": _monotonic(claim.slot, asked_at)}) if claim.slot else claim
+        return claim.model_copy(update={"send_at": _to_monotonic(claim.slot, requested_at)}) if claim.slot else claim
 
     def reserve_send_slot(self, notifications: int) -> float:
         """The time.monotonic() from which so many notifications may be sent that Expo refused in their first slot."""
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         answer = _call(self._client, "reserve_send_slot", {"p_notifications": notifications})
-        return _monotonic(SendSlot.model_validate(answer), asked_at)
+        return _to_monotonic(SendSlot.model_validate(answer), requested_at)
 
     def record_push_results(self, claim: Claim, results: Sequence[PushResult], unused_notifications: int) -> Recorded:
         """Stores what Expo said, and frees what was not used of the send slot.
@@ -172,26 +172,26 @@ class DeviceRegistry:
             raise
 
 
-def _monotonic(slot: SendSlot, asked_at: float) -> float:
+def _to_monotonic(slot: SendSlot, requested_at: float) -> float:
     """A send slot by time.monotonic(), from the two wall clocks, ours and the database's.
 
     Clocks that are not in step do no harm: the answer was given between the question and now: so both bounds are known.
     """
     now = time.monotonic()
     in_seconds = (slot.send_at - slot.answered_at).total_seconds()
-    by_the_clocks = now + (slot.send_at - datetime.now(UTC)).total_seconds()
-    return min(max(by_the_clocks, asked_at + in_seconds), now + in_seconds)
+    by_wall_clocks = now + (slot.send_at - datetime.now(UTC)).total_seconds()
+    return min(max(by_wall_clocks, requested_at + in_seconds), now + in_seconds)
 
 
 def _http(transport: httpx.BaseTransport | None) -> httpx.Client:
     return httpx.Client(
         transport=transport or https.transport(),
         timeout=TIMEOUT,
-        event_hooks={"response": [_refuse_gateway_errors]},
+        event_hooks={"response": [_raise_gateway_errors]},
     )
 
 
-def _refuse_gateway_errors(response: httpx.Response) -> None:
+def _raise_gateway_errors(response: httpx.Response) -> None:
     """Raises HTTPStatusError for an error without a code of PostgREST's: postgrest would drop its HTTP status."""
     if response.is_error:
         response.read()

@@ -38,7 +38,7 @@ class Report:
     held: int = 0  # devices whose tokens are dead by their tickets, and that the circuit breaker left active
     unrecorded: int = 0  # jobs whose result the database could not store; their leases run out
     more_due: bool = False  # The sweep ended before everything was done that was due.
-    turned_away: bool = False  # Expo takes nothing at the moment.
+    should_stop_sending: bool = False  # Expo takes nothing at the moment.
     insert_to_accept: list[float] = field(default_factory=list)
 
     def add(self, push: Push, outcomes: Sequence[Outcome], answered_at: datetime) -> None:
@@ -48,7 +48,7 @@ class Report:
         self.deliveries.update(statuses)
         self.errors.update(errors)
         self.failures.update(failure_code(outcome) for outcome in outcomes if outcome.status == "failed")
-        self.turned_away |= any(outcome.turned_away for outcome in outcomes)
+        self.should_stop_sending |= any(outcome.should_stop_sending for outcome in outcomes)
         if statuses["accepted"]:
             self.insert_to_accept.append((answered_at - push.sent_at).total_seconds() * 1000)
         logger.info(
@@ -70,7 +70,7 @@ def deliver(message_ids: Iterable[UUID], database: PushDatabase, expo: Expo, tim
     while ids:  # None, when no record of a batch could be read.
         # Half of the time to wait, half to send.
         claim = database.claim_push_jobs(ids, len(ids), (time_left() - RECORD_RESERVE_SECONDS) / 2)
-        _work(claim, database, expo, time_left, report)
+        _send_and_record(claim, database, expo, time_left, report)
         # What is left is due, and a sweep's.
         report.more_due = bool(claim.left_due)
         ids = claim.left_due if claim.slot and time_left() > 2 * RECORD_RESERVE_SECONDS else []
@@ -83,9 +83,9 @@ def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) ->
     Raises like deliver.
     """
     report = Report(more_due=True)
-    while report.more_due and time_left() > 2 * RECORD_RESERVE_SECONDS and not report.turned_away:
+    while report.more_due and time_left() > 2 * RECORD_RESERVE_SECONDS and not report.should_stop_sending:
         claim = database.claim_push_jobs(None, JOBS_PER_CLAIM, SWEEP_WAIT_SECONDS)
-        _work(claim, database, expo, time_left, report)
+        _send_and_record(claim, database, expo, time_left, report)
         looked_at = len(claim.jobs) + len(claim.finished) + len(claim.deferred) + len(claim.left_due)
         report.more_due = looked_at >= JOBS_PER_CLAIM or bool(claim.left_due)
         if claim.slot is None:
@@ -93,9 +93,11 @@ def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) ->
     return report
 
 
-def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[[], float], report: Report) -> None:
+def _send_and_record(
+    claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[[], float], report: Report
+) -> None:
     """Sends what was claimed, records it, and adds it to the report. At least one log line for each message."""
-    _report_unsent(claim, report)
+    _count_unsent(claim, report)
     if not claim.jobs:
         return
     outcomes = expo.send(
@@ -106,9 +108,9 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
         ],
         lambda: time_left() - RECORD_RESERVE_SECONDS,
         claim.send_at,
-        partial(_next_slot, database),
+        partial(_reserve_next_slot, database),
     )
-    unused = sum(not outcome.tried for outcome in outcomes)
+    unused = sum(not outcome.attempted for outcome in outcomes)
     answered_at = datetime.now(UTC)
     remaining = iter(outcomes)
     results = []
@@ -131,7 +133,7 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
     report.unrecorded += len(recorded.unrecorded)
 
 
-def _report_unsent(claim: Claim, report: Report) -> None:
+def _count_unsent(claim: Claim, report: Report) -> None:
     for job in claim.finished:
         report.skipped[job.reason] += 1
         logger.info("push not sent", correlation_id=str(job.message_id), outcome=job.outcome, reason=job.reason)
@@ -151,7 +153,7 @@ def _report_unsent(claim: Claim, report: Report) -> None:
     report.expired_leases += len(claim.expired_leases)
 
 
-def _next_slot(database: PushDatabase, notifications: int) -> float:
+def _reserve_next_slot(database: PushDatabase, notifications: int) -> float:
     try:
         return database.reserve_send_slot(notifications)
     except (DatabaseUnavailable, DatabaseRefused) as error:

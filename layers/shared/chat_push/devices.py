@@ -60,7 +60,7 @@ class Registration(BaseModel):
 
     @field_validator("push_token")
     @classmethod
-    def _is_of_its_provider(cls, push_token: str, others: ValidationInfo) -> str:
+    def _check_matches_provider(cls, push_token: str, others: ValidationInfo) -> str:
         provider = others.data.get("push_provider")
         if provider == "expo" and not re.fullmatch(EXPO_PATTERN, push_token):
             raise ValueError(

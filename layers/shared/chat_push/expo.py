@@ -17,17 +17,17 @@ from typing import Any, Literal, Self
 import httpx
 from exponent_server_sdk import PushClient, PushMessage, PushServerError
 
-from chat_push.expo_transport import CONNECT_TIMEOUT_SECONDS, Answer, Session
+from chat_push.expo_session import CONNECT_TIMEOUT_SECONDS, Response, Session
 from chat_push.notification import Notification
 
 MAX_RECIPIENTS_PER_REQUEST = 100
 MAX_TICKETS_PER_REQUEST = 1000
 MAX_CALLS_PER_REQUEST = 3
-ANSWER_TIMEOUT_SECONDS = 4.0
+RESPONSE_TIMEOUT_SECONDS = 4.0
 RECEIPTS_TIMEOUT_SECONDS = 8.0
 # After a request that Expo never answered: workers that all wait so long would hold up everybody's pushes. Not for
 # longer than STALLED_SECONDS, or an Expo that has become slower would never be waited for again.
-STALLED_ANSWER_TIMEOUT_SECONDS = 2.0
+STALLED_RESPONSE_TIMEOUT_SECONDS = 2.0
 STALLED_SECONDS = 30.0
 
 
@@ -45,15 +45,15 @@ class Outcome:
     ticket_id: str | None = None
     retry_after_seconds: float | None = None
     whole_request: bool = False  # Expo refused the request, not this recipient.
-    tried: bool = True  # False: it was not sent, because there was no time, or Expo refused those before it.
+    attempted: bool = True  # False: it was not sent, because there was no time, or Expo refused those before it.
 
     @property
-    def turned_away(self) -> bool:
+    def should_stop_sending(self) -> bool:
         """Whether Expo takes nothing from us at the moment."""
         return self.whole_request and self.status in ("retry", "configuration_fault")
 
 
-_OUT_OF_TIME = Outcome("retry", "OutOfTime", whole_request=True, tried=False)
+_OUT_OF_TIME = Outcome("retry", "OutOfTime", whole_request=True, attempted=False)
 
 
 class ReceiptsUnavailable(Exception):
@@ -141,17 +141,17 @@ class Expo:
 
         `time_left` gives the seconds that may still be used. Nothing is sent before its send slot, a time.monotonic():
         `send_at` is that of all, and `next_slot` reserves another for so many that were refused. Once Expo turns
-        requests away, the rest is not tried.
+        requests away, the rest is not attempted.
         """
         outcomes: list[Outcome] = []
         if not self._wait_for_slot(send_at, time_left):
             return [_OUT_OF_TIME] * len(notifications)
         for chunk in batched(notifications, MAX_RECIPIENTS_PER_REQUEST):
             outcomes += self._send_chunk(chunk, time_left, next_slot)
-            if outcomes[-1].turned_away:
+            if outcomes[-1].should_stop_sending:
                 break
         untried = len(notifications) - len(outcomes)
-        return outcomes + [replace(outcomes[-1], tried=False)] * untried if untried else outcomes
+        return outcomes + [replace(outcomes[-1], attempted=False)] * untried if untried else outcomes
 
     def _wait_for_slot(self, send_at: float, time_left: Callable[[], float]) -> bool:
         """Whether there was time to."""
@@ -170,7 +170,7 @@ class Expo:
         while True:
             calls += 1
             if time_left() < CONNECT_TIMEOUT_SECONDS:
-                return [replace(_OUT_OF_TIME, tried=calls > 1)] * len(chunk)
+                return [replace(_OUT_OF_TIME, attempted=calls > 1)] * len(chunk)
             try:
                 return self._call(chunk, time_left)
             except _RequestRefused as refused:
@@ -182,7 +182,7 @@ class Expo:
             self._pause(wait)
             # Its slot has passed by now: without another it would take the place of others, who were refused then.
             if not self._wait_for_slot(next_slot(len(chunk)), time_left):
-                return [replace(_OUT_OF_TIME, tried=True)] * len(chunk)
+                return [replace(_OUT_OF_TIME, attempted=True)] * len(chunk)
 
     def _send_parts(
         self,
@@ -200,19 +200,19 @@ class Expo:
     def _call(self, chunk: Sequence[Notification], time_left: Callable[[], float]) -> list[Outcome]:
         """One request. Raises _RequestRefused when none of the recipients was accepted."""
         is_stalled = self._clock() < self._stalled_until
-        patience = STALLED_ANSWER_TIMEOUT_SECONDS if is_stalled else ANSWER_TIMEOUT_SECONDS
-        self._client.timeout = min(patience, time_left())
+        timeout = STALLED_RESPONSE_TIMEOUT_SECONDS if is_stalled else RESPONSE_TIMEOUT_SECONDS
+        self._client.timeout = min(timeout, time_left())
         try:
             tickets = self._client.publish_multiple([_Message(n.push_token, n.payload) for n in chunk])
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _RequestRefused(_whole("retry", type(error).__name__)) from None
+            raise _RequestRefused(request_outcome("retry", type(error).__name__)) from None
         except httpx.RequestError as error:
             if isinstance(error, httpx.ReadTimeout) and not is_stalled:
                 self._stalled_until = self._clock() + STALLED_SECONDS
             # The request may have been read: Expo has delivered what it answered with a reset or a 504.
-            return [_whole("maybe_sent", type(error).__name__)] * len(chunk)
+            return [request_outcome("maybe_sent", type(error).__name__)] * len(chunk)
         except PushServerError as error:
-            return _judge(error.response, chunk)
+            return classify_error_response(error.response, chunk)
         return [
             Outcome("accepted", ticket_id=_ticket_id(ticket.id))
             if ticket.is_success()
@@ -232,8 +232,8 @@ class Expo:
         except httpx.RequestError as error:
             raise ReceiptsUnavailable(type(error).__name__) from None
         except PushServerError as error:
-            answer: Answer = error.response
-            code = _answer_code(answer)
+            answer: Response = error.response
+            code = _error_code(answer)
             one = len(ticket_ids) == 1
             is_refused_id = answer.status_code == 400 and not (one and code == "PUSH_TOO_MANY_RECEIPTS")
             if not is_refused_id or time_left() < CONNECT_TIMEOUT_SECONDS:
@@ -266,7 +266,7 @@ class _RequestRefused(Exception):
         self.parts = parts
 
 
-def _whole(
+def request_outcome(
     status: Literal["maybe_sent", "retry", "failed", "configuration_fault"],
     error: str,
     retry_after_seconds: float | None = None,
@@ -274,37 +274,39 @@ def _whole(
     return Outcome(status, error, retry_after_seconds=retry_after_seconds, whole_request=True)
 
 
-def _answer_code(answer: Answer) -> str:
+def _error_code(answer: Response) -> str:
     return _code(answer.error().get("code")) or f"Http{answer.status_code}"
 
 
-def _is_configuration_fault(answer: Answer, code: str) -> bool:
+def _is_configuration_fault(answer: Response, code: str) -> bool:
     return answer.status_code in (401, 403, 404) or code in ("UNAUTHORIZED", "invalid_token")
 
 
-def _judge(answer: Answer, chunk: Sequence[Notification]) -> list[Outcome]:
+def classify_error_response(answer: Response, chunk: Sequence[Notification]) -> list[Outcome]:
     """What an answer without usable tickets means for its recipients. Raises _RequestRefused if none was accepted."""
     status, error = answer.status_code, answer.error()
-    code = _answer_code(answer)
+    code = _error_code(answer)
     if status == 429 or code == "TOO_MANY_REQUESTS":
-        raise _RequestRefused(_whole("retry", code, answer.retry_after_seconds()))
+        raise _RequestRefused(request_outcome("retry", code, answer.retry_after_seconds()))
     if _is_configuration_fault(answer, code):
-        raise _RequestRefused(_whole("configuration_fault", code))
+        raise _RequestRefused(request_outcome("configuration_fault", code))
     if code == "PUSH_TOO_MANY_EXPERIENCE_IDS":
         # With one project only, its slug was renamed: then it refuses every batch.
-        raise _RequestRefused(_whole("configuration_fault", code), _by_project(error.get("details"), chunk))
+        raise _RequestRefused(
+            request_outcome("configuration_fault", code), _indexes_by_project(error.get("details"), chunk)
+        )
     if status == 200 and not error:
         # Expo took the request, but its tickets cannot be attributed: sending it again would be a second push.
-        return [Outcome("accepted", "UnreadableAnswer")] * len(chunk)
+        return [Outcome("accepted", "UnreadableResponse")] * len(chunk)
     if 400 <= status < 500 or code in ("VALIDATION_ERROR", "API_ERROR", "PUSH_TOO_MANY_NOTIFICATIONS"):
         # One bad message refuses a hundred: halve until it is alone.
         middle = len(chunk) // 2
         halves = (range(middle), range(middle, len(chunk))) if middle else ()
-        raise _RequestRefused(_whole("failed", code), halves)
-    return [_whole("maybe_sent", code)] * len(chunk)
+        raise _RequestRefused(request_outcome("failed", code), halves)
+    return [request_outcome("maybe_sent", code)] * len(chunk)
 
 
-def _by_project(details: object, chunk: Sequence[Notification]) -> Sequence[Sequence[int]]:
+def _indexes_by_project(details: object, chunk: Sequence[Notification]) -> Sequence[Sequence[int]]:
     """Indexes grouped by Expo project, from `details` = {"@owner/slug": [tokens]}; none if there is but one group."""
     if not isinstance(details, dict):
         return ()

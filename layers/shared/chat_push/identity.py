@@ -21,7 +21,7 @@ TIMEOUT = httpx.Timeout(3, connect=2)
 # Supabase's edge caches the key set for ten minutes too; a key that was revoked may live that long.
 KEYS_CACHED_FOR_SECONDS = 600
 # An unknown key id must not let anybody make us call Auth without end.
-KEYS_ASKED_AT_MOST_EVERY_SECONDS = 60
+KEYS_MIN_REFRESH_SECONDS = 60
 # As PostgREST, which checks the same token again: of the two the stricter one would decide.
 CLOCK_SKEW_SECONDS = 30
 AUDIENCE = "authenticated"
@@ -70,7 +70,7 @@ class Auth:
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._keys_read_at: float | None = None
-        self._keys_asked_at: float | None = None
+        self._keys_requested_at: float | None = None
 
     def user_id(self, access_token: str) -> UUID:
         """The person whose token it is. Raises TokenRefused, TokenNotSignedIn or AuthUnavailable."""
@@ -84,18 +84,18 @@ class Auth:
         kid = header.get("kid", "")
         keys = self._current_keys(kid)
         if kid in keys:
-            claims = self._verified(access_token, keys[kid])
+            claims = self._verify_signature(access_token, keys[kid])
         elif not keys or header.get("alg") == "HS256":
             # A key is listed before it signs. Until then, and for as long as older tokens live, the secret counts that
             # the project shares with its database.
-            claims = self._asked(access_token)
+            claims = self._verify_via_auth_api(access_token)
         else:
             raise TokenRefused("the access token is signed with a key that this project does not have")
         if claims.get("role") != "authenticated":
             raise TokenNotSignedIn("the access token is of no signed-in user")
-        return _user_of(claims)
+        return _user_id(claims)
 
-    def _verified(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
+    def _verify_signature(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -111,13 +111,13 @@ class Auth:
             raise TokenRefused(_REFUSALS.get(type(error), "the access token is not valid")) from None
         return claims
 
-    def _asked(self, token: str) -> dict[str, Any]:
+    def _verify_via_auth_api(self, token: str) -> dict[str, Any]:
         """The claims of a token that only Auth can check, because it is signed with a shared secret."""
         try:
             token_claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
         except jwt.PyJWTError:
             raise TokenRefused("the access token is not valid") from None
-        _user_of(token_claims)  # Auth itself may fail on a claim that it cannot read.
+        _user_id(token_claims)  # Auth itself may fail on a claim that it cannot read.
         answer = self._get("/user", {"Authorization": f"Bearer {token}"})
         if answer.status_code in (401, 403):
             raise TokenRefused("the access token is not valid, or has expired")
@@ -129,10 +129,12 @@ class Auth:
         now = self._clock()
         fresh = self._keys_read_at is not None and now - self._keys_read_at < KEYS_CACHED_FOR_SECONDS
         known = fresh and (not self._keys or kid in self._keys)
-        asked_lately = self._keys_asked_at is not None and now - self._keys_asked_at < KEYS_ASKED_AT_MOST_EVERY_SECONDS
-        if known or (fresh and asked_lately):
+        requested_recently = (
+            self._keys_requested_at is not None and now - self._keys_requested_at < KEYS_MIN_REFRESH_SECONDS
+        )
+        if known or (fresh and requested_recently):
             return self._keys
-        self._keys_asked_at = now
+        self._keys_requested_at = now
         try:
             listed = self._json(self._get("/.well-known/jwks.json", {})).get("keys", [])
         except AuthUnavailable:
@@ -158,7 +160,7 @@ class Auth:
         return body
 
 
-def _user_of(claims: dict[str, Any]) -> UUID:
+def _user_id(claims: dict[str, Any]) -> UUID:
     """The person. Raises TokenRefused for claims that the database could not read: it would fail with each call."""
     try:
         stored = json.dumps(claims, ensure_ascii=False, allow_nan=False)

@@ -14,7 +14,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
-class Device(_Model):
+class TargetDevice(_Model):
     """An installation that a push goes to; device_id is the id of its row in user_devices."""
 
     device_id: UUID
@@ -34,7 +34,7 @@ class Push(_Model):
     badge: int
     sent_at: AwareDatetime
     attempt: int
-    devices: list[Device]
+    devices: list[TargetDevice]
 
 
 class FinishedJob(_Model):

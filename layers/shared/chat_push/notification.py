@@ -17,7 +17,7 @@ MAX_BYTES = 4096 - 512
 NEUTRAL_TITLE = "New message"
 
 # What a phone draws nothing for: spaces, control characters, Unicode's Default_Ignorable_Code_Point, Braille's blank.
-_VISIBLE = re.compile(
+VISIBLE_CHARACTER = re.compile(
     r"[^\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     r"\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
@@ -41,8 +41,8 @@ def payload(push: Push) -> dict[str, Any]:
     """
     message_id, room_id = str(push.message_id), str(push.room_id)
     fields: dict[str, Any] = {
-        "title": cut(_name(push.title) or NEUTRAL_TITLE, MAX_TITLE_CHARACTERS),
-        "body": cut(push.body, MAX_BODY_CHARACTERS),
+        "title": truncate(_visible_name(push.title) or NEUTRAL_TITLE, MAX_TITLE_CHARACTERS),
+        "body": truncate(push.body, MAX_BODY_CHARACTERS),
         "data": {
             "conversationId": room_id,
             "messageId": message_id,
@@ -62,22 +62,22 @@ def payload(push: Push) -> dict[str, Any]:
     }
     if push.image_url:
         with_image = {**fields, "richContent": {"image": push.image_url}}
-        if size(with_image) <= MAX_BYTES:
+        if json_bytes(with_image) <= MAX_BYTES:
             fields = with_image
     return fields
 
 
-def _name(title: str | None) -> str | None:
+def _visible_name(title: str | None) -> str | None:
     """The sender's name, None if nothing of it can be seen. An app's own push.display_name may answer anything."""
-    return title.strip() if title and _VISIBLE.search(title) else None
+    return title.strip() if title and VISIBLE_CHARACTER.search(title) else None
 
 
-def size(fields: Mapping[str, Any]) -> int:
+def json_bytes(fields: Mapping[str, Any]) -> int:
     """Bytes of the fields as JSON in UTF-8."""
     return len(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def cut(text: str, limit: int) -> str:
+def truncate(text: str, limit: int) -> str:
     """The text in at most `limit` characters, ending in "…" if it was longer, never inside a grapheme.
 
     Unless the first grapheme alone is longer: a letter under hundreds of accents is no letter to be kept whole.

@@ -70,8 +70,8 @@ type Metric = Literal[
 UNITS: Mapping[Metric, MetricUnit] = {"InsertToAccept": MetricUnit.Milliseconds, "QueueAge": MetricUnit.Milliseconds}
 
 # Counts that have a second dimension. Each value of it is billed as a metric, so there may be only a few.
-type DividedMetric = Literal["PushFailed", "PushSkipped"]
-DIMENSIONS: Mapping[DividedMetric, str] = {"PushFailed": "code", "PushSkipped": "reason"}
+type MetricWithDimension = Literal["PushFailed", "PushSkipped"]
+DIMENSIONS: Mapping[MetricWithDimension, str] = {"PushFailed": "code", "PushSkipped": "reason"}
 
 logger = Logger()
 metrics = Metrics()
@@ -88,7 +88,7 @@ def record(name: Metric, value: float) -> None:
     metrics.add_metric(name=name, unit=UNITS.get(name, MetricUnit.Count), value=value)
 
 
-def count_by(name: DividedMetric, values: Mapping[str, int]) -> None:
+def count_by(name: MetricWithDimension, values: Mapping[str, int]) -> None:
     """Publishes a count for each value of the metric's second dimension."""
     for value, number in values.items():
         with single_metric(name=name, unit=MetricUnit.Count, value=number) as metric:

@@ -19,12 +19,12 @@ from chat_push.observability import count, logger
 CACHED_FOR_SECONDS = 300
 # Outages of AWS's services last that long now and then. A secret that was replaced meanwhile is refused by whoever it
 # is for, and then read anew.
-KEPT_FOR_SECONDS = 3600
-# Each attempt may take as long as _PATIENCE has, which no webhook waits for.
-ASKED_AGAIN_AFTER_SECONDS = 60
+LAST_GOOD_VALUE_SECONDS = 3600
+# Each attempt may take as long as CLIENT_TIMEOUTS has, which no webhook waits for.
+RETRY_OUTAGE_AFTER_SECONDS = 60
 # botocore's own patience, a minute for each of five calls, would outlast every function. This ends within 9 seconds, as
 # long as the quickest of them has.
-_PATIENCE = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 2})
+CLIENT_TIMEOUTS = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 2})
 
 # A client takes on the credentials that it finds when it is made, and in SnapStart's snapshot there shall be none. This
 # one, without any, is only made for what botocore reads from disk for it: the real one then takes 10 ms, not 120.
@@ -46,22 +46,24 @@ class SecretReader:
     def __init__(self, provider: Callable[[], SecretsProvider], clock: Callable[[], float] = time.time) -> None:
         self._provider = provider
         self._clock = clock
-        self._kept: dict[str, _Kept] = {}
+        self._last_good_values: dict[str, _LastGoodValue] = {}
 
-    def read[Secret: BaseModel](self, secret_id: str, model: type[Secret], *, anew: bool = False) -> Secret:
-        """As read_secret, but neither counted nor logged. With `anew` the last good value is no answer."""
-        kept = None if anew else self._good(secret_id)
-        if kept and self._clock() < kept.ask_again_at:
+    def read[Secret: BaseModel](self, secret_id: str, model: type[Secret], *, force_refresh: bool = False) -> Secret:
+        """As read_secret, but neither counted nor logged. With `force_refresh` the last good value is no answer."""
+        kept = None if force_refresh else self._last_good_value(secret_id)
+        if kept and self._clock() < kept.retry_at:
             return model.model_validate(kept.value)
         try:
-            value = self._provider().get(secret_id, transform="json", max_age=CACHED_FOR_SECONDS, force_fetch=anew)
+            value = self._provider().get(
+                secret_id, transform="json", max_age=CACHED_FOR_SECONDS, force_fetch=force_refresh
+            )
         except (
             GetParameterError,
             BotoCoreError,
         ) as error:  # The latter if even the function's credentials are missing.
             if not kept or not _is_outage(error):
                 raise SecretUnavailable(f"secret {secret_id} cannot be read: {error}") from None
-            kept.ask_again_at = self._clock() + ASKED_AGAIN_AFTER_SECONDS
+            kept.retry_at = self._clock() + RETRY_OUTAGE_AFTER_SECONDS
             count("SecretKept")
             logger.warning("secret cannot be read now, its last value is used", secret=secret_id, error=str(error))
             return model.model_validate(kept.value)
@@ -74,21 +76,21 @@ class SecretReader:
             self._provider().store.clear()  # What is mended counts at once.
             faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
             raise SecretUnavailable(f"secret {secret_id} is incomplete: {faults}") from None
-        self._kept[secret_id] = _Kept(value, until=self._clock() + KEPT_FOR_SECONDS)
+        self._last_good_values[secret_id] = _LastGoodValue(value, until=self._clock() + LAST_GOOD_VALUE_SECONDS)
         return secret
 
-    def _good(self, secret_id: str) -> "_Kept | None":
-        kept = self._kept.get(secret_id)
+    def _last_good_value(self, secret_id: str) -> "_LastGoodValue | None":
+        kept = self._last_good_values.get(secret_id)
         return kept if kept and self._clock() < kept.until else None
 
 
 @dataclass
-class _Kept:
-    """The last good value of a secret; after a refresh that failed, it is not asked for before `ask_again_at`."""
+class _LastGoodValue:
+    """The last good value of a secret; after a refresh that failed, it is not asked for before `retry_at`."""
 
     value: Any = field(repr=False)
     until: float
-    ask_again_at: float = 0.0
+    retry_at: float = 0.0
 
 
 def _is_outage(error: Exception) -> bool:
@@ -103,19 +105,19 @@ def _is_outage(error: Exception) -> bool:
 @cache
 def provider() -> SecretsProvider:
     """Secrets Manager and the cache, made when the first secret is read."""
-    return SecretsProvider(boto_config=_PATIENCE, boto3_session=_session)
+    return SecretsProvider(boto_config=CLIENT_TIMEOUTS, boto3_session=_session)
 
 
 _reader = SecretReader(provider)
 
 
-def read_secret[Secret: BaseModel](secret_id: str, model: type[Secret], *, anew: bool = False) -> Secret:
-    """The secret's JSON as a model; `anew`: not from the cache. A secret that cannot be read is not cached.
+def read_secret[Secret: BaseModel](secret_id: str, model: type[Secret], *, force_refresh: bool = False) -> Secret:
+    """The secret's JSON as a model; `force_refresh`: not from the cache. A secret that cannot be read is not cached.
 
     Raises SecretUnavailable, which names the secret and its fields, never a value; it is counted and logged by then.
     """
     try:
-        return _reader.read(secret_id, model, anew=anew)
+        return _reader.read(secret_id, model, force_refresh=force_refresh)
     except SecretUnavailable as error:
         count("SecretUnavailable")
         logger.error("secret unavailable: write it with ./dev secrets put", error=str(error))

@@ -72,7 +72,7 @@ def batch_at(rate: float, measured: Measured) -> float:
     return batch
 
 
-def bill(rate: float, measured: Measured) -> list[Item]:
+def monthly_cost(rate: float, measured: Measured) -> list[Item]:
     """The bill of a month with so many messages a second, each to one device."""
     messages = rate * MONTH_SECONDS
     batch = batch_at(rate, measured)

@@ -31,7 +31,7 @@ type Message = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Stage:
+class Fixtures:
     """Everything that a function talks to, running; no webhook rings and no schedule fires."""
 
     folder: Path
@@ -83,7 +83,7 @@ class Stage:
             answer = await connection.execute("select from push.jobs where outcome is distinct from 'accepted'")
             return answer.rowcount
 
-    async def forget(self) -> None:
+    async def clear(self) -> None:
         """End all pushes, so that the next ones start from nothing."""
         async with await psycopg.AsyncConnection.connect(self.postgres.dsn()) as connection:
             await connection.execute("delete from public.chat_messages")
@@ -187,7 +187,7 @@ class DelayedDatabase:
 
 
 @asynccontextmanager
-async def stage() -> AsyncIterator[Stage]:
+async def start_fixtures() -> AsyncIterator[Fixtures]:
     """A stage from nothing, which is removed at the end."""
     async with AsyncExitStack() as parts:
         folder = parts.enter_context(temporary_folder())
@@ -207,7 +207,7 @@ async def stage() -> AsyncIterator[Stage]:
         await services.put_secret(template.secrets["AppSecret"].name, app_secret)
         async with await psycopg.AsyncConnection.connect(server.dsn()) as connection:
             await connection.execute("update push.settings set message_limit = 1000000")
-        yield Stage(folder, build, server, project, services, expo, database, template)
+        yield Fixtures(folder, build, server, project, services, expo, database, template)
 
 
 _ROOMS = "select id, user1_id, user2_id from public.chat_rooms order by created_at, id limit %s"

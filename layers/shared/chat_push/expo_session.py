@@ -32,16 +32,16 @@ class Session:
             headers["Authorization"] = f"Bearer {access_token}"
         self._client = httpx.Client(headers=headers, transport=transport or https.transport())
 
-    def post(self, url: str, *, timeout: float, data: str | None = None, json: object = None) -> "Answer":
+    def post(self, url: str, *, timeout: float, data: str | None = None, json: object = None) -> "Response":
         """The answer to a body. The SDK gives that of a send as `data`, that of asking for receipts as `json`."""
         body, headers = (data or dumps(json)).encode(), {}
         if len(body) > GZIP_ABOVE_BYTES:
             body, headers = gzip.compress(body, compresslevel=5), {"Content-Encoding": "gzip"}
         limits = httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT_SECONDS))
-        return Answer(self._client.post(url, content=body, headers=headers, timeout=limits))
+        return Response(self._client.post(url, content=body, headers=headers, timeout=limits))
 
 
-class Answer:
+class Response:
     """What the SDK uses of a response, with every malformed body an error of one kind."""
 
     def __init__(self, response: httpx.Response) -> None:
@@ -53,12 +53,12 @@ class Answer:
         body = self._response.json()
         if not isinstance(body, dict):
             raise ValueError("not a JSON object")
-        data = self._wanted(body.pop("data", None))
+        data = self._expected_data(body.pop("data", None))
         if data is not None:
             body["data"] = data
         return body
 
-    def _wanted(self, data: object) -> list[Any] | dict[str, Any] | None:
+    def _expected_data(self, data: object) -> list[Any] | dict[str, Any] | None:
         if self._response.url.path.endswith("/getReceipts"):
             # A receipt that cannot be read is one that is missing.
             return (

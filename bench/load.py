@@ -48,7 +48,7 @@ async def quiet_postgres() -> AsyncIterator[Postgres]:
             yield server
 
 
-async def create_people(server: Postgres) -> str:
+async def create_database_with_devices(server: Postgres) -> str:
     """A database with the migrations, 100,000 devices and no message; its name, to be copied."""
     name = "people"
     await migrate(await create_database(server, name))
@@ -56,7 +56,7 @@ async def create_people(server: Postgres) -> str:
     return name
 
 
-async def create_crowd(server: Postgres, people: str, messages: int) -> str:
+async def copy_with_messages(server: Postgres, people: str, messages: int) -> str:
     """A copy of the database `people` with so many messages, and what became of them; its name."""
     name = f"messages_{messages}"
     async with await connect(server.dsn()) as connection:

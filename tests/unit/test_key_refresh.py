@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from chat_push.rotation import RereadsKey
+from chat_push.key_refresh import RefreshKeyOnUnauthorized
 from chat_push.secrets import SecretUnavailable
 
 
@@ -38,7 +38,9 @@ class Secret:
 def call(service: Service, secret: Secret, key: str | None) -> int:
     """The status of a request with this key."""
     headers = {} if key is None else {"apikey": key}
-    with httpx.Client(transport=RereadsKey("apikey", secret.read, httpx.MockTransport(service))) as client:
+    with httpx.Client(
+        transport=RefreshKeyOnUnauthorized("apikey", secret.read, httpx.MockTransport(service))
+    ) as client:
         return client.post("https://service.example/", content=b"body", headers=headers).status_code
 
 

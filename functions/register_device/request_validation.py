@@ -24,7 +24,7 @@ def access_token(event: Event) -> str:
     return token.strip()
 
 
-def admitted(event: Event) -> Event:
+def validate_and_normalize(event: Event) -> Event:
     """The request with a body of plain JSON, or without one. Raises Failure for what is no request to this API."""
     allowed = METHODS.get(event["rawPath"])
     if allowed is None:

@@ -9,7 +9,7 @@ from chat_push.secrets import SecretUnavailable
 _REFUSED = (401, 403)
 
 
-class RereadsKey(httpx.BaseTransport):
+class RefreshKeyOnUnauthorized(httpx.BaseTransport):
     """Repeats a request once, with the key read anew, if the one in `header` is refused and has changed by now.
 
     Else a rotated key would be sent for as long as its secret is cached. Who refuses a key has done nothing else, so
