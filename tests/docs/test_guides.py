@@ -107,6 +107,15 @@ def test_the_packages_to_be_installed_are_those_that_the_files_import() -> None:
     assert set(installed.split()[3:]) == imported
 
 
+def test_the_readme_quotes_steps_that_the_demo_prints() -> None:
+    source = (PROJECT / "local" / "demo" / "steps.py").read_text()
+    [quoted] = [block.text for block in blocks_of(PROJECT / "README.md") if block.language == "text"]
+    titles = re.findall(r"^\d+\. (.+)$", quoted, re.MULTILINE)
+    assert titles
+    for title in titles:
+        assert title in source
+
+
 def blocks_of(file: Path) -> list[Any]:
     languages = set(re.findall(r"^ *```(\w*)$", file.read_text(), re.MULTILINE))
     return [block for block in blocks(*languages) if block.file == file]
