@@ -14,7 +14,7 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=ind
 
 @dataclass(frozen=True)
 class Block:
-    """A code block of a guide. `needs`: what the comment in its first line says that it needs, such as an AWS account."""
+    """A code block of a guide. `needs`: from the comment in its first line, such as "an AWS account"."""
 
     file: Path
     line: int

@@ -18,7 +18,7 @@ DEPLOY = "docs/deploy.md"
 
 @pytest.fixture(scope="module")
 async def followed(cloud: LocalCloud) -> str:
-    """The URL of the app's database after `supabase db push`. Before, it had only the columns that the guide requires."""
+    """The URL of the app's database after `supabase db push`. Before, it had only the required columns."""
     dsn = await create_database(cloud.postgres, "existing_app")
     async with connected(dsn) as connection:
         await connection.execute(EXISTING_APP.read_bytes())
@@ -62,7 +62,7 @@ async def test_the_title_is_found_in_a_usual_column_of_the_profile(chat: Chat) -
     assert str(await value(chat.connection, "select push.display_name(%s)", chat.tourist)).startswith("User ")
 
 
-# SQL that the Data API makes of the requests of an old version of the tourist's app, and a query that is true afterwards.
+# The SQL of a request of an old version of the tourist's app, and a query that is true afterwards.
 OLD = {
     "inserts a message or a conversation": (
         "insert into chat_messages (room_id, sender_id, message, is_read, created_at, updated_at)"
