@@ -12,7 +12,7 @@ from typing import Any, get_args
 import httpx
 import pytest
 from chat_push.expo import Expo
-from chat_push.expo_errors import Outcome, ReceiptsUnavailable
+from chat_push.expo_errors import CONFIGURATION_FAULT, RECIPIENT_ERRORS, Outcome, ReceiptsUnavailable
 from chat_push.notification import Notification
 from hypothesis import given
 from hypothesis import strategies as st
@@ -289,7 +289,7 @@ class TestProjects:
 
 UNREADABLE = ("accepted", "UnreadableResponse", 1)
 
-REQUEST_ERRORS = {
+REQUEST_CASES = {
     # Expo accepted nothing, so that a retry is safe.
     "429": (errors(429, "TOO_MANY_REQUESTS"), ("retry", "TOO_MANY_REQUESTS", 3)),
     "429 without a body": (httpx.Response(429), ("retry", "Http429", 3)),
@@ -342,7 +342,7 @@ REQUEST_ERRORS = {
     "a ticket too many": (tickets({"status": "ok", "id": "a"}, {"status": "ok", "id": "b"}), UNREADABLE),
 }
 
-RECIPIENT_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
+RECIPIENT_CASES: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     **{
         error: (error_ticket(error), (status, error))
         for error, status in {
@@ -377,7 +377,12 @@ RECIPIENT_ERRORS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
 
 
 class TestErrors:
-    @pytest.mark.parametrize(("answer", "expected"), REQUEST_ERRORS.values(), ids=REQUEST_ERRORS)
+    def test_every_listed_code_has_a_case_here_and_every_configuration_fault_a_remedy(self) -> None:
+        assert RECIPIENT_CASES.keys() >= RECIPIENT_ERRORS.keys()
+        for code, status in RECIPIENT_ERRORS.items():
+            assert status != "configuration_fault" or f"{code}: " in CONFIGURATION_FAULT
+
+    @pytest.mark.parametrize(("answer", "expected"), REQUEST_CASES.values(), ids=REQUEST_CASES)
     def test_an_error_of_the_whole_request_has_this_status_code_and_number_of_calls(
         self, answer: ExpoAnswer, expected: tuple[str, str, int]
     ) -> None:
@@ -386,7 +391,7 @@ class TestErrors:
         assert (outcome.status, outcome.error, len(send.service.requests)) == expected
         assert outcome.ticket_id is None
 
-    @pytest.mark.parametrize(("ticket", "expected"), RECIPIENT_ERRORS.values(), ids=RECIPIENT_ERRORS)
+    @pytest.mark.parametrize(("ticket", "expected"), RECIPIENT_CASES.values(), ids=RECIPIENT_CASES)
     def test_an_error_of_one_recipient_does_not_affect_the_others(
         self, ticket: dict[str, Any], expected: tuple[str, str]
     ) -> None:
@@ -550,7 +555,7 @@ class TestReceipts:
         read("a")
         assert read.service.requests[0].extensions["timeout"]["read"] == timeout
 
-    @pytest.mark.parametrize(("entry", "expected"), RECIPIENT_ERRORS.values(), ids=RECIPIENT_ERRORS)
+    @pytest.mark.parametrize(("entry", "expected"), RECIPIENT_CASES.values(), ids=RECIPIENT_CASES)
     def test_an_error_code_means_the_same_in_a_ticket_and_in_a_receipt(
         self, entry: dict[str, Any], expected: tuple[str, str]
     ) -> None:
