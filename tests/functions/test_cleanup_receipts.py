@@ -1,4 +1,4 @@
-"""cleanup_receipts: from the schedule's event to what is recorded, counted and logged."""
+"""cleanup_receipts: from the event of the schedule to records, metrics and logs."""
 
 import json
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.disable_socket,
     pytest.mark.usefixtures("network", "secret"),
-    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    # chat_push.observability filters it, but pytest resets the filters for each test.
     pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
 ]
 
@@ -145,7 +145,7 @@ def test_a_receipt_that_never_came_is_counted_as_lost(invoke: Invoke, api: DataA
 
 
 def test_a_run_fails_if_the_database_does_not_respond(invoke: Invoke, api: DataApi, printed: Printed) -> None:
-    """So that the failed invocation is counted; the next run does what this one left."""
+    """Lambda counts the failed invocation, and the next run continues."""
     api.faults["claim_due_receipts"] = httpx.ConnectError("refused")
     with pytest.raises(DatabaseUnavailable):
         invoke(event("cleanup"))

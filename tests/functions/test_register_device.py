@@ -1,4 +1,4 @@
-"""register_device: from an HTTP request to its answer, with Supabase Auth and the Data API at the HTTP border."""
+"""register_device: from an HTTP request to its response, with HTTP fakes of Supabase Auth and the Data API."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.disable_socket,
-    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    # chat_push.observability filters it, but pytest resets the filters for each test.
     pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
 ]
 
@@ -33,7 +33,7 @@ type Invoke = Callable[[Json], Json]
 
 
 def request(method: str = "POST", path: str = REGISTER, token: str | None = TOKEN, **changes: Any) -> Json:
-    """The event of a request of Ana's; `changes` are of the event itself."""
+    """The event of a request of Ana. `changes` replace fields of the event."""
     sent = event("register_device")
     sent["routeKey"] = sent["requestContext"]["routeKey"] = f"{method} {path}"
     sent["rawPath"] = sent["requestContext"]["http"]["path"] = path
@@ -47,7 +47,7 @@ def request(method: str = "POST", path: str = REGISTER, token: str | None = TOKE
 
 
 def registering(content_type: str | None = "application/json", **body: Any) -> Json:
-    """A registration with changed fields, or another content type."""
+    """The event of a registration with changed fields or another content type."""
     sent = request()
     sent["body"] = json.dumps(json.loads(sent["body"]) | body)
     if content_type != "application/json":
@@ -58,10 +58,10 @@ def registering(content_type: str | None = "application/json", **body: Any) -> J
 
 
 def unregistering(query: str = "", body: str | None = None, token: str = TOKEN) -> Json:
-    """A logout that names the phone in the query, the body, or both."""
+    """The event of a request that names the device in the query, in the body, or in both."""
     sent = request("DELETE", UNREGISTER, token, rawQueryString=query)
     if query:
-        # As API Gateway does: repeated names are joined by commas.
+        # API Gateway joins the values of a repeated name by commas.
         values: dict[str, list[str]] = {}
         for name, value in httpx.QueryParams(query).multi_items():
             values.setdefault(name, []).append(value)
@@ -73,7 +73,7 @@ def unregistering(query: str = "", body: str | None = None, token: str = TOKEN) 
 
 
 class DeviceApi:
-    """The device functions of the Data API, under the rights of whoever calls. A handler for httpx.MockTransport."""
+    """The device functions of the Data API, with the rights of the caller. For httpx.MockTransport."""
 
     def __init__(self) -> None:
         self.devices: dict[tuple[str, str], Json] = {}
@@ -104,11 +104,11 @@ class DeviceApi:
 
     @staticmethod
     def caller(call: httpx.Request) -> str:
-        """The token that a call carries."""
+        """The access token of a call."""
         return str(call.headers["authorization"]).removeprefix("Bearer ")
 
     def registered(self, user: str = ANA) -> list[str]:
-        """The devices of a person."""
+        """The device ids of a user."""
         return [device_id for owner, device_id in self.devices if owner == user]
 
 
@@ -124,7 +124,7 @@ def api() -> DeviceApi:
 
 @pytest.fixture(autouse=True)
 def _network(monkeypatch: pytest.MonkeyPatch, auth: AuthApi, api: DeviceApi) -> None:
-    """Supabase where the network begins; everything before it is real."""
+    """Replaces the network by the fakes of Supabase. All code before it is real."""
 
     def handle(transport: httpx.HTTPTransport, call: httpx.Request) -> httpx.Response:
         call.read()
@@ -143,12 +143,12 @@ def invoke(load_function: LoadFunction, secrets_manager: "SecretsManagerClient")
 
 
 def answered(answer: Json) -> tuple[int, Any]:
-    """Status and JSON of an answer; without a body None."""
+    """Status and JSON body of a response; None without a body."""
     return answer["statusCode"], json.loads(answer["body"]) if answer["body"] else None
 
 
 def refusal(answer: Json) -> tuple[int, str, list[str]]:
-    """Status, code and wrong fields of an error, which has the one shape."""
+    """Status, code and wrong fields of an error response. Checks its shape."""
     assert answer["headers"]["Content-Type"] == "application/json"
     status, body = answered(answer)
     assert body.keys() == {"error"}
@@ -180,7 +180,7 @@ class TestRegister:
             }
 
     def test_the_database_is_called_with_the_access_token_of_the_caller(self, invoke: Invoke, api: DeviceApi) -> None:
-        """And with the key that every app has: the function has no other."""
+        """The apikey is the publishable key of the app: the function has no other."""
         invoke(request())
         [call] = api.requests
         assert str(call.url) == f"{SUPABASE_URL}/rest/v1/rpc/register_device"
@@ -215,7 +215,7 @@ class TestRegister:
         assert api.registered() == ["Anas Händy 📱"]
 
     def test_the_last_of_two_equal_names_counts(self, invoke: Invoke, api: DeviceApi) -> None:
-        """As in every JSON parser of an app."""
+        """JSON parsers of apps do the same."""
         sent = request()
         sent["body"] = '{"device_id": "first", ' + sent["body"].removeprefix("{")
         assert invoke(sent)["statusCode"] == 201
@@ -302,7 +302,7 @@ class TestDevices:
         assert answered(invoke(request("GET", DEVICES, KEY.token(sub=BEN)))) == (200, [])
 
 
-class TestWhoIsCalling:
+class TestAuthentication:
     @pytest.mark.parametrize(
         "authorization", [None, "", "Bearer", "Bearer ", "Basic YW5hOmFuYQ==", TOKEN], ids=lambda value: str(value)[:20]
     )
@@ -396,7 +396,7 @@ class TestWhoIsCalling:
 
 
 def data_api(status: int, code: str, details: str | None = None) -> httpx.Response:
-    """A refusal as PostgREST words it, with what must not be passed on."""
+    """An error response of PostgREST that contains a push token, which must not be passed on."""
     return httpx.Response(status, json={"code": code, "message": f"not with {push_token(1)}", "details": details})
 
 
@@ -446,7 +446,7 @@ class TestSecret:
         assert [call.headers["apikey"] for call in api.requests] == ["sb_publishable_x", "sb_publishable_y"]
 
 
-class TestRefusedByTheDatabase:
+class TestDatabaseErrors:
     @pytest.mark.parametrize(
         ("fault", "expected", "header"),
         [
@@ -484,21 +484,21 @@ class TestRefusedByTheDatabase:
         assert answer["headers"].keys() == {"Content-Type", *filter(None, [header])}
         if header == "Retry-After":
             assert answer["headers"][header] == ("17" if expected[0] == 429 else "5")
-        for told in (answer["body"], str(printed())):
-            assert push_token(1) not in told
-            assert TOKEN not in told
+        for shown in (answer["body"], str(printed())):
+            assert push_token(1) not in shown
+            assert TOKEN not in shown
 
     def test_a_malformed_database_response_is_not_quoted(
         self, invoke: Invoke, api: DeviceApi, printed: Printed
     ) -> None:
-        """A bug of ours, so the function fails and is counted as failed; API Gateway answers 500."""
+        """It can only be a bug: the invocation fails, Lambda counts it, and API Gateway responds 500."""
         api.fault = httpx.Response(200, json={"device": {"device_id": push_token(1)}, "created": True})
         with pytest.raises(ValueError, match="Field required") as raised:
             invoke(request())
         assert push_token(1) not in str(raised.value) + str(printed())
 
 
-class TestRefusedAtOnce:
+class TestInvalidRequests:
     @pytest.mark.parametrize(
         ("sent", "expected"),
         [
@@ -545,9 +545,9 @@ class TestRefusedAtOnce:
         answer = invoke(sent)
         assert refusal(answer) == expected
         assert api.requests == []
-        told = answer["body"] + str(printed())
-        assert TOKEN not in told
-        assert push_token(1) not in told
+        shown = answer["body"] + str(printed())
+        assert TOKEN not in shown
+        assert push_token(1) not in shown
 
     def test_a_405_response_names_the_allowed_method(self, invoke: Invoke) -> None:
         for path, method in [(REGISTER, "POST"), (UNREGISTER, "DELETE"), (DEVICES, "GET")]:
@@ -559,7 +559,7 @@ class TestRefusedAtOnce:
         assert invoke(sent)["statusCode"] == 201
 
     def test_a_deeply_nested_body_is_refused(self, invoke: Invoke) -> None:
-        """Refused one way or the other: how deep a parser goes depends on the interpreter."""
+        """The status depends on the depth that the interpreter's parser allows."""
         for opening, closing in (("[", "]"), ('{"a":', "}")):
             depth = 8000 // len(opening + closing)
             status, _, _ = refusal(invoke(request(body=opening * depth + "1" + closing * depth)))
@@ -570,8 +570,8 @@ class TestRefusedAtOnce:
         assert "addPushTokenListener returns the native token" in answer["body"]
 
 
-class TestWhateverComes:
-    """Property tests: the answer is one of the documented ones, and never a failure of the function."""
+class TestAnyInput:
+    """Property tests: the function never fails, and every response is a documented one."""
 
     @given(st.binary(max_size=60) | st.text(st.characters(categories=None)).map(lambda text: json.dumps(text).encode()))
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -605,7 +605,7 @@ class TestWhateverComes:
         if answer["statusCode"] not in (200, 201):
             status, _, fields = refusal(answer)
             assert status == 422
-            # A provider that is wrong leaves the token unjudged; a good one may make it wrong.
+            # With a wrong provider the token is not checked. With a valid one it may be wrong.
             assert set(fields) <= body.keys() | {"push_token"}
 
 

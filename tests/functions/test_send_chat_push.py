@@ -1,4 +1,4 @@
-"""send_chat_push: from an event to the push and its record, with Supabase and Expo at the HTTP border."""
+"""send_chat_push: from an event to the push and its record, with HTTP fakes of Supabase and Expo."""
 
 import json
 import time
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.disable_socket,
     pytest.mark.usefixtures("network"),
-    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    # chat_push.observability filters it, but pytest resets the filters for each test.
     pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
 ]
 
@@ -43,7 +43,7 @@ QUEUE_URL = "https://sqs.eu-central-1.amazonaws.com/123456789012/push"
 
 
 def sqs(*bodies: str) -> dict[str, Any]:
-    """A batch with these bodies; the records' SQS message ids are sqs-0, sqs-1, …"""
+    """A batch of records with these bodies. Their SQS message ids are sqs-0, sqs-1, …"""
     batch = event("sqs")
     [record] = batch["Records"]
     batch["Records"] = [{**record, "messageId": f"sqs-{index}", "body": body} for index, body in enumerate(bodies)]
@@ -81,7 +81,7 @@ class TestQueue:
     def test_a_malformed_record_fails_alone(
         self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed, body: str
     ) -> None:
-        """It comes back alone, until it is a dead letter; the log names it but not what is in it."""
+        """SQS delivers only this record again, until it is a dead letter. The log names its id and not its body."""
         api.claims.append(claim(push(1, [push_token(1)]), push(2, [push_token(2)])))
         assert invoke(sqs(uuid(1), body, uuid(2))) == failures(1)
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1), uuid(2)]]
@@ -116,7 +116,7 @@ class TestQueue:
     def test_the_record_of_a_message_without_a_job_does_not_fail(
         self, invoke: Invoke, api: DataApi, printed: Printed
     ) -> None:
-        """Rolled back, or a webhook on the wrong table: logged and counted."""
+        """Its insert was rolled back, or the webhook is on the wrong table. It is logged and counted."""
         api.claims.append(claim(unknown=[uuid(1)]))
         assert invoke(sqs(uuid(1))) == failures()
         metrics = numbers_of(printed)
@@ -124,7 +124,7 @@ class TestQueue:
         assert metrics == {"UnknownMessage": 1}
 
     def test_the_record_of_a_failed_push_does_not_fail(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
-        """Its next attempt is in the database."""
+        """The database schedules the next attempt."""
         api.claims.append(claim(push(1, [push_token(1)])))
         expo.answers.append(httpx.Response(500))
         assert invoke(sqs(uuid(1))) == failures()
@@ -146,7 +146,7 @@ class TestSecret:
         if value is None:
             secrets_manager.create_secret(Name="backend")
         secrets_manager.put_secret_value(SecretId="backend", SecretString='{"supabase_secret_key": "sb_secret_x"}')
-        assert invoke(sqs(uuid(1), uuid(2))) == failures(), "it is read as soon as it is there"
+        assert invoke(sqs(uuid(1), uuid(2))) == failures(), "a corrected secret is read at once"
 
     def test_without_its_secret_a_sweep_fails(
         self, invoke: Invoke, secrets_manager: "SecretsManagerClient", printed: Printed
@@ -175,7 +175,7 @@ class TestSecret:
     def test_rotated_keys_are_used_at_once_although_the_old_ones_are_cached(
         self, invoke: Invoke, secrets_manager: "SecretsManagerClient", api: DataApi, expo: PushService
     ) -> None:
-        """The key that is refused is read anew, and nothing has failed."""
+        """A refused key is read again, and the invocation succeeds."""
         old = {"supabase_secret_key": "old", "expo_access_token": "old"}
         secrets_manager.create_secret(Name="backend", SecretString=json.dumps(old))
         invoke(event("sweep"))
@@ -248,7 +248,7 @@ class TestSweepAndRequests:
 
 @pytest.fixture
 def queue(secret: None) -> Callable[[], list[dict[str, Any]]]:
-    """The bodies of the messages in PushQueue, with the seconds that each is delayed."""
+    """Returns the bodies of the messages in PushQueue, each with its delay in seconds."""
     sqs_client = boto3.client("sqs", region_name="eu-central-1")
     url = sqs_client.create_queue(QueueName="push")["QueueUrl"]
     assert url == QUEUE_URL
@@ -266,12 +266,12 @@ def queue(secret: None) -> Callable[[], list[dict[str, Any]]]:
 
 
 class TestWakeups:
-    """A sweep that leaves work behind goes on in another invocation."""
+    """A sweep that leaves due jobs continues in another invocation."""
 
     PAGE = claim(*[push(number) for number in range(100)])
 
     def busy(self, api: DataApi) -> None:
-        """More is due, and other workers have reserved the next second."""
+        """Makes the next claim empty: more is due, but other workers have reserved the next second."""
         api.claims.append(claim(left_due=[uuid(1)], slot=None))
 
     def test_a_sweep_that_leaves_due_jobs_wakes_the_next_one_until_the_schedule_starts_again(
@@ -282,7 +282,7 @@ class TestWakeups:
         [wakeup] = queue()
         seconds = (datetime.fromisoformat(wakeup["sweep_until"]) - datetime.now(UTC)).total_seconds()
         assert 50 < seconds <= 55
-        assert wakeup["delay"] == 4, "or AWS would take it for an endless loop"
+        assert wakeup["delay"] == 4, "a shorter delay would trigger AWS's recursive loop detection"
 
     def test_a_sweep_that_leaves_nothing_queues_no_wake_up(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
@@ -326,7 +326,7 @@ class TestWakeups:
     def test_a_wake_up_that_sqs_does_not_take_is_logged(
         self, invoke: Invoke, api: DataApi, secret: None, printed: Printed
     ) -> None:
-        """There is no queue here."""
+        """The queue does not exist in this test."""
         self.busy(api)
         invoke(event("sweep"))
         [line] = [line for line in printed() if line.get("level") == "ERROR"]
@@ -401,7 +401,7 @@ class TestMetrics:
     def test_unknown_error_codes_are_counted_as_other(
         self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed
     ) -> None:
-        """Each code is billed as a metric."""
+        """CloudWatch bills each code as a metric."""
         api.claims.append(claim(push(1, [push_token(number) for number in range(4)])))
         codes = ("MessageTooBig", "Invented1", "Invented2", "x y")
         tickets = [{"status": "error", "details": {"error": code}} for code in codes]

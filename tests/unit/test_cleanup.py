@@ -1,4 +1,4 @@
-"""A run of clean-up, between the HTTP borders of the database and of Expo."""
+"""Runs of the clean-up, with HTTP fakes of the database and of Expo."""
 
 from collections import Counter
 
@@ -30,7 +30,10 @@ def error(code: str) -> Json:
 
 
 class Cleaner:
-    """A run between a scripted database and a scripted Expo. Each request to Expo and each pruning takes its time."""
+    """Runs the clean-up with a scripted database and a scripted Expo.
+
+    Each request to Expo and each call of prune_push takes `seconds_per_round`.
+    """
 
     def __init__(self, *due: list[Json], expo: tuple[ReceiptAnswer, ...] = (), seconds: float = 120) -> None:
         self.api = DataApi()
@@ -66,7 +69,7 @@ def test_each_receipt_is_recorded_with_its_delivery() -> None:
 
 
 def test_a_run_reads_page_after_page_until_no_receipt_is_due() -> None:
-    """A claim, a request and a record for each page of a thousand."""
+    """A page of a thousand takes a claim, a request and a record."""
     clean = Cleaner(due(1, 2), due(3), due(4))
     report = clean()
     assert clean.api.calls("claim_due_receipts") == [{"p_limit": 1000}] * 4
@@ -83,7 +86,7 @@ def test_a_run_stops_reading_receipts_before_its_time_is_over() -> None:
     clean()
     assert len(clean.service.requests) == 4
     assert len(clean.api.due) == 15
-    assert len(clean.api.calls("finish_receipt_run")) == 1, "what was read counts"
+    assert len(clean.api.calls("finish_receipt_run")) == 1, "the receipts that were read are evaluated"
     assert clean.api.calls("prune_push") == []
 
 
@@ -96,7 +99,7 @@ def test_a_run_prunes_even_if_expo_returns_no_receipts(failure: ReceiptAnswer, p
     report = clean()
     assert report.unavailable
     assert report.configuration_faults == 0
-    assert clean.service.requested == [["t1"], ["t2"]], "asked no more"
+    assert clean.service.requested == [["t1"], ["t2"]], "no request after the failed one"
     assert report.receipts == Counter(handed_over=1)
     assert len(clean.api.calls("finish_receipt_run")) == len(clean.api.calls("prune_push")) == 1
     [line] = [line for line in printed() if line["level"] == "ERROR"]

@@ -1,4 +1,4 @@
-"""The database client at its HTTP border."""
+"""The database client, with an HTTP fake of the Data API."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ def database(api: DataApi, url: str = SUPABASE_URL) -> PushDatabase:
     return PushDatabase(url, "sb_secret_x", httpx.MockTransport(api))
 
 
-def of_postgrest(status: int, code: str) -> httpx.Response:
+def postgrest_error(status: int, code: str) -> httpx.Response:
     body = {"code": code, "message": "value too long: Hello", "details": "Hello", "hint": None}
     return httpx.Response(status, json=body)
 
@@ -41,7 +41,7 @@ RESULT = PushResult(
 class TestCalls:
     @pytest.mark.parametrize("url", [SUPABASE_URL, SUPABASE_URL + "/"])
     def test_the_secret_key_is_sent_as_apikey_and_not_as_bearer(self, url: str) -> None:
-        """It is no JWT."""
+        """A secret key is no JWT."""
         api = DataApi()
         database(api, url).claim_push_jobs(None, 100, 5)
         [request] = api.requests
@@ -150,21 +150,21 @@ class TestFaults:
             (httpx.ConnectError("refused"), "ConnectError"),
             (httpx.ReadTimeout("slow"), "ReadTimeout"),
             (httpx.RemoteProtocolError("closed"), "RemoteProtocolError"),
-            (of_postgrest(503, "PGRST000"), "PGRST000"),
-            (of_postgrest(503, "PGRST001"), "PGRST001"),
-            (of_postgrest(503, "PGRST002"), "PGRST002"),
-            (of_postgrest(504, "PGRST003"), "PGRST003"),
-            (of_postgrest(503, "08006"), "08006"),
-            (of_postgrest(500, "40001"), "40001"),
-            (of_postgrest(500, "40P01"), "40P01"),
-            (of_postgrest(503, "53300"), "53300"),
-            (of_postgrest(500, "57014"), "57014"),
-            (of_postgrest(503, "57P03"), "57P03"),
+            (postgrest_error(503, "PGRST000"), "PGRST000"),
+            (postgrest_error(503, "PGRST001"), "PGRST001"),
+            (postgrest_error(503, "PGRST002"), "PGRST002"),
+            (postgrest_error(504, "PGRST003"), "PGRST003"),
+            (postgrest_error(503, "08006"), "08006"),
+            (postgrest_error(500, "40001"), "40001"),
+            (postgrest_error(500, "40P01"), "40P01"),
+            (postgrest_error(503, "53300"), "53300"),
+            (postgrest_error(500, "57014"), "57014"),
+            (postgrest_error(503, "57P03"), "57P03"),
             (httpx.Response(502, html="<h1>Bad gateway</h1>"), "502"),
             (httpx.Response(503), "503"),
             (httpx.Response(521, text="web server is down"), "521"),
             (httpx.Response(429, text="slow down"), "429"),
-            (httpx.Response(503, json={"message": "name resolution failed"}), "503"),  # a gateway's own
+            (httpx.Response(503, json={"message": "name resolution failed"}), "503"),  # from a gateway
             (httpx.Response(503, json={"code": 503, "message": "restarting"}), "503"),
             (httpx.Response(500, json=["odd"]), "500"),
         ],
@@ -179,11 +179,11 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("fault", "text"),
         [
-            (of_postgrest(401, "PGRST301"), "PGRST301"),
-            (of_postgrest(401, "42501"), "42501"),
-            (of_postgrest(404, "PGRST202"), "PGRST202"),
-            (of_postgrest(400, "22P02"), "22P02"),
-            (of_postgrest(400, "P0001"), "P0001"),
+            (postgrest_error(401, "PGRST301"), "PGRST301"),
+            (postgrest_error(401, "42501"), "42501"),
+            (postgrest_error(404, "PGRST202"), "PGRST202"),
+            (postgrest_error(400, "22P02"), "22P02"),
+            (postgrest_error(400, "P0001"), "P0001"),
             (httpx.Response(401, json={"message": "Invalid API key", "hint": "Check it"}), "401"),
             (httpx.Response(404, text="no project"), "404"),
         ],
@@ -195,7 +195,7 @@ class TestFaults:
         api.faults["record_push_results"] = fault
         with pytest.raises(DatabaseRefused, match=f"^record_push_results: {text}$") as raised:
             database(api).record_push_results(Claim.model_validate(claim()), [RESULT], 0)
-        assert raised.value.__context__ is None  # or a traceback would show the values that the database quotes
+        assert raised.value.__context__ is None  # A traceback would show the values that the database quotes.
 
 
 class TestModels:

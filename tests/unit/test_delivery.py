@@ -406,7 +406,7 @@ class TestLogs:
     def test_no_log_line_contains_a_text_or_a_token(
         self, answer: ExpoAnswer, printed: Printed, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """This includes the logs of the libraries at DEBUG."""
+        """The logs of the libraries at DEBUG are included."""
         job = push(1, [push_token(1)], body="Secret text", title="Secret name", image_url="https://secret.example")
         worker = Worker(claim(job), expo=(answer,))
         worker.deliver(1)

@@ -1,4 +1,4 @@
-"""What an app may register: property tests on the body, and the document that describes it."""
+"""Registrations of devices: their validation, and the OpenAPI document that describes it."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ TOKEN = push_token(1)
 
 
 def registration(**changes: Any) -> dict[str, Any]:
-    """A body with changed fields; a field of None is left out."""
+    """A body with changed fields. A field of None is left out."""
     body = {"device_id": "phone", "platform": "ios", "push_token": TOKEN, **changes}
     return {name: value for name, value in body.items() if value is not None}
 
@@ -110,7 +110,7 @@ class TestRegistration:
             ({"app_version": "1\x00"}, "app_version"),
             ({"app_version": "x" * 51}, "app_version"),
             ({"is_active": True}, "is_active"),
-            ({"user_id": "somebody else's"}, "user_id"),
+            ({"user_id": "another user"}, "user_id"),
         ],
         ids=str,
     )
@@ -123,13 +123,13 @@ class TestRegistration:
         assert TOKEN not in repr(Registration.model_validate(registration()))
 
 
-def odd_texts() -> st.SearchStrategy[str]:
+def unusual_texts() -> st.SearchStrategy[str]:
     return st.text(st.characters(categories=None), max_size=210) | st.sampled_from(["\x00", "\ud800", "\n", ""])
 
 
 def bodies() -> st.SearchStrategy[dict[str, Any]]:
-    """Bodies that are nearly right: most fields are, some are odd."""
-    texts = odd_texts() | st.integers() | st.none()
+    """Bodies with mostly valid fields and some unusual ones."""
+    texts = unusual_texts() | st.integers() | st.none()
     return st.fixed_dictionaries(
         {
             "device_id": st.just("phone") | texts,
@@ -166,15 +166,15 @@ class TestDocument:
             lone_surrogate = any(
                 "\ud800" <= character <= "\udfff" for value in body.values() for character in str(value)
             )
-            assert not described or lone_surrogate  # of which JSON Schema knows nothing
+            assert not described or lone_surrogate  # JSON Schema has no rule for it
         else:
             assert described
             for value in accepted.model_dump().values():
                 assert b"\x00" not in str(value).encode()
 
     def test_the_openapi_document_is_up_to_date(self) -> None:
-        """Otherwise: ./dev openapi."""
-        # In a process of its own, since the function's modules have names that others have too.
+        """To update it, run ./dev openapi."""
+        # In a process of its own, because other functions have modules of the same names.
         generate = "import sys; from local.openapi import openapi; sys.stdout.write(openapi())"
         generated = subprocess.run([sys.executable, "-c", generate], capture_output=True, text=True, check=True).stdout
         assert generated == DOCUMENT.read_text()

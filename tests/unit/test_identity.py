@@ -1,4 +1,4 @@
-"""Whose access token it is, or why it is refused; and how often Auth is asked."""
+"""Verification of access tokens, and the number of requests to Supabase Auth."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ SECRET = b"the project's shared secret, that only Auth and the database know"
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -37,7 +37,7 @@ def auth(api: AuthApi, clock: Clock | None = None) -> Auth:
     return Auth(SUPABASE_URL, "sb_publishable_x", httpx.MockTransport(api), clock or Clock())
 
 
-class TestAccepted:
+class TestAcceptedTokens:
     @pytest.mark.parametrize("key", [KEY, RSA], ids=["ES256", "RS256"])
     @pytest.mark.parametrize("url", [SUPABASE_URL, SUPABASE_URL + "/"])
     def test_a_token_signed_with_a_key_of_the_project_is_accepted(self, key: SigningKey, url: str) -> None:
@@ -51,7 +51,7 @@ class TestAccepted:
         [
             {"aud": ["authenticated"]},
             {"aud": ["other", "authenticated"]},
-            {"is_anonymous": True},  # a guest who is signed in, unlike the role anon
+            {"is_anonymous": True},  # signed in as an anonymous user, which is not the role anon
         ],
         ids=str,
     )
@@ -108,7 +108,7 @@ REFUSED = {
 }
 
 
-# Values of every JSON type, and texts that are nearly right or that no database holds.
+# Values of every JSON type, texts that are almost valid, and texts that Postgres cannot store.
 ODD: list[Any] = [
     True,
     0,
@@ -147,7 +147,7 @@ ODD_CLAIMS: list[dict[str, Any]] = [
 
 
 class TestOddClaims:
-    """Under a valid signature."""
+    """Claims of a token with a valid signature."""
 
     @pytest.mark.parametrize("changes", ODD_CLAIMS, ids=lambda changes: repr(changes)[:60])
     def test_claims_that_the_database_cannot_read_are_refused(self, changes: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ class TestOddClaims:
         api.users[token] = ANA
         with pytest.raises(TokenRefused):
             auth(api).user_id(token)
-        assert api.paths == [KEY_SET]  # Auth itself may fail on it
+        assert api.paths == [KEY_SET]  # Auth itself may fail on such a token.
 
     @pytest.mark.parametrize("role", [value for value in ODD if not isinstance(value, float)], ids=repr)
     def test_a_role_of_any_other_type_does_not_count_as_signed_in(self, role: Any) -> None:
@@ -191,7 +191,7 @@ class TestOddClaims:
         assert auth(AuthApi(KEY)).user_id(KEY.token(**changes)) == UUID(ANA)
 
 
-class TestRefused:
+class TestRefusedTokens:
     @pytest.mark.parametrize(("token", "reason"), REFUSED.values(), ids=REFUSED)
     def test_an_invalid_token_is_refused_with_a_reason_that_does_not_quote_it(self, token: str, reason: str) -> None:
         with pytest.raises(TokenRefused, match=reason) as raised:
@@ -311,7 +311,7 @@ class TestKeySet:
 
 
 class TestSharedSecret:
-    """Only Auth can check a token that is signed with it."""
+    """Only Auth can verify a token that is signed with the shared secret."""
 
     TOKEN = signed_by_hmac(SECRET, {"alg": "HS256", "typ": "JWT"}, claims())
 
@@ -335,7 +335,7 @@ class TestSharedSecret:
             checking.user_id(self.TOKEN)
 
     def test_the_role_of_the_token_counts_and_not_the_role_of_the_user(self) -> None:
-        """Auth answers with the user's."""
+        """Auth returns the role of the user."""
         api = AuthApi()
         token = signed_by_hmac(SECRET, {"alg": "HS256"}, claims(role="anon"))
         api.users[token] = ANA
@@ -358,7 +358,6 @@ class TestSharedSecret:
     def test_the_shared_secret_is_accepted_while_the_project_moves_to_its_first_key(
         self, header: dict[str, str]
     ) -> None:
-        """While a project moves to its first key."""
         api = AuthApi(KEY)
         token = signed_by_hmac(SECRET, header, claims())
         api.users[token] = ANA

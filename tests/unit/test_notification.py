@@ -1,4 +1,4 @@
-"""What a phone shows: the specification's payload, cut to fit."""
+"""The payload of a notification, and the cutting of its texts."""
 
 import json
 from typing import Any
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.http_fakes import INVISIBLE_NAMES, push, push_token, uuid
 
-# Expo's documentation (reference, section 5): it may refuse a whole request for a field that it does not know.
+# Expo may refuse a whole request because of an unknown field. The documented fields:
+# https://docs.expo.dev/push-notifications/sending-notifications/#message-request-format
 EXPO_FIELDS = {
     *("title", "body", "data", "ttl", "expiration", "priority", "subtitle", "sound", "badge", "interruptionLevel"),
     *("channelId", "icon", "richContent", "categoryId", "collapseId", "tag", "threadId", "targetContentId"),
@@ -24,9 +25,9 @@ FLAG = "🇵🇹"
 ACCENTED = "e\u0301"
 KEYCAP = "1\ufe0f\u20e3"
 DEVANAGARI = "क्षि"
-PREPENDED = "\u0600 "  # a sign that joins what comes after it, even a space
+PREPENDED = "\u0600 "  # a character that forms one grapheme with the next character, even with a space
 
-# Texts in which nearly every border lies inside a grapheme.
+# Texts in which most positions are inside a grapheme.
 graphemes = st.sampled_from([FAMILY, FLAG, ACCENTED, KEYCAP, DEVANAGARI, PREPENDED, "\r\n", " ", "a", "…"]) | st.text(
     max_size=3
 )
@@ -101,9 +102,7 @@ class TestPayload:
         assert len(fields["title"]) <= 100
 
 
-class TestCut:
-    """multibyte_cut"""
-
+class TestTruncate:
     @pytest.mark.parametrize("text", ["", "Hello", "x" * 200, "ã" * 200, "\n", " x "])
     def test_a_short_text_is_not_changed(self, text: str) -> None:
         assert truncate(text, 200) == text
@@ -132,10 +131,10 @@ class TestCut:
         kept = short.removesuffix("…")
         assert short == kept + "…"
         assert text.startswith(kept)
-        borders = {grapheme.end() for grapheme in regex.finditer(r"\X", text)}
-        assert len(kept) in borders or min(borders) > 199
-        # Nothing visible would still have fitted.
-        assert not [border for border in borders if len(kept) < border <= 199 and text[len(kept) : border].strip()]
+        ends = {grapheme.end() for grapheme in regex.finditer(r"\X", text)}
+        assert len(kept) in ends or min(ends) > 199
+        # No further visible grapheme fits.
+        assert not [end for end in ends if len(kept) < end <= 199 and text[len(kept) : end].strip()]
 
 
 def test_the_repr_of_a_notification_contains_no_text_and_no_token() -> None:

@@ -110,7 +110,7 @@ class TestSecrets:
 
 
 class Outage:
-    """Secrets Manager, which a test takes away and gives back, and the time that passes meanwhile."""
+    """Secrets Manager with an outage that a test starts and ends, and a clock that it sets."""
 
     def __init__(self, forget_secrets: Callable[[], None]) -> None:
         self.now = 1000.0
@@ -130,7 +130,7 @@ class Outage:
             raise self.error
 
     def after(self, seconds: float) -> str:
-        """The secret, so many seconds later; what was cached has expired."""
+        """Reads the secret so many seconds later, when the cache has expired."""
         self.now += seconds
         self._forget()
         return self.reader.read("keys", Keys).current.get_secret_value()
@@ -168,7 +168,7 @@ class TestOutage:
     ) -> None:
         outage.after(0)
         outage.error = DOWN
-        metrics.clear_metrics()  # of other tests
+        metrics.clear_metrics()  # those of other tests
         outage.after(300)
         metrics.flush_metrics()
         lines = printed()

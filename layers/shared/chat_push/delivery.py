@@ -182,17 +182,6 @@ def _reserve_next_slot(database: PushDatabase, notifications: int) -> float:
 
 
 def _result(push: Push, outcomes: Sequence[Outcome]) -> PushResult:
-    return PushResult(
-        message_id=push.message_id,
-        deliveries=[
-            Delivery(
-                device_id=device.device_id,
-                push_token=device.push_token,
-                status=outcome.status,
-                error=outcome.error,
-                ticket_id=outcome.ticket_id,
-                retry_after_seconds=outcome.retry_after_seconds,
-            )
-            for device, outcome in zip(push.devices, outcomes, strict=True)
-        ],
-    )
+    pairs = zip(push.devices, outcomes, strict=True)
+    deliveries = [Delivery.model_validate(device.model_dump() | vars(outcome)) for device, outcome in pairs]
+    return PushResult(message_id=push.message_id, deliveries=deliveries)
