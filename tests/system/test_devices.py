@@ -108,6 +108,7 @@ async def test_an_fcm_token_is_registered_and_not_sent_to_expo(chat: Chat) -> No
     assert (await chat.greta.call("POST", REGISTER, json=body)).status_code == 201
     message = await chat.tina.send(await chat.tina.open_chat(chat.greta), "Hello Greta")
     assert (await chat.until_done(message))["reason"] == "no_device"
+    assert chat.cloud.expo.requests == []
 
 
 async def test_a_warm_function_keeps_concurrent_callers_apart(chat: Chat) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from local.app import Person
 from local.cloud import LocalCloud
-from tests.system.chat import Chat, execute
+from tests.system.chat import Chat, arrived_and_visible, execute
 
 type Rows = dict[str, Any] | list[dict[str, Any]]
 
@@ -109,7 +109,8 @@ async def test_an_insert_that_is_ignored_as_a_duplicate_takes_no_push_token(
     assert answer.is_success
     assert (await chat.gus.devices())[chat.phone.token]["is_active"]
     message = await chat.send()
-    assert (await chat.until_done(message))["outcome"] == "accepted"
+    await chat.until_done(message)
+    assert arrived_and_visible(chat.phone, message) == (1, 1)
 
 
 async def test_opening_a_conversation_of_others_is_answered_403_whether_it_exists_or_not(
