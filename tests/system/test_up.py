@@ -143,6 +143,7 @@ async def test_each_url_and_key_in_the_env_file_works(supervisors: list[Supervis
         async with await psycopg.AsyncConnection.connect(env["DATABASE_URL"]) as connection:
             await connection.execute("update push.settings set time_to_live = time_to_live")
         assert await asyncio.to_thread(_queue_exists, env["SQS_URL"])
+        assert await asyncio.to_thread(_queue_exists, env["DEAD_LETTERS_URL"])
     values = [value for supervisor in supervisors for value in supervisor.environment().values()]
     assert len(set(values)) == len(values)
 
