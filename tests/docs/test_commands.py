@@ -216,7 +216,10 @@ def test_each_command_of_dev_tells_its_usage_without_any_package(name: str) -> N
         ("secret put", "there is no command secret; did you mean ./dev secrets?"),
         ("doctor", "one of the arguments --stack --env is required"),
         ("doctor --stack x --send me", "argument --send: invalid UUID value: 'me'"),
-        ("chaos --messages 99", "argument --messages: at least 100, or not every fault finds a push to strike"),
+        (
+            "chaos --messages 99",
+            "argument --messages: use 100 or more: with fewer messages some faults find no push to strike",
+        ),
         ("bench latnecy", "no such benchmark: latnecy; choose from latency"),
     ],
 )
