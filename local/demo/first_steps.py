@@ -1,10 +1,8 @@
 """What ./dev up proposes: commands that work as they stand, from a fake phone to the push that it shows."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from local.cloud import LocalCloud
+from local.cloud import LocalCloud
 
 # For bash. A message needs two accounts with profiles; whose phone it is, is told by that account's access token.
 _COMMANDS = r"""
@@ -34,7 +32,7 @@ sleep 1; call CONTROL_URL/phones/ExponentPushToken%5Bphone-of-gus%5D
 """
 
 
-def commands(cloud: "LocalCloud") -> str:
+def commands(cloud: LocalCloud) -> str:
     """Commands for bash, with the URLs and the key of this cloud."""
     values = {
         "PUBLISHABLE_KEY": cloud.supabase.publishable_key,
@@ -48,7 +46,7 @@ def commands(cloud: "LocalCloud") -> str:
     return text
 
 
-def first_steps(cloud: "LocalCloud", env_file: Path | None) -> str:
+def first_steps(cloud: LocalCloud, env_file: Path | None) -> str:
     """What to do with a running cloud."""
     env = env_file or "FILE"
     return "\n".join(
