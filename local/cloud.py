@@ -61,6 +61,7 @@ class LocalCloud:
             "EXPO_CONTROL_URL": self.expo.control_url,
             "SQS_URL": self.template.queues["PushQueue"].url,
             "DEAD_LETTERS_URL": self.template.queues["PushDeadLetters"].url,
+            **self.aws.environment,
         }
 
     async def explain_push(self, message_id: UUID) -> Json:

@@ -343,12 +343,12 @@ async def test_retry_after_reads_the_seconds_from_a_rate_limit_error(
     app: AppOnPhone, cloud: LocalCloud, tina: Person
 ) -> None:
     conversation = await app.do("openChat", str(tina.id))
-    await change(cloud, "update push.settings set message_limit = 1, message_batch_limit = 1")
+    await change(cloud, "update private.chat_settings set message_limit = 1, message_batch_limit = 1")
     try:
         assert await app.do("sendOrWait", conversation, "Hello", str(uuid4())) is None
         assert 8 <= await app.do("sendOrWait", conversation, "Hello again", str(uuid4())) <= 10
     finally:
-        await change(cloud, "update push.settings set message_limit = default, message_batch_limit = default")
+        await change(cloud, "update private.chat_settings set message_limit = default, message_batch_limit = default")
 
 
 async def test_the_client_passes_every_argument_of_every_function_that_apps_may_call(cloud: LocalCloud) -> None:

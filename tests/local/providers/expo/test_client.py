@@ -6,7 +6,8 @@ from uuid import UUID
 
 import httpx
 import pytest
-from chat_push.expo import Expo, Outcome
+from chat_push.expo import Expo
+from chat_push.expo_errors import Outcome
 from chat_push.models import Push
 from chat_push.notification import Notification, payload
 
