@@ -20,7 +20,8 @@ from local.aws.services import Aws, aws
 from local.aws.template import Function, Template, read_template
 from local.packages import node
 from local.processes import temporary_folder
-from local.providers.expo.service import ExpoService, expo_service
+from local.providers.expo.service import expo_service
+from local.providers.expo.state import ExpoService
 from local.supabase.postgres import Postgres, postgres
 from local.supabase.project import Supabase, supabase
 

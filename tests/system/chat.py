@@ -11,6 +11,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import aiohttp
+import httpx
 import psycopg
 
 from local.app import Person, new_phone
@@ -95,6 +96,11 @@ async def call_webhook(api_url: str, body: object, headers: Mapping[str, str]) -
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with aiohttp.request("POST", f"{api_url}{WEBHOOK_PATH}", data=data, headers=headers) as answer:
         return answer.status
+
+
+def error_of(answer: httpx.Response) -> tuple[int, str]:
+    """Returns status and code of an error of the HTTP API."""
+    return answer.status_code, answer.json()["error"]["code"]
 
 
 async def send_to_queue(cloud: LocalCloud, url: str, body: str) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
+import psutil
 import psycopg
 import pytest
 from boto3.session import Session
 
 from local.aws.account import REGION
 from local.packages import PROJECT
-from local.processes import children, temporary_folder
+from local.processes import temporary_folder
 
 
 @dataclass
@@ -52,9 +53,9 @@ class Supervisor:
     async def end(self, number: signal.Signals) -> int:
         """Sends it a signal, waits until it and its descendants have ended, and returns its exit code."""
         family = []
-        for pid in _descendants(self.process.pid):
+        for descendant in psutil.Process(self.process.pid).children(recursive=True):
             with suppress(ProcessLookupError):  # it has ended
-                family.append(os.pidfd_open(pid))
+                family.append(os.pidfd_open(descendant.pid))
         try:
             self.process.send_signal(number)
             code = await asyncio.wait_for(self.process.wait(), 30)
@@ -64,10 +65,6 @@ class Supervisor:
             for descriptor in family:
                 os.close(descriptor)
         return code
-
-
-def _descendants(pid: int) -> list[int]:
-    return [process for child in children(pid) for process in (child, *_descendants(child))]
 
 
 def _until_ended(descriptor: int, seconds: float) -> None:
@@ -143,6 +140,7 @@ async def test_each_url_and_key_in_the_env_file_works(supervisors: list[Supervis
         async with await psycopg.AsyncConnection.connect(env["DATABASE_URL"]) as connection:
             await connection.execute("update push.settings set time_to_live = time_to_live")
         assert await asyncio.to_thread(_queue_exists, env["SQS_URL"])
+        assert await asyncio.to_thread(_queue_exists, env["DEAD_LETTERS_URL"])
     values = [value for supervisor in supervisors for value in supervisor.environment().values()]
     assert len(set(values)) == len(values)
 

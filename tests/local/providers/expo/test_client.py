@@ -23,7 +23,7 @@ from local.providers.expo.faults import (
     TicketCount,
     TicketError,
 )
-from local.providers.expo.service import ExpoService
+from local.providers.expo.state import ExpoService
 from tests.http_fakes import push
 from tests.local.providers.expo.sending import FOREIGN, IPHONE, PIXEL, STRANGER, Clock
 
