@@ -151,14 +151,14 @@ def _queue_exists(url: str) -> bool:
 
 
 async def test_sigterm_leaves_neither_a_process_nor_a_file_behind(supervisors: list[Supervisor]) -> None:
-    assert len(_descendants(supervisors[0].process.pid)) > 5
+    assert len(psutil.Process(supervisors[0].process.pid).children(recursive=True)) > 5
     assert len(supervisors[0].folders()) == 1
     assert await supervisors[0].end(signal.SIGTERM) == 0
     assert supervisors[0].folders() == []
 
 
 async def test_no_process_outlives_a_killed_supervisor(supervisors: list[Supervisor]) -> None:
-    assert len(_descendants(supervisors[1].process.pid)) > 5
+    assert len(psutil.Process(supervisors[1].process.pid).children(recursive=True)) > 5
     assert await supervisors[1].end(signal.SIGKILL) == -signal.SIGKILL
 
 
