@@ -1,4 +1,4 @@
-"""What an app does, with supabase-py and the HTTP API: the people of the demo and of the system tests."""
+"""A stand-in for the app: people who act through supabase-py and the HTTP API."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 
 class Person:
-    """Somebody with a session of their own, as the app on their phone holds it."""
+    """A signed-in user, with a session as the app on a phone holds it."""
 
     def __init__(self, name: str, id: UUID, access_token: str, client: AsyncClient, api: httpx.AsyncClient) -> None:
         self.name = name
@@ -64,7 +64,7 @@ class Person:
         ).execute()
 
     async def delete(self, message_id: UUID) -> None:
-        """Deletes a message of their own, for both."""
+        """Deletes a message that this person sent, for both participants."""
         await self.client.table("chat_messages").update({"deleted_at": "now"}).eq("id", str(message_id)).execute()
 
     async def call(self, method: str, path: str, **content: Any) -> httpx.Response:
@@ -97,7 +97,7 @@ class App:
 
     async def sign_up(self, name: str, role: Literal["tourist", "guide"]) -> Person:
         """A new account through the Auth API, and its profile."""
-        # Not by supabase-py: it cannot read the way in which Supabase Lite 0.10 writes times, as in 12:00:00+00.
+        # Without supabase-py, which cannot parse the times of Supabase Lite 0.10, such as 12:00:00+00.
         answer = await self._http.post(
             f"{self._project.url}/auth/v1/signup",
             headers={"apikey": self._project.publishable_key},
@@ -127,7 +127,7 @@ async def chat_app(project: Supabase, api_url: str) -> AsyncIterator[App]:
 
 
 def new_phone(expo: ExpoService, platform: Literal["ios", "android"]) -> Phone:
-    """A phone on which the app was just installed: Expo has given it a push token."""
+    """A phone with the app newly installed and a push token from Expo."""
     return expo.install(f"ExponentPushToken[{secrets.token_urlsafe(16)}]", platform)
 
 

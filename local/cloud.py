@@ -1,4 +1,4 @@
-"""The whole system on one machine: everything that is deployed, and everything it talks to."""
+"""The whole system on one machine: the deployed functions and the services that they use."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,6 +26,10 @@ from local.supabase.project import Supabase, supabase
 from local.types import Json
 
 
+def _is_done(job: Json) -> bool:
+    return bool(job["state"] == "done")
+
+
 @dataclass(frozen=True)
 class LocalCloud:
     """A running local cloud; its parts by their names in template.yaml where they have one."""
@@ -46,7 +50,7 @@ class LocalCloud:
 
     @property
     def database_url(self) -> str:
-        """The database as its owner, for settings and for looking at push.jobs."""
+        """The URL of the database as its owner, for settings and for reading push.jobs."""
         return self.postgres.dsn()
 
     def environment(self) -> dict[str, str]:
@@ -66,7 +70,10 @@ class LocalCloud:
         }
 
     async def explain_push(self, message_id: UUID) -> Json:
-        """What the database says of the push of a message; None: it has none."""
+        """The push of a message: state, outcome, reason, attempts and deliveries, as docs/operate.md describes them.
+
+        None: the message has no push job.
+        """
         async with (
             aiohttp.ClientSession(headers={"apikey": self.supabase.secret_key}, raise_for_status=True) as session,
             session.post(
@@ -76,11 +83,17 @@ class LocalCloud:
             return await answer.json()
 
     async def until_push(
-        self, message_id: UUID, reached: Callable[[Json], bool], *, sweep: bool = False, seconds: float = 90
+        self,
+        message_id: UUID,
+        reached: Callable[[Json], bool] = _is_done,
+        *,
+        sweep: bool = False,
+        seconds: float = 90,
     ) -> Json:
-        """What explain_push says once `reached` holds for it. `sweep`: meanwhile the schedule fires again and again.
+        """Waits until the push of a message is done, or until `reached` holds for it. Returns explain_push.
 
-        Raises TimeoutError, with what it says then.
+        `sweep`: the schedule of SendChatPush fires meanwhile, so that retries need no minute. Raises TimeoutError,
+        with the last explain_push.
         """
         job: Json = None
         try:
@@ -88,18 +101,18 @@ class LocalCloud:
                 while not reached(job := await self.explain_push(message_id)):
                     if sweep:
                         await self.scheduler.fire("SendChatPushSweep")
-                    await asyncio.sleep(0.05)  # The database tells nobody when a job changes.
+                    await asyncio.sleep(0.05)  # The database sends no event when a job changes.
         except TimeoutError:
-            raise TimeoutError(f"not within {seconds:g} s: {job}") from None
+            raise TimeoutError(f"the push of {message_id} did not get there within {seconds:g} s: {job}") from None
         return job
 
 
 @asynccontextmanager
 async def local_cloud(*, schedules: bool = False, concurrency: int = ACCOUNT_CONCURRENCY) -> AsyncIterator[LocalCloud]:
-    """Everything, from nothing, on free ports, with its state in a folder that is removed at the end.
+    """Starts a new cloud on free ports. Its state is in a folder that is removed at the end.
 
-    `schedules`: they fire in their time; otherwise only when Scheduler.fire is called. `concurrency`: how many
-    invocations of all functions together the account allows at a time.
+    `schedules`: whether schedules fire at their times; otherwise only Scheduler.fire fires them. `concurrency`: how
+    many invocations of all functions together the account allows at a time.
     """
     async with AsyncExitStack() as parts:
         folder = parts.enter_context(temporary_folder())

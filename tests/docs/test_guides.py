@@ -32,7 +32,7 @@ def test_typescript_in_the_guides_is_quoted_from_docs_client(block: Any) -> None
 
 def test_code_blocks_have_a_language_that_a_test_checks() -> None:
     every = {block.language for file in GUIDES for block in blocks_of(file)}
-    assert every <= {"json", "mermaid", "sh", "sql", "ts", "text"}
+    assert every <= {"json", "mermaid", "python", "sh", "sql", "ts", "text"}
 
 
 def test_each_rule_of_the_architecture_is_defined_in_the_file_beside_it() -> None:

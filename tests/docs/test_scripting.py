@@ -1,0 +1,50 @@
+"""The Python code of the guides, saved and run in another folder, as a reader does."""
+
+import asyncio
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import local
+from tests.docs.guides import PROJECT, Block, blocks
+
+
+def code_of(guide: str) -> Block:
+    [block] = [block for block in blocks("python") if block.file.name == guide]
+    return block
+
+
+async def output_of(*arguments: str, folder: Path) -> str:
+    """What this Python prints in a folder outside of the repository. The command must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments),
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+def test_the_package_local_exports_each_name_of_the_scripting_api() -> None:
+    for name in local.__all__:
+        value = getattr(local, name)
+        assert getattr(import_module(value.__module__), name) is value
+
+
+async def test_the_scenario_prints_what_the_guide_says(tmp_path: Path) -> None:
+    block = code_of("scripting.md")
+    (tmp_path / "scenario.py").write_text(block.text)
+    printed = await output_of("scenario.py", folder=tmp_path)
+    [expected] = [text.text for text in blocks("text") if text.file == block.file and "python" not in text.text]
+    assert printed.endswith(expected)
+
+
+async def test_the_fixtures_work_in_the_tests_of_another_repository(tmp_path: Path) -> None:
+    (tmp_path / "test_pushes.py").write_text(code_of("client.md").text)
+    command = "-m pytest -p local.pytest_plugin test_pushes.py"
+    assert [text for text in blocks("text") if text.file.name == "client.md" and command in text.text]
+    assert "1 passed" in await output_of(*command.split(), folder=tmp_path)
