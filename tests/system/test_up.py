@@ -18,7 +18,6 @@ import psycopg
 import pytest
 from boto3.session import Session
 
-from local.aws.account import REGION
 from local.packages import PROJECT
 from local.processes import temporary_folder
 
@@ -112,6 +111,7 @@ async def test_each_url_and_key_in_the_env_file_works(supervisors: list[Supervis
             *("API_URL", "WEBHOOK_SECRET"),
             *("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY"),
             *("DATABASE_URL", "EXPO_URL", "EXPO_CONTROL_URL", "SQS_URL", "DEAD_LETTERS_URL"),
+            *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"),
         ]
         token = f"ExponentPushToken[{uuid4().hex[:22]}]"
         webhook = {"record": {"id": str(uuid4())}}
@@ -139,14 +139,16 @@ async def test_each_url_and_key_in_the_env_file_works(supervisors: list[Supervis
             assert await answer("GET", f"{env['EXPO_CONTROL_URL']}/phones/{token}") == 200
         async with await psycopg.AsyncConnection.connect(env["DATABASE_URL"]) as connection:
             await connection.execute("update push.settings set time_to_live = time_to_live")
-        assert await asyncio.to_thread(_queue_exists, env["SQS_URL"])
-        assert await asyncio.to_thread(_queue_exists, env["DEAD_LETTERS_URL"])
-    values = [value for supervisor in supervisors for value in supervisor.environment().values()]
-    assert len(set(values)) == len(values)
+        assert await asyncio.to_thread(_queue_exists, env, env["SQS_URL"])
+        assert await asyncio.to_thread(_queue_exists, env, env["DEAD_LETTERS_URL"])
+    first, second = (supervisor.environment() for supervisor in supervisors)
+    account = {"AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"}
+    assert {name for name in first if first[name] == second[name]} == account
 
 
-def _queue_exists(url: str) -> bool:
-    sqs = Session("local", "local", region_name=REGION).client("sqs", endpoint_url=url.rsplit("/", 2)[0])
+def _queue_exists(env: dict[str, str], url: str) -> bool:
+    session = Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], region_name=env["AWS_REGION"])
+    sqs = session.client("sqs", endpoint_url=env["AWS_ENDPOINT_URL"])
     return "Attributes" in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
 
 
