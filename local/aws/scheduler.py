@@ -1,4 +1,4 @@
-"""EventBridge Scheduler: invokes functions at a fixed rate, asynchronously; a slow one is not waited for."""
+"""EventBridge Scheduler: invokes functions at a fixed rate, and does not wait for them."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ class Scheduler:
     async def fire(self, name: str) -> None:
         """Invoke the function of a schedule now, and wait for its end.
 
-        An error is only logged: nobody gets the answer of an asynchronous invocation.
+        An error is only logged: an asynchronous invocation has no caller to answer.
         """
         try:
             await self._invoke(self._schedules[name])
@@ -32,14 +32,14 @@ class Scheduler:
             logger.warning("%s failed: %s", name, error)
 
     async def run(self, name: str) -> None:
-        """Fire a schedule once in its period for ever, whether or not the last invocation has ended."""
+        """Fire a schedule in each period, for ever, whether or not the last invocation has ended."""
         async with asyncio.TaskGroup() as invocations:
             while True:
                 await asyncio.sleep(self._schedules[name].period.total_seconds())
                 invocations.create_task(self.fire(name))
 
     async def _invoke(self, schedule: Schedule) -> None:
-        """Lambda keeps an asynchronous event while the account is at its limit, until the event is too old.
+        """Invoke the function. While the account is at its limit, Lambda retries until the event is too old.
 
         https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
         """
@@ -60,7 +60,7 @@ class Scheduler:
 async def scheduler(
     schedules: Mapping[str, Schedule], functions: Mapping[str, LambdaFunction], *, automatic: bool = True
 ) -> AsyncIterator[Scheduler]:
-    """Fire the schedules in their time while the context is open; not `automatic`: only when `fire` is called."""
+    """Fire the schedules while the context is open; if not `automatic`, only when `fire` is called."""
     running = Scheduler(schedules, functions)
     tasks = [asyncio.create_task(running.run(name)) for name in schedules] if automatic else []
     try:
