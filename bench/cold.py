@@ -1,14 +1,14 @@
-"""From the start of a process to its first answer under AWS's Runtime Interface Emulator; and imports alone.
+"""Cold start: from the start of a process to its first answer, and the imports alone.
 
-Every function from its built artefacts, beside a floor (httpx, pydantic and the Logger, nothing done) and a naive
-function (supabase, boto3, PyJWT and the rest at the top, from packages without bytecode). Between the two lie what the
-functions cannot do without: all four begin by reading a secret, and "floor + a signature" does no more than that with
-the least of AWS's library, "floor + a secret" with boto3; "floor + packages" also imports postgrest and Expo's SDK, as
-the two workers must. The first answer is a real one:
-send_chat_push and cleanup_receipts read their secret and ask the database what is due, register_device lists devices
-for a signed-in person, authorize_webhook compares the secret. The emulator's own REPORT tells the duration, which
-includes the start of Python. Imports alone are those of a bare Python on the same path. SnapStart, which restores a
-function after its imports, has no local part. Functions take turns, because the machine is noisy.
+Each function runs from its built artefacts under AWS's Runtime Interface Emulator. The floor imports httpx, pydantic
+and the Logger and does nothing. The naive function imports supabase, boto3, PyJWT and others at the top, from packages
+without bytecode. Three more functions show what ours cannot avoid, because all four read a secret first: "floor + a
+signature" reads it with the least of AWS's library, "floor + a secret" reads it with boto3, and "floor + packages" also
+imports postgrest and Expo's SDK, which both workers need. The first answer is a real one: send_chat_push and
+cleanup_receipts read their secret and ask the database for due work, register_device lists the devices of a signed-in
+user, and authorize_webhook compares the secret. The duration is that of the emulator's REPORT line and includes the
+start of Python. The imports alone are measured with a bare Python on the same path. SnapStart, which restores a
+function after its imports, does not exist locally. The functions alternate, because the machine is noisy.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from local.aws.lambda_runtime import LambdaFunction
 from local.aws.template import Function
 
 ROUNDS = 7
-PATIENCE = timedelta(minutes=2)  # A busy machine is no reason to end a start.
+TIMEOUT = timedelta(minutes=2)  # of an invocation: a busy machine starts slowly
 BOUNDS = {"floor + a signature": "signature", "floor + a secret": "secret", "floor + packages": "packages"}
 OURS = ("SendChatPush", "CleanupReceipts", "RegisterDevice", "AuthorizeWebhook")
 
 
 async def run() -> Result:
-    """Milliseconds to the first answer and of the imports, by function."""
+    """Milliseconds to the first answer, and milliseconds of the imports, by function."""
     async with start_fixtures() as fixtures, AsyncExitStack() as running:
         functions = {
             "floor": _like_ours(fixtures, "floor"),
@@ -44,11 +44,11 @@ async def run() -> Result:
             "naive": _naive(fixtures),
         }
         events = {"floor": {}, **{name: {} for name in BOUNDS}, **await first_events(fixtures), "naive": {}}
-        # No bytecode, whatever a Python that ran here before may have left beside the packages.
+        # Bytecode that an earlier Python left beside the packages must not be used.
         without = {"PYTHONPYCACHEPREFIX": str(fixtures.folder / "no-bytecode")}
         started = {
             name: await running.enter_async_context(
-                fixtures.function(replace(function, timeout=PATIENCE), without if name == "naive" else None)
+                fixtures.function(replace(function, timeout=TIMEOUT), without if name == "naive" else None)
             )
             for name, function in functions.items()
         }
@@ -74,7 +74,7 @@ async def run() -> Result:
             )
         ],
         plot=Plot("function", ("first answer ms", "imports alone ms"), "milliseconds, median"),
-        notes=("Where floor + a signature is beyond 1.5, so is whatever reads a secret and lets AWS's library sign.",),
+        notes=("If floor + a signature exceeds 1.5, so does each function that signs a request by AWS's library.",),
     )
 
 
@@ -83,7 +83,7 @@ def _like_ours(fixtures: Fixtures, name: str) -> Function:
 
 
 def _naive(fixtures: Fixtures) -> Function:
-    """With the packages of this environment, which pip has installed without compiling them."""
+    """The naive function, with the packages of this environment, which pip installed without bytecode."""
     layer = fixtures.folder / "naive-layer"
     layer.mkdir()
     (layer / "python").symlink_to(sysconfig.get_path("purelib"))
@@ -100,7 +100,7 @@ async def _first_answer(function: LambdaFunction, event: Any) -> float:
         while True:
             if len(durations := _durations(function)) > before:
                 return durations[-1]
-            await asyncio.sleep(0.01)  # The report is written after the answer, and nothing tells when.
+            await asyncio.sleep(0.01)  # The report follows the answer, without a signal.
 
 
 def _durations(function: LambdaFunction) -> list[float]:
@@ -108,7 +108,7 @@ def _durations(function: LambdaFunction) -> list[float]:
 
 
 async def _import(fixtures: Fixtures, function: Function, environment: dict[str, str]) -> float:
-    """Milliseconds of a Python that imports the handler's module and ends."""
+    """Milliseconds of a Python process that only imports the handler's module."""
     path = [function.folder, *(layer / "python" for layer in function.layers), fixtures.build.runtime]
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(

@@ -1,8 +1,8 @@
-"""What the functions of the database take as messages accumulate.
+"""Times of the database functions as messages accumulate.
 
-Three databases with 100,000 devices and 10,000, 100,000 and 1,000,000 messages lie side by side in one PostgreSQL. A
-pass calls each function in each of them in turn, with as much to do in each, so that what disturbs the machine
-disturbs all three alike. Times are those of the call over a connection, caches warm, in milliseconds.
+Three databases in one PostgreSQL have 100,000 devices each, and 10,000, 100,000 and 1,000,000 messages. Each pass calls
+each function in each database with the same amount of work, so that a disturbance of the machine affects all three
+alike. The times are those of the call over a connection with warm caches, in milliseconds.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from bench.report import Cell, Plot, Result, Target, percentiles
 
 SIZES = (10_000, 100_000, 1_000_000)
 WARM_UP, PASSES = 20, 400
-READS = 4  # of a pass: what takes a millisecond is disturbed more easily
-BATCH = 10  # messages of a claim, as many as SQS hands over at once
+READS = 4  # in each pass, because a call of a millisecond is disturbed more easily
+BATCH = 10  # messages of a claim, as many as SQS delivers at once
 
 type Times = dict[str, list[float]]
 
 
 class LoadedDatabase:
-    """A database with so many messages, and the milliseconds that each function took in it."""
+    """A database with messages, and the milliseconds of each function in it."""
 
     def __init__(self, connection: Connection, messages: int) -> None:
         self.times: Times = defaultdict(list)
@@ -45,7 +45,7 @@ class LoadedDatabase:
         self._rooms = messages // MESSAGES_OF_A_ROOM
 
     async def pass_through(self) -> None:
-        """A call of each function; afterwards there are as many messages as before."""
+        """Calls each function, and leaves as many messages as before."""
         notified = await self._write(BATCH)
         await self._send("webhook", notified)
         swept = await self._write(BATCH)
@@ -56,7 +56,7 @@ class LoadedDatabase:
         await self._execute("delete from public.chat_messages where id = any(%s)", notified + swept + read)
 
     async def full_scans(self) -> int:
-        """How often a table of many rows was read from end to end so far."""
+        """The number of full scans of large tables so far."""
         await self._execute("select pg_stat_force_next_flush()")
         [row] = await self._rows("select sum(seq_scan)::int from pg_stat_user_tables where n_live_tup > 5000")
         return int(row[0])
@@ -92,7 +92,7 @@ class LoadedDatabase:
         assert pruned["jobs_deleted"] == len(message_ids)
 
     async def _read(self) -> list[UUID]:
-        """What an app asks for; the messages that were written for it."""
+        """Calls the functions for apps. Returns the messages that were written for them."""
         page = "select server_timestamp, id from public.get_messages_paginated(%s, 30, %s, %s)"
         missed = "select * from public.get_missed_messages(%s, now() - interval '7 days')"
         for _ in range(READS):
@@ -107,8 +107,8 @@ class LoadedDatabase:
         return written
 
     async def _write(self, count: int, room: Room | None = None) -> list[UUID]:
-        """Messages of tourists to their guides, past all triggers: in one conversation, or each in some other."""
-        # The same people at every size: only how many messages there are makes a difference.
+        """Inserts messages of tourists to their guides, in one conversation or each in a random one."""
+        # The same conversations at every size, so that only the number of messages differs.
         rooms = [room or Room(random.randint(1, ROOMS)) for _ in range(count)]
         written = await self._rows(
             "insert into public.chat_messages (room_id, sender_id, message)"
@@ -122,14 +122,14 @@ class LoadedDatabase:
         return Room(random.randint(1, self._rooms))
 
     async def _worker(self, name: str, call: LiteralString, *parameters: Any) -> Any:
-        """The answer of a function that workers call; its time is taken."""
+        """Calls a function of the workers, records its time, and returns its answer."""
         [[answer]] = await self._timed(name, f"select public.{call}", *parameters)
         return answer
 
     async def _timed(
         self, name: str, query: LiteralString, *parameters: Any, person: UUID | None = None
     ) -> list[tuple[Any, ...]]:
-        """The rows of a query; its time is taken. With the rights of a person or of a worker, as PostgREST does it."""
+        """Runs a query as a user or as a worker, as PostgREST does. Records its time and returns its rows."""
         role = "authenticated" if person else "service_role"
         claims = json.dumps({"role": role, **({"sub": str(person)} if person else {})})
         async with self._connection.transaction():
@@ -149,7 +149,7 @@ class LoadedDatabase:
 
 
 async def run() -> Result:
-    """p50 and p99 of each function by size, and that p99 does not grow."""
+    """p50 and p99 of each function by size, with the growth of p99 as target."""
     async with AsyncExitStack() as parts:
         server = await parts.enter_async_context(quiet_postgres())
         print("filling the databases", flush=True)

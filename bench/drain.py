@@ -1,9 +1,10 @@
-"""A backlog of 5,000 messages in 500 conversations: messages a second that one worker sends.
+"""Throughput of one worker with a backlog of 5,000 messages in 500 conversations.
 
-Expo answers after 100 ms; each request to the database is held for 10 ms, and then does its real work. Chat Push drains
-a backlog by its sweep, which claims a hundred jobs at a time, and from the queue in batches of ten, as SQS gives them:
-both are one invocation after the other in one process. The baselines get the same batches of ten. They would need a
-quarter of an hour, so each sends a sample, and its rate stands for the whole: it does not depend on what is waiting.
+Expo answers after 100 ms. Each request to the database is delayed by 10 ms and then does its real work. Chat Push
+drains a backlog in two ways: by its sweep, which claims a hundred jobs at a time, and from the queue in batches of ten,
+as SQS delivers them. Both are sequential invocations in one process. The baselines receive the same batches of ten.
+They would need a quarter of an hour, so each sends a sample. The rate of the sample stands for the whole backlog,
+because it does not depend on the number of waiting messages.
 """
 
 import time

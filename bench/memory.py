@@ -1,10 +1,10 @@
-"""The most memory that each function's process ever held, after real work; and what the layers weigh, unzipped.
+"""Peak memory of each function after real work, and the unzipped size of the layers.
 
-Each function runs under the Runtime Interface Emulator with nothing on its path but what is deployed, and does the
-largest piece of work that it is given at once: send_chat_push a batch of ten and a sweep of 1,000 messages,
-cleanup_receipts the receipts of these, register_device and authorize_webhook twenty requests. Its peak is VmHWM of
-/proc. The layers are those built for this machine, by the same Makefile as for Lambda's arm64; the wheels of both are
-within a megabyte of each other (tests/local holds their size).
+Each function runs under the Runtime Interface Emulator with only the deployed code on its path. It does the largest
+piece of work that it can receive at once: send_chat_push a batch of ten and a sweep of 1,000 messages, cleanup_receipts
+the receipts of these messages, register_device and authorize_webhook twenty requests. The peak is VmHWM of /proc. The
+layers are built for this machine by the same Makefile as for Lambda's arm64. The sizes for the two architectures differ
+by less than a megabyte (tests/local asserts them).
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ async def run() -> Result:
 
 
 def unzipped_bytes(layer: Path) -> int:
-    """What a layer's folder takes in Lambda's file system."""
+    """The bytes of a layer's files in Lambda's file system."""
     return sum(file.stat().st_size for file in layer.rglob("*") if file.is_file())
 
 
@@ -67,7 +67,7 @@ async def _let_receipts_be_due(fixtures: Fixtures) -> None:
 
 
 def _peak(function: str, endpoint_url: str) -> float:
-    """Megabytes: the peak RSS of the process that runs the function. `endpoint_url` is of this stage alone."""
+    """The peak RSS in megabytes of the function's process. `endpoint_url` identifies the processes of this run."""
     [status] = [
         (process / "status").read_text()
         for process in _processes()
@@ -85,5 +85,5 @@ def _processes() -> Iterator[Path]:
 def _environment(process: Path) -> set[str]:
     try:
         return set((process / "environ").read_text(errors="replace").split("\0"))
-    except OSError:  # it has just ended, or is not ours
+    except OSError:  # the process has just ended, or belongs to another user
         return set()

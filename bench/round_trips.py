@@ -1,7 +1,7 @@
-"""Requests to the database and to Expo for each message, in batches of 1, 10 and 100 messages.
+"""Requests to the database and to Expo per message, in batches of 1, 10 and 100 messages.
 
-Counted on the wire, between each contender and the local Data API and fake Expo. tests/functions holds the counts of
-Chat Push: one claim, one send, one record, whatever the batch.
+The requests are counted on the wire, between each contender and the local Data API and fake Expo. tests/functions
+asserts the counts of Chat Push: one claim, one send and one record for each batch.
 """
 
 from bench.fixtures import start_fixtures

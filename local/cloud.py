@@ -18,7 +18,8 @@ from local.aws.scheduler import Scheduler, scheduler
 from local.aws.services import Aws, aws
 from local.aws.template import Template, read_template
 from local.processes import temporary_folder
-from local.providers.expo.service import ExpoService, expo_service
+from local.providers.expo.service import expo_service
+from local.providers.expo.state import ExpoService
 from local.supabase.pg_net import PgNet, pg_net
 from local.supabase.postgres import Postgres, postgres
 from local.supabase.project import Supabase, supabase

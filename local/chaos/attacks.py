@@ -203,7 +203,7 @@ async def random_webhook_secrets(attacker: Attacker) -> None:
 
 
 async def older_messages(attacker: Attacker) -> None:
-    """Inserts messages of an older database into a conversation of two other users. It is no request."""
+    """Inserts messages of an older database into a conversation of two other users."""
     sender = attacker.victim()
     room = attacker.random.choice(sender.conversations)
     [recipient] = [actor for actor in attacker.traffic.actors if room in actor.conversations and actor is not sender]

@@ -107,7 +107,7 @@ class _Reader:
         claims = before.claims
         if lease_id and lease_id != before.lease_id:
             # claim_push_jobs doubles the lease for each earlier claim whose worker never reported.
-            leased_for = self._lease_for * 2 ** record["unreported"]
+            leased_for = self._lease_for * 2 ** record["expired_leases"]
             claimed_at = datetime.fromisoformat(record["leased_until"]) - leased_for
             claims = (*claims, Claim(claimed_at, at))
         self.history.jobs[message_id] = replace(

@@ -144,16 +144,16 @@ def _never_while_viewing(history: History) -> Iterator[_Case]:
     presence = _grouped(history.presence, lambda change: change.user_id)
     for message, job in _messages_and_jobs(history):
         for claim in job.claims:
-            known = [change for change in presence[job.recipient_id] if change.at <= claim.committed_at]
-            if not known or known[-1].at > claim.at - MARGIN:
+            changes = [change for change in presence[job.recipient_id] if change.at <= claim.committed_at]
+            if not changes or changes[-1].at > claim.at - MARGIN:
                 continue
-            fresh = claim.at - history.presence_fresh_for < known[-1].updated_at
-            viewing = known[-1].is_online and known[-1].room_id == message.room_id and fresh
+            fresh = claim.at - history.presence_fresh_for < changes[-1].updated_at
+            viewing = changes[-1].is_online and changes[-1].room_id == message.room_id and fresh
             yield Violation(message.id, f"claimed at {claim.at} while the recipient viewed it") if viewing else None
 
 
-def _grouped[T, K](items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    groups = defaultdict(list)
+def _grouped[T, K](items: Iterable[T], key: Callable[[T], K]) -> defaultdict[K, list[T]]:
+    groups: defaultdict[K, list[T]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)
     return groups
@@ -191,8 +191,8 @@ def _each_acceptance_has_a_ticket(history: History) -> Iterator[_Case]:
 def _each_ticket_has_a_receipt(history: History) -> Iterator[_Case]:
     for delivery in history.deliveries.values():
         if delivery.ticket_id:
-            waits = delivery.awaits_receipt or delivery.status == "accepted"
-            yield Violation(delivery.message_id, f"no receipt for {delivery.device_id}") if waits else None
+            missing = delivery.awaits_receipt or delivery.status == "accepted"
+            yield Violation(delivery.message_id, f"no receipt for {delivery.device_id}") if missing else None
 
 
 def _no_installed_device_deactivated(history: History) -> Iterator[_Case]:

@@ -32,9 +32,10 @@ from local.types import Json
 # comment of the column: so two workers may send the same push, and one copy must replace the other.
 SETTINGS = (
     "update push.settings set presence_fresh_for = '2 seconds', lease_for = '3 seconds', retry_base = '0.2 seconds',"
-    " retry_cap = '2 seconds', unanswered_waits = array_fill('0.5 seconds'::interval, array[50]),"
+    " retry_cap = '2 seconds', unanswered_retry_delays = array_fill('0.5 seconds'::interval, array[50]),"
     " fault_retry_base = '0.2 seconds', recipient_share = 1, receipt_after = '1 second',"
-    " message_limit = 1000000, registration_limit = 100"  # only the attacker comes near it
+    " registration_limit = 100;"  # only the attacker comes near it
+    " update private.chat_settings set message_limit = 1000000"
 )
 # A receipt whose worker was killed would be due long after the run.
 RECEIPTS_DUE = "update push.deliveries set receipt_due_at = clock_timestamp() where receipt_due_at > clock_timestamp()"

@@ -1,10 +1,8 @@
 """The commands that `./dev up` prints. They run as they are: from installing a fake phone to the push that it shows."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from local.cloud import LocalCloud
+from local.cloud import LocalCloud
 
 # For bash. A message needs two accounts with profiles. The access token says whose device is registered.
 _COMMANDS = r"""
@@ -34,7 +32,7 @@ sleep 1; call CONTROL_URL/phones/ExponentPushToken%5Bphone-of-gus%5D
 """
 
 
-def commands(cloud: "LocalCloud") -> str:
+def commands(cloud: LocalCloud) -> str:
     """Returns the commands for bash, with the URLs and the publishable key of this cloud filled in."""
     values = {
         "PUBLISHABLE_KEY": cloud.supabase.publishable_key,
@@ -48,7 +46,7 @@ def commands(cloud: "LocalCloud") -> str:
     return text
 
 
-def first_steps(cloud: "LocalCloud", env_file: Path | None) -> str:
+def first_steps(cloud: LocalCloud, env_file: Path | None) -> str:
     """Returns what `./dev up` prints under the URLs and keys. `env_file`: the file that holds them."""
     env = env_file or "FILE"
     return "\n".join(

@@ -16,7 +16,7 @@ Each step sends one message and then checks what each phone shows.
 To save time, presence expires after 3 s instead of 45 s, and the sweep runs when a step needs it."""
 
 NEXT = {
-    "README.md": "how a push finds its way, and where it is decided",
+    "docs/architecture.md": "how a push finds its way, and which file decides what",
     "docs/client.md": "what your app does, with files to copy",
     "docs/deploy.md": "from three accounts to the first push",
     "docs/operate.md": "why a phone got no push, alarms, costs",
@@ -26,7 +26,7 @@ NEXT = {
 # The waits of the demo are seconds. The defaults are in supabase/migrations.
 SETTINGS = (
     "update push.settings set presence_fresh_for = '3 seconds', retry_base = '0.5 seconds',"
-    " unanswered_waits = '{0.5 seconds, 0.5 seconds, 0.5 seconds}'"
+    " unanswered_retry_delays = '{0.5 seconds, 0.5 seconds, 0.5 seconds}'"
 )
 
 
@@ -61,7 +61,7 @@ def report(steps: list[Step], json_file: Path | None) -> int:
         result = {"ok": not failed, "steps": [step.data() for step in steps]}
         json_file.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         print(f"JSON: {json_file}")
-    print("\nNext:", *(f"  {name:<16}{what}" for name, what in NEXT.items()), sep="\n")
+    print("\nNext:", *(f"  {name:<22}{what}" for name, what in NEXT.items()), sep="\n")
     return 1 if failed else 0
 
 

@@ -37,7 +37,8 @@ class Step:
     expected: Mapping[str, Screen]
     message_id: UUID | None = None
     push: str = "not finished"
-    seconds: float = 0
+    begun: float = field(default_factory=time.monotonic)
+    seconds: float = 0  # until the push was done
     observed: dict[str, Screen] = field(default_factory=dict)
     copies: dict[str, int] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
@@ -111,12 +112,10 @@ class Scenario:
         step = Step(title, expected)
         self.steps.append(step)
         print(f"\n{len(self.steps)}. {title}", flush=True)
-        begun = time.monotonic()
         try:
             yield step
         except TimeoutError as error:
             step.checks[f"the push finishes ({error})"] = False
-        step.seconds = round(time.monotonic() - begun, 2)
         step.observe(self.phones)
         print("\n".join(f"   {line}" for line in step.lines()), flush=True)
 
@@ -127,7 +126,10 @@ class Scenario:
     async def until_done(self, step: Step, sweep: bool = False) -> None:
         """Waits until the push job of the step is done, and records its outcome. `sweep`: runs the sweep meanwhile."""
         assert step.message_id
-        job = await self.cloud.until_push(step.message_id, lambda job: job["state"] == "done", sweep=sweep)
+        try:
+            job = await self.cloud.until_push(step.message_id, lambda job: job["state"] == "done", sweep=sweep)
+        finally:
+            step.seconds = round(time.monotonic() - step.begun, 2)
         step.push = ": ".join(filter(None, [job["outcome"], job["reason"]]))
         if job["attempts"] > 1:
             step.push += f" at attempt {job['attempts']}"

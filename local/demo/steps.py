@@ -49,7 +49,7 @@ async def _viewing_another_conversation(scenario: Scenario) -> None:
 
 
 async def _stale_presence(scenario: Scenario) -> None:
-    title = "Gus's app was killed while it showed this conversation. The push follows when his presence has expired."
+    title = "Gus's app was killed while he viewed this conversation. Both phones show the message later."
     async with scenario.step(title, _both("Hello, can you hear me?")) as step:
         await scenario.gus.look_at(scenario.chat)
         step.message_id = await scenario.tina.send(scenario.chat, "Hello, can you hear me?")
@@ -82,7 +82,7 @@ async def _photo(scenario: Scenario) -> None:
 
 
 async def _expo_answers_503(scenario: Scenario) -> None:
-    title = "Expo delivers the push but answers 503, twice. It is sent again, and a copy replaces the one before."
+    title = "Expo delivers the push but answers 503, twice. It is sent again. Each phone shows one copy."
     async with scenario.step(title, _both("See you at nine")) as step:
         scenario.cloud.expo.script(HttpError(status=503, accepted=True), times=2)
         step.message_id = await scenario.tina.send(scenario.chat, "See you at nine")

@@ -1,33 +1,33 @@
-"""What the database reports of itself: the answer of the SQL function diagnose_push."""
+"""What the database reports about itself: the answer of the SQL function diagnose_push."""
 
 from uuid import UUID
 
 import httpx
 from pydantic import AwareDatetime, BaseModel, SecretStr
 
-from operate.doctor.results import Finding, Unhealthy
+from operate.doctor.results import NOTHING_SENT, Finding, Unhealthy
 
 
 class Trigger(BaseModel):
-    """A trigger of chat_messages that stores a job or rings."""
+    """A trigger of chat_messages that stores jobs or calls the webhook."""
 
     name: str
     calls: str
     enabled: bool
-    readable: bool  # false: its URL and its secret are in Vault, which cannot decrypt them
+    readable: bool  # false: Vault cannot decrypt its URL and its secret
     url: str | None
     secret_sha256: str | None
 
 
 class OpenRight(BaseModel):
-    """A right that a role of the app holds and should not."""
+    """A right that a role of the app holds and must not hold."""
 
     right: str
     role: str
 
 
 class Jobs(BaseModel):
-    """Jobs that are not done."""
+    """Jobs that are not finished."""
 
     waiting: int
     oldest_due_seconds: float | None
@@ -35,14 +35,14 @@ class Jobs(BaseModel):
 
 
 class Receipts(BaseModel):
-    """Deliveries whose receipt is to be asked for."""
+    """Deliveries whose receipt was not read yet."""
 
     waiting: int
     oldest_due_seconds: float | None
 
 
 class HeldDeactivations(BaseModel):
-    """A run of cleanup_receipts that the breaker holds."""
+    """A run of cleanup_receipts whose deactivations the breaker holds for review."""
 
     id: UUID
     began_at: AwareDatetime
@@ -58,7 +58,7 @@ class Devices(BaseModel):
 
 
 class Change(BaseModel):
-    """What the migrations did to an app that was there before, by kind."""
+    """One kind of change that the migrations made to the schema and the rows of an existing app."""
 
     what: str
     subjects: int
@@ -66,15 +66,15 @@ class Change(BaseModel):
 
 
 class ExistingApp(BaseModel):
-    """What became of an app that was there before."""
+    """The effects of the migrations on an existing app."""
 
     report: list[Change]
-    people: int  # 1,000 at most
-    named: int
+    people: int  # rows of users that were examined, at most 1,000
+    named: int  # those for which push.display_name finds a name
 
 
 class Diagnosis(BaseModel):
-    """What diagnose_push answers."""
+    """The answer of diagnose_push."""
 
     migrations: list[str] | None
     triggers: list[Trigger]
@@ -89,11 +89,10 @@ class Diagnosis(BaseModel):
 
 
 def read_diagnosis(http: httpx.Client, supabase_url: str, secret_key: SecretStr, write_secrets: str) -> Diagnosis:
-    """Calls diagnose_push over the Data API; `write_secrets` is the command that corrects the key.
+    """Calls diagnose_push over the Data API. `write_secrets` is the command that corrects the key.
 
-    Raises Unhealthy if the database gives no diagnosis.
+    Raises Unhealthy if there is no answer with a diagnosis.
     """
-    nothing_sent = "No push is sent; jobs wait in the database and go out once it is mended, for 24 hours."
     try:
         answer = http.post(
             f"{supabase_url}/rest/v1/rpc/diagnose_push",
@@ -103,18 +102,20 @@ def read_diagnosis(http: httpx.Client, supabase_url: str, secret_key: SecretStr,
     except httpx.TransportError as error:
         fault = f"Supabase does not answer at {supabase_url} ({type(error).__name__})"
         remedy = (
-            "restoring the project if it is paused (supabase.com/dashboard); else sam deploy with the right SupabaseUrl"
+            "restore the project at supabase.com/dashboard if it is paused; else sam deploy with the right SupabaseUrl"
         )
-        raise Unhealthy(Finding(fault, nothing_sent, remedy)) from None
+        raise Unhealthy(Finding(fault, NOTHING_SENT, remedy)) from None
     if answer.status_code in (401, 403):
         fault = f"Supabase refuses supabase_secret_key of the secret BackendSecret (HTTP {answer.status_code})"
-        raise Unhealthy(Finding(fault, nothing_sent, write_secrets))
+        raise Unhealthy(Finding(fault, NOTHING_SENT, write_secrets))
     if answer.status_code == 404:
         fault = "the database has no function diagnose_push: its migrations are older than this checkout"
-        raise Unhealthy(Finding(fault, "What the functions call may be missing as well.", "supabase db push"))
+        raise Unhealthy(
+            Finding(fault, "Other SQL functions that the workers call may be missing too.", "supabase db push")
+        )
     if not answer.is_success:
         fault = f"the Data API answers {answer.status_code} to diagnose_push"
         raise Unhealthy(
-            Finding(fault, nothing_sent, "the logs of the project: supabase.com/dashboard, Logs, PostgREST")
+            Finding(fault, NOTHING_SENT, "read the project's logs: supabase.com/dashboard, Logs, PostgREST")
         )
     return Diagnosis.model_validate_json(answer.content)

@@ -22,12 +22,12 @@ begin
         finish_receipt_run,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
         mark_messages_read,my_devices,prune_push,record_push_receipts,record_push_results,register_device,
         reserve_send_slot,unregister_device}'))
-      or (nspname = 'private' and proname = any ('{archive_deleted_room,claim_push_token,count_new_message,device,
+      or (nspname = 'private' and proname = any ('{archive_deleted_room,prepare_device,count_new_message,device_json,
         guard_message_change,limit_bytes,limit_message_rate,limit_message_size,limit_receipt,
-        limit_registration_rate,lock_messages,lock_push_tokens,lock_push_tokens_soon,mark_messages_of_receipts,my_contacts,
-        my_partners,my_rooms,prepare_room,queue_registrations,receipts_of_marks,recount_after_change,recount_after_delete,
-        recount_rooms,register_device,require_self,soft_delete_messages,note_deleted_message,stamp_message,stamp_message_change,stamp_presence,
-        stamp_receipt,stamp_room,take_markers_locks,take_writers_lock,touch_updated_at}'))
+        limit_registration_rate,lock_messages,lock_push_tokens,try_lock_push_tokens,mark_messages_of_receipts,my_contacts,
+        my_partners,my_rooms,prepare_room,serialize_registrations,create_receipts,recount_after_change,recount_after_delete,
+        recount_rooms,register_device,require_caller,soft_delete_messages,collect_deleted_message,stamp_message,stamp_message_change,stamp_presence,
+        stamp_receipt,stamp_room,lock_senders_of_marks,serialize_writes,touch_updated_at}'))
     union all
     select format('trigger %I of %s exists', tgname, tgrelid::regclass)
     from pg_catalog.pg_trigger join pg_catalog.pg_class on pg_class.oid = tgrelid
@@ -37,16 +37,16 @@ begin
         ('chat_rooms', 'archive_deleted_room'),
         ('chat_messages', 'touch_updated_at'), ('chat_messages', 'stamp_message'),
         ('chat_messages', 'stamp_message_change'), ('chat_messages', 'count_new_message'),
-        ('chat_messages', 'take_markers_locks'), ('chat_messages', 'take_writers_lock'),
+        ('chat_messages', 'lock_senders_of_marks'), ('chat_messages', 'serialize_writes'),
         ('chat_messages', 'guard_message_change'), ('chat_messages', 'soft_delete_messages'),
-        ('chat_messages', 'note_deleted_message'),
-        ('chat_messages', 'receipts_of_marks'), ('chat_messages', 'recount_after_change'),
+        ('chat_messages', 'collect_deleted_message'),
+        ('chat_messages', 'create_receipts'), ('chat_messages', 'recount_after_change'),
         ('chat_messages', 'recount_after_delete'), ('chat_messages', 'create_push_job'),
         ('chat_messages', 'delete_push_jobs'), ('chat_messages', 'truncate_push_jobs'),
-        ('message_receipts', 'stamp_receipt'), ('message_receipts', 'take_writers_lock'),
+        ('message_receipts', 'stamp_receipt'), ('message_receipts', 'serialize_writes'),
         ('message_receipts', 'limit_receipt'), ('message_receipts', 'mark_messages_after_insert'),
         ('message_receipts', 'mark_messages_after_update'), ('user_devices', 'touch_updated_at'),
-        ('user_devices', 'queue_registrations'), ('user_devices', 'claim_push_token'),
+        ('user_devices', 'serialize_registrations'), ('user_devices', 'prepare_device'),
         ('user_devices', 'limit_inserted_devices'), ('user_devices', 'limit_updated_devices'),
         ('user_presence', 'stamp_presence'))
     union all
@@ -189,7 +189,7 @@ create table push.migration_report (
 comment on table push.migration_report is
   'What the migrations changed in an app that was there before: `supabase db push` prints no notices.';
 
--- When it began, whether anything is to be reported or not: start_from_zero asks for it.
+-- When it began, whether anything is to be reported or not: mark_existing_messages_read asks for it.
 insert into push.migration_report (what, subject) values ('installed', 'chat push');
 
 create temporary table columns_before on commit drop as

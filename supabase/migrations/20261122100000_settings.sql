@@ -1,33 +1,115 @@
--- The settings that an operator may change.
+-- The settings that an operator may change, in two tables of one row each: private.chat_settings bounds what a person may
+-- write into the chat; push.settings decides when, how fast and to which devices pushes go. Functions read them at each call.
+
+create table private.chat_settings (
+  only_row boolean primary key default true check (only_row),
+  message_limit integer not null default 30 check (message_limit > 0),
+  message_limit_window interval not null default '10 seconds' check (message_limit_window > '0'),
+  message_batch_limit integer not null default 100 check (message_batch_limit > 0),
+  message_bytes_limit integer not null default 16384 check (message_bytes_limit >= 1024),
+  attachment_limit integer not null default 30 check (attachment_limit > 0),
+  attachments_bytes_limit integer not null default 32768 check (attachments_bytes_limit > 0),
+  profile_bytes_limit integer not null default 2048 check (profile_bytes_limit > 0)
+);
+insert into private.chat_settings default values;
+
+comment on table private.chat_settings is
+  'One row: limits of what a person may write. Change it with update private.chat_settings set …; the next insert reads it.';
+comment on column private.chat_settings.message_limit is
+  'Messages that one person may send within message_limit_window. The insert of one more is rejected with HTTP 429.';
+comment on column private.chat_settings.message_limit_window is 'The period over which message_limit counts.';
+comment on column private.chat_settings.message_batch_limit is
+  'Messages that one statement of a person may insert. A statement with more than message_limit messages passes only after '
+  'a pause in which the person could have sent as many one by one, so the rate stays the same.';
+comment on column private.chat_settings.message_bytes_limit is 'Bytes of the text of a message, in UTF-8.';
+comment on column private.chat_settings.attachment_limit is 'Attachments of one message.';
+comment on column private.chat_settings.attachments_bytes_limit is 'Bytes of all attachments of one message together, as JSON.';
+comment on column private.chat_settings.profile_bytes_limit is 'Bytes of display_name, of avatar_url and of locale, each.';
 
 create table push.settings (
   only_row boolean primary key default true check (only_row),
+  -- Decisions
   time_to_live interval not null default '24 hours' check (time_to_live > '0'),
   presence_fresh_for interval not null default '45 seconds' check (presence_fresh_for > '0'),
+  image_url_prefixes text[] not null default '{}'
+    -- Each is an origin, a slash, and perhaps a path. Without the slash, a user, a port or another host could follow.
+    check (image_url_prefixes = '{}' or array_to_string(image_url_prefixes, ' ', '?')
+      ~ '^(https://[A-Za-z0-9.-]+(:[0-9]+)?/[!-~]*( (?=.)|$))+$'),
+  -- Leases and attempts
   lease_for interval not null default '30 seconds' check (lease_for > '0'),
+  expired_lease_limit integer not null default 10 check (expired_lease_limit > 0),
   max_attempts integer not null default 100 check (max_attempts > 0),
   retry_base interval not null default '5 seconds' check (retry_base > '0'),
   retry_cap interval not null default '15 minutes' check (retry_cap >= retry_base),
+  fault_retry_base interval not null default '1 minute' check (fault_retry_base > '0'),
+  fault_retry_cap interval not null default '1 hour' check (fault_retry_cap >= fault_retry_base),
+  unanswered_retry_delays interval[] not null default '{5 seconds, 2 minutes, 50 minutes}'
+    check ('0' < all (unanswered_retry_delays)),
+  -- Rates
   notifications_per_second integer not null default 576 check (notifications_per_second > 0),
+  notifications_per_claim integer not null default 500 check (notifications_per_claim > 0),
+  recipient_share numeric not null default 0.1 check (recipient_share > 0 and recipient_share <= 1),
+  -- Devices and their registrations
   device_limit integer not null default 25 check (device_limit > 0),
-  message_limit integer not null default 30 check (message_limit > 0),
-  message_limit_window interval not null default '10 seconds' check (message_limit_window > '0')
+  stored_device_limit integer not null default 100 check (stored_device_limit > 0),
+  registration_limit integer not null default 20 check (registration_limit > 0),
+  registration_limit_window interval not null default '1 minute' check (registration_limit_window > '0'),
+  device_unseen_for interval not null default '60 days' check (device_unseen_for > '0'),
+  device_kept_for interval not null default '90 days' check (device_kept_for > '0'),
+  -- Receipts, dead tokens and old rows
+  receipt_after interval not null default '15 minutes' check (receipt_after > '0'),
+  receipt_lost_after interval not null default '24 hours' check (receipt_lost_after > receipt_after),
+  max_attempts_per_device integer not null default 5 check (max_attempts_per_device > 0),
+  breaker_share numeric not null default 0.2 check (breaker_share between 0 and 1),
+  breaker_devices integer not null default 20 check (breaker_devices > 0),
+  job_kept_for interval not null default '30 days' check (job_kept_for > time_to_live)
 );
 insert into push.settings default values;
 
 comment on table push.settings is 'One row. Change it with update push.settings set …; the next claim reads it.';
-comment on column push.settings.time_to_live is 'A message older than this is not pushed any more.';
+comment on column push.settings.time_to_live is 'A message that is older than this is not pushed.';
 comment on column push.settings.presence_fresh_for is
-  'How long a presence row counts after its last heartbeat. An app that was killed never says goodbye.';
+  'How long a presence row counts after its last heartbeat. An app that is killed sends no last heartbeat.';
+comment on column push.settings.image_url_prefixes is
+  'Prefixes of the URLs of images that a push may show, besides the storage of the project. The recipient''s phone downloads '
+  'the image by itself, so the host of each URL learns the address of the phone.';
 comment on column push.settings.lease_for is
-  'How long a claimed job belongs to its worker. Must be longer than the timeout of send_chat_push.';
+  'How long a claimed job belongs to its worker. It must be longer than the timeout of send_chat_push.';
+comment on column push.settings.expired_lease_limit is
+  'A job ends when so many of its leases have expired: its workers died before they reported.';
 comment on column push.settings.max_attempts is
-  'Backstop against a job that fails for ever; ordinary outages are bounded by time_to_live.';
-comment on column push.settings.retry_base is 'Wait after the first failed attempt; doubles with each further one.';
-comment on column push.settings.retry_cap is 'The longest wait between two attempts.';
+  'The last bound on the attempts of a job. time_to_live bounds the attempts in an ordinary outage.';
+comment on column push.settings.retry_base is 'Delay after the first failed attempt; it doubles with each further one.';
+comment on column push.settings.retry_cap is 'The longest delay between two attempts.';
+comment on column push.settings.fault_retry_base is
+  'Delay of a device after a configuration fault. It doubles with each further fault, because a person must fix the cause.';
+comment on column push.settings.fault_retry_cap is 'The longest delay after a configuration fault.';
+comment on column push.settings.unanswered_retry_delays is
+  'Delays before a message is sent again to a device after a send without a readable answer. After the last delay the '
+  'device gets the message once more, and no further time, because each send may have reached the phone.';
 comment on column push.settings.notifications_per_second is
-  'Pace of all workers together. Expo takes 600 a second of a project; 4 % less leaves room for requests that arrive late.';
+  'Rate of all workers together. Expo takes 600 a second from a project; 4 % less leaves room for requests that arrive late.';
+comment on column push.settings.notifications_per_claim is
+  'A claim leases jobs until their devices are so many; the other jobs stay due. It must be below notifications_per_second.';
+comment on column push.settings.recipient_share is
+  'Share of notifications_per_second that one recipient may take, averaged over two seconds; further jobs are deferred.';
 comment on column push.settings.device_limit is
-  'Active devices that one person may have; the least recently seen one goes.';
-comment on column push.settings.message_limit is
-  'Messages that one person may send within message_limit_window; more are refused with HTTP 429.';
+  'Active devices of one person. Beyond it, the device that was seen longest ago is deactivated.';
+comment on column push.settings.stored_device_limit is
+  'Active and deactivated devices of one person together. Beyond it, the device that was seen longest ago is deleted. A '
+  'value below device_limit counts as device_limit.';
+comment on column push.settings.registration_limit is
+  'Registrations of one person within registration_limit_window. One more is rejected with HTTP 429.';
+comment on column push.settings.registration_limit_window is 'The period over which registration_limit counts.';
+comment on column push.settings.device_unseen_for is 'A device that did not register for so long is deactivated.';
+comment on column push.settings.device_kept_for is 'A device that was deactivated so long ago is deleted.';
+comment on column push.settings.receipt_after is
+  'When Expo is asked for a receipt for the first time; the delays between further requests grow.';
+comment on column push.settings.receipt_lost_after is
+  'When Expo has deleted the receipt, and the requests for it end.';
+comment on column push.settings.max_attempts_per_device is
+  'Attempts after which a receipt with a temporary error does not send the message to its device again.';
+comment on column push.settings.breaker_share is
+  'If more than this share of a run''s answers call the token dead, no device is deactivated before an operator has looked.';
+comment on column push.settings.breaker_devices is 'The breaker needs at least this many dead tokens in one run.';
+comment on column push.settings.job_kept_for is 'How long a job and its deliveries are kept after its end.';

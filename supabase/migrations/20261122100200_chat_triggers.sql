@@ -29,14 +29,10 @@ comment on function private.limit_bytes(text, text, integer) is
 
 -- Profiles --------------------------------------------------------------------------------------
 
-alter table push.settings
-  add column profile_bytes_limit integer not null default 2048 check (profile_bytes_limit > 0);
-comment on column push.settings.profile_bytes_limit is 'Bytes of display_name, of avatar_url and of locale, each.';
-
-create function push.limit_profile() returns trigger
+create function private.limit_profile() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
-  max_bytes constant integer := (select profile_bytes_limit from push.settings);
+  max_bytes constant integer := (select profile_bytes_limit from private.chat_settings);
 begin
   -- As text, since an app that was there before may have chosen other types.
   if tg_op = 'INSERT' or new.display_name is distinct from old.display_name then
@@ -50,10 +46,10 @@ begin
   end if;
   return new;
 end $$;
-comment on function push.limit_profile() is 'A name is the title of every push of its owner.';
+comment on function private.limit_profile() is 'A name is the title of every push of its owner.';
 
 create trigger limit_profile before insert or update of display_name, avatar_url, locale on public.users
-  for each row execute function push.limit_profile();
+  for each row execute function private.limit_profile();
 
 -- Conversations ---------------------------------------------------------------------------------
 
@@ -151,26 +147,14 @@ create trigger archive_deleted_room before delete on public.chat_rooms
 
 -- Messages --------------------------------------------------------------------------------------
 
-alter table push.settings
-  add column message_bytes_limit integer not null default 16384 check (message_bytes_limit >= 1024),
-  add column attachment_limit integer not null default 30 check (attachment_limit > 0),
-  add column attachments_bytes_limit integer not null default 32768 check (attachments_bytes_limit > 0),
-  add column message_batch_limit integer not null default 100 check (message_batch_limit > 0);
-comment on column push.settings.message_batch_limit is
-  'Messages that one statement of a person may hold. More than message_limit pass only after a silence in which so many '
-  'would have passed one by one, so that the rate stays the same.';
-comment on column push.settings.message_bytes_limit is 'Bytes of a message''s text, in UTF-8.';
-comment on column push.settings.attachment_limit is 'Attachments of one message.';
-comment on column push.settings.attachments_bytes_limit is 'Bytes of all attachments of one message together, as JSON.';
-
 create function private.limit_message_size(
   p_message text, p_attachments jsonb, p_client_msg_id text default null, p_message_type text default null
 ) returns void
 language plpgsql set search_path = '' as $$
 declare
-  settings push.settings;
+  settings private.chat_settings;
 begin
-  select * into strict settings from push.settings;
+  select * into strict settings from private.chat_settings;
   perform private.limit_bytes('message', p_message, settings.message_bytes_limit),
     private.limit_bytes('client_msg_id', p_client_msg_id, 200),
     private.limit_bytes('message_type', p_message_type, 80),
@@ -193,7 +177,7 @@ comment on function private.limit_message_size(text, jsonb, text, text) is
 create function private.limit_message_rate(p_sender_id uuid) returns void
 language plpgsql set search_path = '' as $$
 declare
-  settings push.settings;
+  settings private.chat_settings;
   -- Of the statement under way: its start, how many messages it has, how many the window had before it, and since when
   -- this sender's others wait for it.
   batch text[] := string_to_array(current_setting('chat_push.message_batch', true), '|');
@@ -204,7 +188,7 @@ declare
   silence interval;
   again_at timestamptz;
 begin
-  select * into strict settings from push.settings;
+  select * into strict settings from private.chat_settings;
   if batch[1] = statement_timestamp()::text then
     place := batch[2]::integer + 1;
     recent := batch[3]::integer;
@@ -359,14 +343,14 @@ end $$;
 comment on function private.guard_message_change() is
   'What a person may change of a message. Apps from before Chat Push mark what they received by an update of it.';
 
-create function private.note_deleted_message() returns trigger
+create function private.collect_deleted_message() returns trigger
 language plpgsql set search_path = '' as $$
 begin
   perform set_config('chat_push.deleted_messages',
     concat_ws(',', nullif(current_setting('chat_push.deleted_messages', true), ''), old.id), true);
   return null;
 end $$;
-comment on function private.note_deleted_message() is
+comment on function private.collect_deleted_message() is
   'Keeps the row, and its lock: messages before conversations, so soft_delete_messages begins when all are locked.';
 
 create function private.soft_delete_messages() returns trigger
@@ -458,7 +442,7 @@ comment on function private.recount_after_delete() is 'Recounts conversations th
 -- One order for all (docs/decisions.md, "One order of locks"): the two advisory locks, messages by id, receipts,
 -- conversations by id, push jobs. The insert of a message begins with its conversation: nobody waits for a new row.
 
-create function private.take_writers_lock() returns trigger
+create function private.serialize_writes() returns trigger
 language plpgsql set search_path = '' as $$
 begin
   -- Not a backend, and not a trigger that changes messages in the name of somebody who read them.
@@ -467,10 +451,10 @@ begin
   end if;
   return null;
 end $$;
-comment on function private.take_writers_lock() is
+comment on function private.serialize_writes() is
   'A person''s changes run one after the other: the order in which a statement of theirs finds its rows is not ours.';
 
-create function private.take_markers_locks() returns trigger
+create function private.lock_senders_of_marks() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
   me constant uuid := auth.uid();
@@ -496,10 +480,10 @@ begin
   end loop;
   return null;
 end $$;
-comment on function private.take_markers_locks() is
+comment on function private.lock_senders_of_marks() is
   'Before a person marks messages by an update of them, which locks them in any order: what lock_messages would take, but for itself alone.';
 
-create function private.receipts_of_marks() returns trigger
+create function private.create_receipts() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
   insert into public.message_receipts (message_id, user_id, delivered_at, read_at)
@@ -511,14 +495,14 @@ begin
     where message_receipts.delivered_at is null or (message_receipts.read_at is null and excluded.read_at is not null);
   return null;
 end $$;
-comment on function private.receipts_of_marks() is 'A recipient''s update of messages becomes what mark_messages_read writes.';
+comment on function private.create_receipts() is 'A recipient''s update of messages becomes what mark_messages_read writes.';
 
 create function private.lock_messages(p_message_ids uuid[]) returns setof uuid
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 declare
   sender uuid;
 begin
-  -- Their senders change them in any order, under this lock (take_writers_lock).
+  -- Their senders change them in any order, under this lock (serialize_writes).
   for sender in
     select distinct sender_id from public.chat_messages where id = any(p_message_ids) order by sender_id
   loop
@@ -538,19 +522,19 @@ create trigger count_new_message after insert on public.chat_messages
   for each statement execute function private.count_new_message();
 -- Triggers of one kind run in the order of their names: the locks of a marker before the writer's, receipts before
 -- conversations.
-create trigger take_markers_locks before update of is_read, read_at, delivered_at on public.chat_messages
-  for each statement when (current_user = 'authenticated') execute function private.take_markers_locks();
-create trigger take_writers_lock before update or delete on public.chat_messages
-  for each statement execute function private.take_writers_lock(3);
+create trigger lock_senders_of_marks before update of is_read, read_at, delivered_at on public.chat_messages
+  for each statement when (current_user = 'authenticated') execute function private.lock_senders_of_marks();
+create trigger serialize_writes before update or delete on public.chat_messages
+  for each statement execute function private.serialize_writes(3);
 create trigger guard_message_change before update on public.chat_messages
   for each row when (current_user = 'authenticated') execute function private.guard_message_change();
-create trigger note_deleted_message before delete on public.chat_messages
-  for each row when (current_user = 'authenticated') execute function private.note_deleted_message();
+create trigger collect_deleted_message before delete on public.chat_messages
+  for each row when (current_user = 'authenticated') execute function private.collect_deleted_message();
 create trigger soft_delete_messages after delete on public.chat_messages
   for each statement when (current_user = 'authenticated') execute function private.soft_delete_messages();
-create trigger receipts_of_marks after update on public.chat_messages
+create trigger create_receipts after update on public.chat_messages
   referencing new table as new_messages
-  for each statement when (current_user = 'authenticated') execute function private.receipts_of_marks();
+  for each statement when (current_user = 'authenticated') execute function private.create_receipts();
 create trigger recount_after_change after update on public.chat_messages
   referencing old table as old_messages new table as new_messages
   for each statement execute function private.recount_after_change();
@@ -599,8 +583,8 @@ comment on function private.mark_messages_of_receipts() is 'chat_messages shows 
 
 create trigger stamp_receipt before insert or update on public.message_receipts
   for each row execute function private.stamp_receipt();
-create trigger take_writers_lock before insert or update on public.message_receipts
-  for each statement execute function private.take_writers_lock(4);
+create trigger serialize_writes before insert or update on public.message_receipts
+  for each statement execute function private.serialize_writes(4);
 
 create function private.limit_receipt() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -652,13 +636,13 @@ create trigger stamp_presence before insert or update on public.user_presence
   for each row execute function private.stamp_presence();
 
 revoke execute on function
-  push.limit_profile(),
+  private.limit_profile(),
   private.touch_updated_at(), private.limit_bytes(text, text, integer), private.prepare_room(), private.stamp_room(),
   private.archive_deleted_room(), private.guard_message_change(),
-  private.note_deleted_message(), private.soft_delete_messages(), private.take_markers_locks(), private.receipts_of_marks(),
+  private.collect_deleted_message(), private.soft_delete_messages(), private.lock_senders_of_marks(), private.create_receipts(),
   private.limit_message_size(text, jsonb, text, text), private.limit_message_rate(uuid),
   private.stamp_message(), private.stamp_message_change(), private.count_new_message(),
   private.recount_rooms(uuid[]), private.recount_after_change(), private.recount_after_delete(),
-  private.take_writers_lock(), private.lock_messages(uuid[]),
+  private.serialize_writes(), private.lock_messages(uuid[]),
   private.stamp_receipt(), private.limit_receipt(), private.mark_messages_of_receipts(), private.stamp_presence()
 from public;

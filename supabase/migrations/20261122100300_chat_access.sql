@@ -108,7 +108,7 @@ grant select, delete,
   on public.chat_rooms to authenticated;
 
 -- Messages are deleted by deleted_at: by a delete, too (soft_delete_messages). The recipient marks them through receipts, or
--- by an update of what is unread, which becomes receipts (guard_message_change, receipts_of_marks).
+-- by an update of what is unread, which becomes receipts (guard_message_change, create_receipts).
 create policy chat_messages_select_participants on public.chat_messages for select to authenticated
   using (room_id in (select private.my_rooms()));
 create policy chat_messages_insert_sender on public.chat_messages for insert to authenticated

@@ -1,6 +1,6 @@
 -- What apps call. They run with the caller's rights, under the policies above.
 
-create function private.require_self(p_user_id uuid) returns void
+create function private.require_caller(p_user_id uuid) returns void
 language plpgsql stable set search_path = '' as $$
 begin
   if auth.uid() is null or p_user_id is distinct from auth.uid() then
@@ -9,14 +9,14 @@ begin
       hint = 'Pass the id of the session''s own user.';
   end if;
 end $$;
-comment on function private.require_self(uuid) is 'Refuses a p_user_id that is not auth.uid(): 42501, HTTP 403.';
+comment on function private.require_caller(uuid) is 'Refuses a p_user_id that is not auth.uid(): 42501, HTTP 403.';
 
 create function public.get_or_create_conversation(p_user1_id uuid, p_user2_id uuid) returns uuid
 language plpgsql set search_path = '' as $$
 declare
   conversation uuid;
 begin
-  perform private.require_self(case when p_user2_id = auth.uid() then p_user2_id else p_user1_id end);
+  perform private.require_caller(case when p_user2_id = auth.uid() then p_user2_id else p_user1_id end);
   loop
     select id into conversation from public.chat_rooms
     where (user1_id = p_user1_id and user2_id = p_user2_id) or (user1_id = p_user2_id and user2_id = p_user1_id)
@@ -74,7 +74,7 @@ declare
   -- How many messages of each conversation have been looked at.
   depth integer := 1;
 begin
-  perform private.require_self(p_user_id);
+  perform private.require_caller(p_user_id);
   rooms := array(select private.my_rooms());
   -- Which conversations reach into the page, and how far it reaches: a page of each of a thousand would be read for one.
   -- Each round looks twice as deep, into the conversations that may have more before the end found so far.
@@ -127,7 +127,7 @@ language plpgsql set search_path = '' set enable_seqscan = off as $$
 declare
   marked integer;
 begin
-  perform private.require_self(p_user_id);
+  perform private.require_caller(p_user_id);
   insert into public.message_receipts (message_id, user_id, device_id, delivered_at)
   select id, p_user_id, p_device_id, now()
   from private.lock_messages(array(
@@ -148,7 +148,7 @@ language plpgsql set search_path = '' as $$
 declare
   marked integer;
 begin
-  perform private.require_self(p_user_id);
+  perform private.require_caller(p_user_id);
   insert into public.message_receipts (message_id, user_id, read_at)
   select id, p_user_id, now()
   from private.lock_messages(array(
@@ -163,8 +163,8 @@ end $$;
 comment on function public.mark_messages_read(uuid, uuid) is
   'Marks every message of the conversation that the caller received; returns how many were new.';
 
-revoke execute on function private.require_self(uuid) from public;
-grant execute on function private.require_self(uuid), private.lock_messages(uuid[]) to authenticated;
+revoke execute on function private.require_caller(uuid) from public;
+grant execute on function private.require_caller(uuid), private.lock_messages(uuid[]) to authenticated;
 revoke execute on function
   public.get_or_create_conversation(uuid, uuid),
   public.get_messages_paginated(uuid, integer, timestamptz, uuid),

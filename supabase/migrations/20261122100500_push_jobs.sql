@@ -13,7 +13,7 @@ create table push.jobs (
   reason text,
   is_retry boolean not null default false,
   attempts integer not null default 0,
-  unreported integer not null default 0,
+  expired_leases integer not null default 0,
   next_attempt_at timestamptz not null default clock_timestamp(),
   lease_id uuid,
   leased_until timestamptz,
@@ -32,7 +32,7 @@ comment on column push.jobs.outcome is
 comment on column push.jobs.reason is 'Why the job was skipped, deferred or given up.';
 comment on column push.jobs.is_retry is 'Whether it was claimed for sending before: first attempts go before retries.';
 comment on column push.jobs.attempts is 'Claims for sending so far; a fault of the configuration takes none.';
-comment on column push.jobs.unreported is 'Leases that ran out without a report of their worker.';
+comment on column push.jobs.expired_leases is 'Leases that ran out without a report of their worker.';
 
 -- The only question asked of many rows: what is due, of first attempts and of retries?
 create index idx_push_jobs_due on push.jobs (is_retry, greatest(next_attempt_at, leased_until)) where state <> 'done';
@@ -47,7 +47,7 @@ create table push.deliveries (
   ticket_id text,
   attempts integer not null default 1,
   unanswered integer not null default 0,
-  faults integer not null default 0,
+  configuration_faults integer not null default 0,
   retry_at timestamptz,
   sent_at timestamptz not null default clock_timestamp(),
   created_at timestamptz not null default clock_timestamp(),
@@ -59,7 +59,7 @@ comment on column push.deliveries.device_id is 'user_devices.id; kept when the d
 comment on column push.deliveries.push_token is 'The token as it was sent to.';
 comment on column push.deliveries.attempts is 'Sends so far, but for those that a fault of the configuration ended.';
 comment on column push.deliveries.unanswered is 'Sends that got no readable answer: each may have reached the phone.';
-comment on column push.deliveries.faults is 'Sends that a fault of the configuration ended.';
+comment on column push.deliveries.configuration_faults is 'Sends that a fault of the configuration ended.';
 comment on column push.deliveries.retry_at is 'When this device is sent to again at the earliest, if its status allows it.';
 comment on column push.deliveries.sent_at is
   'When the message was claimed for the last attempt: what registered later is not judged by its outcome.';
@@ -146,15 +146,6 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function push.message_preview(public.chat_messages) is 'Body of a push, before it is cut to length.';
 
-alter table push.settings
-  add column image_url_prefixes text[] not null default '{}'
-    -- An origin, a slash, and perhaps a path: then no user, port or other host can follow.
-    check (image_url_prefixes = '{}' or array_to_string(image_url_prefixes, ' ', '?')
-      ~ '^(https://[A-Za-z0-9.-]+(:[0-9]+)?/[!-~]*( (?=.)|$))+$');
-comment on column push.settings.image_url_prefixes is
-  'How URLs of images begin that a push may show, besides those of the project''s own storage. Phones fetch them by themselves, so '
-  'each of these hosts learns the phones'' addresses.';
-
 create function push.message_image(p_message public.chat_messages, p_project_url text) returns text
 language sql stable set search_path = '' as $$
   -- A path, because it takes whatever an older row holds, and no more of it than this.
@@ -174,7 +165,7 @@ comment on function push.message_image(public.chat_messages, text) is
   'Address of the first image that a push may show, or null: in the project''s own storage, or by push.settings.image_url_prefixes.';
 
 -- An app that never marked messages as read has thousands that are unread.
-create function push.start_from_zero() returns bigint
+create function push.mark_existing_messages_read() returns bigint
 language plpgsql set search_path = '' as $$
 declare
   marked bigint;
@@ -185,11 +176,11 @@ begin
   update public.chat_messages set is_read = true where is_read is not true and server_timestamp <= installed_at;
   get diagnostics marked = row_count;
   insert into push.migration_report (what, subject, affected_rows)
-  values ('marked as read by start_from_zero', 'chat_messages: is_read', marked);
+  values ('marked as read by mark_existing_messages_read', 'chat_messages: is_read', marked);
   return marked;
 end $$;
-comment on function push.start_from_zero() is
+comment on function push.mark_existing_messages_read() is
   'Marks what is older than the installation as read, so that badges begin at zero. Without read_at: nobody has read it.';
 
-revoke execute on function push.start_from_zero(), push.create_job(), push.delete_jobs(), push.display_name(uuid),
+revoke execute on function push.mark_existing_messages_read(), push.create_job(), push.delete_jobs(), push.display_name(uuid),
   push.message_preview(public.chat_messages), push.message_image(public.chat_messages, text) from public;

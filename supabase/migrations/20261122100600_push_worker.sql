@@ -2,26 +2,6 @@
 -- In plpgsql, which keeps a plan for as long as a connection lives: before PostgreSQL 18 a function in SQL makes its
 -- plans anew with each call, which takes longer than the call.
 
-alter table push.settings
-  add column notifications_per_claim integer not null default 500 check (notifications_per_claim > 0),
-  add column recipient_share numeric not null default 0.1 check (recipient_share > 0 and recipient_share <= 1),
-  add column unanswered_waits interval[] not null default '{5 seconds, 2 minutes, 50 minutes}'
-    check ('0' < all (unanswered_waits)),
-  add column unreported_limit integer not null default 10 check (unreported_limit > 0),
-  add column fault_retry_base interval not null default '1 minute' check (fault_retry_base > '0'),
-  add column fault_retry_cap interval not null default '1 hour' check (fault_retry_cap >= fault_retry_base);
-comment on column push.settings.notifications_per_claim is
-  'A claim leases messages until their devices are so many; the rest stays due. Less than Expo takes in a second.';
-comment on column push.settings.recipient_share is
-  'Share of notifications_per_second that one recipient may take, averaged over two seconds; the rest waits.';
-comment on column push.settings.unanswered_waits is
-  'Waits before a message is sent again to a device that was sent it without a readable answer. When they are used up it ends, '
-  'since each send may have reached the phone.';
-comment on column push.settings.unreported_limit is 'A job ends when so many of its workers died before they reported.';
-comment on column push.settings.fault_retry_base is
-  'Wait of a device after a fault of the configuration; doubles with each further one, because a person must fix it.';
-comment on column push.settings.fault_retry_cap is 'The longest wait after a fault of the configuration.';
-
 -- The cap on devices holds for rows that were there before it, too, or were written with triggers off.
 create view push.sendable_devices with (security_invoker = true) as
   select job.message_id, device.id as device_id, device.push_token, device.platform,
@@ -37,14 +17,14 @@ create view push.sendable_devices with (security_invoker = true) as
     on delivery.message_id = job.message_id and delivery.device_id = device.id
   where coalesce(delivery.status, 'retry') not in ('accepted', 'handed_over', 'receipt_lost')
     and (delivery.status, delivery.push_token) is distinct from ('failed', device.push_token)
-    and (delivery.status is distinct from 'maybe_sent' or delivery.unanswered <= cardinality(settings.unanswered_waits));
+    and (delivery.status is distinct from 'maybe_sent' or delivery.unanswered <= cardinality(settings.unanswered_retry_delays));
 comment on view push.sendable_devices is
   'Active devices of the recipient that have not accepted the message, nor was it refused for good for their present token, '
   'nor was it sent too often without an answer; due_at: not before then.';
 
 create function push.decide(p_message_ids uuid[], p_at timestamptz)
 returns table (
-  message_id uuid, recipient_id uuid, verdict text, reason text, look_again_at timestamptz, devices integer
+  message_id uuid, recipient_id uuid, verdict text, reason text, decide_again_at timestamptz, devices integer
 )
 language plpgsql stable set search_path = '' as $$
 #variable_conflict use_column -- the names of the result are columns, too
@@ -84,7 +64,7 @@ begin
       when message.server_timestamp <= p_at - settings.time_to_live then 'expired'
       when presence.user_id is not null then 'viewing'
       when job.attempts >= settings.max_attempts then 'attempts_exhausted'
-      when job.unreported >= settings.unreported_limit then 'unreported'
+      when job.expired_leases >= settings.expired_lease_limit then 'leases_expired'
       when sendable.known = 0 then 'no_device'
       when sendable.due = 0 then 'waiting'
       else 'send'
@@ -138,7 +118,7 @@ language sql set search_path = '' as $$
 $$;
 comment on function push.defer_job(uuid, text, timestamptz) is 'Puts a job off; it is decided again when it is due.';
 
-create function push.due_jobs(p_message_ids uuid[], p_at timestamptz, p_limit integer) returns uuid[]
+create function push.lock_due_jobs(p_message_ids uuid[], p_at timestamptz, p_limit integer) returns uuid[]
 language plpgsql set search_path = '' as $$
 declare
   retries integer;
@@ -172,7 +152,7 @@ begin
     limit p_limit - cardinality(due) for update skip locked
   );
 end $$;
-comment on function push.due_jobs(uuid[], timestamptz, integer) is
+comment on function push.lock_due_jobs(uuid[], timestamptz, integer) is
   'Locks jobs that are due: of the given messages; or first attempts before retries, each the longest waiting first. Those that '
   'another worker has are passed over.';
 
@@ -237,7 +217,7 @@ comment on function public.reserve_send_slot(integer, uuid, interval) is
   'longer than p_wait from now. The next slot begins when these are through, at the rate of push.settings: so all workers together '
   'keep to Expo''s limit.';
 
-create function push.give_back_slot(p_lease_id uuid, p_notifications integer) returns void
+create function push.release_send_slot(p_lease_id uuid, p_notifications integer) returns void
 language plpgsql set search_path = '' as $$
 begin
   perform from push.rate_limiter for update;
@@ -249,21 +229,21 @@ begin
     set free_at = free_at - p_notifications * interval '1 second' / (select notifications_per_second from push.settings);
   end if;
 end $$;
-comment on function push.give_back_slot(uuid, integer) is
+comment on function push.release_send_slot(uuid, integer) is
   'Frees the part of a claim''s send slot that its worker did not use, so that nobody waits for it.';
 
-create function push.recipient_time(p_notifications integer) returns interval
+create function push.recipient_share_duration(p_notifications integer) returns interval
 language sql stable set search_path = '' as $$
   select p_notifications * interval '1 second' / (notifications_per_second * recipient_share)::double precision
   from push.settings;
 $$;
-comment on function push.recipient_time(integer) is 'How long so many notifications take at one recipient''s share of the rate.';
+comment on function push.recipient_share_duration(integer) is 'How long so many notifications take at one recipient''s share of the rate.';
 
-create function push.take_recipient_share(p_recipient_id uuid, p_notifications integer) returns timestamptz
+create function push.reserve_recipient_share(p_recipient_id uuid, p_notifications integer) returns timestamptz
 language plpgsql set search_path = '' as $$
 declare
   burst constant interval := interval '2 seconds';
-  cost constant interval := push.recipient_time(p_notifications);
+  cost constant interval := push.recipient_share_duration(p_notifications);
   recipient_free_at timestamptz;
 begin
   insert into push.recipient_rates as known (recipient_id, free_at)
@@ -281,7 +261,7 @@ begin
   returning queued_until - cost into strict recipient_free_at;
   return recipient_free_at;
 end $$;
-comment on function push.take_recipient_share(uuid, integer) is
+comment on function push.reserve_recipient_share(uuid, integer) is
   'Takes so many notifications of the recipient''s share of the rate: null; or, when the share is used up, when to ask again.';
 comment on column push.recipient_rates.queued_until is
   'When all notifications that wait for the recipient''s share would have been sent at that rate.';
@@ -308,7 +288,7 @@ end $$;
 comment on function push.compose(uuid, text) is
   'Title, body and image of a push, each bounded. It calls functions that an app may replace, so it may fail in any way.';
 
-create function push.notifications(
+create function push.compose_jobs(
   p_message_ids uuid[], p_project_url text, p_at timestamptz,
   out jobs jsonb, out unreadable uuid[], out untried uuid[], out devices integer
 )
@@ -366,7 +346,7 @@ begin
   end loop;
   jobs := to_jsonb(composed);
 end $$;
-comment on function push.notifications(uuid[], text, timestamptz) is
+comment on function push.compose_jobs(uuid[], text, timestamptz) is
   'What a worker needs to compose and address the pushes, to how many devices; the messages for which that failed, and those for '
   'which there was no time.';
 
@@ -380,7 +360,7 @@ declare
   now_at constant timestamptz := clock_timestamp();
   lease constant uuid := gen_random_uuid();
   known constant uuid[] := array(select job.message_id from push.jobs job where job.message_id = any(p_message_ids));
-  due constant uuid[] := push.due_jobs(p_message_ids, now_at, p_limit);
+  due constant uuid[] := push.lock_due_jobs(p_message_ids, now_at, p_limit);
   settings push.settings;
   decision record;
   candidates push.send_candidate[] := '{}';
@@ -390,7 +370,7 @@ declare
   finished uuid[] := '{}';
   deferred uuid[] := '{}';
   left_due uuid[] := '{}';
-  expired_leases uuid[];
+  expired_message_ids uuid[];
   notifications integer := 0;
   wait_until timestamptz;
   composed record;
@@ -398,17 +378,18 @@ declare
 begin
   select * into strict settings from push.settings;
   -- Due although leased: their worker has not reported in time.
-  with unreported as (
-    update push.jobs set unreported = unreported + 1 where message_id = any(due) and state = 'leased' returning message_id
+  with expired as (
+    update push.jobs job set expired_leases = job.expired_leases + 1
+    where job.message_id = any(due) and job.state = 'leased' returning job.message_id
   )
-  select coalesce(array_agg(message_id), '{}') into expired_leases from unreported;
+  select coalesce(array_agg(message_id), '{}') into expired_message_ids from expired;
 
   -- By a clock read after the locks: a heartbeat of this very moment must not count as one of the future.
   for decision in select * from push.decide(due, clock_timestamp()) loop
     case
       when decision.verdict = 'defer' then
         deferred := deferred || decision.message_id;
-        perform push.defer_job(decision.message_id, decision.reason, decision.look_again_at);
+        perform push.defer_job(decision.message_id, decision.reason, decision.decide_again_at);
       when decision.verdict = 'finish' then
         finished := finished || decision.message_id;
         perform push.finish_job(decision.message_id, decision.reason);
@@ -420,12 +401,12 @@ begin
 
   -- By recipient, so that two claims never wait for each other.
   foreach candidate in array array(select one from unnest(candidates) one order by (one).recipient_id) loop
-    wait_until := push.take_recipient_share(candidate.recipient_id, candidate.devices);
+    wait_until := push.reserve_recipient_share(candidate.recipient_id, candidate.devices);
     if wait_until is null then
       allowed := allowed || candidate;
     else
       deferred := deferred || candidate.message_id;
-      perform push.defer_job(candidate.message_id, 'recipient_busy', wait_until);
+      perform push.defer_job(candidate.message_id, 'recipient_rate_limited', wait_until);
     end if;
   end loop;
 
@@ -438,7 +419,7 @@ begin
     end if;
   end loop;
 
-  select * into strict composed from push.notifications(to_send, p_project_url, clock_timestamp());
+  select * into strict composed from push.compose_jobs(to_send, p_project_url, clock_timestamp());
   perform push.finish_job(message_id, 'unreadable') from unnest(composed.unreadable) message_id;
   finished := finished || composed.unreadable;
   left_due := left_due || composed.untried;
@@ -454,11 +435,11 @@ begin
     set state = 'leased', is_retry = true, reason = null, attempts = job.attempts + 1,
       lease_id = lease,
       -- Twice as long each time that nobody reported, in case it is the job that ends its workers.
-      leased_until = now_at + settings.lease_for * power(2, job.unreported)
+      leased_until = now_at + settings.lease_for * power(2, job.expired_leases)
     where job.message_id = any(to_send);
   end if;
   -- What is left due or could not be composed takes nothing of its recipient's share.
-  update push.recipient_rates rate set free_at = rate.free_at - push.recipient_time(unused.devices)
+  update push.recipient_rates rate set free_at = rate.free_at - push.recipient_share_duration(unused.devices)
   from (
     select (one).recipient_id, sum((one).devices)::integer as devices
     from unnest(allowed) one where (one).message_id = any(left_due || composed.unreadable) group by 1
@@ -479,7 +460,7 @@ begin
     -- Being sent by another worker, waiting for their next attempt, or done already.
     'not_due', to_jsonb(array(select unnest(known) except select unnest(due))),
     'unknown', to_jsonb(array(select unnest(p_message_ids) except select unnest(known))),
-    'expired_leases', to_jsonb(expired_leases),
+    'expired_leases', to_jsonb(expired_message_ids),
     'slot', slot
   );
 end $$;
@@ -514,16 +495,16 @@ $$;
 comment on function push.backoff(interval, interval, integer) is
   'Wait after so many failures: doubling, capped, with up to 15 % jitter.';
 
-create function push.retry_wait(p_delivery push.deliveries, p_is_fault boolean) returns interval
+create function push.retry_delay(p_delivery push.deliveries, p_is_configuration_fault boolean) returns interval
 language sql volatile set search_path = '' as $$
   select case
-    when p_is_fault then push.backoff(fault_retry_base, fault_retry_cap, p_delivery.faults)
-    when p_delivery.status = 'maybe_sent' then unanswered_waits[p_delivery.unanswered] * (1 + random() * 0.15)
+    when p_is_configuration_fault then push.backoff(fault_retry_base, fault_retry_cap, p_delivery.configuration_faults)
+    when p_delivery.status = 'maybe_sent' then unanswered_retry_delays[p_delivery.unanswered] * (1 + random() * 0.15)
     else push.backoff(retry_base, retry_cap, p_delivery.attempts)
   end
   from push.settings;
 $$;
-comment on function push.retry_wait(push.deliveries, boolean) is
+comment on function push.retry_delay(push.deliveries, boolean) is
   'How long a device waits for its next attempt, by what ended the last one and how often that happened.';
 
 create function push.record_delivery(p_message_id uuid, p_claimed_at timestamptz, p_reported jsonb) returns void
@@ -537,14 +518,14 @@ begin
     r (device_id uuid, push_token text, status text, error text, ticket_id text, retry_after_seconds double precision);
   is_fault := reported.status = 'configuration_fault';
   insert into push.deliveries as known
-    (message_id, device_id, push_token, status, error, ticket_id, sent_at, attempts, faults, unanswered)
+    (message_id, device_id, push_token, status, error, ticket_id, sent_at, attempts, configuration_faults, unanswered)
   values (p_message_id, reported.device_id, reported.push_token, case when is_fault then 'retry' else reported.status end,
     reported.error, reported.ticket_id, p_claimed_at, (not is_fault)::integer, is_fault::integer,
     (reported.status = 'maybe_sent')::integer)
   on conflict (message_id, device_id) do update
     set push_token = excluded.push_token, status = excluded.status, error = excluded.error,
       ticket_id = excluded.ticket_id, sent_at = excluded.sent_at,
-      attempts = known.attempts + excluded.attempts, faults = known.faults + excluded.faults,
+      attempts = known.attempts + excluded.attempts, configuration_faults = known.configuration_faults + excluded.configuration_faults,
       -- Another token has not been sent to yet.
       unanswered = case when known.push_token = excluded.push_token then known.unanswered else 0 end + excluded.unanswered,
       updated_at = clock_timestamp()
@@ -554,7 +535,7 @@ begin
   if delivery.status in ('retry', 'maybe_sent') then
     update push.deliveries
     set retry_at = clock_timestamp() + greatest(
-      push.retry_wait(delivery, is_fault), reported.retry_after_seconds * interval '1 second')
+      push.retry_delay(delivery, is_fault), reported.retry_after_seconds * interval '1 second')
     where message_id = delivery.message_id and device_id = delivery.device_id;
   end if;
 end $$;
@@ -576,12 +557,12 @@ begin
   -- Devices that wait for the same reason go together again, in one request.
   update push.deliveries delivery set retry_at = alike.retry_at
   from (
-    select status, error, attempts, faults, unanswered, max(retry_at) as retry_at from push.deliveries
+    select status, error, attempts, configuration_faults, unanswered, max(retry_at) as retry_at from push.deliveries
     where message_id = job.message_id and retry_at > clock_timestamp() group by 1, 2, 3, 4, 5 having count(*) > 1
   ) alike
   where delivery.message_id = job.message_id
-    and (delivery.status, delivery.attempts, delivery.faults, delivery.unanswered)
-      = (alike.status, alike.attempts, alike.faults, alike.unanswered)
+    and (delivery.status, delivery.attempts, delivery.configuration_faults, delivery.unanswered)
+      = (alike.status, alike.attempts, alike.configuration_faults, alike.unanswered)
     and delivery.error is not distinct from alike.error and delivery.retry_at > clock_timestamp();
   if job.lease_id is distinct from p_lease_id then
     return false;
@@ -592,7 +573,7 @@ begin
       select from push.deliveries where message_id = job.message_id and status = 'maybe_sent') then 'unanswered' end);
   else
     update push.jobs
-    set state = 'pending', lease_id = null, leased_until = null, unreported = 0,
+    set state = 'pending', lease_id = null, leased_until = null, expired_leases = 0,
       -- A fault of the configuration takes no attempt.
       attempts = attempts - (p_result @? '$.deliveries[*] ? (@.status == "configuration_fault")')::integer,
       next_attempt_at = greatest(next_at, clock_timestamp() + (select retry_base from push.settings))
@@ -639,7 +620,7 @@ begin
     p_claimed_at, array(select recorded from unnest(results) recorded where recorded ->> 'message_id' <> all(unrecorded)));
   -- Last, because every claim waits for the row of push.rate_limiter until this has committed.
   if p_unused_notifications > 0 then
-    perform push.give_back_slot(p_lease_id, p_unused_notifications);
+    perform push.release_send_slot(p_lease_id, p_unused_notifications);
   end if;
   return jsonb_build_object('lost_leases', to_jsonb(lost_leases), 'unrecorded', to_jsonb(unrecorded)) || reviewed;
 end $$;
@@ -650,10 +631,10 @@ comment on function public.record_push_results(uuid, timestamptz, jsonb[], integ
 
 revoke execute on function
   push.decide(uuid[], timestamptz), push.finish_job(uuid, text), push.defer_job(uuid, text, timestamptz),
-  push.due_jobs(uuid[], timestamptz, integer), push.give_back_slot(uuid, integer), push.recipient_time(integer),
-  push.take_recipient_share(uuid, integer), push.compose(uuid, text), push.notifications(uuid[], text, timestamptz),
+  push.lock_due_jobs(uuid[], timestamptz, integer), push.release_send_slot(uuid, integer), push.recipient_share_duration(integer),
+  push.reserve_recipient_share(uuid, integer), push.compose(uuid, text), push.compose_jobs(uuid[], text, timestamptz),
   push.deactivate_device(uuid, text, timestamptz), push.backoff(interval, interval, integer),
-  push.retry_wait(push.deliveries, boolean), push.record_delivery(uuid, timestamptz, jsonb),
+  push.retry_delay(push.deliveries, boolean), push.record_delivery(uuid, timestamptz, jsonb),
   push.record_result(uuid, timestamptz, jsonb)
 from public;
 revoke execute on function

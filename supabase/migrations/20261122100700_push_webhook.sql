@@ -21,7 +21,7 @@ end $$;
 comment on function push.diagnose_webhook_target() is
   'What webhook_target says, for diagnose_push, which must tell of an unreadable Vault and not fail of it.';
 
-create function push.keep_in_vault(p_name text, p_value text) returns void
+create function push.store_vault_secret(p_name text, p_value text) returns void
 language plpgsql set search_path = '' as $$
 begin
   -- Not vault.update_secret: it decrypts the old value first. Vault's key is no part of the database, so after a restore
@@ -29,7 +29,7 @@ begin
   delete from vault.secrets where name = p_name;
   perform vault.create_secret(p_value, p_name, 'Chat Push: push.configure_webhook()');
 end $$;
-comment on function push.keep_in_vault(text, text) is 'Stores or replaces a secret of Supabase Vault, readable or not.';
+comment on function push.store_vault_secret(text, text) is 'Stores or replaces a secret of Supabase Vault, readable or not.';
 
 create function push.notify_webhook() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -76,8 +76,8 @@ begin
       message = 'the extension supabase_vault is missing',
       hint = 'Enable it: create extension supabase_vault;';
   end if;
-  perform push.keep_in_vault('push_webhook_url', configure_webhook.url);
-  perform push.keep_in_vault('push_webhook_secret', configure_webhook.secret);
+  perform push.store_vault_secret('push_webhook_url', configure_webhook.url);
+  perform push.store_vault_secret('push_webhook_secret', configure_webhook.secret);
   if not exists (
     select from pg_trigger where tgname = 'notify_webhook' and tgrelid = 'public.chat_messages'::regclass
   ) then
@@ -90,5 +90,5 @@ end $$;
 comment on function push.configure_webhook(text, text) is
   'Sets target and secret of the webhook and installs its trigger; call it again to change either, and after a restore.';
 
-revoke execute on function push.webhook_target(), push.diagnose_webhook_target(), push.keep_in_vault(text, text), push.notify_webhook(),
+revoke execute on function push.webhook_target(), push.diagnose_webhook_target(), push.store_vault_secret(text, text), push.notify_webhook(),
   push.configure_webhook(text, text) from public;

@@ -1,16 +1,6 @@
 -- How an app registers and unregisters a phone: by these functions, or by writing user_devices itself. So every rule is a
 -- trigger's. A device belongs to its last login.
 
-alter table push.settings
-  add column stored_device_limit integer not null default 100 check (stored_device_limit > 0),
-  add column registration_limit integer not null default 20 check (registration_limit > 0),
-  add column registration_limit_window interval not null default '1 minute' check (registration_limit_window > '0');
-comment on column push.settings.stored_device_limit is
-  'Devices that one person may have with those that are switched off, of which the least recently seen one is deleted. Never '
-  'less than device_limit.';
-comment on column push.settings.registration_limit is
-  'Registrations that one person may make within registration_limit_window; more are refused with HTTP 429.';
-
 create table push.registration_counts (
   user_id uuid primary key references public.users (id) on delete cascade,
   window_began_at timestamptz not null,
@@ -47,7 +37,7 @@ end $$;
 comment on function private.limit_registration_rate(uuid) is
   'Counts a registration, and refuses one too many: PT429, HTTP 429.';
 
-create function private.queue_registrations() returns trigger
+create function private.serialize_registrations() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   if auth.uid() is not null then
@@ -55,11 +45,11 @@ begin
   end if;
   return null;
 end $$;
-comment on function private.queue_registrations() is
+comment on function private.serialize_registrations() is
   'What one person writes goes one after the other: the limits hold, and nobody waits for themselves.';
 
-create trigger queue_registrations before insert or update on public.user_devices
-  for each statement execute function private.queue_registrations();
+create trigger serialize_registrations before insert or update on public.user_devices
+  for each statement execute function private.serialize_registrations();
 
 create function private.lock_push_tokens(variadic p_push_tokens text[]) returns void
 language sql set search_path = '' as $$
@@ -72,7 +62,7 @@ language sql set search_path = '' as $$
 $$;
 comment on function private.lock_push_tokens(text[]) is 'Takes these push tokens for this transaction, always in one order.';
 
-create function private.lock_push_tokens_soon(variadic p_push_tokens text[]) returns void
+create function private.try_lock_push_tokens(variadic p_push_tokens text[]) returns void
 language plpgsql set search_path = '' set lock_timeout = '300ms' as $$
 begin
   perform private.lock_push_tokens(variadic p_push_tokens);
@@ -81,11 +71,11 @@ exception when lock_not_available then
     message = 'push_token is being registered by somebody else at this moment',
     hint = 'Try again, or register by an insert with on_conflict=user_id,device_id, which waits.';
 end $$;
-comment on function private.lock_push_tokens_soon(text[]) is
+comment on function private.try_lock_push_tokens(text[]) is
   'The same for a transaction that holds a device''s row. Whom it waits for may wait for that row, so it gives up, HTTP 409, '
   'before Postgres would call it a deadlock (1 s).';
 
-create function private.claim_push_token() returns trigger
+create function private.prepare_device() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
   me constant uuid := auth.uid();
@@ -153,7 +143,7 @@ begin
   if tg_op = 'INSERT' then
     perform private.lock_push_tokens(known.push_token, new.push_token);
   else
-    perform private.lock_push_tokens_soon(known.push_token, new.push_token);
+    perform private.try_lock_push_tokens(known.push_token, new.push_token);
   end if;
   if tg_op = 'UPDATE' or known.id is null then
     -- A device belongs to its last login: the token leaves whoever had it.
@@ -163,12 +153,12 @@ begin
   end if;
   return new;
 end $$;
-comment on function private.claim_push_token() is
+comment on function private.prepare_device() is
   'A push token names one installation: registering it takes it from the account that was logged in before. And what a device '
   'may hold, and how often one may be registered.';
 
-create trigger claim_push_token before insert or update on public.user_devices
-  for each row execute function private.claim_push_token();
+create trigger prepare_device before insert or update on public.user_devices
+  for each row execute function private.prepare_device();
 
 create function push.limit_devices() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -218,7 +208,7 @@ create trigger limit_updated_devices after update on public.user_devices
   referencing new table as new_devices
   for each statement execute function push.limit_devices();
 
-create function private.device(p_device public.user_devices) returns jsonb
+create function private.device_json(p_device public.user_devices) returns jsonb
 language sql stable set search_path = '' as $$
   select jsonb_build_object(
     'device_id', p_device.device_id,
@@ -232,7 +222,7 @@ language sql stable set search_path = '' as $$
     'created_at', p_device.created_at
   );
 $$;
-comment on function private.device(public.user_devices) is 'A device as apps see it.';
+comment on function private.device_json(public.user_devices) is 'A device as apps see it.';
 
 create function private.register_device(
   p_device_id text, p_platform text, p_push_token text, p_push_provider text, p_app_version text
@@ -254,7 +244,7 @@ begin
     app_version = coalesce(excluded.app_version, known.app_version), is_active = true
   returning id, xmax = 0 into row_id, created;
   return (
-    select jsonb_build_object('device', private.device(device), 'created', created)
+    select jsonb_build_object('device', private.device_json(device), 'created', created)
     from public.user_devices device where device.id = row_id
   );
 end $$;
@@ -282,16 +272,16 @@ comment on function public.unregister_device(text) is 'Removes the caller''s pho
 
 create function public.my_devices() returns jsonb
 language sql stable set search_path = '' as $$
-  select coalesce(jsonb_agg(private.device(device) order by device.last_seen_at desc, device.id), '[]')
+  select coalesce(jsonb_agg(private.device_json(device) order by device.last_seen_at desc, device.id), '[]')
   from public.user_devices device where device.user_id = (select auth.uid());
 $$;
 comment on function public.my_devices() is 'The caller''s phones, tokens shortened, newest first.';
 
-revoke execute on function private.limit_registration_rate(uuid), private.queue_registrations(),
-  private.lock_push_tokens(text[]), private.lock_push_tokens_soon(text[]), private.claim_push_token(),
-  push.limit_devices(), private.device(public.user_devices),
+revoke execute on function private.limit_registration_rate(uuid), private.serialize_registrations(),
+  private.lock_push_tokens(text[]), private.try_lock_push_tokens(text[]), private.prepare_device(),
+  push.limit_devices(), private.device_json(public.user_devices),
   private.register_device(text, text, text, text, text) from public;
-grant execute on function private.device(public.user_devices),
+grant execute on function private.device_json(public.user_devices),
   private.register_device(text, text, text, text, text) to authenticated;
 revoke execute on function public.register_device(text, text, text, text, text), public.unregister_device(text),
   public.my_devices() from public, anon, service_role;

@@ -1,25 +1,5 @@
 -- What became of an accepted push: Expo's receipts, dead tokens, and the end of old rows.
 
-alter table push.settings
-  add column receipt_after interval not null default '15 minutes' check (receipt_after > '0'),
-  add column receipt_lost_after interval not null default '24 hours' check (receipt_lost_after > receipt_after),
-  add column max_attempts_per_device integer not null default 5 check (max_attempts_per_device > 0),
-  add column breaker_share numeric not null default 0.2 check (breaker_share between 0 and 1),
-  add column breaker_devices integer not null default 20 check (breaker_devices > 0),
-  add column device_unseen_for interval not null default '60 days' check (device_unseen_for > '0'),
-  add column device_kept_for interval not null default '90 days' check (device_kept_for > '0'),
-  add column job_kept_for interval not null default '30 days' check (job_kept_for > time_to_live);
-comment on column push.settings.receipt_after is 'When Expo is asked for a receipt first; later questions wait ever longer.';
-comment on column push.settings.receipt_lost_after is 'When Expo has cleared the receipt, and asking ends.';
-comment on column push.settings.max_attempts_per_device is
-  'A receipt that says "later" sends a message again to its device, unless it was sent there so often already.';
-comment on column push.settings.breaker_share is
-  'If more than this share of a run''s receipts call the token dead, none is switched off before somebody has looked.';
-comment on column push.settings.breaker_devices is 'The breaker needs at least this many dead tokens in one run.';
-comment on column push.settings.device_unseen_for is 'A device that did not register for so long is switched off.';
-comment on column push.settings.device_kept_for is 'A device that was switched off so long ago is deleted.';
-comment on column push.settings.job_kept_for is 'Jobs and their deliveries are kept so long after their end.';
-
 alter table push.deliveries add column receipt_due_at timestamptz;
 comment on column push.deliveries.receipt_due_at is
   'When Expo is to be asked (again) for the receipt; a worker that asks moves it on. Null: nothing to ask.';
@@ -28,7 +8,7 @@ create index idx_push_jobs_finished on push.jobs (finished_at) where state = 'do
 create index if not exists idx_devices_last_seen on public.user_devices (last_seen_at);
 create index if not exists idx_presence_online on public.user_presence (updated_at) where is_online;
 
-create function push.await_receipt() returns trigger
+create function push.schedule_receipt() returns trigger
 language plpgsql set search_path = '' as $$
 begin
   -- Without a readable ticket there is nothing to ask for.
@@ -36,10 +16,10 @@ begin
     then new.sent_at + (select receipt_after from push.settings) end;
   return new;
 end $$;
-comment on function push.await_receipt() is 'An accepted delivery waits for its receipt, any other for none.';
+comment on function push.schedule_receipt() is 'An accepted delivery waits for its receipt, any other for none.';
 
-create trigger await_receipt before insert or update of status on push.deliveries
-  for each row execute function push.await_receipt();
+create trigger schedule_receipt before insert or update of status on push.deliveries
+  for each row execute function push.schedule_receipt();
 
 -- What the circuit breaker looks at: the receipts of one run of cleanup_receipts, or the tickets of about a minute.
 create table push.receipt_runs (
@@ -98,24 +78,24 @@ language sql volatile set search_path = '' as $$
 $$;
 comment on function push.next_receipt_at(timestamptz) is 'When to ask again for a receipt; null: never, it is lost.';
 
-create function push.send_again(p_delivery push.deliveries, p_error text, p_is_fault boolean) returns void
+create function push.requeue_delivery(p_delivery push.deliveries, p_error text, p_is_configuration_fault boolean) returns void
 language plpgsql set search_path = '' as $$
 begin
   p_delivery.status := 'retry';
-  p_delivery.attempts := p_delivery.attempts - p_is_fault::integer;
-  p_delivery.faults := p_delivery.faults + p_is_fault::integer;
-  p_delivery.retry_at := clock_timestamp() + push.retry_wait(p_delivery, p_is_fault);
+  p_delivery.attempts := p_delivery.attempts - p_is_configuration_fault::integer;
+  p_delivery.configuration_faults := p_delivery.configuration_faults + p_is_configuration_fault::integer;
+  p_delivery.retry_at := clock_timestamp() + push.retry_delay(p_delivery, p_is_configuration_fault);
   update push.deliveries
-  set status = p_delivery.status, error = p_error, attempts = p_delivery.attempts, faults = p_delivery.faults,
+  set status = p_delivery.status, error = p_error, attempts = p_delivery.attempts, configuration_faults = p_delivery.configuration_faults,
     retry_at = p_delivery.retry_at, updated_at = clock_timestamp()
   where message_id = p_delivery.message_id and device_id = p_delivery.device_id;
   -- A job that is not done sends to this device in any case.
   update push.jobs
-  set state = 'pending', outcome = null, reason = null, finished_at = null, attempts = attempts - p_is_fault::integer,
+  set state = 'pending', outcome = null, reason = null, finished_at = null, attempts = attempts - p_is_configuration_fault::integer,
     next_attempt_at = p_delivery.retry_at
   where message_id = p_delivery.message_id and state = 'done';
 end $$;
-comment on function push.send_again(push.deliveries, text, boolean) is
+comment on function push.requeue_delivery(push.deliveries, text, boolean) is
   'Puts one device of a message back into the queue, where the time to live ends it at last; a fault of the configuration takes no attempt.';
 
 create function public.record_push_receipts(p_run_id uuid, p_receipts jsonb[]) returns jsonb
@@ -159,9 +139,9 @@ begin
         update push.deliveries set receipt_due_at = known.receipt_due_at
         where message_id = known.message_id and device_id = known.device_id;
       when 'retry' then
-        perform push.send_again(known, receipt.error, false);
+        perform push.requeue_delivery(known, receipt.error, false);
       when 'configuration_fault' then
-        perform push.send_again(known, receipt.error, true);
+        perform push.requeue_delivery(known, receipt.error, true);
       else
         update push.deliveries set status = receipt.status, error = receipt.error, updated_at = clock_timestamp()
         where message_id = known.message_id and device_id = known.device_id;
@@ -349,7 +329,7 @@ comment on function public.prune_push(integer) is
   'Ends what is old, at most p_limit rows of each kind, so that no lock lasts; call it again while `more` is true.';
 
 revoke execute on function
-  push.await_receipt(), push.next_receipt_at(timestamptz), push.send_again(push.deliveries, text, boolean),
+  push.schedule_receipt(), push.next_receipt_at(timestamptz), push.requeue_delivery(push.deliveries, text, boolean),
   push.deactivate_dead_devices(uuid), push.review_held_deactivations(uuid, boolean),
   push.finish_run(push.receipt_runs, integer, integer), push.review_tickets(timestamptz, jsonb[]),
   push.is_held(uuid, text)

@@ -1,10 +1,10 @@
 -- What became of a message's push, in words for whoever was asked "why did my phone not ring?".
 
-create function push.at(p_at timestamptz) returns text
+create function push.format_time(p_at timestamptz) returns text
 language sql immutable set search_path = '' as $$
   select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"');
 $$;
-comment on function push.at(timestamptz) is 'A time as the explanations write it.';
+comment on function push.format_time(timestamptz) is 'A time as the explanations write it.';
 
 create function push.explain_reason(p_reason text) returns text
 language sql stable set search_path = '' as $$
@@ -16,8 +16,8 @@ language sql stable set search_path = '' as $$
     when 'attempts_exhausted' then format('all %s attempts were used', settings.max_attempts)
     when 'unanswered' then
       format('it was sent %s times without an answer, each of which may have reached the phone',
-        cardinality(settings.unanswered_waits) + 1)
-    when 'unreported' then format('%s workers took it and ended before they reported', settings.unreported_limit)
+        cardinality(settings.unanswered_retry_delays) + 1)
+    when 'leases_expired' then format('%s workers took it and ended before they reported', settings.expired_lease_limit)
     when 'unreadable' then
       'it cannot be composed: push.display_name, push.message_preview or push.message_image fails for it (see Postgres''s log)'
     when 'no_device' then 'the recipient has no active device with a push token that it could go to'
@@ -31,20 +31,20 @@ create function push.explain_job(p_job push.jobs) returns text
 language sql stable set search_path = '' as $$
   select case
     when p_job.state = 'leased' and p_job.leased_until > clock_timestamp() then
-      format('Being sent: a worker has it until %s.', push.at(p_job.leased_until))
+      format('Being sent: a worker has it until %s.', push.format_time(p_job.leased_until))
     when p_job.state = 'leased' then
       format('The lease of its worker ran out at %s without a report: the next sweep takes it again.',
-        push.at(p_job.leased_until))
+        push.format_time(p_job.leased_until))
     when p_job.state = 'pending' and p_job.next_attempt_at <= clock_timestamp() then
-      format('Due since %s: the webhook or the next sweep takes it.', push.at(p_job.next_attempt_at))
+      format('Due since %s: the webhook or the next sweep takes it.', push.format_time(p_job.next_attempt_at))
     when p_job.reason = 'viewing' and p_job.state = 'pending' then
       format('Waiting: the recipient is looking at the conversation; decided anew at %s.',
-        push.at(p_job.next_attempt_at))
-    when p_job.reason = 'recipient_busy' and p_job.state = 'pending' then
+        push.format_time(p_job.next_attempt_at))
+    when p_job.reason = 'recipient_rate_limited' and p_job.state = 'pending' then
       format('Waiting: the recipient gets so many notifications that the rest waits; decided anew at %s.',
-        push.at(p_job.next_attempt_at))
+        push.format_time(p_job.next_attempt_at))
     when p_job.state = 'pending' then
-      format('Waiting after %s attempt(s): the next one is at %s.', p_job.attempts, push.at(p_job.next_attempt_at))
+      format('Waiting after %s attempt(s): the next one is at %s.', p_job.attempts, push.format_time(p_job.next_attempt_at))
     when p_job.outcome = 'skipped' then format('Skipped: %s.', push.explain_reason(p_job.reason))
     else concat(
       case p_job.outcome
@@ -79,7 +79,7 @@ create function push.explain_next(p_job push.jobs, p_delivery push.deliveries) r
 language sql stable set search_path = '' as $$
   select case
     when p_job.state = 'done' then '; not sent again' || coalesce(' because ' || push.explain_reason(p_job.reason), '') || '.'
-    else format('; sent again at %s.', push.at(greatest(p_job.next_attempt_at, p_job.leased_until, p_delivery.retry_at)))
+    else format('; sent again at %s.', push.format_time(greatest(p_job.next_attempt_at, p_job.leased_until, p_delivery.retry_at)))
   end;
 $$;
 comment on function push.explain_next(push.jobs, push.deliveries) is 'Whether a device gets another attempt, as the end of a sentence.';
@@ -88,17 +88,17 @@ create function push.explain_delivery(p_delivery push.deliveries, p_device publi
 returns text
 language sql stable set search_path = '' as $$
   select case p_delivery.status
-    when 'accepted' then format('Accepted by Expo at %s; ', push.at(p_delivery.sent_at)) || case
+    when 'accepted' then format('Accepted by Expo at %s; ', push.format_time(p_delivery.sent_at)) || case
       when p_delivery.ticket_id is null then 'its answer held no readable ticket, so there is no receipt to ask for.'
-      else format('receipt not there yet, Expo is asked at %s.', push.at(p_delivery.receipt_due_at))
+      else format('receipt not there yet, Expo is asked at %s.', push.format_time(p_delivery.receipt_due_at))
     end
     when 'handed_over' then format('Handed over to %s, by the receipt that Expo gave at %s.',
       case p_device.platform when 'ios' then 'APNs' when 'android' then 'FCM' else 'APNs or FCM' end,
-      push.at(p_delivery.updated_at))
+      push.format_time(p_delivery.updated_at))
     when 'receipt_lost' then format('Accepted by Expo at %s; it never gave a receipt, so nobody knows more.',
-      push.at(p_delivery.sent_at))
+      push.format_time(p_delivery.sent_at))
     when 'maybe_sent' then format('Sent at %s without a clear answer (%s), so it may have arrived',
-      push.at(p_delivery.sent_at), p_delivery.error) || push.explain_next(p_job, p_delivery)
+      push.format_time(p_delivery.sent_at), p_delivery.error) || push.explain_next(p_job, p_delivery)
     when 'retry' then format('Refused for now (%s)', p_delivery.error) || push.explain_next(p_job, p_delivery)
     when 'failed' then case p_delivery.error
       when 'DeviceNotRegistered' then push.explain_dead_token(p_delivery, p_device)
@@ -122,7 +122,7 @@ language sql stable security definer set search_path = '' as $$
     'next_attempt_at', case when job.state <> 'done' then greatest(job.next_attempt_at, job.leased_until) end,
     'delivered_at', receipt.delivered_at,
     'explanation', push.explain_job(job)
-      || coalesce(' The recipient''s app reported it at ' || push.at(receipt.delivered_at) || '.', ''),
+      || coalesce(' The recipient''s app reported it at ' || push.format_time(receipt.delivered_at) || '.', ''),
     'deliveries', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'device_id', coalesce(device.device_id, delivery.device_id::text),
@@ -133,7 +133,7 @@ language sql stable security definer set search_path = '' as $$
         'attempts', delivery.attempts,
         'explanation', case
           when reported.delivered then
-            format('Delivered: the device itself reported it at %s.', push.at(receipt.delivered_at))
+            format('Delivered: the device itself reported it at %s.', push.format_time(receipt.delivered_at))
           else push.explain_delivery(delivery, device, job)
         end
       ) order by delivery.created_at), '[]')
@@ -154,7 +154,7 @@ comment on function public.explain_push(uuid) is
   'Why the push of a message came to which device, or did not; null without a job.';
 
 revoke execute on function
-  push.at(timestamptz), push.explain_reason(text), push.explain_job(push.jobs),
+  push.format_time(timestamptz), push.explain_reason(text), push.explain_job(push.jobs),
   push.explain_dead_token(push.deliveries, public.user_devices),
   push.explain_delivery(push.deliveries, public.user_devices, push.jobs), push.explain_next(push.jobs, push.deliveries)
 from public;

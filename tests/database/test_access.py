@@ -145,6 +145,7 @@ def test_matrix_is_complete() -> None:
         "table push.jobs",
         "table push.deliveries",
         "table push.settings",
+        "table private.chat_settings",
         "table push.registration_counts",
         "table push.sendable_devices",
         "table push.receipt_runs",
@@ -274,7 +275,7 @@ async def test_writing_in_anothers_name_is_refused_alike_whether_they_are_busy_o
     world: World, statement: str
 ) -> None:
     connection = world.chat.connection
-    settings = "update push.settings set message_limit = 1, registration_limit = 1"
+    settings = "update push.settings set registration_limit = 1; update private.chat_settings set message_limit = 1"
     await connection.execute(settings.encode())
     async with as_user(connection, world.chat.tourist):
         await connection.execute(
@@ -393,8 +394,8 @@ WORKER_FUNCTIONS = {
 }
 # Called by policies, and by the functions for apps.
 PRIVATE_FUNCTIONS = {
-    *("my_rooms", "my_partners", "my_contacts", "require_self", "lock_messages"),
-    *("register_device", "device"),
+    *("my_rooms", "my_partners", "my_contacts", "require_caller", "lock_messages"),
+    *("register_device", "device_json"),
 }
 
 
@@ -524,6 +525,6 @@ async def test_no_stable_function_calls_one_that_may_write(shared_connection: Co
     async with shared_connection.transaction(force_rollback=True):
         await shared_connection.execute(
             "create function private.peek() returns void language plpgsql stable as"
-            " $$ begin perform push.keep_in_vault('n', 'v'); end $$"
+            " $$ begin perform push.store_vault_secret('n', 'v'); end $$"
         )
         assert len(await rows(shared_connection, WRITES_FROM_STABLE)) == 1

@@ -322,7 +322,7 @@ async def test_a_message_that_is_erased_meanwhile_does_not_fail_the_marks_of_the
 
 
 async def test_three_thousand_calls_of_four_people_at_once_meet_no_deadlock(chat: Chat, database: Database) -> None:
-    await chat.connection.execute("update push.settings set message_limit = 1000000")
+    await chat.connection.execute("update private.chat_settings set message_limit = 1000000")
     other = await start_chat(chat.connection)
     chats = [chat, other, *(Chat(one.connection, one.guide, one.tourist, one.room) for one in (chat, other))]
     connections = [await database.connect() for _ in range(6)]

@@ -430,7 +430,7 @@ async def test_the_report_says_what_was_filled_in_and_replaced(server: Postgres,
         assert {"what": "policy replaced", "subject": replaced, "affected_rows": None} in report
 
 
-async def test_start_from_zero_takes_what_is_older_than_the_installation_as_read(
+async def test_mark_existing_messages_read_takes_what_is_older_than_the_installation_as_read(
     server: Postgres, whole_app: str
 ) -> None:
     async with app_without(server, whole_app, ["chat_messages.is_read", "chat_messages.read_at"]) as connection:
@@ -442,13 +442,13 @@ async def test_start_from_zero_takes_what_is_older_than_the_installation_as_read
         unread = "select sum(unread_count_user1 + unread_count_user2) from chat_rooms"
         assert await value(connection, unread) == messages > 0
         new = await chat.message()
-        assert await value(connection, "select push.start_from_zero()") == messages
+        assert await value(connection, "select push.mark_existing_messages_read()") == messages
         assert await value(connection, unread) == 1
         assert await rows(connection, "select id from chat_messages where not is_read") == [{"id": new}]
-        assert await value(connection, "select push.start_from_zero()") == 0
+        assert await value(connection, "select push.mark_existing_messages_read()") == 0
 
 
-async def test_start_from_zero_knows_when_an_app_that_lacked_nothing_was_installed(
+async def test_mark_existing_messages_read_knows_when_an_app_that_lacked_nothing_was_installed(
     server: Postgres, whole_app: str
 ) -> None:
     async with app_without(server, whole_app, []) as connection:
@@ -456,7 +456,7 @@ async def test_start_from_zero_knows_when_an_app_that_lacked_nothing_was_install
         await connection.execute('drop policy "Participants send messages" on chat_messages')
         await connection.execute("update chat_messages set is_read = false, read_at = null")
         await apply(connection)
-        assert await value(connection, "select push.start_from_zero() = count(*) from chat_messages")
+        assert await value(connection, "select push.mark_existing_messages_read() = count(*) from chat_messages")
 
 
 NAMES = {

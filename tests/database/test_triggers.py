@@ -297,7 +297,7 @@ async def test_a_statement_that_can_never_pass_names_the_maximum_and_stores_noth
     async with refused(chat.connection, "22023", told), as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 101)
     assert await value(chat.connection, "select count(*) from push.jobs") == 0
-    await chat.connection.execute("update push.settings set message_batch_limit = 2, message_limit = 3")
+    await chat.connection.execute("update private.chat_settings set message_batch_limit = 2, message_limit = 3")
     async with refused(chat.connection, "22023", "at most 3"), as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 4)
 
@@ -310,7 +310,7 @@ async def test_two_statements_of_one_transaction_are_not_one(chat: Chat) -> None
 
 
 async def test_rate_limit_is_a_setting(chat: Chat) -> None:
-    await chat.connection.execute("update push.settings set message_limit = 2, message_limit_window = '1 hour'")
+    await chat.connection.execute("update private.chat_settings set message_limit = 2, message_limit_window = '1 hour'")
     async with as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 2)
     await chat.pass_time(60)
@@ -386,10 +386,8 @@ async def test_what_is_within_the_bounds_is_stored_whatever_its_shape(chat: Chat
 
 
 async def test_bounds_of_a_message_are_settings(chat: Chat) -> None:
-    settings = (
-        "update push.settings set message_bytes_limit = 20000, attachment_limit = 1, attachments_bytes_limit = 50"
-    )
-    await chat.connection.execute(settings.encode())
+    changed = "message_bytes_limit = 20000, attachment_limit = 1, attachments_bytes_limit = 50"
+    await chat.connection.execute(f"update private.chat_settings set {changed}".encode())
     await chat.message("x" * 20000, attachments='["one"]')
     for columns in ({"text": "x" * 20001}, {"attachments": "[1, 2]"}, {"attachments": f'["{"x" * 50}"]'}):
         async with refused(chat.connection, "22023" if columns == {"attachments": "[1, 2]"} else "22001"):

@@ -9,7 +9,7 @@ from local.cloud import LocalCloud
 from local.demo.run import NEXT, report, run
 from local.demo.scenario import NOTHING, Scenario, Screen, Step
 from local.demo.steps import STEPS
-from tests.docs.guides import PROJECT
+from local.packages import PROJECT
 from tests.system.chat import Chat
 
 

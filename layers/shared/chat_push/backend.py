@@ -1,14 +1,14 @@
-"""What the workers are made of: their settings, their secret, and clients of the database and of Expo."""
+"""What both workers share: their settings, and clients of the database and of Expo."""
 
 from functools import lru_cache
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel
 
 from chat_push import https
 from chat_push.database import PushDatabase
 from chat_push.expo import Expo
 from chat_push.key_refresh import RefreshKeyOnUnauthorized
-from chat_push.secrets import read_secret
+from chat_push.secrets import BackendSecret, read_secret
 
 
 class Settings(BaseModel):
@@ -19,25 +19,8 @@ class Settings(BaseModel):
     expo_url: str = "https://exp.host"
 
 
-class BackendSecret(BaseModel):
-    """The secret that backend_secret_id names."""
-
-    supabase_secret_key: SecretStr = Field(min_length=1)
-    expo_access_token: SecretStr | None = None
-
-    @property
-    def key(self) -> str:
-        """The key of the database."""
-        return self.supabase_secret_key.get_secret_value()
-
-    @property
-    def token(self) -> str | None:
-        """The access token of Expo; an empty one is none."""
-        return (self.expo_access_token.get_secret_value() if self.expo_access_token else None) or None
-
-
 def clients(settings: Settings) -> tuple[PushDatabase, Expo]:
-    """Kept between invocations, and made anew once the secret has changed. Raises SecretUnavailable."""
+    """Clients that are kept between invocations, and replaced when the secret changes. Raises SecretUnavailable."""
     secret = read_secret(settings.backend_secret_id, BackendSecret)
     return (
         _database(settings.supabase_url, settings.backend_secret_id, secret.key),

@@ -1,4 +1,4 @@
-"""Keys that are rotated while they are cached."""
+"""Requests with a key that may be rotated while its secret is cached."""
 
 from collections.abc import Callable
 
@@ -6,33 +6,36 @@ import httpx
 
 from chat_push.secrets import SecretUnavailable
 
-_REFUSED = (401, 403)
+_UNAUTHORIZED = (401, 403)
 
 
 class RefreshKeyOnUnauthorized(httpx.BaseTransport):
-    """Repeats a request once, with the key read anew, if the one in `header` is refused and has changed by now.
+    """Repeats a refused request once, with the current key, if that differs from the key that was sent.
 
-    Else a rotated key would be sent for as long as its secret is cached. Who refuses a key has done nothing else, so
-    that any request can be repeated. `read` gives the header's value as the secret has it now, None for no header.
+    Without it, a rotated key would be used for as long as its secret is cached. A service that refuses a key has not
+    processed the request, so repeating is safe for every request. `header` carries the key; `fetch_current_key` returns
+    its current value, or None for no header.
     """
 
-    def __init__(self, header: str, read: Callable[[], str | None], transport: httpx.BaseTransport) -> None:
+    def __init__(
+        self, header: str, fetch_current_key: Callable[[], str | None], transport: httpx.BaseTransport
+    ) -> None:
         self._header = header
-        self._read = read
+        self._fetch_current_key = fetch_current_key
         self._transport = transport
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer; if the key is refused, that to the key that is valid now."""
-        answer = self._transport.handle_request(request)
-        if answer.status_code not in _REFUSED:
-            return answer
+        """The response, to the second request if there was one."""
+        response = self._transport.handle_request(request)
+        if response.status_code not in _UNAUTHORIZED:
+            return response
         try:
-            key = self._read()
+            key = self._fetch_current_key()
         except SecretUnavailable:
-            return answer
+            return response
         if key == request.headers.get(self._header):
-            return answer
-        answer.close()
+            return response
+        response.close()
         headers = httpx.Headers(request.headers)
         headers.pop(self._header, None)
         if key is not None:

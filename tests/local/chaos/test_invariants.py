@@ -302,7 +302,7 @@ def older_row_for_which_message_preview_fails(history: History) -> None:
 
 
 def token_of_no_phone(history: History) -> None:
-    history.registrations.append(Registration(UUID(int=51), GUS, "ExponentPushToken[nobody]", since=at(-1)))
+    history.registrations.append(Registration(UUID(int=51), GUS, "ExponentPushToken[no phone]", since=at(-1)))
 
 
 def one_device_replaced_by_another(history: History) -> None:
