@@ -9,6 +9,7 @@ The environment variable CHAT_PUSH_LAMBDA_RUNTIME chooses the kind of environmen
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -76,6 +77,20 @@ class LambdaFunction:
         self._invocations.add(invocation)
         invocation.add_done_callback(self._forget)
         return await asyncio.shield(invocation)
+
+    async def invoke_with_retries(self, event: Json, *, until: float, wait: float, longest_wait: float) -> Json:
+        """The handler's answer to `event`. While the account is at its limit, try again after waits in s that double.
+
+        Raises FunctionError; TooManyRequests if the next attempt would come after `until` (of time.monotonic()).
+        """
+        while True:
+            try:
+                return await self.invoke(event)
+            except TooManyRequests:
+                if time.monotonic() + wait > until:
+                    raise
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, longest_wait)
 
     async def kill(self) -> None:
         """Kill all processes at once. Invocations under way fail; the next invocation starts a new process."""

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from local.aws.account import REGION
-from local.aws.lambda_runtime import FunctionError, LambdaFunction, TooManyRequests
+from local.aws.lambda_runtime import FunctionError, LambdaFunction
 from local.aws.template import EventSourceMapping, Queue
 from local.types import Json
 
@@ -117,7 +117,10 @@ class QueuePoller:
         returns_at = time.monotonic() + self._queue.visibility_timeout.total_seconds()
         ids = [message["MessageId"] for message in messages]
         try:
-            answer = await self._invoke({"Records": [self._record(message) for message in messages]}, returns_at)
+            # Lambda retries a throttled batch until its messages return to the queue:
+            # https://docs.aws.amazon.com/lambda/latest/operatorguide/sqs-retries.html
+            event = {"Records": [self._record(message) for message in messages]}
+            answer = await self._function.invoke_with_retries(event, until=returns_at, wait=0.1, longest_wait=5)
             failed = failed_messages(answer, ids) if self._mapping.reports_item_failures else set()
         except FunctionError as error:
             logger.warning("a batch of %s failed and returns to the queue: %s", self._mapping.name, error)
@@ -132,21 +135,6 @@ class QueuePoller:
                 done.append({"Id": message["MessageId"], "ReceiptHandle": message["ReceiptHandle"]})
         if done:
             await asyncio.to_thread(self._sqs.delete_message_batch, QueueUrl=self._queue.url, Entries=done)
-
-    async def _invoke(self, event: Json, until: float) -> Json:
-        """The function's answer. While the account is at its limit Lambda tries again, until the messages come back.
-
-        https://docs.aws.amazon.com/lambda/latest/operatorguide/sqs-retries.html
-        """
-        wait = 0.1
-        while True:
-            try:
-                return await self._function.invoke(event)
-            except TooManyRequests:
-                if time.monotonic() + wait > until:
-                    raise
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, 5)
 
     def _comes_again(self, message_id: str) -> bool:
         if message_id in self._to_redeliver:  # this was its second delivery

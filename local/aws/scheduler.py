@@ -6,10 +6,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from local.aws.lambda_runtime import FunctionError, LambdaFunction, TooManyRequests
+from local.aws.lambda_runtime import FunctionError, LambdaFunction
 from local.aws.template import Schedule
-
-_LONGEST_WAIT_SECONDS = 300
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +42,8 @@ class Scheduler:
         https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
         """
         until = time.monotonic() + schedule.maximum_event_age.total_seconds()
-        wait = 1.0
-        while True:
-            try:
-                await self._functions[schedule.function].invoke(schedule.event)
-                return
-            except TooManyRequests:
-                if time.monotonic() + wait > until:
-                    raise
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+        function = self._functions[schedule.function]
+        await function.invoke_with_retries(schedule.event, until=until, wait=1, longest_wait=300)
 
 
 @asynccontextmanager
