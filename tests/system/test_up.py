@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import select
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from boto3.session import Session
 
 from local.packages import PROJECT
 from local.processes import temporary_folder
+from tests.local.aws.conftest import is_running
 
 
 @dataclass
@@ -51,26 +51,13 @@ class Supervisor:
 
     async def end(self, number: signal.Signals) -> int:
         """Sends it a signal, waits until it and its descendants have ended, and returns its exit code."""
-        family = []
-        for descendant in psutil.Process(self.process.pid).children(recursive=True):
-            with suppress(ProcessLookupError):  # it has ended
-                family.append(os.pidfd_open(descendant.pid))
-        try:
-            self.process.send_signal(number)
-            code = await asyncio.wait_for(self.process.wait(), 30)
-            for descriptor in family:
-                await asyncio.to_thread(_until_ended, descriptor, 10)
-        finally:
-            for descriptor in family:
-                os.close(descriptor)
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(number)
+        code = await asyncio.wait_for(self.process.wait(), 30)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
+        outliving = [process for process in alive if is_running(process.pid)]
+        assert not outliving, f"processes outlive their supervisor for 10 s: {outliving}"
         return code
-
-
-def _until_ended(descriptor: int, seconds: float) -> None:
-    """Waits for the end of a process, which makes its descriptor readable."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    assert poll.poll(seconds * 1000), f"a process outlives its supervisor for {seconds} s"
 
 
 @asynccontextmanager
