@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured side by side in one run, against what people would otherwise build."""
+"""Benchmarks. They compare Chat Push with its alternatives, side by side in one run."""

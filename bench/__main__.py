@@ -1,4 +1,4 @@
-"""./dev bench [NAME ...]: runs the benches, prints and publishes what they find."""
+"""./dev bench [NAME ...]: runs benchmarks, and prints and publishes their results."""
 
 import argparse
 import asyncio
@@ -8,10 +8,9 @@ import signal
 import sys
 import time
 
-# What a command imports, it imports itself: ./dev parses options before anything is installed.
+# The imports are inside bench(), because ./dev calls parser() before any package is installed.
 
-# Each is a module bench/<name>.py with `async def run() -> Result`; its docstring says what is measured, and how.
-# cost comes last: it reads what the others measured.
+# Each is a module bench/<name>.py with `async def run() -> Result`. Its docstring says what it measures, and how.
 NAMES = (
     *("latency", "drain", "round_trips", "cold", "memory", "rate"),
     *("database", "insert", "bulk", "register", "fairness", "cost"),
@@ -19,7 +18,7 @@ NAMES = (
 
 
 async def bench(names: list[str]) -> int:
-    """Runs the benches one after the other; 0 if every target is met, otherwise 1."""
+    """Runs the benchmarks one after the other. Returns 0 if every target is met, otherwise 1."""
     from bench.publish import Publication, machine
     from bench.report import table, verdict
 
@@ -41,22 +40,22 @@ async def bench(names: list[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options, which ./dev shows and checks before anything is installed."""
-    description = "Measures, and writes bench/results.json and docs/performance.md anew."
+    """Returns the parser of the options, which needs the standard library only."""
+    description = "Runs benchmarks, and writes their results into bench/results.json and docs/performance.md."
     options = argparse.ArgumentParser(prog="./dev bench", description=description)
-    which = f"of {', '.join(NAMES)}; all of them without one"
+    which = f"a benchmark: {', '.join(NAMES)}; without a name, all of them"
     options.add_argument("names", nargs="*", type=_name, metavar="NAME", help=which)
     return options
 
 
 def _name(text: str) -> str:
     if text not in NAMES:
-        raise argparse.ArgumentTypeError(f"no such bench: {text}; there are {', '.join(NAMES)}")
+        raise argparse.ArgumentTypeError(f"no such benchmark: {text}; choose from {', '.join(NAMES)}")
     return text
 
 
 def main() -> int:
-    """Runs the command; the exit code. A signal ends it in order, so that no process stays behind."""
+    """Runs the command and returns the exit code. On a signal it stops all child processes first."""
     names = parser().parse_args().names or list(NAMES)
 
     async def until_signal() -> int:

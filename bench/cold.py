@@ -1,14 +1,14 @@
-"""From the start of a process to its first answer under AWS's Runtime Interface Emulator; and imports alone.
+"""Cold start: from the start of a process to its first answer, and the imports alone.
 
-Every function from its built artefacts, beside a floor (httpx, pydantic and the Logger, nothing done) and a naive
-function (supabase, boto3, PyJWT and the rest at the top, from packages without bytecode). Between the two lie what the
-functions cannot do without: all four begin by reading a secret, and "floor + a signature" does no more than that with
-the least of AWS's library, "floor + a secret" with boto3; "floor + packages" also imports postgrest and Expo's SDK, as
-the two workers must. The first answer is a real one:
-send_chat_push and cleanup_receipts read their secret and ask the database what is due, register_device lists devices
-for a signed-in person, authorize_webhook compares the secret. The emulator's own REPORT tells the duration, which
-includes the start of Python. Imports alone are those of a bare Python on the same path. SnapStart, which restores a
-function after its imports, has no local part. Functions take turns, because the machine is noisy.
+Each function runs from its built artefacts under AWS's Runtime Interface Emulator. The floor imports httpx, pydantic
+and the Logger and does nothing. The naive function imports supabase, boto3, PyJWT and others at the top, from packages
+without bytecode. Three more functions show what ours cannot avoid, because all four read a secret first: "floor + a
+signature" reads it with the least of AWS's library, "floor + a secret" reads it with boto3, and "floor + packages" also
+imports postgrest and Expo's SDK, which both workers need. The first answer is a real one: send_chat_push and
+cleanup_receipts read their secret and ask the database for due work, register_device lists the devices of a signed-in
+user, and authorize_webhook compares the secret. The duration is that of the emulator's REPORT line and includes the
+start of Python. The imports alone are measured with a bare Python on the same path. SnapStart, which restores a
+function after its imports, does not exist locally. The functions alternate, because the machine is noisy.
 """
 
 import asyncio
@@ -23,32 +23,32 @@ from datetime import timedelta
 from typing import Any
 
 from bench.events import first_events
+from bench.fixtures import BENCH, Fixtures, start_fixtures
 from bench.report import Plot, Result, Target
-from bench.stage import BENCH, Stage, stage
 from local.aws.lambda_runtime import LambdaFunction
 from local.aws.template import Function
 
 ROUNDS = 7
-PATIENCE = timedelta(minutes=2)  # A busy machine is no reason to end a start.
+TIMEOUT = timedelta(minutes=2)  # of an invocation: a busy machine starts slowly
 BOUNDS = {"floor + a signature": "signature", "floor + a secret": "secret", "floor + packages": "packages"}
 OURS = ("SendChatPush", "CleanupReceipts", "RegisterDevice", "AuthorizeWebhook")
 
 
 async def run() -> Result:
-    """Milliseconds to the first answer and of the imports, by function."""
-    async with stage() as on, AsyncExitStack() as running:
+    """Milliseconds to the first answer, and milliseconds of the imports, by function."""
+    async with start_fixtures() as fixtures, AsyncExitStack() as running:
         functions = {
-            "floor": _like_ours(on, "floor"),
-            **{name: _like_ours(on, folder) for name, folder in BOUNDS.items()},
-            **{name: on.template.functions[name] for name in OURS},
-            "naive": _naive(on),
+            "floor": _like_ours(fixtures, "floor"),
+            **{name: _like_ours(fixtures, folder) for name, folder in BOUNDS.items()},
+            **{name: fixtures.template.functions[name] for name in OURS},
+            "naive": _naive(fixtures),
         }
-        events = {"floor": {}, **{name: {} for name in BOUNDS}, **await first_events(on), "naive": {}}
-        # No bytecode, whatever a Python that ran here before may have left beside the packages.
-        without = {"PYTHONPYCACHEPREFIX": str(on.folder / "no-bytecode")}
+        events = {"floor": {}, **{name: {} for name in BOUNDS}, **await first_events(fixtures), "naive": {}}
+        # Bytecode that an earlier Python left beside the packages must not be used.
+        without = {"PYTHONPYCACHEPREFIX": str(fixtures.folder / "no-bytecode")}
         started = {
             name: await running.enter_async_context(
-                on.function(replace(function, timeout=PATIENCE), without if name == "naive" else None)
+                fixtures.function(replace(function, timeout=TIMEOUT), without if name == "naive" else None)
             )
             for name, function in functions.items()
         }
@@ -57,7 +57,7 @@ async def run() -> Result:
         for _ in range(ROUNDS):
             for name, function in functions.items():
                 first[name].append(await _first_answer(started[name], events[name]))
-                imports[name].append(await _import(on, function, without if name == "naive" else {}))
+                imports[name].append(await _import(fixtures, function, without if name == "naive" else {}))
     answer, imported = ({name: statistics.median(values) for name, values in of.items()} for of in (first, imports))
     return Result(
         columns=("function", "first answer ms", "/ floor", "/ naive", "imports alone ms"),
@@ -74,21 +74,21 @@ async def run() -> Result:
             )
         ],
         plot=Plot("function", ("first answer ms", "imports alone ms"), "milliseconds, median"),
-        notes=("Where floor + a signature is beyond 1.5, so is whatever reads a secret and lets AWS's library sign.",),
+        notes=("If floor + a signature exceeds 1.5, so does each function that signs a request by AWS's library.",),
     )
 
 
-def _like_ours(on: Stage, name: str) -> Function:
-    return replace(on.template.functions["SendChatPush"], name=name, folder=BENCH / "cold_functions" / name)
+def _like_ours(fixtures: Fixtures, name: str) -> Function:
+    return replace(fixtures.template.functions["SendChatPush"], name=name, folder=BENCH / "cold_functions" / name)
 
 
-def _naive(on: Stage) -> Function:
-    """With the packages of this environment, which pip has installed without compiling them."""
-    layer = on.folder / "naive-layer"
+def _naive(fixtures: Fixtures) -> Function:
+    """The naive function, with the packages of this environment, which pip installed without bytecode."""
+    layer = fixtures.folder / "naive-layer"
     layer.mkdir()
     (layer / "python").symlink_to(sysconfig.get_path("purelib"))
     naive = BENCH / "cold_functions" / "naive"
-    return replace(on.template.functions["SendChatPush"], name="Naive", folder=naive, layers=(layer,))
+    return replace(fixtures.template.functions["SendChatPush"], name="Naive", folder=naive, layers=(layer,))
 
 
 async def _first_answer(function: LambdaFunction, event: Any) -> float:
@@ -100,22 +100,22 @@ async def _first_answer(function: LambdaFunction, event: Any) -> float:
         while True:
             if len(durations := _durations(function)) > before:
                 return durations[-1]
-            await asyncio.sleep(0.01)  # The report is written after the answer, and nothing tells when.
+            await asyncio.sleep(0.01)  # The report follows the answer, without a signal.
 
 
 def _durations(function: LambdaFunction) -> list[float]:
     return [float(value) for value in re.findall(r"REPORT .*\tDuration: ([\d.]+) ms", "\n".join(function.log_lines()))]
 
 
-async def _import(on: Stage, function: Function, environment: dict[str, str]) -> float:
-    """Milliseconds of a Python that imports the handler's module and ends."""
-    path = [function.folder, *(layer / "python" for layer in function.layers), on.build.runtime]
+async def _import(fixtures: Fixtures, function: Function, environment: dict[str, str]) -> float:
+    """Milliseconds of a Python process that only imports the handler's module."""
+    path = [function.folder, *(layer / "python" for layer in function.layers), fixtures.build.runtime]
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-S", "-P", "-c", "import app"),
         env={
             **function.environment,
-            **on.aws.environment,
+            **fixtures.aws.environment,
             **environment,
             "PYTHONPATH": ":".join(map(str, path)),
             "PYTHONDONTWRITEBYTECODE": "1",

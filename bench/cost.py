@@ -1,10 +1,10 @@
 """US dollars per million messages, from list prices and measured durations.
 
-The functions run warm in the local cloud, with 100 ms added to each request to Expo; 10 ms are added for each of the
-two requests to the database. Durations and bytes are those of Lambda's own REPORT lines and of everything that is
-logged. Each message goes to one device. N: messages a month; B: messages in a batch, those that arrive while ten
-workers are busy; r: $0.20/M requests; g: $13.3334/M GB-s * 0.5 GB; d: seconds. No free tier. At low rates the fixed
-part dominates (SnapStart's cache, metrics), at high rates the HTTP API and logs.
+The functions run warm in the local cloud. 100 ms are added to each request to Expo, and 10 ms to each of the two
+requests to the database. Durations and bytes are those of Lambda's REPORT lines and of all log lines. Each message goes
+to one device. N: messages a month; B: messages in a batch, which are those that arrive while ten workers are busy;
+r: $0.20/M requests; g: $13.3334/M GB-s * 0.5 GB; d: seconds. There is no free tier. At low rates the fixed part
+dominates (SnapStart's cache, metrics), at high rates the HTTP API and logs.
 """
 
 import json
@@ -16,7 +16,7 @@ from uuid import UUID
 
 import psycopg
 
-from bench.bill import BATCH_SIZE, MONTH_SECONDS, Line, Measured, batch_at, bill
+from bench.prices import BATCH_SIZE, MONTH_SECONDS, Line, Measured, batch_at, monthly_cost
 from bench.report import Cell, Plot, Result, shown
 from local.app import chat_app, new_phone
 from local.aws.lambda_runtime import LambdaFunction
@@ -26,22 +26,22 @@ from local.types import Json
 RATES = (0.1, 10, 500)
 ROUNDS = 20
 EXPO_SECONDS, DATABASE_SECONDS = 0.1, 0.01
-# A line of the HTTP API's access log, as long as its format in the template with the values in it.
+# The length of a line of the HTTP API's access log, by its format in the template with typical values.
 REQUEST_LOG_BYTES = 400
 TEMPLATE = Path(__file__).parent.parent / "template.yaml"
 
 
 async def run() -> Result:
-    """The bill by item, per million messages, at each of RATES."""
+    """The cost per million messages by item, at each of RATES."""
     measured = await _measure()
-    bills = [bill(rate, measured) for rate in RATES]
+    costs = [monthly_cost(rate, measured) for rate in RATES]
     millions = [rate * MONTH_SECONDS / 1e6 for rate in RATES]
     rows: list[tuple[Cell, ...]] = [
         (items[0].name, items[0].formula, *(item.dollars / of for item, of in zip(items, millions, strict=True)))
-        for items in zip(*bills, strict=True)
+        for items in zip(*costs, strict=True)
     ]
-    totals = [sum(item.dollars for item in items) for items in bills]
-    rows.append(("together", "", *(total / of for total, of in zip(totals, millions, strict=True))))
+    totals = [sum(item.dollars for item in items) for items in costs]
+    rows.append(("total", "", *(total / of for total, of in zip(totals, millions, strict=True))))
     rates = tuple(f"$/M at {rate:g}/s" for rate in RATES)
     months = ", ".join(f"${shown(total)} at {rate:g}/s" for total, rate in zip(totals, RATES, strict=True))
     batches = ", ".join(f"{batch_at(rate, measured):.1f} at {rate:g}/s" for rate in RATES)
@@ -92,7 +92,7 @@ async def _measure() -> Measured:
         idle_log_bytes=swept.log_bytes,
         receipt_seconds=max(cleaned.seconds - idle.seconds, 0) / receipts,
         metrics=len(names),
-        # An alarm watches the metrics of its expression, or one.
+        # Each alarm names its metric, or the metrics of its expression.
         alarm_metrics=template.count("MetricName: "),
         dashboards=template.count("Type: AWS::CloudWatch::Dashboard"),
         secrets=template.count("Type: AWS::SecretsManager::Secret"),
@@ -102,7 +102,7 @@ async def _measure() -> Measured:
 
 @dataclass(frozen=True)
 class Invocation:
-    """What an invocation took, by Lambda's REPORT line, and all that it logged."""
+    """The duration of an invocation by Lambda's REPORT line, and the bytes of its log lines."""
 
     seconds: float
     log_bytes: float
@@ -131,7 +131,7 @@ def _metrics(function: LambdaFunction) -> set[str]:
 
 
 async def _write(cloud: LocalCloud, room: UUID, sender: UUID, count: int) -> list[str]:
-    """Ids of new messages, for which no webhook rang."""
+    """Inserts messages without calling the webhook, and returns their ids."""
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
         await connection.execute("alter table public.chat_messages disable trigger notify_webhook")
         found = await connection.execute(
@@ -143,7 +143,7 @@ async def _write(cloud: LocalCloud, room: UUID, sender: UUID, count: int) -> lis
 
 
 async def _make_due(cloud: LocalCloud) -> int:
-    """Let a quarter of an hour pass for all receipts; how many they are."""
+    """Makes all receipts due now, and returns their number."""
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
         waiting = await connection.execute(
             "update push.deliveries set receipt_due_at = now() where receipt_due_at is not null"

@@ -1,8 +1,8 @@
-"""What the functions of the database take as messages accumulate.
+"""Times of the database functions as messages accumulate.
 
-Three databases with 100,000 devices and 10,000, 100,000 and 1,000,000 messages lie side by side in one PostgreSQL. A
-pass calls each function in each of them in turn, with as much to do in each, so that what disturbs the machine
-disturbs all three alike. Times are those of the call over a connection, caches warm, in milliseconds.
+Three databases in one PostgreSQL have 100,000 devices each, and 10,000, 100,000 and 1,000,000 messages. Each pass calls
+each function in each database with the same amount of work, so that a disturbance of the machine affects all three
+alike. The times are those of the call over a connection with warm caches, in milliseconds.
 """
 
 import asyncio
@@ -16,28 +16,28 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from bench.crowd import (
+from bench.load import (
     MESSAGES_OF_A_ROOM,
     ROOMS,
     Connection,
     Room,
     connect,
-    create_crowd,
-    create_people,
+    copy_with_messages,
+    create_database_with_devices,
     quiet_postgres,
 )
 from bench.report import Cell, Plot, Result, Target, percentiles
 
 SIZES = (10_000, 100_000, 1_000_000)
 WARM_UP, PASSES = 20, 400
-READS = 4  # of a pass: what takes a millisecond is disturbed more easily
-BATCH = 10  # messages of a claim, as many as SQS hands over at once
+READS = 4  # in each pass, because a call of a millisecond is disturbed more easily
+BATCH = 10  # messages of a claim, as many as SQS delivers at once
 
 type Times = dict[str, list[float]]
 
 
-class Crowd:
-    """A database with so many messages, and the milliseconds that each function took in it."""
+class LoadedDatabase:
+    """A database with messages, and the milliseconds of each function in it."""
 
     def __init__(self, connection: Connection, messages: int) -> None:
         self.times: Times = defaultdict(list)
@@ -45,18 +45,18 @@ class Crowd:
         self._rooms = messages // MESSAGES_OF_A_ROOM
 
     async def pass_through(self) -> None:
-        """A call of each function; afterwards there are as many messages as before."""
-        rung = await self._write(BATCH)
-        await self._send("webhook", rung)
+        """Calls each function, and leaves as many messages as before."""
+        notified = await self._write(BATCH)
+        await self._send("webhook", notified)
         swept = await self._write(BATCH)
         await self._send("sweep", None)
-        await self._receipts(rung)
-        await self._prune(rung + swept)
+        await self._receipts(notified)
+        await self._prune(notified + swept)
         read = await self._read()
-        await self._execute("delete from public.chat_messages where id = any(%s)", rung + swept + read)
+        await self._execute("delete from public.chat_messages where id = any(%s)", notified + swept + read)
 
     async def full_scans(self) -> int:
-        """How often a table of many rows was read from end to end so far."""
+        """The number of full scans of large tables so far."""
         await self._execute("select pg_stat_force_next_flush()")
         [row] = await self._rows("select sum(seq_scan)::int from pg_stat_user_tables where n_live_tup > 5000")
         return int(row[0])
@@ -81,8 +81,8 @@ class Crowd:
             message_ids,
         )
         due = await self._worker("claim_due_receipts", "claim_due_receipts(%s)", BATCH)
-        told = [Jsonb({**receipt, "status": "handed_over", "error": None}) for receipt in due]
-        await self._worker("record_push_receipts", "record_push_receipts(%s, %s)", uuid4(), told)
+        results = [Jsonb({**receipt, "status": "handed_over", "error": None}) for receipt in due]
+        await self._worker("record_push_receipts", "record_push_receipts(%s, %s)", uuid4(), results)
 
     async def _prune(self, message_ids: list[UUID]) -> None:
         await self._execute(
@@ -92,7 +92,7 @@ class Crowd:
         assert pruned["jobs_deleted"] == len(message_ids)
 
     async def _read(self) -> list[UUID]:
-        """What an app asks for; the messages that were written for it."""
+        """Calls the functions for apps. Returns the messages that were written for them."""
         page = "select server_timestamp, id from public.get_messages_paginated(%s, 30, %s, %s)"
         missed = "select * from public.get_missed_messages(%s, now() - interval '7 days')"
         for _ in range(READS):
@@ -107,8 +107,8 @@ class Crowd:
         return written
 
     async def _write(self, count: int, room: Room | None = None) -> list[UUID]:
-        """Messages of tourists to their guides, past all triggers: in one conversation, or each in some other."""
-        # The same people at every size: only how many messages there are makes a difference.
+        """Inserts messages of tourists to their guides, in one conversation or each in a random one."""
+        # The same conversations at every size, so that only the number of messages differs.
         rooms = [room or Room(random.randint(1, ROOMS)) for _ in range(count)]
         written = await self._rows(
             "insert into public.chat_messages (room_id, sender_id, message)"
@@ -122,14 +122,14 @@ class Crowd:
         return Room(random.randint(1, self._rooms))
 
     async def _worker(self, name: str, call: LiteralString, *parameters: Any) -> Any:
-        """The answer of a function that workers call; its time is taken."""
+        """Calls a function of the workers, records its time, and returns its answer."""
         [[answer]] = await self._timed(name, f"select public.{call}", *parameters)
         return answer
 
     async def _timed(
         self, name: str, query: LiteralString, *parameters: Any, person: UUID | None = None
     ) -> list[tuple[Any, ...]]:
-        """The rows of a query; its time is taken. With the rights of a person or of a worker, as PostgREST does it."""
+        """Runs a query as a user or as a worker, as PostgREST does. Records its time and returns its rows."""
         role = "authenticated" if person else "service_role"
         claims = json.dumps({"role": role, **({"sub": str(person)} if person else {})})
         async with self._connection.transaction():
@@ -149,27 +149,27 @@ class Crowd:
 
 
 async def run() -> Result:
-    """p50 and p99 of each function by size, and that p99 does not grow."""
+    """p50 and p99 of each function by size, with the growth of p99 as target."""
     async with AsyncExitStack() as parts:
         server = await parts.enter_async_context(quiet_postgres())
         print("filling the databases", flush=True)
-        people = await create_people(server)
-        databases = await asyncio.gather(*(create_crowd(server, people, messages) for messages in SIZES))
-        crowds = [
-            Crowd(await parts.enter_async_context(await connect(server.dsn(database))), messages)
+        people = await create_database_with_devices(server)
+        databases = await asyncio.gather(*(copy_with_messages(server, people, messages) for messages in SIZES))
+        loaded = [
+            LoadedDatabase(await parts.enter_async_context(await connect(server.dsn(database))), messages)
             for database, messages in zip(databases, SIZES, strict=True)
         ]
         for number in range(-WARM_UP, PASSES):
             if number == 0:
-                scans_before = await crowds[-1].full_scans()
-                for crowd in crowds:
-                    crowd.times.clear()
+                scans_before = await loaded[-1].full_scans()
+                for database in loaded:
+                    database.times.clear()
             if number % 100 == 0:
                 print(f"pass {number} of {PASSES}", flush=True)
-            for crowd in random.sample(crowds, len(crowds)):
-                await crowd.pass_through()
-        full_scans = await crowds[-1].full_scans() - scans_before
-    return _result([crowd.times for crowd in crowds], full_scans)
+            for database in random.sample(loaded, len(loaded)):
+                await database.pass_through()
+        full_scans = await loaded[-1].full_scans() - scans_before
+    return _result([database.times for database in loaded], full_scans)
 
 
 def _result(times: list[Times], full_scans: int) -> Result:

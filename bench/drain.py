@@ -1,15 +1,16 @@
-"""A backlog of 5,000 messages in 500 conversations: messages a second that one worker sends.
+"""Throughput of one worker with a backlog of 5,000 messages in 500 conversations.
 
-Expo answers after 100 ms; each request to the database is held for 10 ms, and then does its real work. Chat Push drains
-a backlog by its sweep, which claims a hundred jobs at a time, and from the queue in batches of ten, as SQS gives them:
-both are one invocation after the other in one process. The baselines get the same batches of ten. They would need a
-quarter of an hour, so each sends a sample, and its rate stands for the whole: it does not depend on what is waiting.
+Expo answers after 100 ms. Each request to the database is delayed by 10 ms and then does its real work. Chat Push
+drains a backlog in two ways: by its sweep, which claims a hundred jobs at a time, and from the queue in batches of ten,
+as SQS delivers them. Both are sequential invocations in one process. The baselines receive the same batches of ten.
+They would need a quarter of an hour, so each sends a sample. The rate of the sample stands for the whole backlog,
+because it does not depend on the number of waiting messages.
 """
 
 import time
 
+from bench.fixtures import Fixtures, Message, start_fixtures
 from bench.report import Plot, Result, Target
-from bench.stage import Message, Stage, stage
 
 BACKLOG, ROOMS, BATCH = 5000, 500, 10
 SAMPLES = {"sequential": 60, "parallel": 60, "node": 400}
@@ -18,13 +19,13 @@ QUEUE_SAMPLE = 1000
 
 async def run() -> Result:
     """Messages a second of one worker of each contender."""
-    async with stage() as on:
-        on.database.delay_seconds = 0.01
-        on.expo.configure({"latency_seconds": 0.1})
-        rates = {"chat push, sweep": (BACKLOG, await _sweep(on))}
-        rates["chat push, queue"] = (QUEUE_SAMPLE, await _batches(on, "chat push", QUEUE_SAMPLE))
+    async with start_fixtures() as fixtures:
+        fixtures.database.delay_seconds = 0.01
+        fixtures.expo.configure({"latency_seconds": 0.1})
+        rates = {"chat push, sweep": (BACKLOG, await _sweep(fixtures))}
+        rates["chat push, queue"] = (QUEUE_SAMPLE, await _batches(fixtures, "chat push", QUEUE_SAMPLE))
         for name, sample in SAMPLES.items():
-            rates[name] = (sample, await _batches(on, name, sample))
+            rates[name] = (sample, await _batches(fixtures, name, sample))
     sequential, node, ours = (rates[name][1] for name in ("sequential", "node", "chat push, sweep"))
     return Result(
         columns=("contender", "messages sent", "messages a second", "x sequential", "seconds for 5,000"),
@@ -41,27 +42,27 @@ async def run() -> Result:
     )
 
 
-async def _sweep(on: Stage) -> float:
-    async with on.contender("chat push") as contender:
-        await contender.push(await on.write(1))
-        await on.write(BACKLOG, ROOMS)
+async def _sweep(fixtures: Fixtures) -> float:
+    async with fixtures.contender("chat push") as contender:
+        await contender.push(await fixtures.write(1))
+        await fixtures.write(BACKLOG, ROOMS)
         began = time.perf_counter()
-        while await on.unfinished():
+        while await fixtures.unfinished():
             await contender.push([])
         taken = time.perf_counter() - began
-    await on.forget()
+    await fixtures.clear()
     return BACKLOG / taken
 
 
-async def _batches(on: Stage, name: str, sample: int) -> float:
-    async with on.contender(name) as contender:
-        await contender.push(await on.write(1))
-        messages: list[Message] = await on.write(sample, ROOMS)
+async def _batches(fixtures: Fixtures, name: str, sample: int) -> float:
+    async with fixtures.contender(name) as contender:
+        await contender.push(await fixtures.write(1))
+        messages: list[Message] = await fixtures.write(sample, ROOMS)
         began = time.perf_counter()
         for first in range(0, sample, BATCH):
             await contender.push(messages[first : first + BATCH])
         taken = time.perf_counter() - began
-    shown = sum(len(phone.arrived) for phone in on.expo.phones.values())
+    shown = sum(len(phone.arrived) for phone in fixtures.expo.phones.values())
     assert shown == sample + 1, f"{name} sent {shown} of {sample + 1}"
-    await on.forget()
+    await fixtures.clear()
     return sample / taken

@@ -1,28 +1,28 @@
-"""Events that make each function do its work, as AWS sends them."""
+"""Events for each function, in the form in which AWS sends them."""
 
 import time
 from contextlib import AsyncExitStack
 from typing import Any
 
-from bench.stage import Message, Stage
+from bench.fixtures import Fixtures, Message
 from local.app import chat_app
 
 type Event = dict[str, Any]
 
 
 def push_queue_event(messages: list[Message]) -> Event:
-    """A batch of the queue."""
+    """A batch of records of the queue."""
     sent = {"SentTimestamp": str(round(time.time() * 1000))}
     bodies = [message["id"] for message in messages]
     return {"Records": [{"messageId": body, "body": body, "attributes": sent} for body in bodies]}
 
 
-async def first_events(on: Stage) -> dict[str, Event]:
-    """For each function, the plainest event that makes it ask everybody it depends on."""
-    secret = (await on.aws.secret(on.template.secrets["WebhookSecret"].name))["current"]
+async def first_events(fixtures: Fixtures) -> dict[str, Event]:
+    """For each function, the simplest event that makes it call every service it depends on."""
+    secret = (await fixtures.aws.secret(fixtures.template.secrets["WebhookSecret"].name))["current"]
     async with AsyncExitStack() as stack:
-        # Nobody answers at the HTTP API's URL: only an account is needed.
-        app = await stack.enter_async_context(chat_app(on.supabase, "http://127.0.0.1"))
+        # The URL of the HTTP API is not used: only an account is needed.
+        app = await stack.enter_async_context(chat_app(fixtures.supabase, "http://127.0.0.1"))
         person = await app.sign_up("Tina", "tourist")
     return {
         "SendChatPush": {"sweep": True},

@@ -1,24 +1,24 @@
-"""What our triggers add to the insert of a message.
+"""Cost of our triggers for the insert of a message.
 
-pgbench inserts messages over 8 connections, in turns into chat_messages and into a bare table with the same columns,
-indexes, foreign keys, policies and 100,000 rows, each message in one of 10,000 conversations. "backend" is the insert
-alone, "app" the transaction that PostgREST makes of it for a signed-in person, where the policies and the limit
-against spam apply too. The webhook is not configured: it is a choice, and here pg_net only a stand-in. Postgres does
-not wait for its disk (fsync is off), which would add the same to both. The first inserts of each connection, which
-make its plans, are left out: pools keep connections.
+pgbench inserts messages over 8 connections, alternately into chat_messages and into a bare table with the same columns,
+indexes, foreign keys, policies and 100,000 rows. Each message goes to one of 10,000 conversations. "backend" is the
+insert alone. "app" is the transaction that PostgREST makes for a signed-in user, where the policies and the limit
+against spam apply too. The webhook is not configured, because it is optional and pg_net is only a stand-in here.
+Postgres does not wait for its disk (fsync is off), which would add the same time to both. The first inserts of each
+connection make its plans. They are left out, because pools keep connections.
 """
 
 from pathlib import Path
 from statistics import fmean, median
 
-from bench.crowd import GUIDES, ROOMS, SQL, connect, create_crowd, create_people, quiet_postgres
+from bench.load import GUIDES, ROOMS, SQL, connect, copy_with_messages, create_database_with_devices, quiet_postgres
 from bench.report import Cell, Plot, Result, Target, percentiles
 from local.processes import run as run_program
 from local.processes import temporary_folder
 from local.supabase.postgres import Postgres
 
 ROUNDS, SECONDS, CONNECTIONS = 7, 2, 8
-FIRST = 50  # inserts of a connection that are left out
+FIRST = 50  # the first inserts of each connection, which are left out
 TABLES = {"bare": "bench.bare_messages", "ours": "public.chat_messages"}
 INSERT = f"""
 \\set number random(1, {ROOMS})
@@ -37,11 +37,11 @@ CALLERS = {"backend": ("", ""), "app": (BECOME, "commit;")}
 
 
 async def run() -> Result:
-    """Inserts a second and their latency, bare and ours, and how many times as long ours take."""
+    """Inserts per second and their latency, into the bare table and into ours, and the ratio."""
     latencies: dict[tuple[str, str], list[float]] = {(caller, table): [] for caller in CALLERS for table in TABLES}
     times_as_long: dict[str, list[float]] = {caller: [] for caller in CALLERS}
     async with quiet_postgres() as server:
-        database = await create_crowd(server, await create_people(server), 100_000)
+        database = await copy_with_messages(server, await create_database_with_devices(server), 100_000)
         async with await connect(server.dsn(database)) as connection:
             await connection.execute((SQL / "bare.sql").read_bytes())
             await connection.execute("vacuum (analyze) bench.bare_messages")
@@ -72,7 +72,7 @@ async def run() -> Result:
 
 
 async def _pgbench(server: Postgres, database: str, caller: str, table: str, folder: Path) -> list[float]:
-    """The milliseconds of each transaction of a round."""
+    """Runs a round of pgbench. Returns the milliseconds of each transaction."""
     before, after = CALLERS[caller]
     script = folder / "insert.sql"
     script.write_text(INSERT.format(table=TABLES[table], before=before, after=after))
@@ -87,7 +87,7 @@ async def _pgbench(server: Postgres, database: str, caller: str, table: str, fol
 
 
 def _logged(folder: Path) -> list[float]:
-    """The milliseconds of each transaction of pgbench's log, which is removed; without the first of each connection."""
+    """Reads and removes pgbench's log. Returns the milliseconds of each transaction without the FIRST ones."""
     [log] = folder.glob("transactions.*")
     transactions = [line.split() for line in log.read_text().splitlines()]  # connection, its number there, microseconds
     log.unlink()

@@ -1,19 +1,19 @@
-"""From a message id in hand to its push accepted by Expo: one message at a time, everything warm.
+"""Latency of one push, from a known message id to Expo's acceptance.
 
-Each contender is a process of its own, kept running, beside the same Postgres, Data API and Expo: the handler as it is
-deployed (built function and layers, nothing else on its path) and the baselines of bench/baselines. None runs behind
-the Runtime Interface Emulator, which is Lambda's part and costs a millisecond or two. The clock starts when the worker
-is given the message, as the webhook was accepted then, and stops when Expo accepts the push. The floor is the two
-requests that lie between, claim and send, bare with httpx. Contenders take turns message by message, because the
-machine is noisy.
-Each request to the database is held for 10 ms, as the network to a hosted one would; Expo answers at once.
+Messages are sent one at a time, and everything is warm. Each contender is a process that keeps running. All contenders
+use the same Postgres, Data API and Expo: the handler as it is deployed (the built function and layers, nothing else on
+its path) and the baselines of bench/baselines. None runs behind the Runtime Interface Emulator, which is part of Lambda
+and takes one or two milliseconds. The clock starts when the worker receives the message, because the webhook was
+accepted then. It stops when Expo accepts the push. The floor is the two requests between these points, claim and send,
+with httpx alone. The contenders alternate message by message, because the machine is noisy. Each request to the
+database is delayed by 10 ms, like the network to a hosted one. Expo answers at once.
 """
 
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
+from bench.fixtures import CONTENDERS, Contender, Fixtures, start_fixtures
 from bench.report import Plot, Result, Target, percentiles
-from bench.stage import CONTENDERS, Contender, Stage, stage
 
 MESSAGES = 200
 WARM_UP = 10
@@ -22,14 +22,14 @@ DATABASE_DELAY_SECONDS = 0.01
 
 async def run() -> Result:
     """Latencies of all contenders in milliseconds."""
-    async with stage() as on, AsyncExitStack() as running:
-        contenders = [await running.enter_async_context(on.contender(name)) for name in CONTENDERS]
-        on.database.delay_seconds = DATABASE_DELAY_SECONDS
+    async with start_fixtures() as fixtures, AsyncExitStack() as running:
+        contenders = [await running.enter_async_context(fixtures.contender(name)) for name in CONTENDERS]
+        fixtures.database.delay_seconds = DATABASE_DELAY_SECONDS
         taken: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-        for turn in range(WARM_UP + MESSAGES):
-            for contender in contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]:
-                milliseconds = await _one_push(on, contender)
-                if turn >= WARM_UP:
+        for number in range(WARM_UP + MESSAGES):
+            for contender in contenders[number % len(contenders) :] + contenders[: number % len(contenders)]:
+                milliseconds = await _one_push(fixtures, contender)
+                if number >= WARM_UP:
                     taken[contender.name].append(milliseconds)
     found = {name: percentiles(values) for name, values in taken.items()}
     floor = found["floor"].p50
@@ -42,15 +42,15 @@ async def run() -> Result:
         ],
         plot=Plot("contender", ("p50 ms", "p95 ms"), "milliseconds"),
         notes=(
-            "The Data API is Supabase Lite on Node, which itself asks Postgres a dozen questions for each request.",
-            "The baselines are told the recipient and keep no record of what they sent.",
+            "The Data API is Supabase Lite on Node, which makes a dozen queries to Postgres for each request.",
+            "The baselines receive the recipient's id with the message, and keep no record of their pushes.",
         ),
     )
 
 
-async def _one_push(on: Stage, contender: Contender) -> float:
-    [message] = await on.write(1)
-    [phone] = on.expo.phones.values()
+async def _one_push(fixtures: Fixtures, contender: Contender) -> float:
+    [message] = await fixtures.write(1)
+    [phone] = fixtures.expo.phones.values()
     phone.arrived.clear()
     began = datetime.now(UTC)
     await contender.push([message])

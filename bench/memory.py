@@ -1,10 +1,10 @@
-"""The most memory that each function's process ever held, after real work; and what the layers weigh, unzipped.
+"""Peak memory of each function after real work, and the unzipped size of the layers.
 
-Each function runs under the Runtime Interface Emulator with nothing on its path but what is deployed, and does the
-largest piece of work that it is given at once: send_chat_push a batch of ten and a sweep of 1,000 messages,
-cleanup_receipts the receipts of these, register_device and authorize_webhook twenty requests. Its peak is VmHWM of
-/proc. The layers are those built for this machine, by the same Makefile as for Lambda's arm64; the wheels of both are
-within a megabyte of each other (tests/local holds their size).
+Each function runs under the Runtime Interface Emulator with only the deployed code on its path. It does the largest
+piece of work that it can receive at once: send_chat_push a batch of ten and a sweep of 1,000 messages, cleanup_receipts
+the receipts of these messages, register_device and authorize_webhook twenty requests. The peak is VmHWM of /proc. The
+layers are built for this machine by the same Makefile as for Lambda's arm64. The sizes for the two architectures differ
+by less than a megabyte (tests/local asserts them).
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 
 from bench.events import first_events, push_queue_event
+from bench.fixtures import Fixtures, start_fixtures
 from bench.report import Plot, Result, Target
-from bench.stage import Stage, stage
 
 MESSAGES, ROOMS = 1000, 100
 MEGABYTE = 1_000_000
@@ -24,22 +24,22 @@ LAYERS_LIMIT, MEMORY_LIMIT = 45, 128
 
 async def run() -> Result:
     """Megabytes of memory by function, and of both layers together."""
-    async with stage() as on, AsyncExitStack() as running:
+    async with start_fixtures() as fixtures, AsyncExitStack() as running:
         functions = {
-            name: await running.enter_async_context(on.function(function))
-            for name, function in on.template.functions.items()
+            name: await running.enter_async_context(fixtures.function(function))
+            for name, function in fixtures.template.functions.items()
         }
-        events = await first_events(on)
-        await functions["SendChatPush"].invoke(push_queue_event(await on.write(10, ROOMS)))
-        await on.write(MESSAGES, ROOMS)
+        events = await first_events(fixtures)
+        await functions["SendChatPush"].invoke(push_queue_event(await fixtures.write(10, ROOMS)))
+        await fixtures.write(MESSAGES, ROOMS)
         await functions["SendChatPush"].invoke(events["SendChatPush"])
-        await _let_receipts_be_due(on)
+        await _let_receipts_be_due(fixtures)
         await functions["CleanupReceipts"].invoke(events["CleanupReceipts"])
         for name in ("RegisterDevice", "AuthorizeWebhook"):
             for _ in range(20):
                 await functions[name].invoke(events[name])
-        peaks = {name: _peak(name, on.aws.endpoint_url) for name in functions}
-        [layers] = {function.layers for function in on.template.functions.values()}
+        peaks = {name: _peak(name, fixtures.aws.endpoint_url) for name in functions}
+        [layers] = {function.layers for function in fixtures.template.functions.values()}
         sizes = {layer.name: unzipped_bytes(layer) / MEGABYTE for layer in layers}
     return Result(
         columns=("what", "megabytes", "limit"),
@@ -56,18 +56,18 @@ async def run() -> Result:
 
 
 def unzipped_bytes(layer: Path) -> int:
-    """What a layer's folder takes in Lambda's file system."""
+    """The bytes of a layer's files in Lambda's file system."""
     return sum(file.stat().st_size for file in layer.rglob("*") if file.is_file())
 
 
-async def _let_receipts_be_due(on: Stage) -> None:
-    async with await psycopg.AsyncConnection.connect(on.postgres.dsn()) as connection:
+async def _let_receipts_be_due(fixtures: Fixtures) -> None:
+    async with await psycopg.AsyncConnection.connect(fixtures.postgres.dsn()) as connection:
         due = await connection.execute("update push.deliveries set receipt_due_at = clock_timestamp()")
         assert due.rowcount == MESSAGES + 10
 
 
 def _peak(function: str, endpoint_url: str) -> float:
-    """Megabytes: the peak RSS of the process that runs the function. `endpoint_url` is of this stage alone."""
+    """The peak RSS in megabytes of the function's process. `endpoint_url` identifies the processes of this run."""
     [status] = [
         (process / "status").read_text()
         for process in _processes()
@@ -85,5 +85,5 @@ def _processes() -> Iterator[Path]:
 def _environment(process: Path) -> set[str]:
     try:
         return set((process / "environ").read_text(errors="replace").split("\0"))
-    except OSError:  # it has just ended, or is not ours
+    except OSError:  # the process has just ended, or belongs to another user
         return set()

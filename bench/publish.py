@@ -1,4 +1,4 @@
-"""Where results go: results.json, a plot for each bench, and the generated part of docs/performance.md."""
+"""Publishes results: bench/results.json, a plot for each benchmark, and the generated part of docs/performance.md."""
 
 import json
 import os
@@ -17,7 +17,7 @@ BEGIN, END = "<!-- written by ./dev bench: begin -->\n", "<!-- written by ./dev 
 
 
 def machine() -> Json:
-    """Where and of what the figures are."""
+    """The machine and the commit that the figures belong to."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return {
         "cpus": os.cpu_count(),
@@ -29,7 +29,7 @@ def machine() -> Json:
 
 
 def as_json(description: str, result: Result, measured_on: Json) -> Json:
-    """A bench's part of results.json."""
+    """The part of results.json for one benchmark."""
     return {
         "description": description,
         "machine": measured_on,
@@ -42,7 +42,7 @@ def as_json(description: str, result: Result, measured_on: Json) -> Json:
 
 
 class Publication:
-    """The published results below `root`, which is the repository. `names` is the order of the benches."""
+    """The published results in the repository `root`. `names` is the order of the benchmarks."""
 
     def __init__(self, names: tuple[str, ...], root: Path = ROOT) -> None:
         self._names = names
@@ -51,11 +51,11 @@ class Publication:
         self._page = root / "docs" / "performance.md"
 
     def results(self) -> Json:
-        """What results.json holds: the newest part of each bench that was ever run."""
+        """The content of results.json: the newest result of each benchmark, by name."""
         return json.loads(self._results.read_text()) if self._results.exists() else {}
 
     def add(self, name: str, description: str, result: Result, measured_on: Json) -> None:
-        """Replace what is published of one bench; the others stay as they are."""
+        """Replaces the published result of one benchmark."""
         known = self.results() | {name: as_json(description, result, measured_on)}
         ordered = {name: known[name] for name in self._names if name in known}
         self._results.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
@@ -72,9 +72,11 @@ class Publication:
 
 
 def _section(name: str, part: Json, plot: Path) -> str:
-    """A bench's part of the page."""
+    """The section of docs/performance.md for one benchmark."""
     rows = [part["columns"], ["---"] * len(part["columns"]), *([shown(cell) for cell in row] for row in part["rows"])]
-    targets = [Target(**{field: value for field, value in told.items() if field != "ok"}) for told in part["targets"]]
+    targets = [
+        Target(**{field: value for field, value in target.items() if field != "ok"}) for target in part["targets"]
+    ]
     on = part["machine"]
     paragraphs = [
         f"## {name}",
@@ -89,7 +91,7 @@ def _section(name: str, part: Json, plot: Path) -> str:
 
 
 def _draw(result: Result, plot: Plot, file: Path) -> None:
-    """A bar chart of the table."""
+    """Draws the bar chart of the table."""
     from matplotlib.figure import Figure  # takes a second to import
 
     label = result.columns.index(plot.label)

@@ -1,9 +1,10 @@
-"""A long backlog against Expo's limit of 600 notifications a second, with several workers at once.
+"""Throughput of several workers under Expo's limit of 600 notifications a second.
 
-The fake Expo refuses whatever would make more than 600 within any second, with HTTP 429, and answers after 100 ms.
-Workers are processes with the built function that sweep, all at the same time: they know nothing of each other, and
-keep to the limit by the send slot that each claim reserves (reserve_send_slot). Counted is what Expo accepts in the
-seconds after the first ones, until the backlog ends; at the end every phone must show each of its messages once.
+The fake Expo answers after 100 ms, and refuses with HTTP 429 each request that would make more than 600 notifications
+within a second. The workers are processes with the built function. All of them sweep a long backlog at the same time.
+They do not communicate with each other. They stay below the limit by the send slot that each claim reserves
+(reserve_send_slot). The rate is that of the notifications that Expo accepts after the first seconds, until the backlog
+ends. At the end each phone must have shown each of its messages once.
 """
 
 import asyncio
@@ -11,8 +12,8 @@ import gc
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
+from bench.fixtures import Contender, Fixtures, start_fixtures
 from bench.report import Plot, Result, Target
-from bench.stage import Contender, Stage, stage
 
 LIMIT = 600
 WORKERS = 6
@@ -22,24 +23,24 @@ WARM_UP_SECONDS = 3
 
 
 async def run() -> Result:
-    """The share of the limit that was used, and how often Expo refused."""
-    async with stage() as on, AsyncExitStack() as running:
-        workers = [await running.enter_async_context(on.contender("chat push")) for _ in range(WORKERS)]
+    """The used share of the limit, and the number of requests that Expo refused."""
+    async with start_fixtures() as fixtures, AsyncExitStack() as running:
+        workers = [await running.enter_async_context(fixtures.contender("chat push")) for _ in range(WORKERS)]
         for worker in workers:
-            await worker.push(await on.write(1, ROOMS))
-        await on.forget()
-        on.expo.configure({"latency_seconds": 0.1, "rate_limit_per_second": LIMIT})
-        messages = await on.write(LIMIT * SECONDS, ROOMS)
-        gc.disable()  # Of this process, where Expo is: a collection takes 100 ms, and who is punctual would look late.
+            await worker.push(await fixtures.write(1, ROOMS))
+        await fixtures.clear()
+        fixtures.expo.configure({"latency_seconds": 0.1, "rate_limit_per_second": LIMIT})
+        messages = await fixtures.write(LIMIT * SECONDS, ROOMS)
+        gc.disable()  # A collection stops this process, which runs Expo, for 100 ms, so that requests arrive late.
         try:
-            await asyncio.gather(*(_sweep_until_empty(on, worker) for worker in workers))
+            await asyncio.gather(*(_sweep_until_empty(fixtures, worker) for worker in workers))
         finally:
             gc.enable()
-        arrivals = sorted(arrival.at for phone in on.expo.phones.values() for arrival in phone.arrived)
-        shown = {arrival.message_id for phone in on.expo.phones.values() for arrival in phone.arrived}
-        statuses = [request.status for request in on.expo.requests]
+        arrivals = sorted(arrival.at for phone in fixtures.expo.phones.values() for arrival in phone.arrived)
+        shown = {arrival.message_id for phone in fixtures.expo.phones.values() for arrival in phone.arrived}
+        statuses = [request.status for request in fixtures.expo.requests]
     began = arrivals[0] + timedelta(seconds=WARM_UP_SECONDS)
-    ended = arrivals[-1] - timedelta(seconds=1)  # A worker that finds nothing more to claim leaves a gap.
+    ended = arrivals[-1] - timedelta(seconds=1)  # At the end some workers have no more jobs, so the rate falls.
     rate = sum(began <= at < ended for at in arrivals) / (ended - began).total_seconds()
     refused = statuses.count(429)
     return Result(
@@ -59,7 +60,7 @@ async def run() -> Result:
     )
 
 
-async def _sweep_until_empty(on: Stage, worker: Contender) -> None:
-    """What another worker has claimed may come back, so the end is when nothing is left."""
-    while await on.unfinished():
+async def _sweep_until_empty(fixtures: Fixtures, worker: Contender) -> None:
+    """Sweeps until no push is unfinished, because jobs of another worker may become due again."""
+    while await fixtures.unfinished():
         await worker.push([])

@@ -1,10 +1,11 @@
-"""What a registration costs beside the one database call that it must make.
+"""Cost of a registration, compared with the one database call that it must make.
 
-Ten people register their phones in turn, through the local HTTP API and RegisterDevice, warm under Lambda's Runtime
-Interface Emulator, one request at a time; in between the same database call is made bare. In front of Supabase Lite,
-which knows shared secrets only, stands what hosted projects have, a key set with an ES256 key; it counts the requests
-to the database and to Auth. HTTP API, emulator and this front are in the times. On Lambda, as many registrations run
-side by side as there are callers; what bounds them is the one call.
+Ten users register their phones in turn, through the local HTTP API and RegisterDevice, which is warm under Lambda's
+Runtime Interface Emulator. One request runs at a time. The same database call alone alternates with the registrations.
+A proxy in front of Supabase Lite, which supports shared secrets only, adds the key set with an ES256 key that hosted
+projects have. The proxy also counts the requests to the database and to Auth. The times include the HTTP API, the
+emulator and the proxy. On Lambda, as many registrations run in parallel as there are callers, so the one call is their
+limit.
 """
 
 import time
@@ -36,7 +37,7 @@ DATABASE_CALL = "/rest/v1/rpc/register_device"
 
 
 class Project:
-    """A Supabase project with an ES256 key: it passes calls on to the Data API of `supabase`, and counts requests."""
+    """A proxy that adds an ES256 key to a Supabase project, forwards calls to its Data API, and counts requests."""
 
     def __init__(self, supabase: Supabase) -> None:
         self._port = free_port()
@@ -58,11 +59,11 @@ class Project:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """It answers while the context is open."""
+        """Runs the proxy while the context is open."""
         async with httpx.AsyncClient() as self._http:
             application = web.Application()
             application.router.add_get("/auth/v1/.well-known/jwks.json", self._keys)
-            application.router.add_post(DATABASE_CALL, self._pass_on)
+            application.router.add_post(DATABASE_CALL, self._forward)
             runner = web.AppRunner(application)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", self._port).start()
@@ -75,7 +76,7 @@ class Project:
         listed = algorithm.to_jwk(self._key.public_key(), as_dict=True) | {"kid": "key", "alg": "ES256"}
         return web.json_response({"keys": [listed]})
 
-    async def _pass_on(self, request: web.Request) -> web.Response:
+    async def _forward(self, request: web.Request) -> web.Response:
         self.requests["database"] += 1
         token = request.headers["Authorization"].removeprefix("Bearer ")
         claims = jwt.decode(token, options={"verify_signature": False})
@@ -89,7 +90,7 @@ class Project:
 
 
 async def run() -> Result:
-    """Registrations a second and their latency beside the bare call's, and the requests that each makes."""
+    """Registrations per second, latencies of registration and of the call alone, and requests of each."""
     async with local_cloud() as cloud:
         project = Project(cloud.supabase)
         async with project.serving(), api_of(cloud, project) as api_url, chat_app(cloud.supabase, api_url) as app:
@@ -122,7 +123,7 @@ async def _measure(project: Project, api_url: str, publishable_key: str, tokens:
     async with aiohttp.ClientSession(raise_for_status=True) as http:
 
         async def took(url: str, headers: dict[str, str], body: dict[str, str]) -> float:
-            """The milliseconds of a request."""
+            """Makes a request and returns its milliseconds."""
             began = time.perf_counter()
             async with http.post(url, headers=headers, json=body) as answer:
                 await answer.read()

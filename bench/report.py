@@ -1,4 +1,4 @@
-"""What a benchmark reports, and how it reads: figures, targets, tables."""
+"""The result of a benchmark: figures and targets, and their text form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ type Cell = str | float | int
 
 @dataclass(frozen=True)
 class Target:
-    """What a benchmark must reach: `value` at most `limit`, or at least it."""
+    """A limit for a figure: `value` must be at most `limit`, or at least `limit` if `at_least`."""
 
     text: str
     value: float
@@ -24,7 +24,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Plot:
-    """What of a table goes into its bar chart: a group of bars for each row, one bar for each column of `values`."""
+    """The bar chart of a table: a group of bars for each row, with one bar for each column of `values`."""
 
     label: str
     values: tuple[str, ...]
@@ -34,7 +34,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark found. `notes` are sentences that the figures need to be understood."""
+    """The figures of a benchmark. `notes` are sentences that explain them."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Cell, ...]]
@@ -49,7 +49,7 @@ class Result:
 
 
 class Percentiles(NamedTuple):
-    """Of some values, in their unit."""
+    """Percentiles, in the unit of the values."""
 
     p50: float
     p95: float
@@ -57,7 +57,7 @@ class Percentiles(NamedTuple):
 
 
 def percentiles(values: Sequence[float]) -> Percentiles:
-    """The smallest value that is at least as great as 50, 95 and 99 % of them. Raises ValueError if there are none."""
+    """The smallest values that are at least as great as 50, 95 and 99 % of all. Raises ValueError for no values."""
     if not values:
         raise ValueError("percentiles of no values")
     ordered = sorted(values)
@@ -66,7 +66,7 @@ def percentiles(values: Sequence[float]) -> Percentiles:
 
 
 def shown(cell: Cell) -> str:
-    """A cell as people read it: numbers with three digits that count."""
+    """A cell as text; numbers have three significant digits."""
     if isinstance(cell, str):
         return cell
     if isinstance(cell, int) or abs(cell) >= 100:
@@ -75,13 +75,13 @@ def shown(cell: Cell) -> str:
 
 
 def verdict(target: Target) -> str:
-    """Whether the target is met, as a sentence."""
+    """One line that says whether the target is met, such as "met: ratio: 0.500 (at most 1.25)"."""
     limit = f"at {'least' if target.at_least else 'most'} {shown(target.limit)}"
     return f"{'met' if target.ok else 'MISSED'}: {target.text}: {shown(target.value)} ({limit})"
 
 
 def table(result: Result) -> str:
-    """The figures in columns of equal width, for a terminal: text to the left, numbers to the right."""
+    """The figures as a table for a terminal, with text aligned to the left and numbers to the right."""
     lines = [result.columns, *([shown(cell) for cell in row] for row in result.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     words = [any(isinstance(row[place], str) for row in result.rows) for place in range(len(widths))]

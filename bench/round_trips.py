@@ -1,11 +1,11 @@
-"""Requests to the database and to Expo for each message, in batches of 1, 10 and 100 messages.
+"""Requests to the database and to Expo per message, in batches of 1, 10 and 100 messages.
 
-Counted on the wire, between each contender and the local Data API and fake Expo. tests/functions holds the counts of
-Chat Push: one claim, one send, one record, whatever the batch.
+The requests are counted on the wire, between each contender and the local Data API and fake Expo. tests/functions
+asserts the counts of Chat Push: one claim, one send and one record for each batch.
 """
 
+from bench.fixtures import start_fixtures
 from bench.report import Plot, Result, Target
-from bench.stage import stage
 
 BATCHES = (1, 10, 100)
 COUNTED = ("chat push", "sequential", "parallel", "node")
@@ -14,16 +14,16 @@ COUNTED = ("chat push", "sequential", "parallel", "node")
 async def run() -> Result:
     """Requests of a batch, by contender and size of the batch."""
     rows: list[tuple[str, int, int, int, float]] = []
-    async with stage() as on:
+    async with start_fixtures() as fixtures:
         for name in COUNTED:
-            async with on.contender(name) as contender:
-                await contender.push(await on.write(1, max(BATCHES)))  # not counted: connecting and warming up
+            async with fixtures.contender(name) as contender:
+                await contender.push(await fixtures.write(1, max(BATCHES)))  # not counted: connecting and warming up
                 for size in BATCHES:
-                    messages = await on.write(size, max(BATCHES))
-                    on.database.requests = 0
-                    on.expo.requests.clear()
+                    messages = await fixtures.write(size, max(BATCHES))
+                    fixtures.database.requests = 0
+                    fixtures.expo.requests.clear()
                     await contender.push(messages)
-                    database, expo = on.database.requests, len(on.expo.requests)
+                    database, expo = fixtures.database.requests, len(fixtures.expo.requests)
                     rows.append((f"{name}, batch of {size}", size, database, expo, (database + expo) / size))
     ours = [row for row in rows if row[0].startswith("chat push")]
     return Result(

@@ -1,4 +1,4 @@
-"""The commands of the local cloud; ./dev sets everything up and calls them."""
+"""The commands of the local cloud. `./dev` installs what they need and runs them."""
 
 import argparse
 import asyncio
@@ -6,52 +6,62 @@ import signal
 import sys
 from pathlib import Path
 
-# What a command imports, it imports itself: ./dev parses options before anything is installed.
+# Each command imports its own modules: ./dev parses the options before anything is installed.
 
 
 async def up(env_file: Path | None) -> int:
-    """Keeps a local cloud running until SIGINT or SIGTERM; prints, and writes, how to reach it and what to try."""
+    """Runs a local cloud until SIGINT or SIGTERM, and prints its URLs, its keys and commands to try.
+
+    Also writes URLs and keys to `env_file`, one NAME=value per line.
+    """
     from local.cloud import local_cloud
     from local.demo.first_steps import first_steps
 
     async with local_cloud(schedules=True) as cloud:
         lines = [f"{name}={value}" for name, value in cloud.environment().items()]
         if env_file:
-            # Whole or not at all: whoever waits for the file may read it at once.
+            # Renamed when complete: another program may wait for the file and read it at once.
             part = env_file.with_name(f"{env_file.name}.part")
             part.write_text("\n".join(lines) + "\n")
             part.replace(env_file)
-        steps = first_steps(cloud, env_file)
-        print("\n".join(["", *lines, "", f"logs: {cloud.folder}", "", steps, "", "Ctrl-C ends it."]), flush=True)
+        lines += ["", f"logs: {cloud.folder}", "", first_steps(cloud, env_file), "", "Ctrl-C stops the cloud."]
+        print("", *lines, sep="\n", flush=True)
         await asyncio.get_running_loop().create_future()
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options, which ./dev shows and checks before anything is installed."""
+    """Returns the parser of all commands. `./dev` uses it before anything is installed."""
     options = argparse.ArgumentParser(prog="./dev")
     commands = options.add_subparsers(dest="command", required=True)
 
-    up_command = commands.add_parser("up", description="Keeps a local cloud running and prints its URLs and keys.")
-    up_command.add_argument("--env", type=Path, metavar="FILE", help="also write them to this file")
-    story = commands.add_parser("demo", description="Tells a story in a fresh local cloud, and checks every push.")
-    story.add_argument("--json", type=Path, metavar="FILE", help="also write what happened as data")
-    commands.add_parser("openapi", description="Writes docs/openapi.json anew.")
-    faults = commands.add_parser("chaos", description="Injects faults into real traffic, and checks every invariant.")
-    faults.add_argument("--messages", type=_messages, default=2000, metavar="N", help="at least 100; 2000 without it")
-    faults.add_argument("--seed", type=int, metavar="N", help="of an earlier run, to have its faults again")
-    faults.add_argument("--json", type=Path, metavar="FILE", help="also write the verdicts as data")
+    command = commands.add_parser("up", description="Runs a local cloud until Ctrl-C, and prints its URLs and keys.")
+    command.add_argument("--env", type=Path, metavar="FILE", help="also write the URLs and keys to this file")
+
+    command = commands.add_parser("demo", description="Runs the demo in a new local cloud, and checks every push.")
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write the result of each step to this file")
+
+    chaos = "Injects faults into the traffic of a new local cloud, and checks every invariant."
+    command = commands.add_parser("chaos", description=chaos)
+    messages = "how many messages to send: 100 or more (default: 2000)"
+    command.add_argument("--messages", type=_messages, default=2000, metavar="N", help=messages)
+    command.add_argument("--seed", type=int, metavar="N", help="repeat the random choices of an earlier run")
+    command.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the result of each invariant to this file"
+    )
+
+    commands.add_parser("openapi", description="Writes docs/openapi.json from the code of register_device.")
     return options
 
 
 def _messages(text: str) -> int:
     if not text.isdecimal() or int(text) < 100:
-        raise argparse.ArgumentTypeError("at least 100, or not every fault finds a push to strike")
+        raise argparse.ArgumentTypeError("use 100 or more: with fewer messages some faults find no push to strike")
     return int(text)
 
 
 def main() -> int:
-    """Runs a command; the exit code. A signal ends it in order, so that no process stays behind."""
+    """Runs a command and returns its exit code. On SIGINT or SIGTERM it stops every child process first."""
     arguments = parser().parse_args()
     match arguments.command:
         case "openapi":

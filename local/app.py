@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from local.providers.expo.service import ExpoService
+from local.providers.expo.state import ExpoService
 from local.providers.phones import Phone
 from local.supabase.project import Supabase
 from supabase import AsyncClient, AsyncClientOptions, acreate_client

@@ -18,7 +18,8 @@ from local.aws.scheduler import Scheduler, scheduler
 from local.aws.services import Aws, aws
 from local.aws.template import Template, read_template
 from local.processes import temporary_folder
-from local.providers.expo.service import ExpoService, expo_service
+from local.providers.expo.service import expo_service
+from local.providers.expo.state import ExpoService
 from local.supabase.pg_net import PgNet, pg_net
 from local.supabase.postgres import Postgres, postgres
 from local.supabase.project import Supabase, supabase
@@ -61,6 +62,7 @@ class LocalCloud:
             "EXPO_CONTROL_URL": self.expo.control_url,
             "SQS_URL": self.template.queues["PushQueue"].url,
             "DEAD_LETTERS_URL": self.template.queues["PushDeadLetters"].url,
+            **self.aws.environment,
         }
 
     async def explain_push(self, message_id: UUID) -> Json:

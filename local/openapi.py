@@ -12,7 +12,12 @@ DOCUMENT = PROJECT / "docs" / "openapi.json"
 
 def openapi() -> str:
     """The document, as it is to be committed. Imports the function as Lambda does, so only for a process of its own."""
-    os.environ |= {"SUPABASE_URL": "-", "APP_SECRET_ID": "-", "POWERTOOLS_METRICS_NAMESPACE": "-"}
+    os.environ |= {
+        "SUPABASE_URL": "-",
+        "APP_SECRET_ID": "-",
+        "POWERTOOLS_METRICS_NAMESPACE": "-",
+        "POWERTOOLS_LOG_LEVEL": "ERROR",
+    }
     sys.path[:0] = [str(PROJECT / "functions" / "register_device"), str(PROJECT / "layers" / "shared")]
     from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
 

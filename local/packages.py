@@ -1,14 +1,15 @@
 """Where this project and its installed packages keep their files."""
 
 import platform
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 NODE_MODULES = PROJECT / "node_modules"
 
-# How npm packages with binaries call this machine.
-NPM_PLATFORM = {"x86_64": "linux-x64", "aarch64": "linux-arm64"}[platform.machine()]
+# The name of this machine in npm packages with binaries, such as linux-x64 or darwin-arm64.
+NPM_PLATFORM = f"{sys.platform}-{'x64' if platform.machine() == 'x86_64' else 'arm64'}"
 
 
 def package_folder(name: str) -> Path:

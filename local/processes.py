@@ -1,27 +1,40 @@
 """Child processes of the local cloud: they log to a file, and none outlives the supervisor."""
 
 import asyncio
-import ctypes
 import os
 import pwd
 import random
 import re
 import signal
 import socket
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import aiohttp
+import psutil
 
-# Below 32768, where Linux starts to take ports for outgoing connections: a server that is killed and started
-# again finds its port still free. In random order, so that clouds side by side seldom try the same one.
+# Linux takes ports from 32768 on for outgoing connections, macOS from 49152 on. Below, a server that is killed and
+# started again finds its port still free. The order is random, so that clouds side by side seldom try the same port.
 _ports = iter(random.sample(range(20_000, 32_768), 12_768))
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_libc = ctypes.CDLL(None, use_errno=True)
+# Reads process groups from its standard input: 7 has started, -7 has ended. Kills what is left when the input ends.
+_REAPER = """
+import os, signal, sys
+groups = set()
+for line in sys.stdin:
+    group = int(line)
+    groups.add(group) if group > 0 else groups.discard(-group)
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (PermissionError, ProcessLookupError):
+        pass
+"""
 
 
 class ChildError(Exception):
@@ -42,22 +55,21 @@ class Child:
         return ChildError("\n".join([f"{self.name} {what}; the end of {self.log}:", *tail]))
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the whole process group; nothing happens if it is gone."""
-        with suppress(ProcessLookupError):
+        """Send a signal to the whole process group; nothing happens if it has ended."""
+        with suppress(PermissionError, ProcessLookupError):  # macOS forbids signals to a group of zombies
             os.killpg(self.process.pid, number)
 
 
-def children(pid: int) -> list[int]:
-    """The processes that any thread of a process has started and that are still there; none if it is gone itself."""
-    found: list[int] = []
-    for threads_children in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
-            found += map(int, threads_children.read_text().split())
-    return found
-
-
 def peak_memory(pid: int) -> int:
-    """The most bytes of memory that a process has held at a time so far; 0 if it is gone."""
+    """The most bytes of memory that a process has held so far; 0 if it has ended.
+
+    Only Linux keeps a high-water mark of another process. Elsewhere this is what the process holds now.
+    """
+    if sys.platform != "linux":
+        try:
+            return int(psutil.Process(pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -81,7 +93,7 @@ def free_port() -> int:
 def temporary_folder() -> Iterator[Path]:
     """A folder for the state of one local cloud, removed at the end.
 
-    Other users can enter but not list it: Postgres, which refuses to run as root, then runs as another user.
+    Other users can enter but not list it: Postgres refuses to run as root, and then runs as another user.
     """
     with tempfile.TemporaryDirectory(prefix="chat-push-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o711)  # to enter, not to list  # nosec B103
@@ -96,14 +108,15 @@ async def child(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     user: str | None = None,
+    pass_fds: Collection[int] = (),
     stop_signal: signal.Signals = signal.SIGTERM,
     stop_seconds: float = 5,
 ) -> AsyncIterator[Child]:
     """Run `argv` while the context is open, with its output appended to `folder/<name>.log`.
 
-    `env` replaces the whole environment (None: ours), `cwd` is `folder` unless given, `user` (only as root)
-    is whom it runs as. On leaving, the process group gets `stop_signal` and, `stop_seconds` later at most,
-    SIGKILL. If this process dies by any death, the kernel kills the child.
+    `env` replaces the whole environment (None: ours). `cwd` is `folder` unless given. The child runs as `user` (only
+    if we are root) and inherits the file descriptors `pass_fds`. When the context closes, its process group gets
+    `stop_signal` and, after `stop_seconds`, SIGKILL. If this process is killed, a reaper process kills the group.
     """
     log = folder / f"{name}.log"
     account = pwd.getpwnam(user) if user else None
@@ -119,7 +132,8 @@ async def child(
             group=account and account.pw_gid,
             extra_groups=[] if account else None,
             process_group=0,  # Ctrl-C in the terminal reaches the supervisor alone, and it ends the children
-            preexec_fn=_die_with(os.getpid()),
+            pass_fds=pass_fds,
+            preexec_fn=_report_to(_reaper()),
         )
     running = Child(name, process, log)
     try:
@@ -132,16 +146,28 @@ async def child(
         finally:
             running.kill()  # also what the leader left behind in its group
             await process.wait()
+            os.write(_reaper(), f"-{process.pid}\n".encode())
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    """What a child does between fork and exec, so that the kernel kills it when our main thread ends."""
+@cache
+def _reaper() -> int:
+    """The standard input of a process that outlives us, and then kills the children that we left."""
+    read, write = os.pipe()
+    argv = [sys.executable, "-I", "-S", "-c", _REAPER]
+    null = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
+    actions = [(os.POSIX_SPAWN_DUP2, read, 0), *null]
+    os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setpgroup=0)
+    os.close(read)
+    return write
 
-    def ask_for_death_signal() -> None:
-        if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0 or os.getppid() != parent:
-            os._exit(1)  # not supported, or the supervisor died before we could ask
 
-    return ask_for_death_signal
+def _report_to(reaper: int) -> Callable[[], None]:
+    """What a child does between fork and exec. Until then it holds the pipe open: the reaper misses no child."""
+
+    def report() -> None:
+        os.write(reaper, f"{os.getpid()}\n".encode())
+
+    return report
 
 
 async def run(
@@ -169,11 +195,11 @@ async def answers(child: Child, check: str | Callable[[], Awaitable[bool]], seco
         async with asyncio.timeout(seconds):
             while True:
                 held = await holds()
-                if child.process.returncode is not None:  # then it was somebody else who answered
+                if child.process.returncode is not None:  # then another process answered
                     raise child.error(f"ended with exit code {child.process.returncode}")
                 if held:
                     return
-                await asyncio.sleep(0.05)  # nothing tells when a process begins to listen
+                await asyncio.sleep(0.05)  # no event tells when a process begins to listen
     except TimeoutError:
         raise child.error(f"did not answer within {seconds:g} s") from None
 

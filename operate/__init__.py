@@ -1,7 +1,7 @@
-"""For whoever runs a deployed stack: secrets, dead letters, and whether pushes are healthy."""
+"""Commands for the operator of a deployed stack: write secrets, redrive dead letters, check that pushes are healthy."""
 
 import sys
 from pathlib import Path
 
-# Expo's client and the models of the secrets are those of the functions.
+# The doctor uses the functions' Expo client and their models of the secrets.
 sys.path.append(str(Path(__file__).parents[1] / "layers" / "shared"))

@@ -1,35 +1,40 @@
-"""The commands for whoever runs a deployed stack, or tries them on the local cloud; ./dev sets everything up."""
+"""The commands of ./dev for the operator of a deployed stack. They also work on the local cloud."""
 
 import argparse
 import sys
 from pathlib import Path
 from uuid import UUID
 
-# What a command imports, it imports itself: ./dev parses options before anything is installed.
+# The imports are inside main(), because ./dev calls parser() before any package is installed.
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options, which ./dev shows and checks before anything is installed."""
+    """Returns the parser of the options, which needs the standard library only."""
     options = argparse.ArgumentParser(prog="./dev")
     commands = options.add_subparsers(dest="command", required=True)
     redrive = commands.add_parser("redrive", description="Puts dead letters back into the queue.")
-    secrets = commands.add_parser("secrets", description="Writes keys into the secrets of a stack.")
+    secrets = commands.add_parser("secrets", description="Writes the keys of a stack into its secrets.")
     put = secrets.add_subparsers(metavar="put", required=True).add_parser(
-        "put", help="ask for them, and write them", description="Asks for the keys of a stack, and writes them."
+        "put", help="ask for the keys and write them", description="Asks for the keys of a stack and writes them."
     )
-    examine = commands.add_parser("doctor", description="Says whether pushes are healthy, and what mends them.")
+    examine = commands.add_parser(
+        "doctor", description="Checks whether pushes are healthy, and names a remedy for each fault."
+    )
     for command in (redrive, put, examine):
         where = command.add_mutually_exclusive_group(required=True)
         where.add_argument("--stack", metavar="NAME", help="a deployed stack")
         where.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     examine.add_argument(
-        "--send", type=UUID, metavar="USER", help="send one test push to this person's phones (users.id), and follow it"
+        "--send",
+        type=UUID,
+        metavar="USER",
+        help="send one test push to the phones of this user (users.id) and wait for its receipts",
     )
     return options
 
 
 def main() -> int:
-    """Runs a command; the exit code."""
+    """Runs a command and returns the exit code."""
     arguments = parser().parse_args()
 
     import boto3
@@ -40,8 +45,8 @@ def main() -> int:
     from operate.stack import NotReachable, deployed_region
 
     if arguments.stack and (region := deployed_region(arguments.stack)) not in (None, boto3.Session().region_name):
-        found = f"The stack is in {region}, as samconfig.toml says."
-        print(f"{found} Before aws: export AWS_DEFAULT_REGION={region}\n", file=sys.stderr)
+        found = f"samconfig.toml names the Region {region} for this stack."
+        print(f"{found} Before you run aws: export AWS_DEFAULT_REGION={region}\n", file=sys.stderr)
     try:
         match arguments.command:
             case "doctor":

@@ -1,4 +1,4 @@
-"""Puts dead letters back into their queue, in a deployed stack or in a running local cloud."""
+"""Moves dead letters back into their queue, in a deployed stack or in a running local cloud."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def redrive_stack(stack: str) -> int:
-    """Redrives a deployed stack, as whoever the AWS configuration says; returns how many records that were.
+    """Moves the dead letters of a stack in the account of the AWS configuration. Returns their number.
 
     Raises NotReachable.
     """
@@ -19,7 +19,7 @@ def redrive_stack(stack: str) -> int:
 
 
 def redrive_local(env_file: Path) -> int:
-    """Redrives the cloud that `./dev up --env FILE` keeps running; returns how many records that were.
+    """Moves the dead letters of the cloud that `./dev up --env FILE` runs. Returns their number.
 
     Raises NotReachable.
     """
@@ -30,13 +30,13 @@ def redrive_local(env_file: Path) -> int:
 
 
 def move_dead_letters(sqs: "SQSClient", dead_letters_url: str, queue_url: str) -> int:
-    """Sends every dead letter to its queue again and only then deletes it; returns how many.
+    """Sends each dead letter to the queue, then deletes it. Returns the number of records.
 
-    By hand, because the local cloud knows no StartMessageMoveTask. Whoever ends it in between leaves a record in both
-    queues, which sends nothing twice: a job has one lease.
+    It does not use StartMessageMoveTask, which the local cloud does not implement. If it is interrupted between the two
+    calls, the record is in both queues. This sends no push twice, because each job has one lease.
     """
     moved = 0
-    # The wait makes SQS ask all of its servers; else it answers with the records of some.
+    # With a wait time SQS asks all of its servers, not a sample (long polling).
     while found := sqs.receive_message(QueueUrl=dead_letters_url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get(
         "Messages", []
     ):

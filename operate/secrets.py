@@ -1,4 +1,4 @@
-"""Writes the keys of a stack into its secrets: asked for without echo, checked, and never shown."""
+"""Writes the keys of a stack into its secrets. It asks without echo, checks each key, and never shows one."""
 
 import json
 import re
@@ -20,10 +20,10 @@ type Webhook = Literal["keep", "rotate", "forget"]
 
 @dataclass(frozen=True)
 class Field:
-    """One key, and where it belongs."""
+    """One key: its place in the secrets, and how to recognise it."""
 
-    secret: str  # by its name in template.yaml
-    name: str  # in the secret's JSON
+    secret: str  # its name in template.yaml
+    name: str  # of the field in the secret's JSON
     title: str
     form: str
     pattern: str
@@ -31,13 +31,13 @@ class Field:
     optional: bool = False
 
     def fault(self, value: str) -> str | None:
-        """What is wrong with a value, without quoting it; None if it will do."""
+        """The fault of a value, without quoting it; None if the value has the right form."""
         if re.fullmatch(self.pattern, value, re.ASCII):
             return None
-        return f"{self.name}: the {self.title} looks like {self.form}, this does not. You find it in {self.found}."
+        return f"{self.name}: the {self.title} must look like {self.form}. You find it in {self.found}."
 
 
-# The Data API takes a legacy service_role JWT only as a bearer, and Supabase ends legacy keys with 2026.
+# Legacy keys (JWTs) are refused: Supabase ends them with 2026, and the Data API takes them only as a bearer token.
 FIELDS = (
     Field(
         "BackendSecret",
@@ -70,13 +70,13 @@ REMOVE = "-"
 
 @dataclass(frozen=True)
 class Secrets:
-    """The secrets of a stack or of a local cloud. `ids`: ARN or name, by the name that each has in template.yaml."""
+    """The secrets of a stack or of a local cloud. `ids`: the ARN or name of each, by its name in template.yaml."""
 
     client: "SecretsManagerClient"
     ids: Mapping[str, str]
 
     def read(self, name: str) -> dict[str, Any]:
-        """What a secret holds now; nothing if it was never written, or with what is no JSON object."""
+        """The value of a secret; {} if it was never written or is not a JSON object."""
         try:
             value = json.loads(self.client.get_secret_value(SecretId=self.ids[name])["SecretString"])
         except (self.client.exceptions.ResourceNotFoundException, KeyError, ValueError):
@@ -84,7 +84,7 @@ class Secrets:
         return value if isinstance(value, dict) else {}
 
     def put(self, given: Mapping[str, str], webhook: Webhook = "keep") -> list[str]:
-        """Merges values, by field, into what the secrets hold; returns what was written, as secret.field."""
+        """Merges values, by field name, into the secrets. Returns the written fields as secret.field."""
         changes: dict[str, dict[str, Any]] = {}
         for field in FIELDS:
             if value := given.get(field.name):
@@ -101,25 +101,25 @@ class Secrets:
 
 
 def put_secrets(stack: str | None, env_file: Path | None) -> None:
-    """Asks, writes and says what comes next. Raises NotReachable."""
+    """Asks for the keys, writes them, and prints the next step. Raises NotReachable."""
     if not sys.stdin.isatty():
-        raise NotReachable("it asks for the keys without showing them: run it in a terminal")
+        raise NotReachable("it asks for keys without echo: run it in a terminal")
     where = f"--stack {stack}" if stack else f"--env {env_file}"
     with reached(where):
         secrets = _of_stack(stack) if stack else _of_local_cloud(env_file)
-        given = {field.name: _asked(field) for field in FIELDS}
-        written = secrets.put(given, webhook := _asked_for_webhook())
-    print("\n".join([f"written: {name}" for name in written]) or "nothing was changed")
+        given = {field.name: _ask(field) for field in FIELDS}
+        written = secrets.put(given, webhook := _ask_for_webhook())
+    print("\n".join([f"written: {name}" for name in written]) or "no key was changed")
     if written:
-        print("The functions read it within five minutes.")
+        print("The functions use the new values within five minutes.")
     if webhook == "rotate":
         print(
-            "Five minutes from now, give the database the new webhook secret; in its SQL editor:\n"
+            "Wait five minutes. Then run this in the SQL editor, which gives the database the new webhook secret:\n"
             "  select push.configure_webhook('<output WebhookUrl>', '<current>');\n"
-            "where <current> is in what this shows:\n"
+            "This command shows <current>:\n"
             f"  aws secretsmanager get-secret-value --secret-id {secrets.ids['WebhookSecret']}"
             " --query SecretString --output text\n"
-            "Then let the old one end: run this again, and forget the previous one."
+            "After five more minutes run ./dev secrets put again and answer f. This removes the previous secret."
         )
 
 
@@ -134,26 +134,26 @@ def _of_local_cloud(env_file: Path | None) -> Secrets:
     return Secrets(client, {name: name for name in ("WebhookSecret", "BackendSecret", "AppSecret")})
 
 
-def _asked(field: Field) -> str:
-    """A value that will do, or none."""
-    keep = f"Enter: leave it as it is{f', {REMOVE}: remove it' if field.optional else ''}"
+def _ask(field: Field) -> str:
+    """Asks until the value has the right form or is empty."""
+    keep = f"Enter: keep it{f', {REMOVE}: remove it' if field.optional else ''}"
 
     def fault(value: str) -> str | None:
         return None if not value or (field.optional and value == REMOVE) else field.fault(value)
 
-    return _until_right(lambda: getpass(f"{field.title}, {field.form} ({keep}): ").strip(), fault)
+    return _ask_until_valid(lambda: getpass(f"{field.title}, {field.form} ({keep}): ").strip(), fault)
 
 
-def _asked_for_webhook() -> Webhook:
+def _ask_for_webhook() -> Webhook:
     choices: dict[str, Webhook] = {"": "keep", "r": "rotate", "f": "forget"}
-    answer = _until_right(
-        lambda: input("Webhook secret (Enter: leave it, r: generate a new one, f: forget the previous one): ").strip(),
+    answer = _ask_until_valid(
+        lambda: input("Webhook secret (Enter: keep it, r: rotate it, f: forget the previous one): ").strip(),
         lambda given: None if given in choices else "Webhook secret: answer with Enter, r or f.",
     )
     return choices[answer]
 
 
-def _until_right(ask: Callable[[], str], fault: Callable[[str], str | None]) -> str:
+def _ask_until_valid(ask: Callable[[], str], fault: Callable[[str], str | None]) -> str:
     while found := fault(value := ask()):
         print(found)
     return value

@@ -1,4 +1,4 @@
-"""Supabase Auth at its HTTP border: signing keys, the tokens they sign, the key set, and who a token is of."""
+"""A fake of Supabase Auth at the HTTP border, with signing keys and access tokens."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ ANA, BEN = uuid(1), uuid(2)
 
 
 class SigningKey:
-    """A project's asymmetric key."""
+    """An asymmetric key of a project."""
 
     def __init__(self, kid: str, algorithm: str = "ES256") -> None:
         self.kid = kid
@@ -32,7 +32,7 @@ class SigningKey:
 
     @property
     def public(self) -> Json:
-        """The key as the key set lists it."""
+        """The public key, as the key set contains it."""
         algorithm: Any = jwt.get_algorithm_by_name(self.algorithm)
         listed: Json = algorithm.to_jwk(self._private.public_key(), as_dict=True)
         return {**listed, "kid": self.kid, "alg": self.algorithm, "use": "sig"}
@@ -43,22 +43,22 @@ class SigningKey:
         return pem
 
     def token(self, **changes: Any) -> str:
-        """An access token of Ana's, with changed claims; a claim of None is left out."""
+        """An access token of Ana with changed claims. A claim of None is left out."""
         return self.signed(json.dumps(claims(**changes)).encode())
 
     def signed(self, payload: bytes) -> str:
-        """A token of any payload; jwt.encode refuses some that could be signed."""
+        """A token with any payload. jwt.encode would refuse some."""
         return jwt.api_jws.encode(payload, self._private, self.algorithm, {"kid": self.kid})
 
 
 @cache
 def signing_key(kid: str, algorithm: str = "ES256") -> SigningKey:
-    """A key that all tests share: some take long to make."""
+    """A key that all tests share, because generating one is slow."""
     return SigningKey(kid, algorithm)
 
 
 def claims(**changes: Any) -> Json:
-    """The claims of an access token as Supabase Auth issues it."""
+    """The claims of an access token that Supabase Auth issues."""
     now = int(time.time())
     issued = {
         "iss": f"{SUPABASE_URL}/auth/v1",
@@ -75,12 +75,12 @@ def claims(**changes: Any) -> Json:
 
 
 def unsigned(header: Json, payload: Json, signature: bytes = b"") -> str:
-    """A token made by hand, as an attacker does."""
+    """A token with any signature, as an attacker builds it."""
     return ".".join(_base64(part) for part in (json.dumps(header).encode(), json.dumps(payload).encode(), signature))
 
 
 def signed_by_hmac(secret: bytes, header: Json, payload: Json) -> str:
-    """A token with HS256, whatever the secret is: PyJWT itself refuses a public key."""
+    """A token with HS256 and any secret. PyJWT would refuse a public key as a secret."""
     signed = unsigned(header, payload).removesuffix(".")
     return f"{signed}.{_base64(hmac.digest(secret, signed.encode(), hashlib.sha256))}"
 
@@ -90,11 +90,11 @@ def _base64(data: bytes) -> str:
 
 
 class AuthApi:
-    """The part of Supabase Auth that checks tokens. A handler for httpx.MockTransport."""
+    """The part of Supabase Auth that verifies tokens. For httpx.MockTransport."""
 
     def __init__(self, *keys: SigningKey) -> None:
         self.keys = list(keys)
-        self.users: dict[str, str] = {}  # the person of each token that only Auth can check
+        self.users: dict[str, str] = {}  # the user of each token that only Auth can verify
         self.fault: httpx.Response | Exception | None = None
         self.requests: list[httpx.Request] = []
 
@@ -115,5 +115,5 @@ class AuthApi:
 
     @property
     def paths(self) -> list[str]:
-        """What was asked for, in order."""
+        """The requested paths, in order."""
         return [request.url.path.removeprefix("/auth/v1/") for request in self.requests]

@@ -1,4 +1,4 @@
-"""What holds for every test: the environment that is read on import, Hypothesis, logs and Secrets Manager."""
+"""Fixtures and settings of all tests: environment, Hypothesis, order, sockets, logs, Secrets Manager."""
 
 import io
 import json
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from local.aws.services import Aws
     from local.cloud import LocalCloud
 
-# Powertools reads it when chat_push.observability is imported; the template sets it.
+# Powertools reads it when chat_push.observability is imported. In a deployed stack, the template sets it.
 os.environ["POWERTOOLS_METRICS_NAMESPACE"] = "ChatPush"
 
-# The same examples on every machine, and none of them fails for being slow there.
+# The same examples on every machine. No example fails because it is slow.
 hypothesis.settings.register_profile("chat-push", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("chat-push")
 
 
-# Tests that share a local cloud, the one with the most tests first.
+# Each pattern matches the tests that share one local cloud. The cloud with the most tests comes first.
 CLOUDS = (r"tests/(docs|system)/(?!test_(chaos|pg_net|up)\.py)", r"tests/operate/test_doctor")
 
 
 def cloud_of(nodeid: str) -> int:
-    """Which of CLOUDS a test uses."""
+    """The index in CLOUDS of the cloud that a test uses; len(CLOUDS) for none."""
     return next((number for number, tests in enumerate(CLOUDS) if re.match(tests, nodeid)), len(CLOUDS))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest first; last on its cloud what looks at all that the others left in logs and queues."""
+    """Runs the longest tests first, and test_secrecy last on its cloud: it reads the logs and queues of the others."""
     items.sort(key=lambda item: (cloud_of(item.nodeid), item.path.name == "test_secrecy.py"))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling":
-    """With `pytest -n`: tests that share a cloud go to one worker, all others file by file."""
+    """With `pytest -n`, one worker runs all tests that share a cloud. Other tests are distributed by file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -61,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Load
     return Scheduling(config, log)
 
 
-# What needs no other process. Nothing here reaches the network, not even this machine's own.
+# These tests need no other process. They may open no network connection, not even to this machine.
 _WITHOUT_SOCKETS = {Path(__file__).parent / folder for folder in ("bench", "local/chaos", "unit")}
 
 
@@ -70,14 +70,14 @@ def _no_sockets(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.path.parent not in _WITHOUT_SOCKETS:
         yield
         return
-    disable_socket(allow_unix_socket=True)  # asyncio wakes its loop through a unix socket
+    disable_socket(allow_unix_socket=True)  # asyncio wakes its loop through a Unix socket
     yield
     enable_socket()
 
 
 @pytest.fixture
 def forget_secrets() -> Callable[[], None]:
-    """Lets the five minutes pass for which secrets are cached."""
+    """A function that clears the cache of secrets, as five minutes do."""
     return lambda: _provider().store.clear()
 
 
@@ -85,7 +85,7 @@ def forget_secrets() -> Callable[[], None]:
 def secrets_manager(
     monkeypatch: pytest.MonkeyPatch, forget_secrets: Callable[[], None]
 ) -> "Iterator[SecretsManagerClient]":
-    """An empty Secrets Manager in this process, and no secret cached from another test."""
+    """An empty Secrets Manager in this process. The cache contains no secret of another test."""
     from moto import mock_aws
 
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
@@ -96,8 +96,8 @@ def secrets_manager(
 
 @cache
 def _provider() -> "SecretsProvider":
-    """What the functions read secrets with. It may be older than moto, which then has to be told of its client."""
-    # Here, because only few tests pay for these imports.
+    """The provider of the functions. moto must patch its client, which may have been created before moto started."""
+    # The imports are here because they are slow and only few tests need them.
     from chat_push.secrets import provider
     from moto.core.models import patch_client
 
@@ -114,7 +114,7 @@ def _secrets_manager_client() -> "SecretsManagerClient":
 
 @pytest.fixture(scope="session")
 async def services(tmp_path_factory: pytest.TempPathFactory) -> "AsyncIterator[Aws]":
-    """AWS's services over HTTP, as the local cloud has them."""
+    """AWS's services over HTTP, as in the local cloud."""
     from local.aws.services import aws
 
     async with aws(tmp_path_factory.mktemp("aws")) as services:
@@ -123,7 +123,7 @@ async def services(tmp_path_factory: pytest.TempPathFactory) -> "AsyncIterator[A
 
 @pytest.fixture(scope="session")
 async def running_cloud() -> "AsyncIterator[LocalCloud]":
-    """One local cloud for all tests that only use it."""
+    """One local cloud for all tests that leave it running."""
     from local.cloud import local_cloud
 
     async with local_cloud() as cloud:
@@ -131,7 +131,7 @@ async def running_cloud() -> "AsyncIterator[LocalCloud]":
 
 
 class Stdout(io.TextIOBase):
-    """Standard output as it is when something is written; a log handler keeps that of the time when it was made."""
+    """The current sys.stdout at each write. A log handler would keep the one that existed when it was created."""
 
     def write(self, text: str) -> int:
         return sys.stdout.write(text)
@@ -141,7 +141,7 @@ class Stdout(io.TextIOBase):
 def printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Printed:
-    """Everything that a function printed since it was last asked: its log and its metrics. All loggers are at DEBUG."""
+    """Returns all that was printed since the last call: log lines and metrics. All loggers are at DEBUG."""
     from chat_push.observability import logger
 
     caplog.set_level(logging.DEBUG)

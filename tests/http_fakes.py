@@ -1,4 +1,4 @@
-"""Supabase and Expo as HTTP requests and answers, and what is printed: all that leaves a function."""
+"""Fakes of Supabase's Data API and of Expo at the HTTP border, and the JSON that they return."""
 
 import gzip
 import json
@@ -12,12 +12,12 @@ import httpx
 type Json = dict[str, Any]
 type Messages = list[Json]
 type ExpoAnswer = httpx.Response | Exception | Callable[[Messages], httpx.Response]
-type Printed = Callable[[], list[Json]]  # log lines and metrics, since it was last asked
+type Printed = Callable[[], list[Json]]  # the log lines and metrics since the last call
 
 SUPABASE_URL = "https://project.supabase.co"
 EXPO_URL = "https://exp.host"
 
-# Names of which a phone shows nothing: spaces, Hangul filler, Braille blank, controls, zero width, tags.
+# Names without a visible character: spaces, Hangul filler, Braille blank, controls, zero width, tags.
 INVISIBLE_NAMES = [
     *(" ", "\n\t", "\u00a0", "\u3164", "\u2800", "\u0001\u007f\u0085", "\u115f\u1160\uffa0", "\u200b\u200d\ufeff"),
     *("\u2003\u2028\u3000", "\u00ad\u2060\u202e", "\ufe0f", "\U000e0041", " \u3164\n\u2800 "),
@@ -28,35 +28,35 @@ CLAIMED_AT = "2026-11-22T10:00:01+00:00"
 
 
 def body_of(request: httpx.Request) -> Any:
-    """The JSON that a request carries, unzipped if need be."""
+    """The JSON body of a request, decompressed if necessary."""
     content = request.content
     return json.loads(gzip.decompress(content) if request.headers.get("content-encoding") == "gzip" else content)
 
 
 def ticket_id(push_token: str) -> str:
-    """The ticket that PushService gives for a token, so that a test sees which ticket belongs to whom."""
+    """The ticket that PushService returns for a token, so that a test can assign tickets to tokens."""
     return f"ticket of {push_token}"
 
 
 def ok(messages: Messages) -> httpx.Response:
-    """Expo's answer when all is well."""
+    """Expo's response that accepts all messages."""
     return httpx.Response(
         200, json={"data": [{"status": "ok", "id": ticket_id(message["to"])} for message in messages]}
     )
 
 
 def errors(status: int, code: str, **fields: Any) -> httpx.Response:
-    """Expo's refusal of a whole request."""
+    """Expo's error response to a whole request."""
     return httpx.Response(status, json={"errors": [{"code": code, "message": "refused", **fields}]})
 
 
 class PushService:
-    """Expo: gives the scripted answers in turn, then accepts everything. A handler for httpx.MockTransport."""
+    """Expo's send endpoint: returns the scripted responses in turn, then accepts all. For httpx.MockTransport."""
 
     def __init__(self, *answers: ExpoAnswer) -> None:
         self.answers = deque(answers)
         self.requests: list[httpx.Request] = []
-        self.accepted: list[Json] = []  # messages answered with 200, in order
+        self.accepted: list[Json] = []  # messages of requests with status 200, in order
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -79,12 +79,12 @@ type ReceiptAnswer = httpx.Response | Exception | Callable[[list[str]], httpx.Re
 
 
 def receipts(ready: Json) -> httpx.Response:
-    """Expo's answer when asked for receipts: those that are ready, by ticket id."""
+    """Expo's response to a receipt request: the receipts that are ready, by ticket id."""
     return httpx.Response(200, json={"data": ready})
 
 
 class ReceiptService:
-    """Expo, asked for receipts: gives the scripted answers in turn, then calls everything handed over."""
+    """Expo's receipt endpoint: returns the scripted responses in turn, then `ok` for every ticket."""
 
     def __init__(self, *answers: ReceiptAnswer) -> None:
         self.answers = deque(answers)
@@ -92,36 +92,36 @@ class ReceiptService:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        ids = self.asked[-1]
+        ids = self.requested[-1]
         answer = self.answers.popleft() if self.answers else receipts({id_: {"status": "ok"} for id_ in ids})
         if isinstance(answer, Exception):
             raise answer
         return answer if isinstance(answer, httpx.Response) else answer(ids)
 
     @property
-    def asked(self) -> list[list[str]]:
+    def requested(self) -> list[list[str]]:
         """The ticket ids of each request."""
         return [body_of(request)["ids"] for request in self.requests]
 
 
 def due(*numbers: int) -> list[Json]:
-    """What claim_due_receipts answers: deliveries whose tickets are t1, t2, …"""
+    """The result of claim_due_receipts: deliveries whose tickets are t1, t2, …"""
     return [
         {"message_id": uuid(number), "device_id": uuid(100 * number), "ticket_id": f"t{number}"} for number in numbers
     ]
 
 
 class DataApi:
-    """PostgREST: gives the scripted claims in turn, then empty ones. A handler for httpx.MockTransport."""
+    """PostgREST: returns the scripted claims in turn, then empty ones. For httpx.MockTransport."""
 
     def __init__(self, *claims: Json) -> None:
         self.claims = deque(claims)
-        self.due: deque[list[Json]] = deque()  # receipts, of each claim
+        self.due: deque[list[Json]] = deque()  # due receipts, by claim
         self.pruned: deque[Json] = deque()
         self.finished_run: Json = {"deactivated": 0, "held": 0}
         self.faults: dict[str, httpx.Response | Exception] = {}  # by function
-        self.valid_key: str | None = None  # the only one that the gateway lets in
-        self._forgiving: dict[str, int] = {}
+        self.valid_key: str | None = None  # the only key that the gateway accepts; None: any
+        self._recovers_after: dict[str, int] = {}
         self.next_slot: Json = slot()
         self.recorded: Json = recorded()
         self.requests: list[httpx.Request] = []
@@ -131,7 +131,7 @@ class DataApi:
         if self.valid_key not in (None, request.headers["apikey"]):
             return httpx.Response(401, json={"message": "Unregistered API key"})
         function = request.url.path.removeprefix("/rest/v1/rpc/")
-        if function in self._forgiving and len(self.calls(function)) > self._forgiving[function]:
+        if function in self._recovers_after and len(self.calls(function)) > self._recovers_after[function]:
             self.faults.pop(function, None)
         match self.faults.get(function):
             case None:
@@ -160,9 +160,14 @@ class DataApi:
                 return self.pruned.popleft() if self.pruned else pruned()
         raise AssertionError(function)
 
-    def forgive(self, function: str, after: int) -> None:
-        """Lets a function answer again once it was called this often."""
-        self._forgiving[function] = after
+    def recover(self, function: str, after: int) -> None:
+        """Ends the fault of a function after so many calls."""
+        self._recovers_after[function] = after
+
+    @property
+    def functions(self) -> list[str]:
+        """The functions that were called, in order."""
+        return [request.url.path.removeprefix("/rest/v1/rpc/") for request in self.requests]
 
     def calls(self, function: str) -> list[Json]:
         """The arguments of each call of a function."""
@@ -170,17 +175,17 @@ class DataApi:
 
     @property
     def results(self) -> list[Json]:
-        """All results that were recorded."""
+        """All results that were passed to record_push_results."""
         return [result for call in self.calls("record_push_results") for result in call["p_results"]]
 
 
 def recorded(**fields: Any) -> Json:
-    """What record_push_results answers."""
+    """The result of record_push_results."""
     return {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": [], **fields}
 
 
 def pruned(**counts: Any) -> Json:
-    """What prune_push answers."""
+    """The result of prune_push."""
     kinds = ("presence_offline", "devices_deactivated", "devices_deleted", "jobs_deleted")
     return {**dict.fromkeys(kinds, 0), "more": False, **counts}
 
@@ -194,7 +199,7 @@ def push_token(number: int) -> str:
 
 
 def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
-    """A claimed job as push.notifications() gives it; its devices are numbered from 100 * number on."""
+    """A claimed job, as push.notifications() returns it. Its devices have the ids 100 * number, 100 * number + 1, …"""
     return {
         "message_id": uuid(number),
         "room_id": uuid(7001),
@@ -214,7 +219,7 @@ def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
 
 
 def slot(in_seconds: float = 0, answered_at: datetime | None = None) -> Json:
-    """What reserve_send_slot answers."""
+    """The result of reserve_send_slot."""
     answered_at = answered_at or datetime.fromisoformat(CLAIMED_AT)
     return {
         "send_at": (answered_at + timedelta(seconds=in_seconds)).isoformat(),
@@ -223,7 +228,7 @@ def slot(in_seconds: float = 0, answered_at: datetime | None = None) -> Json:
 
 
 def claim(*jobs: Json, **fields: Any) -> Json:
-    """What claim_push_jobs answers."""
+    """The result of claim_push_jobs."""
     return {
         "lease_id": LEASE_ID,
         "claimed_at": CLAIMED_AT,

@@ -1,7 +1,7 @@
-// Option 1 of the specification: what an Edge Function does for each webhook, with supabase-js and expo-server-sdk.
+// Baseline: what a hand-written Edge Function does for each webhook, with supabase-js and expo-server-sdk.
 //
-// The messages of a batch are handled at the same time, as the requests of one process are.
-// Reads and answers as sequential.py does: a JSON list of messages a line, a line once all of it was sent.
+// The messages of a batch are handled in parallel, like concurrent requests of one process.
+// The protocol of standard input and output is that of sequential.py.
 
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";

@@ -1,7 +1,7 @@
-"""Option 2 of the specification as a Python service, with the queries of a message side by side, then its publish.
+"""Baseline: a hand-written Python service that makes the queries of a message in parallel, then its publish.
 
-supabase-py's asynchronous client with gather; exponent-server-sdk has no such client, so it works in a thread.
-Reads and answers as sequential.py does: a JSON list of messages a line, a line once all of it was sent.
+It uses supabase-py's asynchronous client. exponent-server-sdk has no such client, so it runs in a thread.
+The protocol of standard input and output is that of sequential.py.
 """
 
 import argparse
@@ -20,7 +20,7 @@ type Row = dict[str, Any]
 
 
 async def handle(message: Row, supabase: AsyncClient, expo: PushClient) -> None:
-    """Pushes a message, unless its recipient is looking at the conversation."""
+    """Sends the push of a message, unless its recipient is viewing the conversation."""
     recipient, room = message["recipient_id"], message["room_id"]
     queries: list[Awaitable[Any]] = [
         supabase.table("user_presence")

@@ -1,8 +1,8 @@
-"""Option 2 of the specification as a Python service: one query after the other, then one publish for each message.
+"""Baseline: a hand-written Python service that makes one query after the other, then one publish for each message.
 
-Written as supabase-py's and exponent-server-sdk's own documentation shows it; clients and connections are kept.
-Reads batches of messages from standard input, a JSON list a line, as a caller that knows the recipient would post them:
-[{"id", "room_id", "sender_id", "recipient_id", "message"}]. Answers each batch with a line once all of it was sent.
+It follows the documentation of supabase-py and exponent-server-sdk, and keeps its clients and connections. It reads
+batches of messages from standard input, one JSON list a line, as from a caller that knows the recipient:
+[{"id", "room_id", "sender_id", "recipient_id", "message"}]. It prints a line when all pushes of a batch were sent.
 """
 
 import argparse
@@ -19,7 +19,7 @@ type Row = dict[str, Any]
 
 
 def handle(message: Row, supabase: Client, expo: PushClient) -> None:
-    """Pushes a message, unless its recipient is looking at the conversation."""
+    """Sends the push of a message, unless its recipient is viewing the conversation."""
     recipient, room = message["recipient_id"], message["room_id"]
 
     presence: Any = (

@@ -1,4 +1,4 @@
--- The table of messages without our triggers: the same columns, indexes, foreign keys, policies and rows.
+-- A copy of chat_messages without our triggers, with the same columns, indexes, foreign keys, policies and rows.
 create schema bench;
 grant usage on schema bench to authenticated;
 create table bench.bare_messages (like public.chat_messages including all);

@@ -1,7 +1,7 @@
--- A hundred messages of the last four weeks in each of the first bench.messages / 100 conversations, and what the triggers
--- and the workers left of them. In order of time, so that a conversation is scattered over the table as it is in life.
+-- A hundred messages of the last four weeks in each of the first bench.messages / 100 conversations, with the rows that
+-- triggers and workers write for them. The rows are in order of time, so that each conversation is scattered over the table.
 
--- Built at the end: several times as fast.
+-- Indexes are built at the end, which is several times faster.
 create temporary table later as
 select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as definition
 from pg_index
@@ -41,7 +41,7 @@ select message.id, case when sender_id = user1_id then user2_id else user1_id en
 from public.chat_messages message join public.chat_rooms room on room.id = room_id
 order by server_timestamp;
 
--- Three of ten were read on the screen; one in a thousand waits for an attempt in an hour, when all is measured.
+-- Three of ten messages were viewed at once. One in a thousand waits for an attempt after the end of the benchmark.
 insert into push.jobs
   (message_id, recipient_id, state, outcome, reason, attempts, next_attempt_at, created_at, finished_at)
 select message_id, user_id, (case when waits then 'pending' else 'done' end)::push.job_state,
@@ -52,7 +52,7 @@ select message_id, user_id, (case when waits then 'pending' else 'done' end)::pu
 from (select *, random() < 0.3 as viewed, random() < 0.001 as waits from public.message_receipts) receipt
 order by receipt.created_at;
 
--- Every receipt is there but those of the last quarter of an hour.
+-- All receipts have come, except those of the last quarter of an hour.
 insert into push.deliveries
   (message_id, device_id, push_token, status, ticket_id, sent_at, created_at, updated_at, receipt_due_at)
 select message_id, device.id, push_token, case when fresh then 'accepted' else 'handed_over' end, gen_random_uuid()::text,

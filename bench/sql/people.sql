@@ -1,4 +1,4 @@
--- 80,000 people with 100,000 devices, and 10,000 conversations of a tourist with one of 500 guides. Ids can be told from
+-- 80,000 users with 100,000 devices, and 10,000 conversations of a tourist with one of 500 guides. Ids are computed from
 -- numbers: md5('person7'), md5('room7').
 
 insert into auth.users (id) select md5('person' || n)::uuid from generate_series(1, 80000) n;
@@ -12,7 +12,7 @@ select md5('person' || n)::uuid, 'phone ' || phone, case when n % 2 = 0 then 'io
 from generate_series(1, 80000) n, generate_series(1, 2) phone
 where phone = 1 or n % 4 = 0;
 
--- One in fifty has the app open, for as long as anything is measured.
+-- One user in fifty has the app open until the end of the benchmark.
 insert into public.user_presence (user_id, is_online, current_conversation_id, last_seen_at, updated_at)
 select md5('person' || n)::uuid, n % 50 = 0, md5('room' || n)::uuid, at, at
 from generate_series(1, 80000) n,

@@ -1,7 +1,7 @@
-"""The floor: the requests of send_chat_push bare, with httpx alone, nothing checked, nothing logged, nothing kept.
+"""The floor: the requests of send_chat_push with httpx alone, without checks and logs.
 
-Between a message id and Expo's answer lie two: the claim and the send. Then comes the record.
-Reads and answers as bench/baselines/sequential.py does.
+Two requests come before Expo's answer: the claim and the send. The record comes after it.
+The protocol of standard input and output is that of bench/baselines/sequential.py.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Runs the handler of the built send_chat_push in this process, as Lambda's runtime client does, without its HTTP.
 
-Reads and answers as bench/baselines/sequential.py does; of each message it gets the id alone, as a record of SQS.
-An empty list is the schedule's event.
+The protocol of standard input and output is that of bench/baselines/sequential.py. The handler gets the ids of the
+messages as records of SQS. For an empty list it gets the event of the schedule.
 """
 
 import json
@@ -10,7 +10,7 @@ import sys
 import time
 
 answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # The function's own logs and metrics go where its errors go.
+os.dup2(2, 1)  # The function's logs and metrics go to standard error.
 
 import app  # noqa: E402
 
@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 20
 
 
 class Context:
-    """What the function uses of Lambda's context."""
+    """The part of Lambda's context that the function uses."""
 
     function_name = "SendChatPush"
     memory_limit_in_mb = 512

@@ -1,28 +1,28 @@
-// The chat itself, by supabase-js: each call that an app makes, with all of its arguments. docs/client.md says when.
+// The chat itself: each call of supabase-js that an app makes, with all arguments. docs/client.md says when to make it.
 
-import { supabase } from './supabase'; // the client that your app has anyway
+import { supabase } from './supabase'; // your app's Supabase client
 
 //#region chat
-/** Once, right after the sign-up: before it nobody can write, be written to, or register a phone. */
+/** Call it once, right after the sign-up. An account without a profile cannot send, receive, or register a phone. */
 export const createProfile = async (userId: string, name: string, role: 'tourist' | 'guide') =>
   supabase.from('users').insert({ id: userId, display_name: name, role }).throwOnError();
 
-/** The id of the conversation with somebody; made when there is none. */
+/** Returns the id of the conversation with another person. Creates the conversation if there is none. */
 export const openConversation = async (userId: string, otherId: string): Promise<string> =>
   (await supabase.rpc('get_or_create_conversation', { p_user1_id: userId, p_user2_id: otherId }).throwOnError()).data;
 
-/** Sends a message. `clientMsgId`: a UUID that the app keeps until this succeeds; sent twice, it is stored once. */
+/** Sends a message. `clientMsgId` is a UUID. Keep it for each retry, so that the message is stored once. */
 export async function send(userId: string, conversationId: string, text: string, clientMsgId: string): Promise<void> {
   const row = { room_id: conversationId, sender_id: userId, message: text, client_msg_id: clientMsgId };
   const { error } = await supabase.from('chat_messages').insert(row);
-  if (error && error.code !== '23505') throw error; // 23505: an earlier attempt has stored it
+  if (error && error.code !== '23505') throw error; // 23505: an earlier attempt stored the message
 }
 
-/** Seconds after which a call that was refused as one too many is to be made again; undefined: that is not its fault. */
+/** Returns the seconds to wait after a rate limit error, or undefined for any other error. */
 export const retryAfter = (error: { code?: string; details?: string }): number | undefined =>
   error.code === 'PT429' ? JSON.parse(error.details ?? '{}').retry_after_seconds : undefined;
 
-/** A page of a conversation, newest first. `before`: the last message of the page that is shown already. */
+/** Returns a page of a conversation, newest first. `before` is the last message of the page before. */
 export const page = async (conversationId: string, before?: { server_timestamp: string; id: string }) =>
   (await supabase.rpc('get_messages_paginated', {
     p_conversation_id: conversationId,
@@ -31,12 +31,12 @@ export const page = async (conversationId: string, before?: { server_timestamp: 
     p_cursor_id: before?.id ?? null,
   }).throwOnError()).data;
 
-/** What came in all conversations since the greatest server_timestamp that the app holds; null: it holds none. */
+/** Returns the messages of all conversations after `since`, the newest server_timestamp in the app, or null. */
 export const missed = async (userId: string, since: string | null, after?: { id: string }) =>
   (await supabase.rpc('get_missed_messages', {
     p_user_id: userId,
     p_since_timestamp: since,
-    p_after_id: after?.id ?? null, // of the last row of the page before, with its server_timestamp as `since`
+    p_after_id: after?.id ?? null, // the last row of the page before; its server_timestamp is `since`
     p_limit: 500,
   }).throwOnError()).data;
 //#endregion

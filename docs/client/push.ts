@@ -1,4 +1,4 @@
-// What an Expo chat app does for Chat Push. Copy this file into your app; docs/client.md explains each part.
+// The push notifications of an Expo chat app. Copy this file into your app. docs/client.md explains each part.
 
 import * as Application from 'expo-application';
 import Constants from 'expo-constants';
@@ -7,14 +7,14 @@ import * as Notifications from 'expo-notifications';
 import * as SecureStore from 'expo-secure-store';
 import { AppState, Platform } from 'react-native';
 
-import { supabase } from './supabase'; // the client that your app has anyway
+import { supabase } from './supabase'; // your app's Supabase client
 
 const API_URL = process.env.EXPO_PUBLIC_CHAT_PUSH_URL?.replace(/\/+$/, ''); // the output ApiUrl of the stack
 
 //#region api
 export class PushError extends Error {
-  readonly status: number; // of the answer; 0: there was none
-  readonly code: string; // as in the table of docs/client.md
+  readonly status: number; // of the response; 0 if there was none
+  readonly code: string; // see the table of errors in docs/client.md
 
   constructor(status: number, code: string, message: string) {
     super(message);
@@ -23,20 +23,20 @@ export class PushError extends Error {
   }
 }
 
-/** Calls the API. Waits and tries again where that may help, `attempts` times in all; throws PushError. */
+/** Calls the API. Repeats a call that may succeed later, up to `attempts` calls in all. Throws PushError. */
 async function call(method: string, path: string, accessToken: string, attempts: number, body?: object): Promise<void> {
   if (!API_URL?.startsWith('http')) throw notConfigured('EXPO_PUBLIC_CHAT_PUSH_URL is not set to the output ApiUrl');
   for (let attempt = 1; ; attempt++) {
     const response = await answer(method, path, accessToken, body);
     if (response?.ok) return;
-    const passing = !response || response.status === 429 || response.status >= 500;
-    if (!passing || attempt >= attempts) throw await errorOf(response);
+    const temporary = !response || response.status === 429 || response.status >= 500;
+    if (!temporary || attempt >= attempts) throw await errorOf(response);
     const seconds = Number(response?.headers.get('Retry-After')) || 2 ** attempt;
     await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
   }
 }
 
-/** The answer, or null if there is none within 15 seconds. */
+/** Returns the response, or null if there is none within 15 seconds. */
 async function answer(method: string, path: string, accessToken: string, body?: object): Promise<Response | null> {
   const timeout = new AbortController();
   const timer = setTimeout(() => timeout.abort(), 15_000);
@@ -56,16 +56,16 @@ async function answer(method: string, path: string, accessToken: string, body?: 
 
 async function errorOf(response: Response | null): Promise<PushError> {
   if (!response) return new PushError(0, 'offline', 'the server cannot be reached');
-  const { error } = await response.json().catch(() => ({})); // what never reached the API has another shape
+  const { error } = await response.json().catch(() => ({})); // an error of a proxy or gateway has another shape
   return new PushError(response.status, error?.code ?? 'http', error?.message ?? `HTTP ${response.status}`);
 }
 
-/** Something that is put into the app when it is built. */
+/** The error for a value that is missing in the build of the app. */
 function notConfigured(what: string): PushError {
-  return new PushError(0, 'not_configured', `${what}: mend that, and build the app anew`);
+  return new PushError(0, 'not_configured', `${what}. Set it and build the app again.`);
 }
 
-/** The access token of whoever is signed in, refreshed if it has expired; null: nobody is. */
+/** Returns the access token of the signed-in user, refreshed if it has expired, or null if no user is signed in. */
 async function accessTokenNow(): Promise<string | null> {
   const { data } = await supabase.auth.getSession();
   return data.session?.access_token ?? null;
@@ -73,14 +73,14 @@ async function accessTokenNow(): Promise<string | null> {
 //#endregion
 
 //#region device-id
-/** The id of this installation. Not restored on another phone from a backup, so no two phones share one. */
+/** Returns the id of this installation. Backups do not restore it, so no two phones share an id. */
 async function deviceId(): Promise<string> {
   const options = { keychainAccessible: SecureStore.AFTER_FIRST_UNLOCK_THIS_DEVICE_ONLY };
-  const known = await SecureStore.getItemAsync('chat-push.device-id', options);
-  if (known) return known;
-  const made = Crypto.randomUUID();
-  await SecureStore.setItemAsync('chat-push.device-id', made, options);
-  return made;
+  const stored = await SecureStore.getItemAsync('chat-push.device-id', options);
+  if (stored) return stored;
+  const created = Crypto.randomUUID();
+  await SecureStore.setItemAsync('chat-push.device-id', created, options);
+  return created;
 }
 //#endregion
 
@@ -88,10 +88,10 @@ async function deviceId(): Promise<string> {
 export type Registration = 'registered' | 'not allowed' | 'signed out';
 
 /**
- * Registers this phone for whoever is signed in. Safe to repeat.
+ * Registers this phone for the signed-in user. It is safe to repeat.
  *
- * `ask`: may show the system's question; it is shown once in an installation's life, so choose the moment.
- * Throws PushError, and what Expo throws when it cannot be reached.
+ * `ask` allows the system's permission dialog. The system shows it once per installation, so choose the moment.
+ * Throws PushError, and Expo's error if Expo cannot be reached.
  */
 export async function registerPhone({
   ask = false,
@@ -101,7 +101,7 @@ export async function registerPhone({
   devicePushToken?: Notifications.DevicePushToken;
 } = {}): Promise<Registration> {
   if (Platform.OS === 'android') {
-    // Before anything else: Android 13 asks nobody until there is a channel, and a push to a missing one is not shown.
+    // First, because Android 13 shows no dialog before a channel exists, and no push to a channel that does not exist.
     await Notifications.setNotificationChannelAsync('chat-messages', {
       name: 'Messages',
       importance: Notifications.AndroidImportance.HIGH,
@@ -114,7 +114,7 @@ export async function registerPhone({
   const accessToken = await accessTokenNow();
   if (!accessToken) return 'signed out';
   const projectId = Constants.expoConfig?.extra?.eas?.projectId ?? Constants.easConfig?.projectId;
-  if (!projectId) throw notConfigured('the app has no project id of EAS, which eas init writes into app.json');
+  if (!projectId) throw notConfigured('app.json has no EAS project id, which eas init writes');
   const { data: pushToken } = await Notifications.getExpoPushTokenAsync({ projectId, devicePushToken });
   await call('POST', '/api/push/register', accessToken, 4, {
     device_id: await deviceId(),
@@ -132,21 +132,21 @@ function allows(permission: Notifications.NotificationPermissionsStatus): boolea
 
 //#region keep-registered
 /**
- * Registers on each start, after each login, when the token changes, and when the person comes back from the settings
- * in which pushes were turned on. `told` hears how each of it ended. Call it once; call the result to end it.
+ * Registers on each start, after each login, when the token changes, and after the user allowed pushes in the
+ * settings. Calls `done` after each registration. Call it once. It returns a function that stops it.
  */
-export function keepRegistered(report: (error: unknown) => void, told?: (outcome: Registration) => void): () => void {
+export function keepRegistered(report: (error: unknown) => void, done?: (outcome: Registration) => void): () => void {
   let last: Registration | undefined;
   const register = (devicePushToken?: Notifications.DevicePushToken) => {
-    dismissThoseOfOthers().catch(report);
-    registerPhone({ devicePushToken }).then((outcome) => told?.((last = outcome)), report);
+    dismissPushesOfOtherUsers().catch(report);
+    registerPhone({ devicePushToken }).then((outcome) => done?.((last = outcome)), report);
   };
   const { data: session } = supabase.auth.onAuthStateChange((event, current) => {
-    // Later, because supabase-js waits for this callback before it answers getSession.
+    // supabase-js answers getSession only after this callback has returned.
     if (current && (event === 'INITIAL_SESSION' || event === 'SIGNED_IN')) setTimeout(register);
   });
-  // This is the token of APNs or FCM, which the server does not take. Expo makes its own of it; to let Expo ask the
-  // phone for it instead would call this listener again, for ever.
+  // The listener gets the token of APNs or FCM. Pass it to Expo, which returns its own token for it: without it Expo
+  // would ask the phone, and that would call this listener again without end.
   const token = Notifications.addPushTokenListener(register);
   const app = AppState.addEventListener('change', (state) => {
     if (state === 'active' && last === 'not allowed') register();
@@ -160,14 +160,14 @@ export function keepRegistered(report: (error: unknown) => void, told?: (outcome
 //#endregion
 
 //#region log-out
-/** Unregisters this phone, then signs out on this phone alone. Throws if neither could be made sure of. */
+/** Unregisters this phone, then signs out on this phone only. Throws if the phone would still get pushes. */
 export async function logOut(): Promise<void> {
   const accessToken = await accessTokenNow();
   try {
     const path = `/api/push/unregister?device_id=${encodeURIComponent(await deviceId())}`;
     if (accessToken) await call('DELETE', path, accessToken, 1);
   } catch {
-    // Offline: the phone itself gives up its push token, and the server hears of that from Expo. A login gets it one again.
+    // Offline: the phone gives up its push token, and Expo reports that to the server. The next login gets a new token.
     await Notifications.unregisterForNotificationsAsync();
   }
   await Notifications.dismissAllNotificationsAsync();
@@ -177,10 +177,10 @@ export async function logOut(): Promise<void> {
 //#endregion
 
 //#region presence
-let onScreen: string | null = null; // the conversation that the person is looking at
+let onScreen: string | null = null; // the conversation on the screen
 let reported: PromiseLike<unknown> = Promise.resolve();
 
-/** Says every 20 seconds that this conversation is on the screen. Call the result when it is left. */
+/** Reports every 20 seconds that this conversation is on the screen. Returns a function to call when it is left. */
 export function lookAt(userId: string, conversationId: string): () => void {
   let timer: ReturnType<typeof setInterval> | undefined;
   const look = () => {
@@ -192,7 +192,7 @@ export function lookAt(userId: string, conversationId: string): () => void {
   const lookAway = (stillOnline: boolean) => {
     clearInterval(timer);
     timer = undefined;
-    if (onScreen !== conversationId) return; // another conversation is open by now
+    if (onScreen !== conversationId) return; // another conversation is open already
     onScreen = null;
     report(userId, { is_online: stillOnline, current_conversation_id: null });
   };
@@ -204,34 +204,34 @@ export function lookAt(userId: string, conversationId: string): () => void {
   };
 }
 
-/** One after the other, so that "left" never overtakes "there". What is lost is made good by the next. */
+/** Sends one report after the other, in order. The next report replaces a lost one. */
 function report(userId: string, presence: { is_online: boolean; current_conversation_id: string | null }): void {
   reported = reported.then(() => supabase.from('user_presence').upsert({ user_id: userId, ...presence }));
 }
 //#endregion
 
 //#region foreground
-// While the app is open: no banner and no sound for the conversation that is on the screen, or for another account.
+// While the app is open: no banner and no sound for the conversation on the screen, or for another account.
 Notifications.setNotificationHandler({
   handleNotification: async ({ request }) => {
     const { data } = request.content;
-    const onIt = onScreen !== null && data?.conversationId === onScreen;
-    const show = !onIt && !(await isForAnother(data));
+    const isOnScreen = onScreen !== null && data?.conversationId === onScreen;
+    const show = !isOnScreen && !(await isForOtherUser(data));
     return { shouldShowBanner: show, shouldShowList: show, shouldPlaySound: show, shouldSetBadge: show };
   },
 });
 
-/** Whether a push is for somebody else than is signed in here: this phone may be on another account by now. */
-async function isForAnother(data?: Record<string, unknown>): Promise<boolean> {
+/** Returns whether a push is for another account. The user of this phone may have changed since. */
+async function isForOtherUser(data?: Record<string, unknown>): Promise<boolean> {
   if (!data?.recipientId) return false;
   const { data: current, error } = await supabase.auth.getSession();
   return !error && current.session?.user.id !== data.recipientId;
 }
 
-/** What the system showed while the app was closed, too. */
-async function dismissThoseOfOthers(): Promise<void> {
+/** Also removes what the system showed while the app was closed. */
+async function dismissPushesOfOtherUsers(): Promise<void> {
   for (const { request } of await Notifications.getPresentedNotificationsAsync()) {
-    if (await isForAnother(request.content.data)) await Notifications.dismissNotificationAsync(request.identifier);
+    if (await isForOtherUser(request.content.data)) await Notifications.dismissNotificationAsync(request.identifier);
   }
 }
 //#endregion
@@ -243,18 +243,18 @@ export interface Tapped {
   senderId: string;
 }
 
-let handled = ''; // for all that listen: a root layout may be mounted twice, as React's StrictMode does
+let handled = ''; // shared by all listeners: React's StrictMode mounts a root layout twice
 
-/** Calls `open` for each notification that is tapped, also the one that started the app. Call the result to end it. */
+/** Calls `open` for each tapped notification, also for one that started the app. Returns a function that stops it. */
 export function onTap(open: (tapped: Tapped) => void): () => void {
   const handle = async (response: Notifications.NotificationResponse | null) => {
     const data = response?.notification.request.content.data;
     if (!response || data?.type !== 'chat_message') return;
     const tap = `${data.messageId} ${response.notification.date}`;
-    if (tap === handled) return; // the tap that started the app may come both ways
+    if (tap === handled) return; // Expo may report the tap that started the app twice
     handled = tap;
-    Notifications.clearLastNotificationResponse(); // else the next start would open it again
-    if (await isForAnother(data)) return;
+    Notifications.clearLastNotificationResponse(); // otherwise the next start opens it again
+    if (await isForOtherUser(data)) return;
     open({
       conversationId: String(data.conversationId),
       messageId: String(data.messageId),
@@ -268,7 +268,7 @@ export function onTap(open: (tapped: Tapped) => void): () => void {
 //#endregion
 
 //#region marks
-/** These messages are on this phone. Call it for whatever arrives: by Realtime, by get_missed_messages, by a push. */
+/** Reports that messages are on this phone. Call it for messages from Realtime, get_missed_messages, and pushes. */
 export async function markDelivered(userId: string, messageIds: string[]): Promise<void> {
   const { error } = await supabase.rpc('mark_messages_delivered', {
     p_user_id: userId,
@@ -278,7 +278,7 @@ export async function markDelivered(userId: string, messageIds: string[]): Promi
   if (error) throw error;
 }
 
-/** Everything in this conversation was seen: its notifications go, and the badge counts what is left. */
+/** Marks a conversation as read, removes its notifications, and sets the badge to what is still unread. */
 export async function markRead(userId: string, conversationId: string): Promise<void> {
   const { error } = await supabase.rpc('mark_messages_read', {
     p_user_id: userId,
@@ -293,7 +293,7 @@ export async function markRead(userId: string, conversationId: string): Promise<
   await Notifications.setBadgeCountAsync(await unreadTotal(userId));
 }
 
-/** Unread messages of all conversations, as the badge of each push says it. */
+/** Returns the unread messages of all conversations, the same number as the badge of each push. */
 async function unreadTotal(userId: string): Promise<number> {
   const { data, error } = await supabase.from('chat_rooms').select('user1_id, unread_count_user1, unread_count_user2');
   if (error) throw error;

@@ -1,4 +1,4 @@
-// Where an app with Expo Router calls push.ts: two hooks, of the root layout and of the screen of a conversation.
+// Two hooks that call push.ts in an app with Expo Router: for the root layout and for the screen of a conversation.
 
 import { router } from 'expo-router';
 import { useEffect, useState } from 'react';
@@ -9,7 +9,7 @@ import { keepRegistered, lookAt, markRead, onTap, registerPhone, type Registrati
 const report = (error: unknown) => console.warn('push', error); // or your error reporting
 
 //#region root
-/** Call it in the root layout, where somebody is signed in. 'not allowed': show where askForPushes is to be had. */
+/** Call it in the root layout of signed-in users. After 'not allowed', show a button that calls askForPushes. */
 export function usePush(): Registration | undefined {
   const [registration, setRegistration] = useState<Registration>();
   useEffect(() => keepRegistered(report, setRegistration), []);
@@ -19,11 +19,11 @@ export function usePush(): Registration | undefined {
 //#endregion
 
 //#region ask
-/** Call it when people know why, such as after their first message; the system asks once in an installation's life. */
+/** Call it when the user knows why, such as after the first message. The system asks only once per installation. */
 export async function askForPushes(): Promise<void> {
   try {
     if ((await registerPhone({ ask: true })) !== 'not allowed') return;
-    Alert.alert('Notifications are off', 'Turn them on in the settings to hear of new messages.', [
+    Alert.alert('Notifications are off', 'Turn them on in the settings to be notified of new messages.', [
       { text: 'Not now', style: 'cancel' },
       { text: 'Settings', onPress: () => void Linking.openSettings() },
     ]);
@@ -34,7 +34,7 @@ export async function askForPushes(): Promise<void> {
 //#endregion
 
 //#region conversation
-/** Call it in the screen of a conversation; `newest` is the id of the newest message that it shows. */
+/** Call it in the screen of a conversation. `newest` is the id of the newest message on the screen. */
 export function useConversation(userId: string, conversationId: string, newest?: string): void {
   useEffect(() => lookAt(userId, conversationId), [userId, conversationId]);
   useEffect(() => {

@@ -1,27 +1,21 @@
-"""Lambda authorizer of the HTTP API: lets a webhook in that carries the shared secret."""
+"""Lambda authorizer of the HTTP API: authorizes webhook requests that carry the shared secret."""
 
 from hmac import compare_digest
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from chat_push.observability import count, logger, metrics
-from chat_push.secrets import read_secret
+from chat_push.observability import count, log_start, logger, metrics
+from chat_push.secrets import WebhookSecret, read_secret
 from chat_push.settings import read_settings
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 
 class Settings(BaseModel):
     webhook_secret_id: str
 
 
-class WebhookSecret(BaseModel):
-    """`previous` is accepted too while the database is given a new secret."""
-
-    current: SecretStr
-    previous: SecretStr | None = None
-
-
 settings = read_settings(Settings)
+log_start()
 
 
 @metrics.log_metrics
@@ -29,11 +23,12 @@ settings = read_settings(Settings)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, bool]:
     """The simple response of payload format 2.0.
 
-    Raises SecretUnavailable: the gateway then answers 500 and, other than a refusal, does not cache it.
+    Raises SecretUnavailable: API Gateway then responds 500 and caches nothing, other than for a refusal.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
     """
     secret = read_secret(settings.webhook_secret_id, WebhookSecret)
     given = (event.get("headers") or {}).get("x-webhook-secret")
-    # An empty secret is none: it would let everybody in.
+    # An empty secret does not count: it would authorize every request with an empty header.
     accepted = [_bytes(known.get_secret_value()) for known in (secret.current, secret.previous) if known]
     is_authorized = isinstance(given, str) and any(compare_digest(_bytes(given), known) for known in accepted)
     if not is_authorized:
@@ -43,5 +38,5 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, b
 
 
 def _bytes(text: str) -> bytes:
-    # A header's bytes that are no UTF-8 arrive as lone surrogates, which plain UTF-8 refuses.
+    # Header bytes that are not UTF-8 arrive as lone surrogates, which plain UTF-8 cannot encode.
     return text.encode(errors="surrogatepass")

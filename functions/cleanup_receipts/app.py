@@ -1,4 +1,4 @@
-"""Every 15 minutes: reads the receipts of accepted pushes, switches dead devices off, ends what is old."""
+"""Runs every 15 minutes: reads receipts, deactivates devices with dead tokens, deletes old rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,10 +6,12 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.backend import Settings, clients
 from chat_push.cleanup import CleanupReport, clean_up
-from chat_push.observability import CONFIGURATION_FAULT, DEVICES_HELD, Metric, count, logger, metrics
+from chat_push.expo_errors import CONFIGURATION_FAULT
+from chat_push.observability import DEVICES_HELD, Metric, count, log_start, logger, metrics
 from chat_push.settings import read_settings
 
 settings = read_settings(Settings)
+log_start()
 
 RECEIPTS: Mapping[str, Metric] = {
     "handed_over": "ReceiptHandedOver",
@@ -30,7 +32,7 @@ PRUNED: Mapping[str, Metric] = {
 @metrics.log_metrics
 @logger.inject_lambda_context(clear_state=True)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """The counts of what was done. An error is the schedule's: the next run does what this one left."""
+    """The counts of the run. An exception ends the run, and the next one continues."""
     report = clean_up(*clients(settings), lambda: context.get_remaining_time_in_millis() / 1000)
     _count(report)
     return vars(report)

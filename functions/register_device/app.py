@@ -1,4 +1,4 @@
-"""HTTP API for an app's devices: register after each login, unregister at logout, list."""
+"""HTTP API for apps: register a device after each login, unregister it at logout, list the devices of the caller."""
 
 from functools import lru_cache
 from typing import Annotated, Any
@@ -11,13 +11,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.database import DeviceRegistry
 from chat_push.devices import Device, DeviceId, Registration
 from chat_push.identity import Auth
-from chat_push.observability import count, logger, metrics
-from chat_push.secrets import read_secret
+from chat_push.observability import count, log_start, logger, metrics
+from chat_push.secrets import AppSecret, read_secret
 from chat_push.settings import read_settings
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel
 
-from admission import access_token, admitted
-from failures import FAILURES, documented, failure_of
+from failures import HANDLED_ERRORS, document_errors, failure_from
+from request_validation import access_token, validate_and_normalize
 
 
 class Settings(BaseModel):
@@ -25,14 +25,9 @@ class Settings(BaseModel):
     app_secret_id: str
 
 
-class AppSecret(BaseModel):
-    """What every copy of the app holds too."""
-
-    supabase_publishable_key: SecretStr = Field(min_length=1)
-
-
 settings = read_settings(Settings)
 app = APIGatewayHttpResolver(enable_validation=True)
+log_start()
 
 
 def _one_device(description: str) -> OpenAPIResponse:
@@ -41,13 +36,13 @@ def _one_device(description: str) -> OpenAPIResponse:
 
 @app.post(
     "/api/push/register",
-    summary="Register a phone",
-    description="After each login, and when the push token changes. Its former account gets no more pushes on it.",
+    summary="Register a device",
+    description="After each login, and when the push token changes. Its former account receives no more pushes on it.",
     operation_id="registerDevice",
     responses={
-        200: _one_device("Registered before; now seen again, and active"),
-        201: _one_device("Registered for the first time"),
-        **documented(400, 401, 403, 413, 415, 422, 429, 503),
+        200: _one_device("The device was registered before. It is active, and its data are updated"),
+        201: _one_device("The device is registered for the first time"),
+        **document_errors(400, 401, 403, 413, 415, 422, 429, 503),
     },
 )
 def register(registration: Annotated[Registration, Body()]) -> Response[Device]:
@@ -58,13 +53,13 @@ def register(registration: Annotated[Registration, Body()]) -> Response[Device]:
 
 @app.delete(
     "/api/push/unregister",
-    summary="Unregister a phone",
-    description="Before logout. Only the caller's own: a phone that another account has registered since stays theirs. "
-    'A JSON body {"device_id": ...} does instead of the query.',
+    summary="Unregister a device",
+    description="Before logout. It removes only the caller's registration: if another account has registered the "
+    'device since, that registration stays. A JSON body {"device_id": ...} is accepted instead of the query.',
     operation_id="unregisterDevice",
     responses={
-        204: {"description": "The phone is not registered, or no longer", "content": {}},
-        **documented(401, 403, 422, 503),
+        204: {"description": "The device is not registered for the caller any more, or never was", "content": {}},
+        **document_errors(401, 403, 422, 503),
     },
 )
 def unregister(device_id: Annotated[DeviceId, Query()]) -> Response[None]:
@@ -75,37 +70,37 @@ def unregister(device_id: Annotated[DeviceId, Query()]) -> Response[None]:
 
 @app.get(
     "/api/push/devices",
-    summary="List the caller's phones",
-    description="Also those that are switched off. Push tokens are shortened.",
+    summary="List the caller's devices",
+    description="Deactivated devices are included. Push tokens are shortened.",
     operation_id="listDevices",
     responses={
         200: {
-            "description": "The phones, the one that was seen last first",
+            "description": "The devices. The device that was seen last comes first",
             "content": {"application/json": {"model": list[Device]}},
         },
-        **documented(401, 403, 503),
+        **document_errors(401, 403, 503),
     },
 )
 def devices() -> list[Device]:
     return _registry(_key()).devices(app.context["access_token"])
 
 
-@app.exception_handler(FAILURES)  # type: ignore[untyped-decorator]  # Powertools leaves it so.
-def failed(error: Exception) -> Response[Any]:
-    """The error's answer, in the one shape of this API."""
-    return failure_of(error).response()
+@app.exception_handler(HANDLED_ERRORS)  # type: ignore[untyped-decorator]  # Powertools has no type for it.
+def handle_failure(error: Exception) -> Response[Any]:
+    """The response to an exception of a route."""
+    return failure_from(error).response()
 
 
 @metrics.log_metrics
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Who is calling comes first: a stranger learns nothing of what a right request looks like."""
+    """Verifies the access token first: without one, a caller learns nothing about the form of a request."""
     try:
         token = access_token(event)
         logger.append_keys(user_id=str(_auth(_key()).user_id(token)))
-        request = admitted(event)
-    except tuple(FAILURES) as error:
-        return failure_of(error).proxy_response()
+        request = validate_and_normalize(event)
+    except tuple(HANDLED_ERRORS) as error:
+        return failure_from(error).proxy_response()
     app.context["access_token"] = token
     return app.resolve(request, context)
 

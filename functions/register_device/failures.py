@@ -1,4 +1,4 @@
-"""The one shape of every error of this API, and which exception becomes which answer."""
+"""Error responses of this API: their one JSON shape, and the response to each exception."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,34 +16,35 @@ from chat_push.database import (
 from chat_push.identity import AuthUnavailable, TokenNotSignedIn, TokenRefused
 from chat_push.observability import logger
 from chat_push.secrets import SecretUnavailable
+from chat_push.validation import field_errors
 from pydantic import BaseModel
 
 RETRY_AFTER_SECONDS = 5
 
 
 class FieldError(BaseModel):
-    """One wrong field: its path in the body or its name in the query, and what is wrong with it."""
+    """One wrong field: its path in the body or its name in the query, and its error."""
 
     field: str
     message: str
 
 
 class Error(BaseModel):
-    """What went wrong: `code` for programs, `message` for people."""
+    """The error: `code` for programs, `message` for developers."""
 
     code: str
     message: str
     fields: list[FieldError] | None = None
 
 
-class ErrorAnswer(BaseModel):
-    """The body of every answer from 400 up."""
+class ErrorResponse(BaseModel):
+    """The body of every response with a status of 400 or more."""
 
     error: Error
 
 
 class Failure(Exception):
-    """An answer other than success. What it says is shown to the caller: never a token, never an inner error."""
+    """An error response. The caller receives its text: it must contain no token and no internal error."""
 
     def __init__(
         self,
@@ -56,22 +57,24 @@ class Failure(Exception):
         super().__init__(code)
         self.status = status
         self.headers = {"Content-Type": "application/json", **(headers or {})}
-        self.answer = ErrorAnswer(error=Error(code=code, message=message, fields=list(fields) if fields else None))
+        self.error_response = ErrorResponse(
+            error=Error(code=code, message=message, fields=list(fields) if fields else None)
+        )
 
     def response(self) -> Response[str]:
-        """The answer of a route."""
+        """As the response of a route."""
         return Response(self.status, body=self.body(), headers=self.headers)
 
     def proxy_response(self) -> dict[str, Any]:
-        """The answer of the function, in payload format 2.0."""
+        """As the response of the function, in payload format 2.0."""
         return {"statusCode": self.status, "headers": self.headers, "body": self.body()}
 
     def body(self) -> str:
         """The error as JSON."""
-        return self.answer.model_dump_json(exclude_none=True)
+        return self.error_response.model_dump_json(exclude_none=True)
 
 
-FAILURES: list[type[Exception]] = [
+HANDLED_ERRORS: list[type[Exception]] = [
     AccessTokenRefused,
     AuthUnavailable,
     DatabaseRefused,
@@ -86,16 +89,16 @@ FAILURES: list[type[Exception]] = [
 ]
 
 
-def failure_of(error: Exception) -> Failure:
-    """The answer to an exception of FAILURES."""
+def failure_from(error: Exception) -> Failure:
+    """The error response to an exception of HANDLED_ERRORS."""
     match error:
         case Failure():
             return error
         case RequestValidationError():
-            # Where the field was, body or query, is in front of its path.
-            return invalid([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()])
+            # The path of each field begins with body or query.
+            return invalid([{**wrong, "loc": wrong["loc"][1:]} for wrong in error.errors()])
         case AccessTokenRefused():
-            return failure_of(TokenRefused("the access token is not valid, or has expired"))
+            return failure_from(TokenRefused("the access token is not valid, or has expired"))
         case TokenRefused():
             challenge = f'Bearer error="invalid_token", error_description="{error}"'
             return Failure(401, "unauthorized", str(error), headers={"WWW-Authenticate": challenge})
@@ -105,45 +108,39 @@ def failure_of(error: Exception) -> Failure:
             return Failure(403, "no_profile", "the account has no row in users yet: create its profile first")
         case TooManyRegistrations():
             wait = {"Retry-After": str(error.retry_after_seconds)}
-            return Failure(429, "too_many_registrations", "too many registrations: try again later", headers=wait)
+            return Failure(429, "too_many_registrations", "too many registrations: retry later", headers=wait)
         case DatabaseUnavailable() | AuthUnavailable() | DatabaseRefused() | SecretUnavailable():
             logger.error("request not served", error=str(error))
             wait = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            return Failure(503, "unavailable", "try again in some seconds", headers=wait)
+            return Failure(503, "unavailable", "retry after some seconds", headers=wait)
     raise error
 
 
-def invalid(faults: Sequence[Mapping[str, Any]]) -> Failure:
-    """422 with each wrong field. `faults` are pydantic's; of the values nothing is shown."""
-    fields = [
-        FieldError(
-            field=".".join(map(str, fault["loc"])) or "body",
-            message=str(fault["msg"]).removeprefix("Value error, "),
-        )
-        for fault in faults
-    ]
+def invalid(errors: Sequence[Mapping[str, Any]]) -> Failure:
+    """422 with each wrong field. `errors` are pydantic's."""
+    fields = [FieldError(field=field or "body", message=message) for field, message in field_errors(errors)]
     return Failure(422, "invalid", "fields are missing or wrong", fields)
 
 
-_DOCUMENTED = {
+_DESCRIPTIONS = {
     400: "The body is not JSON",
-    401: "No access token, or one that is not valid here",
-    403: "Nobody is signed in with this access token, or the account has no profile",
+    401: "No access token, or a token that is not valid for this project",
+    403: "The access token does not belong to a signed-in user, or the account has no row in users",
     413: "The body is longer than 8 KB",
     415: "The body is not application/json",
     422: "Fields are missing or wrong; `fields` names each",
     429: "Too many registrations",
-    503: "The database or Auth does not answer, or the function cannot read its secret",
+    503: "The database or Auth does not respond, or the function cannot read its secret",
 }
 _HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
 
-def documented(*statuses: int) -> dict[int, OpenAPIResponse]:
-    """What the OpenAPI document says of these errors."""
+def document_errors(*statuses: int) -> dict[int, OpenAPIResponse]:
+    """The part of the OpenAPI document about these errors."""
     documents: dict[int, OpenAPIResponse] = {}
     for status in statuses:
-        content: OpenAPIResponseContentModel = {"model": ErrorAnswer}
-        documents[status] = {"description": _DOCUMENTED[status], "content": {"application/json": content}}
+        content: OpenAPIResponseContentModel = {"model": ErrorResponse}
+        documents[status] = {"description": _DESCRIPTIONS[status], "content": {"application/json": content}}
         if header := _HEADERS.get(status):
             documents[status]["headers"] = {header: {"schema": {"type": "string"}}}
     return documents

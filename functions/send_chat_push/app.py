@@ -1,4 +1,4 @@
-"""Sends the pushes of chat messages: of a webhook (SQS), of all that are due (every minute), or on request."""
+"""Sends pushes: for the message ids of webhooks (from SQS), for all due jobs (every minute), or for an operator."""
 
 import time
 from collections.abc import Callable
@@ -10,26 +10,28 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.backend import Settings, clients
 from chat_push.database import DatabaseRefused, DatabaseUnavailable
 from chat_push.delivery import Report, deliver, sweep
-from chat_push.observability import CONFIGURATION_FAULT, DEVICES_HELD, count, count_by, logger, metrics, record
+from chat_push.expo_errors import CONFIGURATION_FAULT
+from chat_push.observability import DEVICES_HELD, count, count_by, log_start, logger, metrics, record
 from chat_push.secrets import SecretUnavailable
 from chat_push.settings import read_settings
 from chat_push.wakeup import SweepWakeup, wake_sweep
 from pydantic import BaseModel, ConfigDict
 
-# A scheduled sweep goes on in further invocations for as long; then the schedule fires again. AWS stops a function that
-# wakes itself after about 16 invocations (recursive loop detection), so the invocations begin at least a step apart.
+# A scheduled sweep continues in further invocations for SWEEP_FOR; then the schedule starts the next one. They begin at
+# least SWEEP_STEP apart, because AWS stops a function that invokes itself through SQS after about 16 invocations:
+# https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 SWEEP_FOR = timedelta(seconds=55)
 SWEEP_STEP = timedelta(seconds=4)
 
 
 class WorkerSettings(Settings):
-    """The environment of this worker."""
+    """The environment of this function."""
 
     push_queue_url: str
 
 
 class Request(BaseModel):
-    """Of the schedule or of an operator: everything that is due, or certain messages."""
+    """The event of the schedule (sweep) or of an operator (sweep or message_ids)."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -38,12 +40,13 @@ class Request(BaseModel):
 
 
 settings = read_settings(WorkerSettings)
+log_start()
 
 
 @metrics.log_metrics
 @logger.inject_lambda_context(clear_state=True)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answers SQS with the records that must come back, anybody else with the counts of what was done."""
+    """For SQS, the records that it must deliver again. For other callers, the counts of the invocation."""
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -59,17 +62,17 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _sweep(until: datetime, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Sweeps; wakes another sweep if this one left work that is due, unless the schedule fires before that."""
+    """Sweeps. Wakes another sweep if due jobs are left, unless the schedule starts one before that."""
     began = datetime.now(UTC)
-    report = sweep(*clients(settings), time_left)
+    report, is_more_due = sweep(*clients(settings), time_left)
     next_step = max(began + SWEEP_STEP, datetime.now(UTC))
-    if report.more_due and not report.turned_away and next_step < until:
+    if is_more_due and next_step < until:
         wake_sweep(settings.push_queue_url, until, round((next_step - datetime.now(UTC)).total_seconds()))
     return _count(report)
 
 
 def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -> list[dict[str, str]]:
-    """A record holds a message id, or a wake-up. What cannot be read ends in the dead-letter queue."""
+    """A record contains a message id or a wake-up. SQS moves any other to the dead-letter queue in the end."""
     failed, message_of, wakeups = [], {}, []
     for queued in records:
         record("QueueAge", max(0, time.time() * 1000 - int(queued["attributes"]["SentTimestamp"])))
@@ -87,9 +90,11 @@ def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -
         if wakeups and (until := max(wakeup.sweep_until for wakeup in wakeups)) > datetime.now(UTC):
             _sweep(until, time_left)
     except (DatabaseUnavailable, DatabaseRefused, SecretUnavailable) as error:
-        # The jobs are safe in the database; the records come back and find them, or the sweep does.
+        # The jobs stay in the database. SQS delivers the records again; the sweep may send them before that.
         for message_id in message_of.values():
-            logger.error("push not done, its record comes back", correlation_id=str(message_id), error=str(error))
+            logger.error(
+                "push not sent, SQS delivers its record again", correlation_id=str(message_id), error=str(error)
+            )
         failed += message_of
     return [{"itemIdentifier": message_id} for message_id in failed]
 

@@ -35,9 +35,9 @@ class Build:
 
 @asynccontextmanager
 async def built(project: Path = PROJECT) -> AsyncIterator[Build]:
-    """Functions and layers of `project` for this interpreter and CPU; built anew only if an input changed.
+    """Functions and layers of `project` for this interpreter and CPU; built again only if an input changed.
 
-    The build stays as it is while the context is open, whatever other processes build in the meantime.
+    Other processes may build at the same time. They leave this build unchanged while the context is open.
     Raises ChildError with the end of SAM's output if it cannot be built.
     """
     builds = project / ".aws-sam" / "local" / f"{sys.implementation.cache_tag}-{platform.machine()}"
@@ -96,7 +96,7 @@ async def _sam_build(project: Path, folder: Path) -> None:
             "PATH": f"{bin_folder}:{os.environ['PATH']}",
             "SAM_CLI_TELEMETRY": "0",
             "BUILD_PYTHON": sys.executable,
-            "BUILD_PLATFORM": f"manylinux2014_{platform.machine()}",
+            "BUILD_PLATFORM": f"{_wheel_system()}_{platform.machine()}",
         },
     )
     await copy_runtime(unfinished / "runtime")
@@ -104,8 +104,13 @@ async def _sam_build(project: Path, folder: Path) -> None:
     print(f"build: done in {time.monotonic() - started:.0f} s", flush=True)
 
 
+def _wheel_system() -> str:
+    """The first part of pip's name for this platform, such as manylinux2014 or macosx_14_0."""
+    return f"macosx_{platform.mac_ver()[0].split('.')[0]}_0" if sys.platform == "darwin" else "manylinux2014"
+
+
 def _sam_cache(project: Path, builds: Path) -> Path:
-    """The folder of SAM's cache, which spares packages that did not change. SAM does not look at the Makefile."""
+    """The folder of SAM's cache of unchanged layers and functions. SAM ignores the Makefile, so each has its own."""
     cache = builds / f"cache-{hashlib.sha256((project / 'Makefile').read_bytes()).hexdigest()[:16]}"
     for other in builds.glob("cache-*"):
         if other != cache:
@@ -114,9 +119,9 @@ def _sam_cache(project: Path, builds: Path) -> Path:
 
 
 async def copy_runtime(runtime: Path) -> None:
-    """Fill `runtime` with the runtime's packages, and with nothing else that is installed here.
+    """Copy the packages of Lambda's runtime, and no others, from this environment to `runtime`.
 
-    Compiled, as they are in Lambda: pip may have left out the bytecode here, and boto3 alone takes a second to compile.
+    They are compiled, as in Lambda: pip may have left out the bytecode here, and boto3 alone takes a second to compile.
     """
     _copy_packages(runtime)
     compile_all = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", runtime)

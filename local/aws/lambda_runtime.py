@@ -1,39 +1,27 @@
 """Lambda functions: each in execution environments of its own, all under the concurrency limit of one account.
 
-An execution environment is AWS's Runtime Interface Emulator with Lambda's own Python client, and nothing else on the
-path. The emulator takes one request at a time and dies of a second one, as an environment of Lambda would never get
-one; whatever comes meanwhile starts another environment.
+An environment takes one invocation at a time. An invocation that finds none idle starts another environment.
+
+The environment variable CHAT_PUSH_LAMBDA_RUNTIME chooses the kind of environment (local/aws/execution_environment.py):
+`emulator`, the default on Linux, or `process`, the default elsewhere.
 """
 
 import asyncio
-import json
-import platform
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-import aiohttp
-
+from local.aws.execution_environment import EmulatorEnvironment, Environment, ProcessEnvironment
+from local.aws.execution_environment import FunctionError as FunctionError
 from local.aws.template import Function
-from local.packages import package_folder
-from local.processes import Child, answers, child, children, free_port, peak_memory
 from local.types import Json
 
 # Of a new AWS account, until AWS raises it: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 ACCOUNT_CONCURRENCY = 10
 
-_EMULATOR = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}[platform.machine()]
-_WATCH_SECONDS = 0.05  # between two looks at the memory; none misses a peak, only the end may come so much later
-
-
-class FunctionError(Exception):
-    """The function did not answer: its handler raised, it could not start, it timed out or was killed."""
-
-    def __init__(self, function: str, error_type: str, message: str) -> None:
-        super().__init__(f"{function}: {error_type}: {message}")
-        self.error_type = error_type  # the exception's name, Runtime.…, Sandbox.Timedout or Sandbox.Killed
-        self.message = message
+_ENVIRONMENTS = {"emulator": EmulatorEnvironment, "process": ProcessEnvironment}
 
 
 class TooManyRequests(FunctionError):
@@ -74,8 +62,9 @@ class LambdaFunction:
         self._variables = _environment(function, runtime, environment)
         self._folder = folder
         self._account = account
-        self._environments: list[_Environment] = []
-        self._idle: list[_Environment] = []
+        self._kind = _chosen_kind()
+        self._environments: list[Environment] = []
+        self._idle: list[Environment] = []
         self._invocations: set[asyncio.Task[Json]] = set()
 
     async def invoke(self, event: Json) -> Json:
@@ -119,7 +108,7 @@ class LambdaFunction:
             if not self._idle:
                 number = len(self._environments) + 1
                 name = self.name if number == 1 else f"{self.name}-{number}"
-                self._idle.append(_Environment(name, self._function, self._variables, self._folder))
+                self._idle.append(self._kind(name, self._function, self._variables, self._folder))
                 self._environments.append(self._idle[-1])
             environment = self._idle.pop()  # the one that was used last, so that under little load all but one rest
             try:
@@ -131,108 +120,6 @@ class LambdaFunction:
         self._invocations.discard(invocation)
         if not invocation.cancelled():
             invocation.exception()  # seen, even if the caller has gone away
-
-
-class _Environment:
-    """A process that takes one invocation at a time; it starts with the first."""
-
-    def __init__(self, name: str, function: Function, variables: Mapping[str, str], folder: Path) -> None:
-        self._name = name
-        self._function = function
-        self._variables = variables
-        self._folder = folder
-        self._log = folder / f"{name}.log"
-        self._process = AsyncExitStack()
-        self._emulator: Child | None = None
-        self._invocations_url = ""
-        self._starting = asyncio.Lock()
-
-    async def invoke(self, event: Json) -> Json:
-        async with self._starting:
-            if self._emulator is None:
-                await self._start()
-            emulator = self._emulator
-        assert emulator
-        request = asyncio.create_task(self._request(event))
-        try:
-            while not await self._ends(request):
-                self._check_memory(emulator)
-            self._check_memory(emulator)
-            return request.result()
-        except _OutOfMemory as error:
-            await self.kill()
-            # As Lambda says it, without the id of the request.
-            message = "Error: Runtime exited with error: signal: killed"
-            raise FunctionError(self._function.name, "Runtime.ExitError", message) from error
-        finally:
-            request.cancel()
-            await asyncio.gather(request, return_exceptions=True)
-
-    async def kill(self) -> None:
-        async with self._starting:
-            if self._emulator is not None:
-                self._emulator.kill()
-                self._emulator = None
-            await self._process.aclose()
-
-    def log_lines(self) -> list[str]:
-        """What it has written so far, also before it was killed and started again."""
-        return self._log.read_text().splitlines() if self._log.exists() else []
-
-    async def _ends(self, request: asyncio.Task[Json]) -> bool:
-        done, _ = await asyncio.wait({request}, timeout=_WATCH_SECONDS)
-        return bool(done)
-
-    def _check_memory(self, emulator: Child) -> None:
-        limit = self._function.memory_megabytes * 1024**2
-        if any(peak_memory(process) > limit for process in children(emulator.process.pid)):
-            raise _OutOfMemory
-
-    async def _request(self, event: Json) -> Json:
-        try:
-            async with aiohttp.request("POST", self._invocations_url, json=event) as response:
-                return self._judge(response.status, await response.text())
-        except aiohttp.ClientError as error:
-            raise FunctionError(self._function.name, "Sandbox.Killed", "the process was killed") from error
-
-    async def _start(self) -> None:
-        emulator_address, runtime_api_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
-        emulator = await self._process.enter_async_context(
-            child(
-                self._name,
-                package_folder("samcli") / "local" / "rapid" / _EMULATOR,
-                *("--log-level", "error"),
-                *("--runtime-interface-emulator-address", emulator_address),
-                *("--runtime-api-address", runtime_api_address),
-                # -S and -P: neither the packages installed here nor the folder of this project are on its path
-                *(sys.executable, "-S", "-P", Path(__file__).with_name("lambda_bootstrap.py")),
-                self._function.handler,
-                folder=self._folder,
-                env=self._variables,
-                cwd=self._function.folder,
-            )
-        )
-        await answers(emulator, f"http://{emulator_address}")
-        self._invocations_url = f"http://{emulator_address}/2015-03-31/functions/function/invocations"
-        self._emulator = emulator
-
-    def _judge(self, status: int, body: str) -> Json:
-        """The answer in the emulator's response, which has status 200 for most errors, too."""
-        try:
-            answer = json.loads(body)
-        except json.JSONDecodeError:  # "Task timed out after 2.00 seconds", without the quotes of a JSON string
-            raise FunctionError(self._function.name, "Sandbox.Timedout", body) from None
-        raised = isinstance(answer, dict) and answer.keys() == _KEYS_OF_AN_EXCEPTION
-        if status != 200 or raised:
-            raise FunctionError(self._function.name, answer["errorType"], answer["errorMessage"])
-        return answer
-
-
-_KEYS_OF_AN_EXCEPTION = {"errorMessage", "errorType", "requestId", "stackTrace"}
-
-
-class _OutOfMemory(Exception):
-    """A process has used more memory than its function has."""
 
 
 @asynccontextmanager
@@ -254,6 +141,13 @@ async def lambda_function(
         yield running
     finally:
         await running.close()
+
+
+def _chosen_kind() -> type[Environment]:
+    name = os.environ.get("CHAT_PUSH_LAMBDA_RUNTIME") or ("emulator" if sys.platform == "linux" else "process")
+    if name not in _ENVIRONMENTS:
+        raise ValueError(f"CHAT_PUSH_LAMBDA_RUNTIME is {name!r}; set it to {' or '.join(_ENVIRONMENTS)}")
+    return _ENVIRONMENTS[name]
 
 
 def _environment(function: Function, runtime: Path, environment: Mapping[str, str]) -> dict[str, str]:

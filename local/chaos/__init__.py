@@ -1,1 +1,1 @@
-"""`./dev chaos`: faults in real traffic, and invariants that its history must keep."""
+"""`./dev chaos`: traffic, an attacker and faults in a local cloud, and the invariants that must hold nevertheless."""

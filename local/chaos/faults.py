@@ -1,4 +1,4 @@
-"""The faults of a chaos run, at every border of the system, and when each strikes."""
+"""The faults of a chaos run, in every part of the system, and when each strikes."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from random import Random
 
-from local.chaos.history import Outage
+from local.chaos.records import Outage
 from local.chaos.traffic import Traffic
 from local.cloud import LocalCloud
 from local.providers.expo.faults import (
@@ -24,7 +24,7 @@ from local.providers.expo.faults import (
 
 MESSAGES_PER_STRIKE = 20
 
-# A fault of Expo waits for a request that it can strike.
+# How long a fault of Expo waits for a request that it can strike.
 STRIKE_SECONDS = 30.0
 
 _LONG = 30.0  # longer than SendChatPush waits for an answer
@@ -33,25 +33,25 @@ EXPO_FAULTS: dict[str, tuple[Fault, Endpoint]] = {
     "Expo answers 429": (HttpError(status=429), "send"),
     "Expo answers 429 with Retry-After": (HttpError(status=429, retry_after=1), "send"),
     "Expo answers 503": (HttpError(status=503), "send"),
-    "Expo answers 504, but took it": (HttpError(status=504, body="html", accepted=True), "send"),
+    "Expo answers 504, but accepts": (HttpError(status=504, body="html", accepted=True), "send"),
     "Expo hangs": (Hang(seconds=1.5), "send"),
-    "Expo hangs, but took it": (Hang(seconds=1.5, accepted=True), "send"),
+    "Expo hangs, but accepts": (Hang(seconds=1.5, accepted=True), "send"),
     "Expo resets": (Reset(), "send"),
-    "Expo resets, but took it": (Reset(accepted=True), "send"),
-    "Expo's answer is cut off": (OddAnswer(body="truncated"), "send"),
+    "Expo resets, but accepts": (Reset(accepted=True), "send"),
+    "Expo's answer is truncated": (OddAnswer(body="truncated"), "send"),
     "Expo answers 200 with errors": (OddAnswer(body="errors"), "send"),
     "Expo gives no ticket": (TicketCount(tickets=0), "send"),
     "Expo gives too many tickets": (TicketCount(tickets=50), "send"),
     "ticket MessageRateExceeded": (TicketError(error="MessageRateExceeded"), "send"),
     "receipt MessageRateExceeded": (ReceiptError(error="MessageRateExceeded"), "send"),
     "receipts: Expo answers 503": (HttpError(status=503), "receipts"),
-    "receipts: Expo's answer is cut off": (OddAnswer(body="truncated"), "receipts"),
+    "receipts: Expo's answer is truncated": (OddAnswer(body="truncated"), "receipts"),
     "receipts: Expo resets": (Reset(), "receipts"),
 }
 
 
 class Faults:
-    """Strikes while people write; each kind at least once if there are enough messages."""
+    """Strikes while users write. With enough messages, each kind of fault strikes at least once."""
 
     def __init__(self, cloud: LocalCloud, traffic: Traffic, random: Random) -> None:
         self.struck: Counter[str] = Counter()
@@ -61,28 +61,28 @@ class Faults:
         self._random = random
         self._kinds: dict[str, Callable[[], Awaitable[bool | None]]] = {
             "webhooks lost": self._webhooks_lost,
-            "webhooks doubled": self._webhooks_doubled,
-            "SQS delivers again, out of order": self._queue_again,
-            "SendChatPush killed": self._sender_killed,
-            "SendChatPush killed before Expo took it": lambda: self._sender_killed_at_expo(accepted=False),
-            "SendChatPush killed after Expo took it": lambda: self._sender_killed_at_expo(accepted=True),
-            "CleanupReceipts killed": self._cleaner_killed,
+            "webhooks duplicated": self._webhooks_duplicated,
+            "SQS delivers messages again, out of order": self._queue_again,
+            "SendChatPush killed": self._send_killed,
+            "SendChatPush killed before Expo accepts": lambda: self._send_killed_at_expo(accepted=False),
+            "SendChatPush killed after Expo accepts": lambda: self._send_killed_at_expo(accepted=True),
+            "CleanupReceipts killed": self._cleanup_killed,
             "Data API restarted": self._data_api_restarted,
             "Postgres restarted": self._postgres_restarted,
             "Postgres killed": self._postgres_killed,
-            "app removed, known by the ticket": lambda: self._traffic.replace_phone(self._random, "ticket"),
-            "app removed, known by the receipt": lambda: self._traffic.replace_phone(self._random, "receipt"),
+            "app uninstalled, reported by the ticket": lambda: self._traffic.replace_phone(self._random, "ticket"),
+            "app uninstalled, reported by the receipt": lambda: self._traffic.replace_phone(self._random, "receipt"),
             "a phone's clock is hours off": lambda: self._traffic.wrong_clock(self._random),
             **{name: self._expo_strikes(*fault) for name, fault in EXPO_FAULTS.items()},
         }
         self.struck.update(dict.fromkeys(self._kinds, 0))
 
     async def run(self) -> None:
-        """Spreads the strikes over the messages. People wait for a fault that takes its time, but not at once."""
+        """Spreads the strikes over the messages. Users pause if a fault needs more time than that."""
         plan = self._plan()
         interval = self._traffic.messages / (len(plan) + 1)
         for number, kind in enumerate(plan, 1):
-            for more in (1, 2):  # a fault of Expo may need more messages until there is a push to strike
+            for more in (1, 2):  # a fault of Expo may wait for messages that cause a push
                 await self._traffic.allow(round((number + more) * interval))
                 await self._traffic.until_written(round(number * interval))
                 if await self._kinds[kind]() is not False:
@@ -91,7 +91,7 @@ class Faults:
         await self._traffic.allow(self._traffic.messages)
 
     def _plan(self) -> list[str]:
-        """Every kind once, in any order, then every kind again, and so on; in any case each once."""
+        """Every kind once in random order, round after round. The first round is always complete."""
         strikes = max(len(self._kinds), self._traffic.messages // MESSAGES_PER_STRIKE)
         plan: list[str] = []
         while len(plan) < strikes:
@@ -102,10 +102,9 @@ class Faults:
         return lambda: self._strike_expo(fault, endpoint)
 
     async def _strike_expo(self, fault: Fault, endpoint: Endpoint = "send") -> bool:
-        """Whether a request came that the fault could strike.
+        """Returns whether a request came that the fault could strike.
 
-        One fault at a time, or two could hide a loss that only Expo knows of: a receipt that is an error, of a ticket
-        that was cut off.
+        One fault at a time: an error receipt for a ticket that another fault cut off would hide a lost push.
         """
         expo = self._cloud.expo
         expo.script(fault, on=endpoint)
@@ -118,29 +117,29 @@ class Faults:
     async def _webhooks_lost(self) -> None:
         self._cloud.pg_net.lose(self._random.randint(1, 10))
 
-    async def _webhooks_doubled(self) -> None:
+    async def _webhooks_duplicated(self) -> None:
         self._cloud.pg_net.duplicate(1)
 
     async def _queue_again(self) -> None:
-        known = self._traffic.stored[-50:]
-        for message_id in self._random.sample(known, min(len(known), 10)):
+        recent = self._traffic.stored[-50:]
+        for message_id in self._random.sample(recent, min(len(recent), 10)):
             await asyncio.to_thread(
                 self._cloud.aws.sqs.send_message,
                 QueueUrl=self._cloud.template.queues["PushQueue"].url,
                 MessageBody=str(message_id),
             )
 
-    async def _sender_killed(self) -> None:
+    async def _send_killed(self) -> None:
         await asyncio.sleep(self._random.uniform(0, 0.5))
         await self._cloud.functions["SendChatPush"].kill()
 
-    async def _sender_killed_at_expo(self, *, accepted: bool) -> bool:
+    async def _send_killed_at_expo(self, *, accepted: bool) -> bool:
         if not await self._strike_expo(Hang(seconds=_LONG, accepted=accepted)):
             return False
         await self._cloud.functions["SendChatPush"].kill()
         return True
 
-    async def _cleaner_killed(self) -> None:
+    async def _cleanup_killed(self) -> None:
         await asyncio.sleep(self._random.uniform(0, 0.5))
         await self._cloud.functions["CleanupReceipts"].kill()
 
@@ -154,7 +153,7 @@ class Faults:
         with self._outage():
             await self._cloud.supabase.restart()
 
-    # Supabase Lite may end when its connections do; a platform starts what has ended.
+    # Supabase Lite may exit when its connections break, so it is restarted with Postgres.
 
     async def _postgres_restarted(self) -> None:
         with self._outage():

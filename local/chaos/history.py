@@ -1,11 +1,10 @@
-"""What happened in a chaos run: the database's own account of it, and what reached the phones.
+"""Records a chaos run in the database by triggers, and reads the records of the database and of the phones.
 
-Times are those of commits (the database keeps them, track_commit_timestamp), and of arrivals at the fake Expo service;
-both clocks are this machine's.
+A trigger writes in the transaction of the change. So a change is recorded even if its answer was lost.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,148 +12,22 @@ from uuid import UUID
 
 import psycopg
 
+from local.chaos.records import Arrival, Claim, Delivery, History, Job, Message, Presence, Registration, Screen
 from local.cloud import LocalCloud
 from local.providers.phones import Phone
 from local.supabase.postgres import SUPERUSER
 
 
-@dataclass(frozen=True)
-class Message:
-    """A chat message; when it was stored, and first read and deleted."""
-
-    id: UUID
-    client_msg_id: str | None  # older rows have none
-    room_id: UUID
-    sender_id: UUID
-    stored_at: datetime
-    read_at: datetime | None = None
-    read_by: UUID | None = None  # None: nobody, or the owner of the database
-    deleted_at: datetime | None = None
-    deleted_by: UUID | None = None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A worker took the job of a message in order to send it. It saw nothing older than `at`."""
-
-    at: datetime
-    committed_at: datetime
-
-
-@dataclass(frozen=True)
-class Job:
-    """The push job of a message, as it ended; `done_at`: when it did so last."""
-
-    message_id: UUID
-    recipient_id: UUID
-    state: str = "pending"
-    outcome: str | None = None
-    reason: str | None = None
-    lease_id: UUID | None = None
-    done_at: datetime | None = None
-    claims: tuple[Claim, ...] = ()
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What is known of a message and a device at the end."""
-
-    message_id: UUID
-    device_id: UUID
-    status: str
-    error: str | None = None
-    ticket_id: str | None = None
-    awaits_receipt: bool = False
-
-
-@dataclass(frozen=True)
-class Registration:
-    """A device of a person was active with a token, from a time until another (None: to the end)."""
-
-    device_id: UUID
-    user_id: UUID
-    push_token: str
-    since: datetime
-    until: datetime | None = None
-    deactivated: bool = False  # it ended because the token was found dead, not by anybody's wish
-    ended_by: UUID | None = None  # the signed-in person who ended it; None: a worker
-
-
-@dataclass(frozen=True)
-class Presence:
-    """What a person's app said of itself; `updated_at` is the server's stamp, `at` the commit."""
-
-    user_id: UUID
-    at: datetime
-    updated_at: datetime
-    is_online: bool
-    room_id: UUID | None
-    by: UUID | None = None  # whoever wrote it
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A notification reached a phone."""
-
-    push_token: str
-    message_id: UUID
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Screen:
-    """What a phone shows at the end; `installed`: the app was never removed from it."""
-
-    push_token: str
-    shown: tuple[UUID, ...]
-    installed: bool = True
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a request of the attacker was answered."""
-
-    request: str
-    status: int
-    asked_at: datetime
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Outage:
-    """The database or its API was stopped and started again."""
-
-    since: datetime
-    until: datetime
-
-
-@dataclass
-class History:
-    """Everything by which a run is judged."""
-
-    presence_fresh_for: timedelta
-    device_limit: int
-    written: set[str] = field(default_factory=set)  # client_msg_id of all that people wrote
-    messages: dict[UUID, Message] = field(default_factory=dict)
-    jobs: dict[UUID, Job] = field(default_factory=dict)
-    deliveries: dict[tuple[UUID, UUID], Delivery] = field(default_factory=dict)
-    registrations: list[Registration] = field(default_factory=list)
-    presence: list[Presence] = field(default_factory=list)
-    arrivals: list[Arrival] = field(default_factory=list)
-    screens: list[Screen] = field(default_factory=list)
-    forbidden: dict[str, str] = field(default_factory=dict)  # what nobody may write, by a marker in it
-    stored: set[str] = field(default_factory=set)  # markers of those that were stored or accepted all the same
-    answers: list[Answer] = field(default_factory=list)
-    outages: list[Outage] = field(default_factory=list)
-
-
-async def keep_history(cloud: LocalCloud) -> None:
-    """Lets the database remember each change from now on."""
+async def record_history(cloud: LocalCloud) -> None:
+    """Installs the triggers that record each change from now on."""
     await cloud.postgres.execute_file(Path(__file__).with_name("history.sql"))
 
 
 async def read_history(cloud: LocalCloud, written: Iterable[str], forbidden: Mapping[str, str]) -> History:
-    """What the database remembers and the phones got, up to now."""
+    """Returns the recorded history and what reached the phones.
+
+    `written`: the client_msg_id of each message that a user wrote. `forbidden`: what must not be stored, by marker.
+    """
     async with await psycopg.AsyncConnection.connect(cloud.postgres.dsn(role=SUPERUSER)) as connection:
         settings = await connection.execute("select presence_fresh_for, device_limit, lease_for from push.settings")
         [presence_fresh_for, device_limit, lease_for] = await settings.fetchone() or ()
@@ -168,13 +41,13 @@ async def read_history(cloud: LocalCloud, written: Iterable[str], forbidden: Map
         reader.history.forbidden.update(forbidden)
         found = await (await connection.execute(_STORED, (list(forbidden),))).fetchall()
         reader.history.stored |= {marker for (marker,) in found}
-    reader.history.registrations += reader.open.values()
+    reader.history.registrations += reader.active.values()
     for phone in cloud.expo.phones.values():
         _read_phone(reader.history, phone)
     return reader.history
 
 
-# A marker is at the beginning of what it marks, and the rest may be long.
+# A marker is at the beginning of a value. The rest may be long, so it is not searched.
 _STORED = """
 select marker from unnest(%s::text[]) marker where exists (
   select from (
@@ -196,11 +69,11 @@ def _read_phone(history: History, phone: Phone) -> None:
 
 
 class _Reader:
-    """Builds a history from changes, each row's in their order."""
+    """Builds the history from the changes of rows, which it gets in the order of their commits per row."""
 
     def __init__(self, history: History, lease_for: timedelta) -> None:
         self.history = history
-        self.open: dict[UUID, Registration] = {}  # by device: active until now
+        self.active: dict[UUID, Registration] = {}  # by device
         self._lease_for = lease_for
 
     def read(self, relation: str, operation: str, by: UUID | None, record: dict[str, Any], at: datetime) -> None:
@@ -233,7 +106,7 @@ class _Reader:
         lease_id = UUID(record["lease_id"]) if record["lease_id"] else None
         claims = before.claims
         if lease_id and lease_id != before.lease_id:
-            # A lease is twice as long each time that no worker reported.
+            # claim_push_jobs doubles the lease for each earlier claim whose worker never reported.
             leased_for = self._lease_for * 2 ** record["expired_leases"]
             claimed_at = datetime.fromisoformat(record["leased_until"]) - leased_for
             claims = (*claims, Claim(claimed_at, at))
@@ -261,20 +134,20 @@ class _Reader:
     def _device(self, record: dict[str, Any], at: datetime, by: UUID | None, *, gone: bool) -> None:
         device_id, token = UUID(record["id"]), record["push_token"]
         active = record["is_active"] and token is not None and not gone
-        known = self.open.get(device_id)
+        known = self.active.get(device_id)
         if known and active and known.push_token == token:
             return
         if known:
             self._end(known, at, by, deactivated=not gone and not active and known.push_token == token)
         if active:
-            # A phone belongs to its last login, whatever the database makes of the one before.
-            for other in [other for other in self.open.values() if other.push_token == token]:
+            # A token belongs to its last login, whatever the database does with the earlier registration.
+            for other in [other for other in self.active.values() if other.push_token == token]:
                 self._end(other, at, by)
-            self.open[device_id] = Registration(device_id, UUID(record["user_id"]), token, at)
+            self.active[device_id] = Registration(device_id, UUID(record["user_id"]), token, at)
 
     def _end(self, registration: Registration, at: datetime, by: UUID | None, *, deactivated: bool = False) -> None:
         self.history.registrations.append(replace(registration, until=at, deactivated=deactivated, ended_by=by))
-        del self.open[registration.device_id]
+        del self.active[registration.device_id]
 
     def _presence(self, record: dict[str, Any], at: datetime, by: UUID | None) -> None:
         room = record["current_conversation_id"]

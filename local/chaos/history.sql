@@ -1,5 +1,5 @@
--- What a chaos run is judged by: each change of the tables that decide about pushes, in the change's own transaction,
--- so that it is known whatever became of the answer to whoever made it.
+-- Records each change of the tables that decide about pushes, in the transaction of the change. local/chaos/history.py
+-- reads the records.
 
 create schema chaos;
 
@@ -11,9 +11,9 @@ create table chaos.history (
   record jsonb not null
 );
 
-comment on column chaos.history.by_user is 'The signed-in person who changed it; null: a worker or the owner.';
+comment on column chaos.history.by_user is 'The signed-in user who made the change. Null: a worker or the owner.';
 
-create function chaos.remember() returns trigger
+create function chaos.record_change() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   insert into chaos.history (relation, operation, by_user, record)
@@ -29,9 +29,10 @@ begin
     'public.chat_messages', 'public.user_devices', 'public.user_presence', 'push.jobs', 'push.deliveries']::regclass[]
   loop
     execute format(
-      'create trigger zz_remember after insert or update or delete on %s for each row execute function chaos.remember()',
+      'create trigger zz_record_change after insert or update or delete on %s'
+      ' for each row execute function chaos.record_change()',
       relation);
-    -- Also of rows that are written with triggers off.
-    execute format('alter table %s enable always trigger zz_remember', relation);
+    -- Rows that are written with session_replication_role = replica are recorded too.
+    execute format('alter table %s enable always trigger zz_record_change', relation);
   end loop;
 end $$;

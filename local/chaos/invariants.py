@@ -1,26 +1,29 @@
-"""The invariants of the system, judged on the history of a run: what must hold whatever went wrong meanwhile."""
+"""The invariants of the system, checked on the history of a run. docs/architecture.md#invariants lists them.
+
+Each check yields one value per case: None, or a violation.
+"""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from local.chaos.history import Claim, History, Job, Message, Registration
+from local.chaos.records import Claim, History, Job, Message, Registration
 
-# A commit is seen by others some moments after its time.
+# A commit is visible to others some moments after its timestamp.
 MARGIN = timedelta(milliseconds=100)
 
-# A worker that was overtaken may still send until its time is over: the timeout of SendChatPush.
-WORKER_LIVES = timedelta(seconds=20)
+# A worker whose lease expired may still send until its invocation ends: the timeout of SendChatPush.
+WORKER_TIMEOUT = timedelta(seconds=20)
 
-# Named by Expo, after it was asked as often as is worth it: the phone is not at fault, and the message may be lost.
+# Expo answered so until no attempt was left. The device stays active, and the message may be lost.
 GIVEN_UP = {"MessageRateExceeded", "ExpoError", "ProviderError", "MessageTooBig"}
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One case in which an invariant did not hold."""
+    """A case in which an invariant did not hold. `message_id`: None if it is not about a message."""
 
     message_id: UUID | None
     what: str
@@ -28,7 +31,7 @@ class Violation:
 
 @dataclass
 class Verdict:
-    """One invariant: how many cases were looked at, and those in which it did not hold."""
+    """The result of one invariant: how many cases were checked, and the violations."""
 
     invariant: str
     checked: int = 0
@@ -39,8 +42,8 @@ type _Case = Violation | None
 type _Invariant = Callable[[History], Iterator[_Case]]
 
 
-def judge(history: History) -> list[Verdict]:
-    """Every invariant, judged."""
+def check_invariants(history: History) -> list[Verdict]:
+    """Checks every invariant. Returns one verdict each, in the order of INVARIANTS."""
     verdicts = []
     for name, invariant in INVARIANTS.items():
         cases = list(invariant(history))
@@ -56,20 +59,18 @@ def _stored_once(history: History) -> Iterator[_Case]:
 
 
 def _never_lost(history: History) -> Iterator[_Case]:
-    """Each phone that was registered and installed all the time from before the message until its job was done."""
-    registrations = defaultdict(list)
-    for registration in history.registrations:
-        registrations[registration.user_id].append(registration)
+    """Checks each phone that was registered from before the message until its job was done, and never uninstalled."""
+    registrations = _grouped(history.registrations, lambda registration: registration.user_id)
     screens = {screen.push_token: screen for screen in history.screens}
     for message, job in _messages_and_jobs(history):
-        # An app's own function may fail for an odd row, but not for what people write.
+        # An app's own message_preview may fail for an odd row, but not for what users write.
         if job.reason == "unreadable" and message.client_msg_id not in history.written:
             continue
         if job.reason == "expired" or any(_before(at, job.done_at) for at in (message.read_at, message.deleted_at)):
             continue
         for registration in registrations[job.recipient_id]:
-            screen = screens.get(registration.push_token)  # None: the token was made up
-            if screen is None or not screen.installed or not _lasted(registration, message, job):
+            screen = screens.get(registration.push_token)  # None: no phone has this token
+            if screen is None or not screen.installed or not _registered_throughout(registration, message, job):
                 continue
             delivery = history.deliveries.get((message.id, registration.device_id))
             if delivery and delivery.status == "failed" and delivery.error in GIVEN_UP:
@@ -78,7 +79,7 @@ def _never_lost(history: History) -> Iterator[_Case]:
             yield Violation(message.id, f"not on the phone {registration.push_token}") if lost else None
 
 
-def _lasted(registration: Registration, message: Message, job: Job) -> bool:
+def _registered_throughout(registration: Registration, message: Message, job: Job) -> bool:
     return (
         registration.since <= message.stored_at
         and job.done_at is not None
@@ -108,11 +109,9 @@ def _never_to_another_account(history: History) -> Iterator[_Case]:
 def _never_to(history: History, whose: Callable[[Message, UUID | None], bool], is_whose: str) -> Iterator[_Case]:
     """A push may reach a phone only if the phone was the recipient's at a claim that can have sent it.
 
-    So one that was claimed before the phone changed hands may still arrive while its worker lives, and no other.
+    So a push that was claimed before the phone changed accounts may still arrive until its worker times out.
     """
-    registrations = defaultdict(list)
-    for registration in history.registrations:
-        registrations[registration.push_token].append(registration)
+    registrations = _grouped(history.registrations, lambda registration: registration.push_token)
     for arrival in history.arrivals:
         message, job = history.messages[arrival.message_id], history.jobs[arrival.message_id]
         owners: set[UUID | None] = {
@@ -126,7 +125,7 @@ def _never_to(history: History, whose: Callable[[Message, UUID | None], bool], i
 
 
 def _can_have_sent(job: Job, at: datetime) -> list[Claim]:
-    return [claim for claim in job.claims if claim.at <= at <= claim.at + WORKER_LIVES]
+    return [claim for claim in job.claims if claim.at <= at <= claim.at + WORKER_TIMEOUT]
 
 
 def _never_when_read_or_deleted(history: History) -> Iterator[_Case]:
@@ -140,19 +139,24 @@ def _never_when_read_or_deleted(history: History) -> Iterator[_Case]:
             yield Violation(message.id, f"claimed at {claim.at}, {' and '.join(late)} before") if late else None
 
 
-def _never_while_looking(history: History) -> Iterator[_Case]:
-    """At each claim, unless the presence changed in the same moment."""
-    presence = defaultdict(list)
-    for change in history.presence:
-        presence[change.user_id].append(change)
+def _never_while_viewing(history: History) -> Iterator[_Case]:
+    """Checks each claim, except those in whose moment the presence changed."""
+    presence = _grouped(history.presence, lambda change: change.user_id)
     for message, job in _messages_and_jobs(history):
         for claim in job.claims:
-            known = [change for change in presence[job.recipient_id] if change.at <= claim.committed_at]
-            if not known or known[-1].at > claim.at - MARGIN:
+            changes = [change for change in presence[job.recipient_id] if change.at <= claim.committed_at]
+            if not changes or changes[-1].at > claim.at - MARGIN:
                 continue
-            fresh = claim.at - history.presence_fresh_for < known[-1].updated_at
-            looking = known[-1].is_online and known[-1].room_id == message.room_id and fresh
-            yield Violation(message.id, f"claimed at {claim.at} while being looked at") if looking else None
+            fresh = claim.at - history.presence_fresh_for < changes[-1].updated_at
+            viewing = changes[-1].is_online and changes[-1].room_id == message.room_id and fresh
+            yield Violation(message.id, f"claimed at {claim.at} while the recipient viewed it") if viewing else None
+
+
+def _grouped[T, K](items: Iterable[T], key: Callable[[T], K]) -> defaultdict[K, list[T]]:
+    groups: defaultdict[K, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
 
 
 def _messages_and_jobs(history: History) -> Iterator[tuple[Message, Job]]:
@@ -180,69 +184,66 @@ def _no_lease_left(history: History) -> Iterator[_Case]:
 def _each_acceptance_has_a_ticket(history: History) -> Iterator[_Case]:
     for delivery in history.deliveries.values():
         if delivery.status in ("accepted", "handed_over", "receipt_lost"):
-            known = delivery.ticket_id is not None or delivery.error == "UnreadableAnswer"
+            known = delivery.ticket_id is not None or delivery.error == "UnreadableResponse"
             yield None if known else Violation(delivery.message_id, f"{delivery.device_id} accepted without a ticket")
 
 
 def _each_ticket_has_a_receipt(history: History) -> Iterator[_Case]:
     for delivery in history.deliveries.values():
         if delivery.ticket_id:
-            waits = delivery.awaits_receipt or delivery.status == "accepted"
-            yield Violation(delivery.message_id, f"no receipt for {delivery.device_id}") if waits else None
+            missing = delivery.awaits_receipt or delivery.status == "accepted"
+            yield Violation(delivery.message_id, f"no receipt for {delivery.device_id}") if missing else None
 
 
-def _no_living_device_deactivated(history: History) -> Iterator[_Case]:
+def _no_installed_device_deactivated(history: History) -> Iterator[_Case]:
     installed = {screen.push_token for screen in history.screens if screen.installed}
     for registration in history.registrations:
         wrong = registration.deactivated and registration.push_token in installed
-        yield Violation(None, f"device {registration.device_id} was switched off") if wrong else None
+        yield Violation(None, f"device {registration.device_id} was deactivated") if wrong else None
 
 
 def _no_device_ended_by_another(history: History) -> Iterator[_Case]:
-    """Except by a login with its token: that phone belongs to its last login."""
-    logins = {(known.push_token, known.user_id, known.since) for known in history.registrations}
+    """A login with the same token may end it: a token belongs to its last login."""
+    logins = {(login.push_token, login.user_id, login.since) for login in history.registrations}
     for registration in history.registrations:
         by = registration.ended_by
         if by is None:
             continue
-        right = by == registration.user_id or (registration.push_token, by, registration.until) in logins
-        yield None if right else Violation(None, f"device {registration.device_id} was ended by {by}")
+        allowed = by == registration.user_id or (registration.push_token, by, registration.until) in logins
+        yield None if allowed else Violation(None, f"device {registration.device_id} was ended by {by}")
 
 
-def _changed_by_its_own_people(history: History) -> Iterator[_Case]:
-    """Otherwise a message that somebody else marks as read or deletes would pass for one that need not be pushed."""
+def _no_change_by_another(history: History) -> Iterator[_Case]:
+    """Otherwise another user could suppress a push: the other checks accept that a read message is not pushed."""
     for message, job in _messages_and_jobs(history):
-        for what, by, whose in (
+        for what, by, allowed in (
             ("read", message.read_by, job.recipient_id),
             ("deleted", message.deleted_by, message.sender_id),
         ):
-            yield Violation(message.id, f"{what} by {by}") if by not in (None, whose) else None
+            yield Violation(message.id, f"{what} by {by}") if by not in (None, allowed) else None
     for change in history.presence:
         wrong = change.by not in (None, change.user_id)
         yield Violation(None, f"presence of {change.user_id} is written by {change.by}") if wrong else None
 
 
-def _devices_within_their_limit(history: History) -> Iterator[_Case]:
-    """Counted whenever one becomes active."""
-    registrations = defaultdict(list)
-    for registration in history.registrations:
-        registrations[registration.user_id].append(registration)
+def _devices_within_the_limit(history: History) -> Iterator[_Case]:
+    """Counts the active devices of a user each time that one becomes active."""
+    registrations = _grouped(history.registrations, lambda registration: registration.user_id)
     for user_id, own in registrations.items():
         for at in {registration.since for registration in own}:
-            active = sum(known.since <= at and not _before(known.until, at) for known in own)
+            active = sum(other.since <= at and not _before(other.until, at) for other in own)
             wrong = active > history.device_limit
             yield Violation(None, f"{user_id} has {active} active devices at {at}") if wrong else None
 
 
-def _answered_as_a_fault_of_the_caller(history: History) -> Iterator[_Case]:
-    """Unless the database or its API was down meanwhile."""
+def _no_server_error(history: History) -> Iterator[_Case]:
+    """Checks each answer to the attacker. An outage of the database or the Data API excuses a server error."""
     for answer in history.answers:
         excused = any(
-            outage.since - MARGIN <= answer.at and answer.asked_at <= outage.until + MARGIN
-            for outage in history.outages
+            outage.since - MARGIN <= answer.at and answer.sent_at <= outage.until + MARGIN for outage in history.outages
         )
         wrong = answer.status >= 500 and not excused
-        yield Violation(None, f"{answer.request} at {answer.asked_at}: {answer.status}") if wrong else None
+        yield Violation(None, f"{answer.request} at {answer.sent_at}: {answer.status}") if wrong else None
 
 
 def _nothing_forbidden_is_stored(history: History) -> Iterator[_Case]:
@@ -251,22 +252,22 @@ def _nothing_forbidden_is_stored(history: History) -> Iterator[_Case]:
 
 
 INVARIANTS: dict[str, _Invariant] = {
-    "each message that was written is stored once": _stored_once,
+    "each message that a user wrote is stored exactly once": _stored_once,
     "each message has a push job": _each_has_a_job,
-    "never lost": _never_lost,
-    "never twice visible": _never_twice,
-    "never to the sender": _never_to_the_sender,
-    "never to a wrong or former account": _never_to_another_account,
-    "never claimed after it was read or deleted": _never_when_read_or_deleted,
-    "never claimed while being looked at": _never_while_looking,
-    "each job ends": _each_job_ends,
-    "no lease is left": _no_lease_left,
+    "each registered phone of the recipient shows the message": _never_lost,
+    "no phone shows a message twice": _never_twice,
+    "no push reaches a device of the sender": _never_to_the_sender,
+    "no push reaches a device of an account other than the recipient's": _never_to_another_account,
+    "no message is claimed after it was read or deleted": _never_when_read_or_deleted,
+    "no message is claimed while the recipient views its conversation": _never_while_viewing,
+    "each push job ends before its attempts are exhausted": _each_job_ends,
+    "no push job stays leased": _no_lease_left,
     "each accepted push has a ticket": _each_acceptance_has_a_ticket,
     "each ticket has a receipt": _each_ticket_has_a_receipt,
-    "no living device is switched off": _no_living_device_deactivated,
-    "no device is ended by another person": _no_device_ended_by_another,
-    "no message or presence is changed by another person": _changed_by_its_own_people,
-    "nobody has more active devices than the limit": _devices_within_their_limit,
-    "nothing is stored of what one may not write": _nothing_forbidden_is_stored,
-    "no request of the attacker ends in a server's error": _answered_as_a_fault_of_the_caller,
+    "no device is deactivated while the app is installed": _no_installed_device_deactivated,
+    "no user ends the registration of another user, except by a login with its token": _no_device_ended_by_another,
+    "no user changes a message or a presence of another user": _no_change_by_another,
+    "no user has more active devices than the limit": _devices_within_the_limit,
+    "nothing that a user must not write is stored": _nothing_forbidden_is_stored,
+    "no request of the attacker is answered with a server error": _no_server_error,
 }

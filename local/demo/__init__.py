@@ -1,1 +1,1 @@
-"""`./dev demo`, and what `./dev up` proposes to try."""
+"""`./dev demo`: a scenario with its checks. `./dev up`: the commands to try first."""

@@ -1,12 +1,10 @@
-"""What ./dev up proposes: commands that work as they stand, from a fake phone to the push that it shows."""
+"""The commands that `./dev up` prints. They run as they are: from installing a fake phone to the push that it shows."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from local.cloud import LocalCloud
+from local.cloud import LocalCloud
 
-# For bash. A message needs two accounts with profiles; whose phone it is, is told by that account's access token.
+# For bash. A message needs two accounts with profiles. The access token says whose device is registered.
 _COMMANDS = r"""
 call() { curl -sS -w '\n' --fail-with-body -H 'apikey: PUBLISHABLE_KEY' -H 'Content-Type: application/json' "$@"; }
 sign_up() {
@@ -18,14 +16,14 @@ profile() {
     -d '{"id": "'$2'", "display_name": "'$3'", "role": "'$4'"}'
 }
 
-# Install the app on a fake phone. Then two accounts: Gus, whose phone it is, and Tina.
+# Install the app on a fake phone. Create two accounts, Gus and Tina. Register the phone for Gus.
 call CONTROL_URL/phones -d '{"token": "ExponentPushToken[phone-of-gus]", "platform": "ios"}'
 read -r GUS GUS_ID <<< "$(sign_up gus)"; profile $GUS $GUS_ID Gus guide
 read -r TINA TINA_ID <<< "$(sign_up tina)"; profile $TINA $TINA_ID Tina tourist
 call API_URL/api/push/register -H "Authorization: Bearer $GUS" \
   -d '{"device_id": "phone-of-gus", "platform": "ios", "push_token": "ExponentPushToken[phone-of-gus]"}'
 
-# Tina writes to Gus. A second later his phone shows it.
+# Tina writes to Gus. A second later his phone shows the message.
 CHAT=$(call SUPABASE_URL/rest/v1/rpc/get_or_create_conversation -H "Authorization: Bearer $TINA" \
   -d '{"p_user1_id": "'$TINA_ID'", "p_user2_id": "'$GUS_ID'"}')
 call SUPABASE_URL/rest/v1/chat_messages -H "Authorization: Bearer $TINA" \
@@ -34,8 +32,8 @@ sleep 1; call CONTROL_URL/phones/ExponentPushToken%5Bphone-of-gus%5D
 """
 
 
-def commands(cloud: "LocalCloud") -> str:
-    """Commands for bash, with the URLs and the key of this cloud."""
+def commands(cloud: LocalCloud) -> str:
+    """Returns the commands for bash, with the URLs and the publishable key of this cloud filled in."""
     values = {
         "PUBLISHABLE_KEY": cloud.supabase.publishable_key,
         "SUPABASE_URL": cloud.supabase.url,
@@ -48,19 +46,19 @@ def commands(cloud: "LocalCloud") -> str:
     return text
 
 
-def first_steps(cloud: "LocalCloud", env_file: Path | None) -> str:
-    """What to do with a running cloud."""
+def first_steps(cloud: LocalCloud, env_file: Path | None) -> str:
+    """Returns what `./dev up` prints under the URLs and keys. `env_file`: the file that holds them."""
     env = env_file or "FILE"
     return "\n".join(
         [
-            "Try it, in bash in another terminal:",
+            "Try it in another terminal, in bash:",
             "",
             commands(cloud),
             "",
             "Then:",
-            f"  {cloud.expo.control_url}  describes how to uninstall the app, and how to have Expo fail",
-            f"  ./dev doctor --env {env}  says whether pushes are healthy"
+            f"  {cloud.expo.control_url}  lists the requests that uninstall the app or make Expo fail",
+            f"  ./dev doctor --env {env}  checks whether pushes are healthy"
             + ("" if env_file else " (./dev up --env FILE)"),
-            "  docs/client.md  what an app does; its push.ts runs against this cloud",
+            "  docs/client.md  describes what an app does; its push.ts runs against this cloud",
         ]
     )

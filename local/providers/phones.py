@@ -3,9 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, computed_field
-
-from local.providers.expo.protocol import PUSH_TOKEN, Json
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, computed_field
 
 type DeadTokenReport = Literal["ticket", "receipt"]
 
@@ -17,7 +15,7 @@ class Arrival(BaseModel):
 
     at: AwareDatetime
     ticket_id: str
-    message: Json
+    message: dict[str, JsonValue]
     hidden: Literal["unknown channel", "no text"] | None = None
 
     @property
@@ -34,7 +32,7 @@ class Installation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    token: Annotated[str, Field(pattern=PUSH_TOKEN, max_length=100)]
+    token: str
     platform: Literal["ios", "android"]
     project: Annotated[str, Field(pattern=r"^@[^/\s]+/[^/\s]+$")] = "@chat-push/app"
     channels: frozenset[str] = frozenset({"chat-messages"})
@@ -61,11 +59,11 @@ class Phone(Installation):
             screen.append(arrival)
         return screen
 
-    def receive(self, message: Json, ticket_id: str, at: datetime) -> None:
+    def receive(self, message: dict[str, JsonValue], ticket_id: str, at: datetime) -> None:
         """The notification reaches the phone, which shows it if it can."""
         self.arrived.append(Arrival(at=at, ticket_id=ticket_id, message=message, hidden=self._hidden(message)))
 
-    def _hidden(self, message: Json) -> Literal["unknown channel", "no text"] | None:
+    def _hidden(self, message: dict[str, JsonValue]) -> Literal["unknown channel", "no text"] | None:
         if not (message.get("title") or message.get("body")):
             return "no text"
         # Without a channelId, Expo uses a channel it creates by itself; one the app never made hides it.

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from local.packages import NODE_MODULES, NPM_PLATFORM, package_folder
-from local.processes import Child, answers, child, children, free_port, run
+from local.processes import Child, answers, child, free_port, run
 
 SQL = Path(__file__).parent / "sql"
 
@@ -70,10 +71,14 @@ class Postgres:
     async def kill(self) -> None:
         """Kill the server and its backends at once, as a crash does; UNLOGGED tables come back empty."""
         assert self._server, "the server does not run"
-        postmaster = self._server.process.pid
+        postmaster = psutil.Process(self._server.process.pid)
         # Each backend leads a process group of its own, and a new server refuses to start while one is alive.
-        await asyncio.gather(*(_kill(pid) for pid in [postmaster, *children(postmaster)]))
+        processes = [postmaster, *postmaster.children()]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         await self.stop()
+        await asyncio.to_thread(psutil.wait_procs, processes)
 
     async def execute_file(self, file: Path, database: str = "postgres") -> None:
         """Run a file of SQL as the superuser, in one transaction."""
@@ -143,17 +148,3 @@ def _copy(install: Path, home: Path) -> Path:
     if libraries.exists():
         shutil.copytree(libraries, home / libraries.name)
     return copy
-
-
-async def _kill(pid: int) -> None:
-    """Send SIGKILL and wait until the process is gone; it need not be a child of ours."""
-    with suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        gone = asyncio.Event()
-        asyncio.get_running_loop().add_reader(descriptor, gone.set)
-        try:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            await gone.wait()
-        finally:
-            asyncio.get_running_loop().remove_reader(descriptor)
-            os.close(descriptor)

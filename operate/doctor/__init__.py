@@ -1,4 +1,4 @@
-"""Are pushes healthy? An examination of a deployed stack or of the local cloud."""
+"""./dev doctor: checks whether a deployed stack or the local cloud sends pushes, and names a remedy for each fault."""
 
 from operate.doctor.command import doctor
 

@@ -1,4 +1,4 @@
-"""./dev doctor: every check in turn, a line or three for each, and an exit code for monitoring."""
+"""./dev doctor: runs the checks, prints their results, and returns an exit code for monitoring."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ from operate.stack import NotReachable
 
 type Check = Callable[[System], Iterator[Result]]
 
-# What loses pushes comes before what makes them late, and both before what is wasted.
+# First the checks for lost pushes, then those for late pushes, then those for waste.
 CHECKS: dict[str, Check] = {
     "migrations": database.migrations,
     "job trigger": database.job_trigger,
@@ -25,7 +25,7 @@ CHECKS: dict[str, Check] = {
     "row level security": database.row_level_security,
     "rights": database.rights,
     "webhook": webhook.webhook,
-    "doorbell": webhook.ring,
+    "webhook authorizer": webhook.authorizer,
     "webhook answers": database.answers,
     "versions": services.versions,
     "concurrency": services.concurrency,
@@ -42,7 +42,10 @@ CHECKS: dict[str, Check] = {
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Prints the examination; 0: healthy, 1: there are findings, 2: there are none, but not everything was examined."""
+    """Prints the results of all checks and returns the exit code.
+
+    0: healthy; 1: there are findings; 2: there are none, but a check could not be made.
+    """
     try:
         system = deployed(arguments.stack) if arguments.stack else local_cloud(arguments.env)
     except (NotReachable, BotoCoreError, ClientError) as error:
@@ -56,7 +59,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def report(results: Iterable[Result]) -> int:
-    """Prints results as they come; the exit code."""
+    """Prints each result as it comes and returns the exit code of `doctor`."""
     findings = unknown = 0
     for result in results:
         print(result, flush=True)
@@ -67,7 +70,10 @@ def report(results: Iterable[Result]) -> int:
 
 
 def examine(system: System, checks: dict[str, Check]) -> Iterator[Result]:
-    """What the checks find. What keeps several checks from going on is one finding; they are unknown then."""
+    """Yields the results of all checks.
+
+    A fault that stops several checks is reported once, as a finding; the other checks are then not examined.
+    """
     reported = set()
     for name, check in checks.items():
         try:
@@ -81,5 +87,5 @@ def examine(system: System, checks: dict[str, Check]) -> Iterator[Result]:
         except (BotoCoreError, ClientError, httpx.HTTPError) as error:
             yield NotExamined(name, f"{type(error).__name__}: {error}")
         except ValidationError as error:
-            # Without its text, which may quote a value.
-            yield NotExamined(name, f"the answer is no {error.title}: is this checkout as old as what is deployed?")
+            # The error text may quote a secret value, so it is not printed.
+            yield NotExamined(name, f"the answer is not a valid {error.title}: check out the release that is deployed")

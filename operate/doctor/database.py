@@ -1,158 +1,42 @@
-"""The database, by diagnose_push over the Data API: migrations, webhook, access, work that waits, devices."""
+"""Checks of the database, by the answer of diagnose_push: migrations, access, waiting work, devices."""
 
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import UUID
 
-import httpx
-from pydantic import AwareDatetime, BaseModel
-
-from operate.doctor.results import Finding, Healthy, Result, Unhealthy, duration
-
-if TYPE_CHECKING:
-    from operate.doctor.system import System
+from operate.doctor.results import LATE, Finding, Healthy, Result, duration
+from operate.doctor.system import System
 
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
-# The sweep comes every minute, cleanup_receipts every 15: two in a row did not come, or did not get to it.
+# The sweep runs every minute, cleanup_receipts every 15 minutes. Work this old was missed by two runs in a row.
 JOB_OVERDUE_SECONDS = timedelta(minutes=3).total_seconds()
 RECEIPT_OVERDUE_SECONDS = timedelta(minutes=35).total_seconds()
-# Of pg_net's requests. A few are lost in any network, and the sweep makes up for them.
+# The share of pg_net's requests that may fail: any network loses a few, and the sweep sends their messages.
 FAILED_ANSWERS_SHARE = 0.1
 
 
-class Trigger(BaseModel):
-    """A trigger of chat_messages that stores a job or rings."""
-
-    name: str
-    calls: str
-    enabled: bool
-    readable: bool  # false: its URL and its secret are in Vault, which cannot decrypt them
-    url: str | None
-    secret_sha256: str | None
-
-
-class OpenRight(BaseModel):
-    """A right that a role of the app holds and should not."""
-
-    right: str
-    role: str
-
-
-class Jobs(BaseModel):
-    """Jobs that are not done."""
-
-    waiting: int
-    oldest_due_seconds: float | None
-    leases_expired: int
-
-
-class Receipts(BaseModel):
-    """Deliveries whose receipt is to be asked for."""
-
-    waiting: int
-    oldest_due_seconds: float | None
-
-
-class HeldDeactivations(BaseModel):
-    """A run of cleanup_receipts that the breaker holds."""
-
-    id: UUID
-    began_at: AwareDatetime
-    devices: int
-
-
-class Devices(BaseModel):
-    """Active devices."""
-
-    active: int
-    malformed: int
-    other_provider: int
-
-
-class Change(BaseModel):
-    """What the migrations did to an app that was there before, by kind."""
-
-    what: str
-    subjects: int
-    rows: int | None
-
-
-class ExistingApp(BaseModel):
-    """What became of an app that was there before."""
-
-    report: list[Change]
-    people: int  # 1,000 at most
-    named: int
-
-
-class Diagnosis(BaseModel):
-    """What diagnose_push answers."""
-
-    migrations: list[str] | None
-    triggers: list[Trigger]
-    answers: dict[str, int] | None
-    row_level_security: dict[str, bool]
-    open_rights: list[OpenRight]
-    jobs: Jobs
-    receipts: Receipts
-    held_deactivations: list[HeldDeactivations]
-    devices: Devices
-    existing_app: ExistingApp
-
-
-def diagnose(system: "System") -> Diagnosis:
-    """Asks the database. Raises Unhealthy if it gives no diagnosis."""
-    nothing_sent = "No push is sent; jobs wait in the database and go out once it is mended, for 24 hours."
-    try:
-        answer = system.http.post(
-            f"{system.supabase_url}/rest/v1/rpc/diagnose_push",
-            headers={"apikey": system.backend_secret.supabase_secret_key.get_secret_value()},
-            json={},
-        )
-    except httpx.TransportError as error:
-        fault = f"Supabase does not answer at {system.supabase_url} ({type(error).__name__})"
-        remedy = (
-            "restoring the project if it is paused (supabase.com/dashboard); else sam deploy with the right SupabaseUrl"
-        )
-        raise Unhealthy(Finding(fault, nothing_sent, remedy)) from None
-    if answer.status_code in (401, 403):
-        fault = f"Supabase refuses supabase_secret_key of the secret BackendSecret (HTTP {answer.status_code})"
-        raise Unhealthy(Finding(fault, nothing_sent, f"./dev secrets put {system.option}"))
-    if answer.status_code == 404:
-        fault = "the database has no function diagnose_push: its migrations are older than this checkout"
-        raise Unhealthy(Finding(fault, "What the functions call may be missing as well.", "supabase db push"))
-    if not answer.is_success:
-        fault = f"the Data API answers {answer.status_code} to diagnose_push"
-        raise Unhealthy(
-            Finding(fault, nothing_sent, "the logs of the project: supabase.com/dashboard, Logs, PostgREST")
-        )
-    return Diagnosis.model_validate_json(answer.content)
-
-
-def migrations(system: "System") -> Iterator[Result]:
-    """Is every migration of this checkout applied?"""
+def migrations(system: System) -> Iterator[Result]:
+    """Checks that every migration of this checkout is applied."""
     applied = system.diagnosis.migrations
     wanted = [file.name for file in sorted(MIGRATIONS.glob("*.sql"))]
     if applied is None:
-        yield Healthy("migrations: not applied by the Supabase CLI, so nobody noted which; diagnose_push is there")
+        yield Healthy("migrations: applied without the Supabase CLI, so there is no list of them; diagnose_push exists")
         return
     missing = [name for name in wanted if name.split("_")[0] not in applied]
     if missing:
-        consequence = "Functions call what the database does not have yet: their calls are refused."
+        consequence = "The workers call SQL functions that the database does not have yet, and these calls fail."
         yield Finding(f"migrations are not applied: {', '.join(missing)}", consequence, "supabase db push")
     else:
         yield Healthy(f"migrations: all {len(wanted)} are applied")
 
 
-def job_trigger(system: "System") -> Iterator[Result]:
-    """Is the job of a message stored with it?"""
+def job_trigger(system: System) -> Iterator[Result]:
+    """Checks that a trigger stores a job with each new message."""
     of_jobs = [trigger for trigger in system.diagnosis.triggers if trigger.calls == "push.create_job"]
-    consequence = "New messages get no job: no push is sent for them, now or later."
+    consequence = "New messages get no job, so no push is ever sent for them."
     if any(trigger.enabled for trigger in of_jobs):
-        yield Healthy("job trigger: every message is stored with its job")
+        yield Healthy("job trigger: each new message gets a job")
     elif of_jobs:
         remedy = f"alter table public.chat_messages enable trigger {of_jobs[0].name};"
         yield Finding(f"the trigger {of_jobs[0].name} of chat_messages is disabled", consequence, remedy)
@@ -164,12 +48,11 @@ def job_trigger(system: "System") -> Iterator[Result]:
         yield Finding("chat_messages has no trigger that calls push.create_job", consequence, remedy)
 
 
-def answers(system: "System") -> Iterator[Result]:
-    """What did the webhooks of the database get to hear?"""
+def answers(system: System) -> Iterator[Result]:
+    """Checks that the requests of the database's webhooks succeed."""
     counted = system.diagnosis.answers
-    late = "The webhook does not ring: pushes wait for the sweep, up to a minute."
     if counted is None:
-        yield Finding("the extension pg_net is missing", late, "create extension pg_net;")
+        yield Finding("the extension pg_net is missing", LATE, "create extension pg_net;")
         return
     total = sum(counted.values())
     failed = {answer: count for answer, count in counted.items() if not answer.startswith("2")}
@@ -177,119 +60,119 @@ def answers(system: "System") -> Iterator[Result]:
         listed = ", ".join(f"{answer}: {count}" for answer, count in sorted(failed.items()))
         yield Finding(
             f"of {total} requests of pg_net in the last hour {sum(failed.values())} failed ({listed})",
-            "Pushes whose bell failed are late by up to a minute. Other webhooks of this database count as well.",
-            "what the other findings say; without any: select * from net._http_response order by created desc;",
+            "Pushes whose webhook call failed are up to a minute late (calls of other webhooks are counted too).",
+            "fix the other findings first; without any: select * from net._http_response order by created desc;",
         )
     else:
-        yield Healthy(f"webhook answers: {total} in the last hour, {sum(failed.values())} failed")
+        yield Healthy(f"webhook calls: {total} in the last hour, {sum(failed.values())} failed")
 
 
-def row_level_security(system: "System") -> Iterator[Result]:
-    """Is every chat table closed to those whom it does not concern?"""
+def row_level_security(system: System) -> Iterator[Result]:
+    """Checks that row level security is on for each chat table."""
     tables = system.diagnosis.row_level_security
     open_tables = [name for name, on in sorted(tables.items()) if not on]
     for name in open_tables:
         yield Finding(
             f"row level security of {name} is off",
-            "Every signed-in person may read and write the rows of everybody, as far as the grants go.",
+            "Every signed-in user can read and write the rows of all users, within the grants of the table.",
             f"alter table public.{name} enable row level security;",
         )
     if not open_tables:
         yield Healthy(f"row level security: on for all {len(tables)} tables")
 
 
-def rights(system: "System") -> Iterator[Result]:
-    """May only the workers do what the workers do?"""
+def rights(system: System) -> Iterator[Result]:
+    """Checks that anon and authenticated hold no right of the workers."""
     for found in system.diagnosis.open_rights:
         yield Finding(
             f"{found.role} has {found.right}",
-            "Whoever holds the publishable key may take jobs away, read message texts and push tokens, or both.",
+            "Anyone with the publishable key can claim jobs, or read message texts and push tokens.",
             f"revoke {found.right} from public, {found.role};",
         )
     if not system.diagnosis.open_rights:
-        yield Healthy("rights: worker functions and the schema push are closed to anon and authenticated")
+        yield Healthy("rights: anon and authenticated cannot use the worker functions or the schema push")
 
 
-def jobs(system: "System") -> Iterator[Result]:
-    """Does anybody do the work?"""
+def jobs(system: System) -> Iterator[Result]:
+    """Checks that workers send the jobs that are due."""
     found = system.diagnosis.jobs
     overdue = found.oldest_due_seconds or 0
     if overdue > JOB_OVERDUE_SECONDS:
         yield Finding(
             f"{found.waiting} jobs wait, the oldest has been due for {duration(overdue)}",
-            "Pushes are late: send_chat_push does not run, fails, or cannot keep up. After 24 hours they expire.",
+            "Pushes are late, and messages expire after 24 hours: send_chat_push does not run, fails, or is too slow.",
             system.log_of("SendChatPush"),
         )
     else:
-        expired = f", {found.leases_expired} of a worker that died" if found.leases_expired else ""
+        expired = f", {found.leases_expired} with the lease of a worker that died" if found.leases_expired else ""
         yield Healthy(f"jobs: {found.waiting} wait{expired}; none is overdue")
 
 
-def receipts(system: "System") -> Iterator[Result]:
-    """Does anybody read the receipts?"""
+def receipts(system: System) -> Iterator[Result]:
+    """Checks that cleanup_receipts reads the receipts that are due."""
     found = system.diagnosis.receipts
     overdue = found.oldest_due_seconds or 0
     if overdue > RECEIPT_OVERDUE_SECONDS:
         yield Finding(
             f"{found.waiting} receipts wait, the oldest has been due for {duration(overdue)}",
-            "Dead tokens stay on, refused pushes are not sent again. After 24 hours Expo clears the receipts.",
+            "Dead devices stay active, and refused pushes are not sent again; Expo deletes receipts after 24 hours.",
             system.log_of("CleanupReceipts"),
         )
     else:
         yield Healthy(f"receipts: {found.waiting} wait; none is overdue")
 
 
-def held_deactivations(system: "System") -> Iterator[Result]:
-    """Does the breaker wait for somebody?"""
+def held_deactivations(system: System) -> Iterator[Result]:
+    """Checks that no run of deactivations waits for a review."""
     for run in system.diagnosis.held_deactivations:
         yield Finding(
             f"the breaker holds a run of {run.began_at:%Y-%m-%d %H:%M} UTC, in which {run.devices} devices were dead",
-            "None of them was switched off. If Expo was right, each push to them is wasted until they are.",
-            f"select push.review_held_deactivations('{run.id}', true);  -- true: switch them off; false: leave them on",
+            "None of them was deactivated; if Expo is right, each push to them is wasted.",
+            f"select push.review_held_deactivations('{run.id}', true);  -- true: deactivate them; false: keep them",
         )
     if not system.diagnosis.held_deactivations:
         yield Healthy("breaker: holds no run")
 
 
-def devices(system: "System") -> Iterator[Result]:
-    """Can Expo reach the active devices, by the form of their tokens?"""
+def devices(system: System) -> Iterator[Result]:
+    """Checks that each active device has a token in Expo's format."""
     found = system.diagnosis.devices
-    consequence = "Nothing reaches them, now or later."
-    register_anew = "Their apps register anew with the token of getExpoPushTokenAsync."
+    consequence = "No push reaches these devices."
+    register_again = "Their apps must register again with the token of getExpoPushTokenAsync."
     if found.malformed:
         yield Finding(
-            f"{found.malformed} of {found.active} active devices have a token that is not Expo's",
-            f"{consequence} {register_anew}",
+            f"{found.malformed} of {found.active} active devices have a token that is not in Expo's format",
+            f"{consequence} {register_again}",
             "update public.user_devices set is_active = false"
             " where is_active and push_provider = 'expo' and not private.is_expo_token(push_token);",
         )
     if found.other_provider:
         yield Finding(
             f"{found.other_provider} of {found.active} active devices are registered for another provider than expo",
-            f"{consequence} {register_anew}",
+            f"{consequence} {register_again}",
             "update public.user_devices set is_active = false where is_active and push_provider <> 'expo';",
         )
     if not found.malformed and not found.other_provider:
-        yield Healthy(f"devices: {found.active} active, each with a token of Expo's form or none")
+        yield Healthy(f"devices: {found.active} active, each without a token or with one in Expo's format")
 
 
-def installation(system: "System") -> Iterator[Result]:
-    """What did the migrations change? `supabase db push` prints no notices."""
+def installation(system: System) -> Iterator[Result]:
+    """Reports what the migrations changed, because `supabase db push` prints no notices."""
     changes = [
         f"{change.what}: {change.subjects}" + ("" if change.rows is None else f" ({change.rows} rows)")
         for change in system.diagnosis.existing_app.report
     ]
-    yield Healthy(f"installation: {', '.join(changes)}; all of it: table push.migration_report")
+    yield Healthy(f"installation: {', '.join(changes)}; details are in the table push.migration_report")
 
 
-def names(system: "System") -> Iterator[Result]:
-    """Do pushes say who writes?"""
+def names(system: System) -> Iterator[Result]:
+    """Checks that pushes show the name of the sender."""
     found = system.diagnosis.existing_app
     if found.people and not found.named:
         yield Finding(
-            f"push.display_name finds no name of any person in users ({found.people} looked at)",
-            "The title of each push is neutral: nobody sees who writes.",
-            "replacing push.display_name by one that reads your profiles: docs/deploy.md, An app that exists",
+            f"push.display_name finds no name for any of {found.people} rows of users",
+            "Each push has a neutral title and does not show who wrote the message.",
+            "replace push.display_name by a function that reads your profiles: docs/deploy.md, An app that exists",
         )
     else:
-        yield Healthy(f"names: {found.named} of {found.people} people have one that pushes show")
+        yield Healthy(f"names: {found.named} of {found.people} users have a name that pushes show")

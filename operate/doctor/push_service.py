@@ -1,4 +1,4 @@
-"""Expo: does it take the access token, and does a test push to one person's phones arrive?"""
+"""Checks of Expo: the access token, and a test push to the phones of one user."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -6,33 +6,37 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from chat_push.expo import ReceiptsUnavailable
+from chat_push.expo_errors import ReceiptsUnavailable
 from chat_push.notification import Notification
 from pydantic import BaseModel, Field, TypeAdapter
 
-from operate.doctor.results import Finding, Healthy, Result, Waiting, duration
+from operate.doctor.results import NOTHING_SENT, Finding, Healthy, Result, Waiting, duration
 from operate.doctor.system import ANSWER_SECONDS, System
 
-# Expo has receipts after 15 minutes or sooner, under load after 30.
+# Expo has receipts within 15 minutes, under load within 30:
+# https://docs.expo.dev/push-notifications/sending-notifications/#check-push-receipts-for-errors
 RECEIPT_WITHIN = timedelta(minutes=30)
-ASK_EVERY_SECONDS = 15.0
+POLL_SECONDS = 15.0
+WAIT_FOR_EXPO = "wait until https://status.expo.dev reports no incident, then run the doctor again"
 
 
 def access_token(system: System) -> Iterator[Result]:
-    """Does Expo take requests with the access token, or without one if there is none?"""
+    """Checks that Expo accepts requests with the access token, or without one if BackendSecret holds none."""
     has_token = bool(system.backend_secret.expo_access_token)
     try:
-        system.expo.receipts([str(uuid4())], lambda: ANSWER_SECONDS)  # of a push that nobody sent
+        system.expo.receipts([str(uuid4())], lambda: ANSWER_SECONDS)  # a ticket that does not exist
     except ReceiptsUnavailable as error:
         if error.configuration_fault:
             fault = "expo_access_token of the secret BackendSecret" if has_token else "requests without an access token"
-            consequence = "No push is sent; jobs wait in the database and go out once it is mended, for 24 hours."
-            yield Finding(f"Expo refuses {fault} ({error})", consequence, f"./dev secrets put {system.option}")
+            yield Finding(f"Expo refuses {fault} ({error})", NOTHING_SENT, f"./dev secrets put {system.option}")
         else:
-            consequence = "Pushes are late: they are tried again for 24 hours."
-            yield Finding(f"Expo does not answer ({error})", consequence, "patience; https://status.expo.dev says more")
+            consequence = (
+                "Pushes that Expo refuses (429, no connection) are sent again for up to 24 hours,"
+                " pushes without an answer (timeout, 5xx) at most four times within an hour."
+            )
+            yield Finding(f"Expo gives no receipts ({error})", consequence, WAIT_FOR_EXPO)
     else:
-        yield Healthy(f"Expo: answers, and {'takes the access token' if has_token else 'asks for no access token'}")
+        yield Healthy(f"Expo: answers, and {'accepts the access token' if has_token else 'requires no access token'}")
 
 
 class Device(BaseModel):
@@ -46,7 +50,7 @@ class Device(BaseModel):
 
     @property
     def name(self) -> str:
-        """How the report calls it: by the id that explain_push and the API show as well."""
+        """The name in the report, with the device_id that explain_push and the API show."""
         return f"{self.platform} device {self.device_id}"
 
 
@@ -56,16 +60,16 @@ def send_test_push(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Result]:
-    """Sends one push to each active device of a person and follows it to its receipt.
+    """Sends one push to each active device of a user and waits for its receipt.
 
-    It goes to Expo directly: a message would be seen in a conversation. `pause` and `clock` are there for tests.
+    The push goes to Expo directly, because a message would appear in a conversation. Tests set `pause` and `clock`.
     """
     devices = _devices(system, user_id)
     if devices is None:
         yield Finding(
-            f"nobody has the id {user_id}",
-            "The test push was sent to nobody.",
-            "an id of the table users, such as from: select id, display_name from public.users;",
+            f"there is no user with the id {user_id}",
+            "No test push was sent.",
+            "select id, display_name from public.users;  -- then run the doctor with one of these ids",
         )
         return
     sendable = [
@@ -75,9 +79,9 @@ def send_test_push(
     ]
     if not sendable:
         yield Finding(
-            f"the person has no active device with a token of Expo's, of {len(devices)} devices",
-            "Every message to them is skipped: no_device.",
-            "opening the app there while signed in: it registers its phone, POST /api/push/register",
+            f"the user has {len(devices)} devices, and none of them is active with a token of Expo",
+            "Each message to this user is skipped with the reason no_device.",
+            "sign in to the app on the phone: it registers the device with POST /api/push/register",
         )
         return
     payload = _payload()
@@ -88,7 +92,7 @@ def send_test_push(
             waiting[outcome.ticket_id] = device
             yield Waiting(f"test push to {device.name}: accepted by Expo")
         else:
-            yield _refused(system, device, outcome.error or "UnreadableAnswer")
+            yield _refused(system, device, outcome.error or "UnreadableResponse")
     yield from _follow(system, waiting, pause, clock)
 
 
@@ -98,7 +102,7 @@ def _follow(
     pause: Callable[[float], None],
     clock: Callable[[], float],
 ) -> Iterator[Result]:
-    """Asks for the receipts until all are there or the time is over."""
+    """Polls Expo until all receipts have come or RECEIPT_WITHIN has passed."""
     began = clock()
     while waiting:
         try:
@@ -109,7 +113,7 @@ def _follow(
                     yield _refused(system, device, str(error))
                 return
             ready = {}
-            yield Waiting(f"Expo gives no receipts now ({error})")
+            yield Waiting(f"Expo gives no receipts at the moment ({error})")
         for ticket_id, receipt in ready.items():
             device = waiting.pop(ticket_id)
             if receipt.status == "handed_over":
@@ -120,25 +124,31 @@ def _follow(
         passed = clock() - began
         if not waiting or passed >= RECEIPT_WITHIN.total_seconds():
             break
-        yield Waiting(f"{len(waiting)} receipts, for {duration(passed)} now; Expo usually has them within 15 minutes")
-        pause(ASK_EVERY_SECONDS)
+        yield Waiting(
+            f"{len(waiting)} receipts missing after {duration(passed)}; Expo usually has them within 15 minutes"
+        )
+        pause(POLL_SECONDS)
     for device in waiting.values():
         yield Finding(
             f"test push to {device.name}: accepted, but Expo has no receipt after {duration(clock() - began)}",
-            "Nobody knows whether it arrived. Receipts that late mean that something is wrong at Expo.",
-            "patience; https://status.expo.dev says more",
+            "It is unknown whether the push arrived; receipts that are this late point to a fault at Expo.",
+            WAIT_FOR_EXPO,
         )
 
 
-# What mends which error of one recipient, and what it means: Expo's documentation of push receipts.
+# The consequence and the remedy of each error of one device:
+# https://docs.expo.dev/push-notifications/sending-notifications/#individual-errors
 _ERRORS: Mapping[str, tuple[str, str]] = {
     "DeviceNotRegistered": (
-        "The token is dead: the app was removed there, or has another token. The next real push switches it off.",
-        "opening the app there while signed in: it registers anew, POST /api/push/register",
+        "The token is dead because the app was removed or has another token; the next push deactivates the device.",
+        "sign in to the app on the phone: it registers the device again with POST /api/push/register",
     ),
-    "InvalidCredentials": ("No phone of this platform gets a push: APNs or FCM refuse the app.", "eas credentials"),
+    "InvalidCredentials": (
+        "No phone of this platform gets a push: APNs or FCM rejects the credentials of the app.",
+        "eas credentials",
+    ),
     "MismatchSenderId": (
-        "No Android phone gets a push: google-services.json and the FCM key are of different Firebase projects.",
+        "No Android phone gets a push: google-services.json and the FCM key belong to different Firebase projects.",
         "eas credentials, with the FCM key of the project in google-services.json",
     ),
 }
@@ -146,19 +156,19 @@ _ERRORS: Mapping[str, tuple[str, str]] = {
 
 def _refused(system: System, device: Device, error: str) -> Finding:
     if error in ("UNAUTHORIZED", "invalid_token", "Http401", "Http403"):
-        known = ("Expo takes no push at all.", f"./dev secrets put {system.option}")
+        known = ("Expo refuses all pushes.", f"./dev secrets put {system.option}")
     else:
-        known = ("This device did not get it; others may.", f"trying again: ./dev doctor {system.option} --send <user>")
+        known = ("The push did not reach this device.", f"./dev doctor {system.option} --send <user>  # try again")
     consequence, remedy = _ERRORS.get(error, known)
     return Finding(f"test push to {device.name}: {error}", consequence, remedy)
 
 
 def _payload() -> dict[str, Any]:
-    """What the phone shows, in the way of a chat message; a tap opens the app and nothing in it."""
+    """A notification like that of a chat message. A tap opens the app, but no conversation."""
     id = str(uuid4())
     return {
         "title": "Chat Push",
-        "body": "A test push. Whoever runs the app has sent it.",
+        "body": "This is a test push from the operator of the app.",
         "data": {"type": "test"},
         "sound": "default",
         "channelId": "chat-messages",
@@ -169,7 +179,7 @@ def _payload() -> dict[str, Any]:
 
 
 def _devices(system: System, user_id: UUID) -> list[Device] | None:
-    """All devices of a person, by the Data API; None: there is no such person."""
+    """All devices of a user, from the Data API; None if there is no such user."""
     if not _rows(system, "users", id=f"eq.{user_id}", select="id"):
         return None
     columns = "device_id,platform,push_token,push_provider,is_active"

@@ -1,11 +1,15 @@
-"""What an examination comes to: one line for what is well, three for a finding."""
+"""What a check reports: one line if it passes, three lines for a finding."""
 
 from dataclasses import dataclass
+
+# Consequences that several checks share.
+NOTHING_SENT = "No push is sent until the fault is fixed; until then jobs wait in the database, for up to 24 hours."
+LATE = "The sweep sends the pushes instead of the webhook, up to a minute late."
 
 
 @dataclass(frozen=True)
 class Healthy:
-    """Examined, and well."""
+    """The check passed."""
 
     what: str
 
@@ -15,19 +19,19 @@ class Healthy:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something is wrong: what it is, what follows from it, and the command that mends it."""
+    """A fault, its consequence, and its remedy: a command or SQL where there is one, else an instruction."""
 
     what: str
     consequence: str
     remedy: str
 
     def __str__(self) -> str:
-        return f"FINDING   {self.what}\n  so      {self.consequence}\n  remedy by {self.remedy}"
+        return f"FINDING   {self.what}\n  effect  {self.consequence}\n  remedy  {self.remedy}"
 
 
 @dataclass(frozen=True)
 class NotExamined:
-    """Nobody knows, and why."""
+    """The check could not be made, for the reason `why`."""
 
     what: str
     why: str
@@ -38,7 +42,7 @@ class NotExamined:
 
 @dataclass(frozen=True)
 class NotLocal:
-    """A part that the local cloud does not have."""
+    """The local cloud does not have the part that this check examines."""
 
     what: str
 
@@ -48,7 +52,7 @@ class NotLocal:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Nothing yet; the examination goes on."""
+    """Progress of a check that takes minutes."""
 
     what: str
 
@@ -60,7 +64,7 @@ type Result = Healthy | Finding | NotExamined | NotLocal | Waiting
 
 
 class Unhealthy(Exception):
-    """A check cannot go on, for a reason that is a finding itself."""
+    """The check cannot continue; `finding` is the reason."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.what)
@@ -68,7 +72,7 @@ class Unhealthy(Exception):
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it."""
+    """The duration in the largest unit of which there are at least two, such as "7 minutes"."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""AWS's own services: functions, the queue and its dead letters, schedules, alarms and who is told of them."""
+"""Checks of the AWS services: functions, the queue and its dead letters, schedules, alarms and their subscribers."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 
-# A record that fails comes back after two minutes; one that nobody takes only grows older.
+# A record that fails is received again after two minutes; a record that is never received only grows older.
 QUEUE_AGE = timedelta(minutes=5)
 
-# Executions besides those of the queue: a sweep, cleanup_receipts, and a few registrations and authorizations.
+# Concurrent executions besides those of the queue: a sweep, cleanup_receipts, some registrations and authorizations.
 OTHER_EXECUTIONS = 5
 
-# What a version is published with, and what changes how it runs.
+UNNOTICED = "Alarms are raised, but no operator is notified."
+
+# The properties of a published version that change how it runs.
 PUBLISHED = (
     "Architectures",
     "CodeSha256",
@@ -37,7 +39,7 @@ PUBLISHED = (
 
 
 def versions(system: System) -> Iterator[Result]:
-    """Does `live`, which everybody calls, run what was deployed last?"""
+    """Checks that the alias `live`, which all callers use, runs the last deployment of each function."""
     if not system.stack:
         yield NotLocal("versions")
         return
@@ -53,23 +55,23 @@ def versions(system: System) -> Iterator[Result]:
         if different:
             behind = True
             yield Finding(
-                f"live of {logical_id} is version {live['Version']}, and not what was deployed last:"
+                f"live of {logical_id} is version {live['Version']}, which differs from the last deployment:"
                 f" {', '.join(different)}",
-                "The last deployment, or a change by hand, is not in use; functions may be of different releases.",
+                "The last deployment or a manual change is not in use, and functions may run different releases.",
                 f"aws lambda update-alias --function-name {name} --name live --function-version"
                 f" $(aws lambda publish-version --function-name {name} --query Version --output text)",
             )
     if not behind:
-        yield Healthy(f"versions: live of {len(functions)} functions is what was deployed last")
+        yield Healthy(f"versions: live of {len(functions)} functions runs the last deployment")
 
 
 def _snap_start(configuration: Any) -> str:
-    """Whether snapshots are made; how far they are is no difference."""
+    """Whether SnapStart is on. The state of its snapshots is left out, because it differs between versions."""
     return str(configuration.get("SnapStart", {}).get("ApplyOn", "None"))
 
 
 def concurrency(system: System) -> Iterator[Result]:
-    """Does the account let all functions run at once that may have to?"""
+    """Checks that the account allows as many concurrent executions as all functions together may need."""
     if not system.stack:
         yield NotLocal("concurrency")
         return
@@ -78,36 +80,36 @@ def concurrency(system: System) -> Iterator[Result]:
     for_queue = int(system.stack.parameters["MaximumConcurrency"])
     if available < for_queue + OTHER_EXECUTIONS:
         yield Finding(
-            f"the account runs {available} functions at once, of which the queue alone may take {for_queue}"
+            f"the account allows {available} concurrent executions, and the queue alone may use {for_queue}"
             " (MaximumConcurrency)",
-            "At busy times Lambda throttles: webhooks and phones are refused, and other functions of the account stop.",
+            "Under load Lambda throttles webhook calls, registrations, and other functions of the account.",
             "aws service-quotas request-service-quota-increase --service-code lambda --quota-code L-B99A9384"
             " --desired-value 1000; until it is granted, sam deploy with a smaller MaximumConcurrency",
         )
     else:
-        yield Healthy(f"concurrency: {available} executions at once, of which the queue may take {for_queue}")
+        yield Healthy(f"concurrency: {available} concurrent executions, of which the queue may use {for_queue}")
 
 
 def queue(system: System) -> Iterator[Result]:
-    """Does anybody take the records?"""
+    """Checks that SendChatPush receives the records."""
     depth, age = _depth(system, system.queue_url), _age(system)
     if age is not None and age > QUEUE_AGE.total_seconds():
         yield Finding(
             f"the oldest of {depth} records in the queue has been there for {duration(age)}",
-            "SendChatPush does not take them or fails. The sweep sends their messages meanwhile, up to a minute late.",
+            "SendChatPush does not run or fails; the sweep sends the messages, up to a minute late.",
             system.log_of("SendChatPush"),
         )
     else:
-        old = f"the oldest for {duration(age)}" if age is not None else "CloudWatch has no age of late"
+        old = f"the oldest for {duration(age)}" if age is not None else "CloudWatch has no age of the last minutes"
         yield Healthy(f"queue: {depth} records wait, {old}")
 
 
 def dead_letters(system: System) -> Iterator[Result]:
-    """Did a record fail for good?"""
+    """Checks that no record has failed for the last time."""
     if dead := _depth(system, system.dead_letters_url):
         yield Finding(
             f"{dead} records are in the dead-letter queue",
-            "Each failed five times. Usually the sweep has sent their messages since; after 14 days they are gone.",
+            "Each failed five times; usually the sweep has sent their messages, and SQS deletes them after 14 days.",
             f"./dev redrive {system.option}",
         )
     else:
@@ -115,7 +117,7 @@ def dead_letters(system: System) -> Iterator[Result]:
 
 
 def schedules(system: System) -> Iterator[Result]:
-    """Do the sweep and the cleaner come?"""
+    """Checks that the schedules of the sweep and of cleanup_receipts are enabled."""
     if not system.stack:
         yield NotLocal("schedules")
         return
@@ -125,32 +127,32 @@ def schedules(system: System) -> Iterator[Result]:
     for name in disabled:
         yield Finding(
             f"the schedule {name} is disabled",
-            "What it calls does not come: the sweep sends what the webhook lost, the cleaner reads the receipts.",
+            "Without the sweep, pushes that the webhook lost are not sent; without cleanup, receipts are not read.",
             f"aws scheduler get-schedule --name {name}"
             " | jq '.State = \"ENABLED\" | del(.Arn, .CreationDate, .LastModificationDate)' > schedule.json"
             " && aws scheduler update-schedule --cli-input-json file://schedule.json",
         )
     if not names:
-        yield Finding("the stack has no schedule", "Nobody sends what the webhook lost.", "sam deploy")
+        yield Finding("the stack has no schedule", "Pushes that the webhook lost are not sent.", "sam deploy")
     elif not disabled:
         yield Healthy(f"schedules: {len(names)} enabled")
     yield from _undelivered(system)
 
 
 def _undelivered(system: System) -> Iterator[Result]:
-    """Dead letters of others than SendChatPush's queue: events that reached no function."""
+    """Checks the other dead-letter queues, which hold the events that reached no function."""
     assert system.stack
     for logical_id, url in system.stack.of_type("AWS::SQS::Queue").items():
         if url not in (system.queue_url, system.dead_letters_url) and (dead := _depth(system, url)):
             yield Finding(
                 f"{dead} records are in {logical_id}",
-                "Events did not reach their function, or it failed; the next run did their work, if it came.",
-                f"aws sqs receive-message --queue-url {url}, then: aws sqs purge-queue --queue-url {url}",
+                "Events did not reach their function, or the function failed; the next run does its work.",
+                f"aws sqs receive-message --queue-url {url}  # then: aws sqs purge-queue --queue-url {url}",
             )
 
 
 def alarms(system: System) -> Iterator[Result]:
-    """Is an alarm raised, or could one be raised unheard?"""
+    """Checks that no alarm is raised, and that each alarm notifies a subscriber."""
     if not system.stack:
         yield NotLocal("alarms")
         return
@@ -161,24 +163,22 @@ def alarms(system: System) -> Iterator[Result]:
     for alarm in found:
         name, logical_id = alarm["AlarmName"], logical_ids[alarm["AlarmName"]]
         if alarm["StateValue"] == "ALARM":
-            consequence = alarm.get("StateReason") or "What it watches is out of bounds."
-            remedy = f"what docs/operate.md says of {logical_id}"
+            consequence = alarm.get("StateReason") or "Its metric is out of bounds."
+            remedy = f"read {logical_id} in docs/operate.md"
             findings.append(Finding(f"the alarm {logical_id} is raised", consequence, remedy))
         elif alarm["StateValue"] == "INSUFFICIENT_DATA":
-            consequence = "It cannot be raised. Right after a deploy it is so for some minutes."
+            consequence = "The alarm cannot be raised, which is normal for some minutes after a deployment."
             remedy = f"aws cloudwatch describe-alarm-history --alarm-name {name}"
             findings.append(Finding(f"the alarm {logical_id} has no data", consequence, remedy))
         if not alarm["ActionsEnabled"]:
             remedy = f"aws cloudwatch enable-alarm-actions --alarm-names {name}"
-            findings.append(Finding(f"the actions of the alarm {logical_id} are off", "Nobody is told of it.", remedy))
+            findings.append(Finding(f"the actions of the alarm {logical_id} are off", UNNOTICED, remedy))
         elif system.stack.alarm_topic not in alarm["AlarmActions"]:
-            remedy = f"the action {system.stack.alarm_topic} for the alarm {name}, in CloudWatch's console"
-            findings.append(
-                Finding(f"the alarm {logical_id} does not notify AlarmTopic", "Nobody is told of it.", remedy)
-            )
+            remedy = f"add the action {system.stack.alarm_topic} to the alarm {name}, in the CloudWatch console"
+            findings.append(Finding(f"the alarm {logical_id} does not notify AlarmTopic", UNNOTICED, remedy))
     if missing := logical_ids.keys() - {alarm["AlarmName"] for alarm in found}:
-        remedy = "sam deploy, after the stack was deleted; or the alarm made anew by hand under the same name"
-        findings.append(Finding(f"alarms are gone: {', '.join(sorted(missing))}", "Nobody is told.", remedy))
+        remedy = "create the alarms again under the same names, or delete the stack, then sam deploy"
+        findings.append(Finding(f"alarms do not exist: {', '.join(sorted(missing))}", UNNOTICED, remedy))
     yield from findings
     if not findings:
         yield Healthy(f"alarms: {len(found)}, none raised")
@@ -191,11 +191,11 @@ def _subscribers(system: System, topic: str) -> Iterator[Result]:
     if confirmed:
         yield Healthy(f"alarm topic: {len(confirmed)} subscribed")
     elif subscriptions:
-        remedy = "the link in the mail that AWS has sent to each address"
-        yield Finding("no subscription of the alarm topic is confirmed", "Alarms are raised unheard.", remedy)
+        remedy = "open the confirmation link in the mail that AWS sent to each address"
+        yield Finding("no subscription of the alarm topic is confirmed", UNNOTICED, remedy)
     else:
         remedy = f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint <address>"
-        yield Finding("nobody has subscribed to the alarm topic", "Alarms are raised unheard.", remedy)
+        yield Finding("the alarm topic has no subscription", UNNOTICED, remedy)
 
 
 def _depth(system: System, url: str) -> int:
@@ -205,7 +205,7 @@ def _depth(system: System, url: str) -> int:
 
 
 def _age(system: System) -> float | None:
-    """Seconds that the oldest record of the queue has been there; None: CloudWatch says nothing of an idle queue."""
+    """The age of the queue's oldest record in seconds; None: CloudWatch has no figure, as for an idle queue."""
     client: CloudWatchClient = system.aws.client("cloudwatch", endpoint_url=system.endpoint_url)
     now = datetime.now(UTC)
     points = client.get_metric_statistics(

@@ -1,4 +1,4 @@
-"""What is examined: the addresses, secrets and AWS services of a deployed stack or of the local cloud."""
+"""The system that the doctor examines: URLs, secrets and AWS services of a deployed stack or of the local cloud."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,32 +8,26 @@ from typing import TYPE_CHECKING
 
 import boto3
 import httpx
-from chat_push.backend import BackendSecret
 from chat_push.expo import Expo
-from pydantic import BaseModel, SecretStr, ValidationError
+from chat_push.secrets import BackendSecret, WebhookSecret
+from chat_push.validation import describe
+from pydantic import BaseModel, ValidationError
 
-from operate.doctor.database import Diagnosis, diagnose
-from operate.doctor.results import Finding, Unhealthy
+from operate.doctor.diagnosis import Diagnosis, read_diagnosis
+from operate.doctor.results import LATE, NOTHING_SENT, Finding, Unhealthy
 from operate.stack import NotReachable, aws_of, local_aws, local_environment, stack_outputs
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 
-# Longer than API Gateway and Expo take to give up.
+# Longer than the timeouts of API Gateway and Expo.
 ANSWER_SECONDS = 20.0
-
-
-class WebhookSecret(BaseModel):
-    """What the authorizer lets in."""
-
-    current: SecretStr
-    previous: SecretStr | None = None
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource of a stack: its type, and the name or URL by which AWS knows it."""
+    """A resource of a stack: its type and its physical id, such as a name or a URL."""
 
     type: str
     id: str
@@ -41,7 +35,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Stack:
-    """What only a deployed system has. `resources` by logical id."""
+    """What only a deployed system has. `resources` are by logical id."""
 
     name: str
     parameters: Mapping[str, str]
@@ -49,7 +43,7 @@ class Stack:
     alarm_topic: str
 
     def of_type(self, type: str) -> dict[str, str]:
-        """The resources of a type: AWS's name of each, by logical id."""
+        """The physical ids of all resources of a type, by logical id."""
         return {name: resource.id for name, resource in self.resources.items() if resource.type == type}
 
 
@@ -57,7 +51,7 @@ class Stack:
 class System:
     """A deployed stack, or the local cloud (`stack` is None)."""
 
-    option: str  # that names it to ./dev
+    option: str  # of ./dev, that selects this system
     supabase_url: str
     expo_url: str
     webhook_url: str
@@ -68,44 +62,47 @@ class System:
     stack: Stack | None
     aws: boto3.Session
     endpoint_url: str | None  # of AWS's services; None: AWS itself
-    transport: httpx.HTTPTransport  # of everything else; whoever examines closes it
+    transport: httpx.HTTPTransport  # of all other requests; the caller closes it
 
     @cached_property
     def http(self) -> httpx.Client:
-        """Asks Supabase and the webhook."""
+        """A client for Supabase and for the webhook."""
         return httpx.Client(transport=self.transport, timeout=ANSWER_SECONDS)
 
     @cached_property
     def expo(self) -> Expo:
-        """The functions' own client, as they make it. Raises Unhealthy."""
+        """The functions' own client of Expo. Raises Unhealthy."""
         return Expo(self.expo_url, self.backend_secret.token, self.transport)
 
     @cached_property
     def webhook_secret(self) -> WebhookSecret:
-        """The secret of the webhook. Raises Unhealthy."""
-        return self._read_secret("WebhookSecret", self.webhook_secret_id, WebhookSecret, "the webhook lets nobody in")
+        """The secrets of the webhook. Raises Unhealthy."""
+        return self._read_secret(
+            "WebhookSecret", self.webhook_secret_id, WebhookSecret, f"The webhook rejects every call. {LATE}"
+        )
 
     @cached_property
     def backend_secret(self) -> BackendSecret:
         """The keys of the workers. Raises Unhealthy."""
-        return self._read_secret("BackendSecret", self.backend_secret_id, BackendSecret, "no push is sent")
+        return self._read_secret("BackendSecret", self.backend_secret_id, BackendSecret, NOTHING_SENT)
 
     @cached_property
     def diagnosis(self) -> Diagnosis:
-        """What the database says of itself. Raises Unhealthy."""
-        return diagnose(self)
+        """What the database reports about itself. Raises Unhealthy."""
+        key = self.backend_secret.supabase_secret_key
+        return read_diagnosis(self.http, self.supabase_url, key, f"./dev secrets put {self.option}")
 
     def log_of(self, function: str) -> str:
-        """How to read what a function logs."""
+        """The remedy that shows how to read the log of a function."""
         if self.stack:
-            return f"what it logs: sam logs --stack-name {self.stack.name} --name {function} --start-time '30min ago'"
-        return f"what it logs: {function}.log in the folder that ./dev up prints"
+            return f"sam logs --stack-name {self.stack.name} --name {function} --start-time '30min ago'"
+        return f"read {function}.log in the folder that ./dev up prints"
 
     def _read_secret[Secret: BaseModel](self, name: str, id: str, model: type[Secret], consequence: str) -> Secret:
         def unhealthy(fault: str) -> Unhealthy:
             finding = Finding(
                 f"the secret {name} {fault}",
-                f"{consequence}: its function reads it too. Jobs wait in the database and go out once it is mended.",
+                consequence,
                 f"./dev secrets put {self.option}",
             )
             return Unhealthy(finding)
@@ -114,16 +111,15 @@ class System:
         try:
             value = client.get_secret_value(SecretId=id)["SecretString"]
         except client.exceptions.ResourceNotFoundException:
-            raise unhealthy("is empty or gone") from None
+            raise unhealthy("is empty or does not exist") from None
         try:
             return model.model_validate_json(value)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))} {fault['msg']}".strip() for fault in error.errors())
-            raise unhealthy(f"is incomplete: {faults}") from None
+            raise unhealthy(f"is incomplete: {describe(error)}") from None
 
 
 def deployed(stack: str) -> System:
-    """A deployed stack, as whoever the AWS configuration says. Raises NotReachable."""
+    """A deployed stack, in the account of the AWS configuration. Raises NotReachable."""
     outputs = stack_outputs(stack)
     aws = aws_of(stack)
     cloudformation = aws.client("cloudformation")
@@ -151,7 +147,7 @@ def deployed(stack: str) -> System:
         )
     except KeyError as error:
         raise NotReachable(
-            f"--stack {stack}: has no {error}. Is it a stack of this template, as it is now? If it is: sam deploy"
+            f"--stack {stack}: the stack has no {error}. Name a stack of this template; if it is one: sam deploy"
         ) from None
 
 
@@ -176,5 +172,5 @@ def local_cloud(env_file: Path) -> System:
         )
     except KeyError as error:
         raise NotReachable(
-            f"--env {env_file}: has no line {error}. Start the cloud anew: ./dev up --env FILE"
+            f"--env {env_file}: the file has no line {error}. Start the cloud again: ./dev up --env {env_file}"
         ) from None

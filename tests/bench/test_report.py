@@ -1,4 +1,4 @@
-"""What the benches report, and what is published of it."""
+"""The text form of results, and their publication."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ SLOW = Result(columns=("what", "ms"), rows=[("ours", 5000.0)], targets=[Target("
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A repository where nothing was measured yet."""
+    """A repository without results."""
     (tmp_path / "bench").mkdir()
     (tmp_path / "docs").mkdir()
     page = "# Performance\n\n<!-- written by ./dev bench: begin -->\n<!-- written by ./dev bench: end -->\n\nThe end.\n"
@@ -32,11 +32,11 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("count", "expected"), [(1, (1, 1, 1)), (2, (1, 2, 2)), (100, (50, 95, 99)), (300, (150, 285, 297))]
 )
-def test_a_percentile_is_a_value_that_was_measured(count: int, expected: tuple[int, int, int]) -> None:
+def test_a_percentile_is_one_of_the_measured_values(count: int, expected: tuple[int, int, int]) -> None:
     assert percentiles(range(count, 0, -1)) == expected
 
 
-def test_there_are_no_percentiles_of_nothing() -> None:
+def test_percentiles_of_no_values_are_an_error() -> None:
     with pytest.raises(ValueError, match="no values"):
         percentiles([])
 
@@ -48,23 +48,23 @@ def test_a_target_includes_its_limit(value: float, at_least: bool, ok: bool) -> 
     assert Target("t", value, 1, at_least).ok is ok
 
 
-def test_numbers_have_three_digits_that_count() -> None:
+def test_numbers_have_three_significant_digits() -> None:
     cells = (0, 0.0, 0.0012345, 1.0, 12.345, 99.96, 123.4, 1234567, "as it is")
     assert [shown(cell) for cell in cells] == [
         *("0", "0", "0.00123", "1.00", "12.3", "100", "123", "1,234,567", "as it is"),
     ]
 
 
-def test_numbers_are_aligned_to_the_right() -> None:
+def test_a_table_aligns_numbers_to_the_right() -> None:
     assert table(FAST).splitlines() == ["what       ms", "ours     12.3", "theirs  2,500"]
 
 
-def test_a_verdict_says_what_was_missed() -> None:
+def test_a_verdict_names_the_target_and_its_limit() -> None:
     assert verdict(SLOW.targets[0]) == "MISSED: a second: 5,000 (at most 1,000)"
     assert verdict(Target("rate", 95.0, 90, at_least=True)) == "met: rate: 95.0 (at least 90)"
 
 
-def test_results_hold_figures_targets_and_ok(root: Path) -> None:
+def test_results_json_holds_figures_targets_and_verdict(root: Path) -> None:
     Publication(("fast",), root).add("fast", "How fast.", FAST, MACHINE)
     assert json.loads((root / "bench" / "results.json").read_text()) == {
         "fast": {
@@ -79,7 +79,7 @@ def test_results_hold_figures_targets_and_ok(root: Path) -> None:
     }
 
 
-def test_one_bench_replaces_only_its_part(root: Path) -> None:
+def test_publishing_one_benchmark_keeps_the_others(root: Path) -> None:
     publication = Publication(("fast", "slow"), root)
     publication.add("slow", "", SLOW, MACHINE)
     publication.add("fast", "", SLOW, MACHINE)
@@ -88,7 +88,7 @@ def test_one_bench_replaces_only_its_part(root: Path) -> None:
     assert list(publication.results()) == ["fast", "slow"]
 
 
-def test_the_page_shows_table_verdict_and_plot_between_its_prose(root: Path) -> None:
+def test_the_page_shows_table_verdicts_and_plot_and_keeps_its_prose(root: Path) -> None:
     publication = Publication(("fast", "slow"), root)
     for _ in range(2):
         publication.add("fast", "How fast.", FAST, MACHINE)

@@ -1,4 +1,4 @@
-"""An app with docs/client/push.ts in it, on a phone that is there as far as Expo's modules tell of one."""
+"""An app with the files of docs/client, on a phone that consists of stand-ins for Expo's modules."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ _FOLDER = Path(__file__).parent / "app"
 
 
 class AppError(Exception):
-    """What docs/client/push.ts threw."""
+    """An error that docs/client/push.ts threw."""
 
     def __init__(self, code: str, status: int | None, message: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class AppError(Exception):
 
 
 class AppOnPhone:
-    """A running app (tests/docs/app/main.ts); `user_id` is whoever signed up in it."""
+    """A running app (tests/docs/app/main.ts). `user_id` is the account that signed up in it."""
 
     user_id: str
 
@@ -37,7 +37,7 @@ class AppOnPhone:
         self._stdin, self._stdout = process.stdin, process.stdout
 
     async def do(self, command: str, *values: Any) -> Any:
-        """What a command answers. Raises AppError."""
+        """Run a command of main.ts and return its result. Raises AppError."""
         self._stdin.write(json.dumps([command, *values]).encode() + b"\n")
         async with asyncio.timeout(60):
             answer = json.loads(await self._stdout.readline() or '{"error": {"code": "ended", "message": "ended"}}')
@@ -46,25 +46,25 @@ class AppOnPhone:
         return answer["value"]
 
     async def sign_up(self, name: str) -> None:
-        """A new account, with its profile."""
+        """Create an account with a profile."""
         email = f"{name.lower()}-{secrets.token_hex(4)}@example.com"
         self.user_id = await self.do("signUp", email, secrets.token_urlsafe(16))
         await self.do("createProfile", name)
 
     async def state(self, name: str) -> Any:
-        """What the phone shows: badge, presented, channels, registered, ..."""
+        """Return a part of the phone's state: badge, presented, channels, registered, ..."""
         return (await self.do("phone"))[name]
 
 
 def notification(arrival: Arrival) -> dict[str, Any]:
-    """What expo-notifications makes of a push that arrived on a phone."""
+    """Return the notification that expo-notifications makes of a push on a phone."""
     content = {key: arrival.message[key] for key in ("title", "body", "data")}
     return {"date": arrival.at.timestamp(), "request": {"identifier": arrival.message["tag"], "content": content}}
 
 
 @asynccontextmanager
 async def app_on_phone(cloud: LocalCloud, **built_with: str) -> AsyncIterator[AppOnPhone]:
-    """The app, freshly installed on an Android phone. `built_with`: variables that are others than the guide says."""
+    """The app, newly installed on an Android phone. `built_with` replaces variables of its build."""
     phone = cloud.expo.install(f"ExponentPushToken[{secrets.token_urlsafe(16)}]", "android", channels=())
     environment = {
         "EXPO_PUBLIC_CHAT_PUSH_URL": cloud.api_url,

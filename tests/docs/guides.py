@@ -1,4 +1,4 @@
-"""What README.md and the guides in docs/ say: their code, links, headings and tables."""
+"""Reads README.md and the guides in docs/: their code, links, headings and tables."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=ind
 
 @dataclass(frozen=True)
 class Block:
-    """Code in a guide. `needs` is what a comment in its first line says that it needs, such as an AWS account."""
+    """A code block of a guide. `needs`: from the comment in its first line, such as "an AWS account"."""
 
     file: Path
     line: int
@@ -28,7 +28,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The commands of a shell block, one by one."""
+        """The commands of a shell block, without comments."""
         lines = self.text.replace("\\\n", " ").splitlines()
         return [line for line in lines if line and not line.startswith("#")]
 
@@ -37,12 +37,12 @@ class Block:
 
 
 def blocks(*languages: str) -> list[Block]:
-    """All code of these languages."""
+    """All code blocks in one of these languages."""
     return [block for file in GUIDES for block in _blocks(file) if block.language in languages]
 
 
 def dev_commands() -> dict[str, list[str]]:
-    """Each `./dev ...` that stands anywhere, also within a sentence, with where it does."""
+    """Each `./dev ...` of the guides, also within a sentence, with its places (file:line)."""
     found: dict[str, list[str]] = {}
     for file in GUIDES:
         text = file.read_text()
@@ -53,7 +53,7 @@ def dev_commands() -> dict[str, list[str]]:
 
 
 def section(file: str, heading: str) -> str:
-    """The text under a heading of a guide, up to the next one of its level or above."""
+    """The text under a heading of a guide, up to the next heading of the same or a higher level."""
     path = PROJECT / file
     text = _without_code(path)
     found = re.search(rf"^(#+) {re.escape(heading)}\n", text, re.MULTILINE)
@@ -62,10 +62,11 @@ def section(file: str, heading: str) -> str:
     return path.read_text()[found.end() : after.start() if after else None]
 
 
-def table(text: str) -> list[list[str]]:
-    """The rows of the tables in a text, without backticks."""
+def table(text: str, *, plain: bool = True) -> list[list[str]]:
+    """The rows of the tables in a text; `plain`: without backticks."""
     lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|-")]
-    return [[cell.strip().replace("`", "") for cell in line.strip("|").split("|")] for line in lines]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [[cell.replace("`", "") for cell in row] for row in rows] if plain else rows
 
 
 def headings(file: Path) -> list[str]:
@@ -74,18 +75,18 @@ def headings(file: Path) -> list[str]:
 
 
 def anchors(file: Path) -> set[str]:
-    """What a link to a heading of the file may end in, as GitHub makes it."""
+    """The anchors of a file's headings, as GitHub makes them."""
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings(file)}
 
 
 def links(file: Path) -> list[str]:
-    """Where the links of a file lead."""
+    """The targets of a file's links."""
     return re.findall(r"\]\(([^)\s]+)\)", _without_code(file))
 
 
 @cache
 def _without_code(file: Path) -> str:
-    """The text with blanks for its code, so that everything else stays where it is."""
+    """The text with blanks instead of code, so that all offsets stay the same."""
     return _FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), file.read_text())
 
 

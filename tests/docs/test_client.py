@@ -1,4 +1,4 @@
-"""docs/client/push.ts does in an app what docs/client.md says, against the local cloud."""
+"""The files of docs/client in an app, against the local cloud: they do what docs/client.md says."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ APP = Path(__file__).parent / "app"
 
 @pytest.fixture(scope="session")
 async def tina(cloud: LocalCloud) -> AsyncIterator[Person]:
-    """A tourist, who writes to whoever has the app."""
+    """A tourist who writes to the user of the app."""
     async with chat_app(cloud.supabase, cloud.api_url) as app:
         yield await app.sign_up("Tina", "tourist")
 
@@ -48,27 +48,27 @@ async def change(cloud: LocalCloud, statement: str) -> None:
 
 
 async def registered(cloud: LocalCloud, app: AppOnPhone) -> list[Any]:
-    """Push token and device id of the active phones of whoever signed up in the app."""
+    """Push token and device id of the active phones of the app's user."""
     query = "select push_token, device_id from user_devices where user_id = %s and is_active"
     return await rows(cloud, query, app.user_id)
 
 
 async def until(cloud: LocalCloud, query: str, *parameters: Any) -> None:
-    """Waits until the query finds something."""
+    """Wait until the query returns a row."""
     async with asyncio.timeout(30):
-        while not await rows(cloud, query, *parameters):  # noqa: ASYNC110 - no event tells
+        while not await rows(cloud, query, *parameters):  # noqa: ASYNC110 - there is no event to await
             await asyncio.sleep(0.05)
 
 
-async def until_told(app: AppOnPhone, registration: str) -> None:
-    """Waits until the root layout was told that its last registration ended so."""
+async def until_registration(app: AppOnPhone, registration: str) -> None:
+    """Wait until the last registration of the root layout has this outcome."""
     async with asyncio.timeout(30):
-        while (await app.do("registrations"))[-1:] != [registration]:  # noqa: ASYNC110 - no event tells
+        while (await app.do("registrations"))[-1:] != [registration]:  # noqa: ASYNC110 - there is no event to await
             await asyncio.sleep(0.05)
 
 
 async def push_from(tina: Person, app: AppOnPhone, cloud: LocalCloud) -> tuple[str, dict[str, Any]]:
-    """Tina writes to Gus: the conversation, and the notification as his phone gets it."""
+    """Tina writes to Gus. Returns the conversation, and the notification as his phone gets it."""
     conversation = await app.do("openChat", str(tina.id))
     cloud.expo.phones[app.phone.token].channels = frozenset(await app.state("channels"))
     message = await tina.send(UUID(conversation), "Shall we meet at the fountain?")
@@ -78,7 +78,7 @@ async def push_from(tina: Person, app: AppOnPhone, cloud: LocalCloud) -> tuple[s
 
 
 def of_a_message(recipient: str | None, date: int = 1) -> dict[str, Any]:
-    """A notification on a phone; that of an older version names no recipient."""
+    """A notification on a phone. Pushes of older versions name no recipient."""
     data = {"type": "chat_message", "conversationId": "c", "messageId": "m", "senderId": "s"}
     data |= {"recipientId": recipient} if recipient else {}
     identifier = f"of {recipient}"
@@ -88,11 +88,11 @@ def of_a_message(recipient: str | None, date: int = 1) -> dict[str, Any]:
     }
 
 
-async def test_types_are_right(tmp_path: Path) -> None:
+async def test_the_client_has_no_type_errors_against_the_types_of_expo(tmp_path: Path) -> None:
     await run("tsc", node(), NODE_MODULES / "typescript" / "bin" / "tsc", "--project", APP, folder=tmp_path)
 
 
-async def test_the_phone_is_asked_once_and_registered(app: AppOnPhone, cloud: LocalCloud) -> None:
+async def test_registering_shows_the_permission_dialog_once(app: AppOnPhone, cloud: LocalCloud) -> None:
     assert await app.do("registerPhone") == "not allowed"
     assert await app.do("registerPhone", {"ask": True}) == "registered"
     [[token, device_id]] = await registered(cloud, app)
@@ -102,13 +102,13 @@ async def test_the_phone_is_asked_once_and_registered(app: AppOnPhone, cloud: Lo
     assert await app.state("asked") == 1
 
 
-async def test_whoever_says_no_is_not_registered(app: AppOnPhone, cloud: LocalCloud) -> None:
+async def test_a_user_who_denies_permission_is_not_registered(app: AppOnPhone, cloud: LocalCloud) -> None:
     await app.do("phone", {"answer": False})
     assert await app.do("registerPhone", {"ask": True}) == "not allowed"
     assert await registered(cloud, app) == []
 
 
-async def test_a_start_registers_a_phone_that_is_allowed(app: AppOnPhone, cloud: LocalCloud) -> None:
+async def test_each_start_registers_a_phone_with_permission(app: AppOnPhone, cloud: LocalCloud) -> None:
     await app.do("phone", {"allowed": True})
     await app.do("start")
     await until(cloud, "select from user_devices where user_id = %s and is_active", app.user_id)
@@ -122,7 +122,7 @@ async def test_a_start_registers_a_phone_that_is_allowed(app: AppOnPhone, cloud:
         ({"EAS_PROJECT_ID": ""}, "eas init"),
     ],
 )
-async def test_what_is_not_set_in_the_app_is_said_and_is_not_offline(
+async def test_a_missing_setting_is_reported_as_not_configured_instead_of_offline(
     cloud: LocalCloud, built_with: dict[str, str], named: str
 ) -> None:
     async with app_on_phone(cloud, **built_with) as app:
@@ -132,16 +132,16 @@ async def test_what_is_not_set_in_the_app_is_said_and_is_not_offline(
         assert (refused.value.status, refused.value.code) == (0, "not_configured")
 
 
-async def test_a_url_with_a_slash_at_its_end_does_as_well(cloud: LocalCloud) -> None:
+async def test_the_api_url_may_end_with_a_slash(cloud: LocalCloud) -> None:
     async with app_on_phone(cloud, EXPO_PUBLIC_CHAT_PUSH_URL=f"{cloud.api_url}/") as app:
         await app.sign_up("Gus")
         assert await app.do("registerPhone", {"ask": True}) == "registered"
 
 
-async def test_whoever_said_no_is_shown_the_settings_and_registered_after_they_were_there(
+async def test_a_user_who_allows_pushes_in_the_settings_is_registered_on_return(
     app: AppOnPhone, cloud: LocalCloud
 ) -> None:
-    await until_told(app, "not allowed")
+    await until_registration(app, "not allowed")
     await app.do("phone", {"answer": False})
     await app.do("ask")
     assert [alert["title"] for alert in await app.do("alerts")] == ["Notifications are off"]
@@ -150,11 +150,11 @@ async def test_whoever_said_no_is_shown_the_settings_and_registered_after_they_w
     await app.do("phone", {"allowed": True})
     await app.do("moveTo", "background")
     await app.do("moveTo", "active")
-    await until_told(app, "registered")
+    await until_registration(app, "registered")
     assert len(await registered(cloud, app)) == 1
 
 
-async def test_whoever_says_yes_sees_no_alert(app: AppOnPhone, cloud: LocalCloud) -> None:
+async def test_a_user_who_grants_permission_sees_no_alert(app: AppOnPhone, cloud: LocalCloud) -> None:
     await app.do("ask")
     assert await app.do("alerts") == []
     assert len(await registered(cloud, app)) == 1
@@ -169,7 +169,7 @@ async def test_a_new_push_token_is_registered_for_the_same_phone(app: AppOnPhone
     assert await registered(cloud, app) == [(new, device_id)]
 
 
-async def test_whoever_registers_too_often_waits_and_is_registered(app: AppOnPhone, cloud: LocalCloud) -> None:
+async def test_registering_waits_and_repeats_after_a_rate_limit_error(app: AppOnPhone, cloud: LocalCloud) -> None:
     await app.do("phone", {"allowed": True})
     await change(cloud, "update push.settings set registration_limit = 1, registration_limit_window = '2 seconds'")
     try:
@@ -180,7 +180,7 @@ async def test_whoever_registers_too_often_waits_and_is_registered(app: AppOnPho
         )
 
 
-async def test_an_account_without_a_profile_is_told_so(cloud: LocalCloud) -> None:
+async def test_registering_without_a_profile_fails_with_no_profile(cloud: LocalCloud) -> None:
     async with app_on_phone(cloud) as app:
         app.user_id = await app.do("signUp", f"{app.phone.token[18:28].lower()}@example.com", "a long password")
         with pytest.raises(AppError) as refused:
@@ -208,7 +208,7 @@ async def test_the_tap_that_starts_the_app_opens_its_conversation_once(cloud: Lo
 
 
 async def test_a_root_layout_that_is_mounted_twice_opens_a_tap_once(cloud: LocalCloud) -> None:
-    """As React's StrictMode does, at once or one after the other."""
+    """React's StrictMode mounts it twice, at once or one after the other."""
     async with app_on_phone(cloud) as app:
         await app.sign_up("Gus")
         await app.do("tap", of_a_message(app.user_id))
@@ -236,8 +236,8 @@ async def test_a_push_for_another_account_is_neither_shown_nor_opened(
     assert await app.state("tappedBeforeStart") is None
 
 
-async def test_what_was_shown_for_another_account_is_gone_after_the_login(cloud: LocalCloud) -> None:
-    """The system shows a push without asking an app that is closed."""
+async def test_a_login_removes_the_notifications_of_another_account(cloud: LocalCloud) -> None:
+    """The system shows pushes without the app while it is closed."""
     async with app_on_phone(cloud) as app:
         await app.sign_up("Gus")
         other, own, old = of_a_message(str(uuid4())), of_a_message(app.user_id), of_a_message(None)
@@ -257,7 +257,7 @@ async def test_the_conversation_on_the_screen_shows_no_banner(app: AppOnPhone, c
     assert (await app.do("arrive", pushed))["shouldShowBanner"]
 
 
-async def test_whoever_goes_from_one_conversation_to_another_looks_at_the_other(
+async def test_leaving_the_first_conversation_late_keeps_the_second_on_the_screen(
     app: AppOnPhone, cloud: LocalCloud, tina: Person
 ) -> None:
     await app.do("registerPhone", {"ask": True})
@@ -266,7 +266,7 @@ async def test_whoever_goes_from_one_conversation_to_another_looks_at_the_other(
     assert not (await app.do("arrive", pushed))["shouldShowBanner"]
 
 
-async def test_heartbeats_follow_the_screen(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
+async def test_presence_follows_the_screen_and_the_app_state(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
     presence = "select from user_presence where user_id = %s and is_online = %s and current_conversation_id"
     conversation = await app.do("openChat", str(tina.id))
     await app.do("open", conversation)
@@ -279,7 +279,7 @@ async def test_heartbeats_follow_the_screen(app: AppOnPhone, cloud: LocalCloud, 
     await until(cloud, f"{presence} is null", app.user_id, True)
 
 
-async def test_what_arrived_is_delivered_and_what_was_seen_is_read(
+async def test_mark_delivered_and_mark_read_change_delivery_message_and_badge(
     app: AppOnPhone, cloud: LocalCloud, tina: Person
 ) -> None:
     await app.do("registerPhone", {"ask": True})
@@ -296,7 +296,9 @@ async def test_what_arrived_is_delivered_and_what_was_seen_is_read(
     assert (await app.state("badge"), await app.state("presented")) == (0, [])
 
 
-async def test_the_badge_counts_the_other_conversations(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
+async def test_mark_read_keeps_the_other_conversations_in_the_badge(
+    app: AppOnPhone, cloud: LocalCloud, tina: Person
+) -> None:
     await app.do("registerPhone", {"ask": True})
     conversation, _ = await push_from(tina, app, cloud)
     await app.do("markRead", str(uuid4()))
@@ -313,7 +315,7 @@ async def test_a_logout_unregisters_the_phone(app: AppOnPhone, cloud: LocalCloud
     assert await app.do("registerPhone") == "signed out"
 
 
-async def test_a_logout_without_network_silences_the_phone_itself(cloud: LocalCloud) -> None:
+async def test_an_offline_logout_gives_up_the_push_token(cloud: LocalCloud) -> None:
     async with app_on_phone(cloud, EXPO_PUBLIC_CHAT_PUSH_URL=f"http://127.0.0.1:{free_port()}") as app:
         await app.sign_up("Gus")
         await app.do("logOut")
@@ -321,7 +323,9 @@ async def test_a_logout_without_network_silences_the_phone_itself(cloud: LocalCl
         assert await app.do("signedIn") is False
 
 
-async def test_the_chat_calls_of_the_guide_do_what_it_says(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
+async def test_the_chat_functions_open_send_and_page_a_conversation(
+    app: AppOnPhone, cloud: LocalCloud, tina: Person
+) -> None:
     conversation = await app.do("openChat", str(tina.id))
     assert await app.do("openChat", str(tina.id)) == conversation
     id = str(uuid4())
@@ -335,7 +339,7 @@ async def test_the_chat_calls_of_the_guide_do_what_it_says(app: AppOnPhone, clou
     assert await app.do("missed", oldest["server_timestamp"], oldest) == [newest]
 
 
-async def test_a_send_that_is_refused_as_one_too_many_tells_the_app_when_to_try_again(
+async def test_retry_after_reads_the_seconds_from_a_rate_limit_error(
     app: AppOnPhone, cloud: LocalCloud, tina: Person
 ) -> None:
     conversation = await app.do("openChat", str(tina.id))
@@ -347,17 +351,17 @@ async def test_a_send_that_is_refused_as_one_too_many_tells_the_app_when_to_try_
         await change(cloud, "update private.chat_settings set message_limit = default, message_batch_limit = default")
 
 
-async def test_the_guide_names_every_argument_of_every_function_that_an_app_may_call(cloud: LocalCloud) -> None:
-    of_the_api = ("register_device", "unregister_device", "my_devices")  # they have the HTTP API in front of them
+async def test_the_client_passes_every_argument_of_every_function_that_apps_may_call(cloud: LocalCloud) -> None:
+    behind_http_api = ("register_device", "unregister_device", "my_devices")
     functions = await rows(
         cloud,
         "select proname, proargnames from pg_proc where pronamespace = 'public'::regnamespace"
         " and has_function_privilege('authenticated', oid, 'execute') and proname <> all(%s)",
-        list(of_the_api),
+        list(behind_http_api),
     )
     client = "".join(file.read_text() for file in (PROJECT / "docs" / "client").glob("*.ts"))
     calls = {
         name: set(re.findall(r"(p_\w+):", body)) for name, body in re.findall(r"rpc\('(\w+)', {(.*?)}", client, re.S)
     }
     assert calls == {name: set(arguments) for name, arguments in functions}
-    assert all(f"`{name}`" in (PROJECT / "docs" / "client.md").read_text() for name in of_the_api)
+    assert all(f"`{name}`" in (PROJECT / "docs" / "client.md").read_text() for name in behind_http_api)

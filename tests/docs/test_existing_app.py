@@ -1,4 +1,4 @@
-"""docs/deploy.md's part for an app that exists, followed on the database of one with fewer columns and old queries."""
+"""Follows "An app that exists" of docs/deploy.md on the database of an app with fewer columns and old queries."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +18,7 @@ DEPLOY = "docs/deploy.md"
 
 @pytest.fixture(scope="module")
 async def followed(cloud: LocalCloud) -> str:
-    """The URL of the app's database after `supabase db push`; before it, it had no more than the guide says it must."""
+    """The URL of the app's database after `supabase db push`. Before, it had only the required columns."""
     dsn = await create_database(cloud.postgres, "existing_app")
     async with connected(dsn) as connection:
         await connection.execute(EXISTING_APP.read_bytes())
@@ -32,13 +32,13 @@ async def followed(cloud: LocalCloud) -> str:
 
 @pytest.fixture
 async def chat(followed: str) -> AsyncIterator[Chat]:
-    """A conversation of the app; what is done in it is rolled back."""
+    """A conversation of the app. All changes of a test are rolled back."""
     async with connected(followed) as connection, connection.transaction(force_rollback=True):
         room = await row(connection, "select * from chat_rooms order by id limit 1")
         yield Chat(connection, room["user1_id"], room["user2_id"], room["id"])
 
 
-def test_the_guide_names_every_column_that_must_be_there() -> None:
+def test_the_guide_names_every_required_column() -> None:
     text = " ".join(section(DEPLOY, "An app that exists").split())
     said = text.partition("They need ")[2].partition("All other columns")[0]
     for name, columns in NEEDED.items():
@@ -47,7 +47,7 @@ def test_the_guide_names_every_column_that_must_be_there() -> None:
         assert f"`{name}`" in said
 
 
-async def test_the_report_and_the_start_from_zero_of_the_guide(chat: Chat) -> None:
+async def test_the_report_lists_changes_and_mark_existing_messages_read_clears_the_unread_counters(chat: Chat) -> None:
     report, start, _ = [block for block in blocks("sql") if block.text in section(DEPLOY, "An app that exists")]
     found = await rows(chat.connection, report.text)
     assert {"what": "column added", "subject": "chat_messages.is_read", "affected_rows": None} in found
@@ -58,11 +58,11 @@ async def test_the_report_and_the_start_from_zero_of_the_guide(chat: Chat) -> No
     assert await rows(chat.connection, "select from message_receipts") == []
 
 
-async def test_names_of_the_profiles_are_found_as_the_guide_says(chat: Chat) -> None:
+async def test_the_title_is_found_in_a_usual_column_of_the_profile(chat: Chat) -> None:
     assert str(await value(chat.connection, "select push.display_name(%s)", chat.tourist)).startswith("User ")
 
 
-# What the tourist's old version writes, as the Data API turns it into SQL, and what holds afterwards.
+# The SQL of a request of an old version of the tourist's app, and a query that is true afterwards.
 OLD = {
     "inserts a message or a conversation": (
         "insert into chat_messages (room_id, sender_id, message, is_read, created_at, updated_at)"
@@ -95,12 +95,12 @@ OLD = {
 OLD_VERSIONS = [cells[0] for cells in table(section(DEPLOY, "Old versions of your app"))[1:]]
 
 
-def test_every_line_of_the_table_of_old_versions_is_tried() -> None:
+def test_every_line_of_the_table_of_old_versions_has_a_test() -> None:
     assert len(OLD) == len(OLD_VERSIONS)
 
 
 @pytest.mark.parametrize("line", OLD_VERSIONS)
-async def test_an_old_version_goes_on_as_the_guide_says(chat: Chat, line: str) -> None:
+async def test_an_old_version_works_as_the_guide_says(chat: Chat, line: str) -> None:
     [(statement, holds)] = [act for said, act in OLD.items() if line.startswith(said)]
     names: dict[str, Any] = {"room": chat.room, "me": chat.tourist}
     async with as_user(chat.connection, chat.tourist):

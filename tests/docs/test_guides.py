@@ -1,4 +1,4 @@
-"""The guides name what there is, and what there is stands in the guides."""
+"""The guides name only what exists, and everything that an operator or a client needs is in the guides."""
 
 import json
 import re
@@ -20,22 +20,68 @@ TEMPLATE = yaml_parse((PROJECT / "template.yaml").read_text())
 
 
 def resources(kind: str) -> set[str]:
-    """The logical ids of the template's resources of a type."""
+    """The logical ids of the template's resources of this type."""
     return {name for name, resource in TEMPLATE["Resources"].items() if resource["Type"] == kind}
 
 
 @pytest.mark.parametrize("block", blocks("ts"), ids=str)
-def test_typescript_is_quoted_from_the_files_that_are_tested(block: Any) -> None:
+def test_typescript_in_the_guides_is_quoted_from_docs_client(block: Any) -> None:
     files = [file.read_text() for file in (PROJECT / "docs" / "client").glob("*.ts")]
     assert any(block.text in text for text in files)
 
 
-def test_all_code_is_of_a_language_that_is_tested() -> None:
+def test_code_blocks_have_a_language_that_a_test_checks() -> None:
     every = {block.language for file in GUIDES for block in blocks_of(file)}
-    assert every <= {"json", "sh", "sql", "ts", "text"}
+    assert every <= {"json", "mermaid", "sh", "sql", "ts", "text"}
 
 
-def test_the_apps_configuration_names_the_channel_that_pushes_go_to_and_options_that_the_plugin_has() -> None:
+def test_each_rule_of_the_architecture_is_defined_in_the_file_beside_it() -> None:
+    for rule, names, link in table(section("docs/architecture.md", "Where each rule is decided"), plain=False)[1:]:
+        path = re.findall(r"\]\((.+)\)", link)[0]
+        source = (PROJECT / "docs" / path).read_text()
+        for name in re.findall(r"`(.+?)`", names):
+            defined = rf"(def|class|function|view|table) {re.escape(name)}\b"
+            assert re.search(defined, source), f"{rule}: {name} is not defined in {path}"
+
+
+async def test_the_decision_table_has_every_reason_in_the_order_of_the_database(cloud: LocalCloud) -> None:
+    rows = table(section("docs/architecture.md", "Decision table"))
+    described = [reason for _, result in rows[1:] for reason in re.findall(r", (\w+)(?:;.*)?$", result)]
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        found = await connection.execute("select prosrc from pg_proc where oid = 'push.decide'::regproc")
+        [[source]] = await found.fetchall()
+    decided = re.findall(r"then '(\w+)'$", source, re.MULTILINE)
+    assert len(decided) >= 8
+    assert [reason for reason in described if reason in decided] == decided
+    assert set(described) - set(decided) == {"recipient_rate_limited", "unreadable"}  # decided later, by the claim
+
+
+async def test_the_tables_of_the_architecture_are_those_of_the_database(cloud: LocalCloud) -> None:
+    cells = ", ".join(row[0] for row in table(section("docs/architecture.md", "Tables")))
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        found = await connection.execute(
+            "select case schemaname when 'public' then '' else schemaname || '.' end || tablename from pg_tables"
+            " where schemaname in ('public', 'push', 'private')"
+        )
+        assert set(cells.split(", ")) - {"table"} == {name for (name,) in await found.fetchall()}
+
+
+async def test_drawings_name_functions_and_tables_that_exist(cloud: LocalCloud) -> None:
+    drawn = {
+        word for block in blocks("mermaid") for word in re.findall(r"\b(?:push\.)?[a-z]+(?:_[a-z]+)*\b", block.text)
+    }
+    names = {word for word in drawn if "_" in word or word.startswith("push.")}
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        found = await connection.execute(
+            "select case schemaname when 'public' then '' else schemaname || '.' end || tablename from pg_tables"
+        )
+        tables = {name for (name,) in await found.fetchall()}
+    functions = {folder.name for folder in (PROJECT / "functions").iterdir()}
+    assert names
+    assert names <= functions | tables | {"pg_net"}
+
+
+def test_app_json_names_the_channel_of_the_pushes_and_only_options_of_the_plugin() -> None:
     [block] = blocks("json")
     app = json.loads(block.text)["expo"]
     [[plugin, options]] = app["plugins"]
@@ -54,11 +100,20 @@ def test_the_apps_configuration_names_the_channel_that_pushes_go_to_and_options_
     assert payload(Push.model_validate(http_fakes.push(1)))["channelId"] == options["defaultChannel"]
 
 
-def test_the_packages_to_be_installed_are_those_that_the_files_import() -> None:
+def test_the_guide_installs_the_packages_that_the_client_files_import() -> None:
     client = "".join(file.read_text() for file in (PROJECT / "docs" / "client").glob("*.ts"))
     imported = set(re.findall(r"from '(expo-[\w-]+)'", client)) - {"expo-router"}
     [installed] = [command for block in blocks("sh") for command in block.commands if "expo install" in command]
     assert set(installed.split()[3:]) == imported
+
+
+def test_the_readme_quotes_steps_that_the_demo_prints() -> None:
+    source = (PROJECT / "local" / "demo" / "steps.py").read_text()
+    [quoted] = [block.text for block in blocks_of(PROJECT / "README.md") if block.language == "text"]
+    titles = re.findall(r"^\d+\. (.+)$", quoted, re.MULTILINE)
+    assert titles
+    for title in titles:
+        assert title in source
 
 
 def blocks_of(file: Path) -> list[Any]:
@@ -67,7 +122,7 @@ def blocks_of(file: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
-def test_links_lead_somewhere(file: Path) -> None:
+def test_links_have_an_existing_target(file: Path) -> None:
     for link in links(file):
         if link.startswith("https://"):
             continue
@@ -77,24 +132,24 @@ def test_links_lead_somewhere(file: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{path or file.name} has no heading for #{anchor}"
 
 
-def test_each_alarm_says_what_to_do() -> None:
+def test_each_alarm_of_the_template_has_a_section_in_operate() -> None:
     described = {heading for heading in headings(PROJECT / "docs" / "operate.md") if heading.endswith("Alarm")}
     assert described == resources("AWS::CloudWatch::Alarm")
     for alarm in described:
         assert len(section("docs/operate.md", alarm)) > 100
 
 
-def test_alarms_that_are_named_have_an_entry() -> None:
+def test_each_alarm_that_operate_names_has_a_section() -> None:
     operate = PROJECT / "docs" / "operate.md"
     assert set(re.findall(r"\w+Alarm\b", operate.read_text())) <= set(headings(operate))
 
 
-def test_parameters_of_the_stack_are_described() -> None:
+def test_deploy_describes_each_parameter_of_the_stack() -> None:
     described = {row[0] for row in table(section("docs/deploy.md", "2. The stack")) if row[0] in TEMPLATE["Parameters"]}
     assert described == set(TEMPLATE["Parameters"])
 
 
-def test_outputs_of_the_stack_are_described() -> None:
+def test_deploy_describes_each_output_of_the_stack() -> None:
     cells = ", ".join(row[0] for row in table(section("docs/deploy.md", "2. The stack")))
     assert set(cells.split(", ")) == {*TEMPLATE["Outputs"], *TEMPLATE["Parameters"], "parameter", "output"}
 
@@ -134,7 +189,7 @@ async def test_settings_are_described_with_their_defaults(
             assert await found.fetchone() == (True,), f"{column} is not {default} by default"
 
 
-def test_errors_of_the_api_are_described() -> None:
+def test_client_describes_each_error_of_the_api() -> None:
     sources = "".join(file.read_text() for file in (PROJECT / "functions" / "register_device").glob("*.py"))
     thrown = set(re.findall(r'Failure\(\s*(\d+),\s*"(\w+)"', sources))
     described = set()

@@ -1,4 +1,4 @@
-"""All SQL of the guides runs, on a database as the migrations leave it; after the uninstallation the chat works on."""
+"""All SQL of the guides runs on a migrated database. After the uninstallation the chat still works."""
 
 from collections.abc import AsyncIterator
 from itertools import count
@@ -16,7 +16,7 @@ _numbers = count(1)
 
 @pytest.fixture(scope="session")
 async def migrated(cloud: LocalCloud) -> str:
-    """The name of a database to copy."""
+    """The name of a migrated database, to copy."""
     await migrate(await create_database(cloud.postgres, "guides"))
     return "guides"
 
@@ -28,12 +28,14 @@ async def chat(cloud: LocalCloud, migrated: str) -> AsyncIterator[Chat]:
     async with connected(cloud.database_url) as owner:
         await owner.execute(f"create database {name} template {migrated}".encode())
     async with connected(cloud.postgres.dsn(name)) as connection:
-        await connection.execute("create table profiles (id uuid, full_name text)")  # of the app, where a guide says so
+        await connection.execute(
+            "create table profiles (id uuid, full_name text)"
+        )  # the app's own, as in an example of deploy.md
         yield await start_chat(connection)
 
 
 async def filled_in(chat: Chat, block: Block) -> str:
-    """The SQL with what a reader puts in for its placeholders."""
+    """The SQL with values instead of its placeholders."""
     text = block.text
     if "<message id>" in text:
         text = text.replace("<message id>", str(await chat.message()))
@@ -54,23 +56,23 @@ async def filled_in(chat: Chat, block: Block) -> str:
 
 async def run(chat: Chat, block: Block) -> None:
     text = await filled_in(chat, block)
-    assert "<" not in text.replace("<>", ""), "a placeholder that nobody fills in"
+    assert "<" not in text.replace("<>", ""), "a placeholder without a value in this test"
     await chat.connection.execute(text.encode())
 
 
 @pytest.mark.parametrize("block", blocks("sql"), ids=str)
-async def test_it_runs(block: Block, chat: Chat) -> None:
+async def test_sql_of_the_guides_runs(block: Block, chat: Chat) -> None:
     await run(chat, block)
 
 
-async def test_a_configured_webhook_rings(chat: Chat) -> None:
+async def test_a_configured_webhook_is_called_for_a_message(chat: Chat) -> None:
     [block] = [block for block in blocks("sql") if "<current>" in block.text]
     await run(chat, block)
     await chat.message()
     assert await value(chat.connection, "select count(*) from net.http_request_queue") == 1
 
 
-async def test_images_of_another_host_are_shown_once_the_setting_is_made(chat: Chat) -> None:
+async def test_image_url_prefixes_of_the_guide_allow_images_of_another_host(chat: Chat) -> None:
     [block] = [block for block in blocks("sql") if "image_url_prefixes" in block.text]
     await run(chat, block)
     url = "https://images.example.com/photos/castle.jpg"
@@ -79,14 +81,14 @@ async def test_images_of_another_host_are_shown_once_the_setting_is_made(chat: C
     assert await value(chat.connection, shown, message) == url
 
 
-async def test_an_app_may_say_who_writes_in_its_own_way(chat: Chat) -> None:
+async def test_display_name_of_the_guide_reads_the_apps_own_table(chat: Chat) -> None:
     await chat.connection.execute("insert into profiles (id, full_name) values (%s, ' Tina Turner ')", (chat.tourist,))
     [block] = [block for block in blocks("sql") if "function push.display_name" in block.text]
     await run(chat, block)
     assert await value(chat.connection, "select push.display_name(%s)", chat.tourist) == "Tina Turner"
 
 
-async def test_after_the_uninstallation_the_chat_works_on_and_nothing_of_pushes_is_left(chat: Chat) -> None:
+async def test_uninstalling_keeps_the_chat_working_and_leaves_nothing_of_the_pushes(chat: Chat) -> None:
     await chat.message()
     for block in blocks("sql"):
         if block.text in section("docs/deploy.md", "Uninstalling"):

@@ -1,4 +1,4 @@
-"""Functions as Lambda loads them, between Supabase, Expo and Secrets Manager."""
+"""Loads the functions as Lambda does, with fakes of Supabase and Expo, and moto's Secrets Manager."""
 
 import importlib.util
 import sys
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def load_function(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadFunction]:
-    """Starts a function with the given environment. By path, since each one has an app.py."""
-    siblings: set[str] = set()  # modules beside an app.py, which imports them by their bare names
+    """Loads a function with this environment. It is loaded by path, because every function has an app.py."""
+    siblings: set[str] = set()  # the modules beside app.py, which it imports by their bare names
 
     def load(name: str, **environment: str) -> ModuleType:
         for variable, value in environment.items():
@@ -46,7 +46,7 @@ def api() -> DataApi:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch, api: DataApi, expo: Callable[[httpx.Request], httpx.Response]) -> None:
-    """Supabase and Expo where the network begins; everything before it is real."""
+    """Replaces the network by the fakes of Supabase and Expo. All code before it is real."""
     hosts: dict[str, Callable[[httpx.Request], httpx.Response]] = {SUPABASE_URL: api, EXPO_URL: expo}
 
     def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""What Lambda calls a function with."""
+"""Events and the context with which Lambda invokes a function, and the metrics that it prints."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ type Invoke = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass
 class Context:
-    """What a function and Powertools use of Lambda's context."""
+    """The part of Lambda's context that the functions and Powertools use."""
 
     function_name: str
     seconds_left: float = 20
@@ -33,13 +33,13 @@ class Context:
 
 
 def event(name: str) -> dict[str, Any]:
-    """An event as AWS sends it, from tests/events."""
+    """An event of AWS, from tests/events."""
     loaded: dict[str, Any] = json.loads((ROOT / "tests" / "events" / f"{name}.json").read_text())
     return loaded
 
 
 def numbers_of(printed: Printed) -> dict[str, Any]:
-    """The metrics that were printed, as name, or name{second dimension}: value or values."""
+    """The printed metrics: their value, or values, by name or by name{second dimension}."""
     numbers: dict[str, Any] = {}
     for emf in printed():
         for described in emf.get("_aws", {}).get("CloudWatchMetrics", []):

@@ -1,4 +1,4 @@
-"""authorize_webhook: who may ring."""
+"""authorize_webhook: which webhook requests it authorizes."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.disable_socket,
-    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    # chat_push.observability filters it, but pytest resets the filters for each test.
     pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
 ]
 
@@ -25,8 +25,8 @@ type Authorize = Callable[[dict[str, Any]], dict[str, bool]]
 CURRENT, PREVIOUS = "the current secret", "the previous secret"
 
 
-def ringing_with(secret: str | None) -> dict[str, Any]:
-    """The authorizer's event with another secret, or without the header."""
+def request_with(secret: str | None) -> dict[str, Any]:
+    """The event of the authorizer with this secret, or without the header."""
     request = event("authorizer")
     del request["headers"]["x-webhook-secret"]
     if secret is not None:
@@ -63,10 +63,10 @@ class TestSecret:
             ({"current": "schlüssel 🔑"}, "schlüssel 🔑", True),
             ({"current": CURRENT}, "\udcff\udcfe", False),
             ({"current": CURRENT}, f"{CURRENT}\udcff", False),
-            ({"current": CURRENT}, f"{CURRENT},{CURRENT}", False),  # the header twice
+            ({"current": CURRENT}, f"{CURRENT},{CURRENT}", False),  # API Gateway joins two headers by a comma
         ],
     )
-    def test_opens_or_not(
+    def test_only_the_current_or_previous_secret_is_authorized(
         self,
         secrets_manager: "SecretsManagerClient",
         authorize: Authorize,
@@ -75,14 +75,13 @@ class TestSecret:
         authorized: bool,
     ) -> None:
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps(stored))
-        assert authorize(ringing_with(given)) == {"isAuthorized": authorized}
+        assert authorize(request_with(given)) == {"isAuthorized": authorized}
 
-    def test_webhook_without_secret_refused(
+    def test_a_wrong_secret_is_refused_logged_and_counted(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, printed: Printed
     ) -> None:
-        """And the refusal is logged, but neither secret is."""
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
-        assert authorize(ringing_with("guessed")) == {"isAuthorized": False}
+        assert authorize(request_with("guessed")) == {"isAuthorized": False}
         lines = printed()
         logged = [(line["level"], line["message"]) for line in lines if "_aws" not in line]
         assert logged == [("WARNING", "webhook refused: wrong secret")]
@@ -93,7 +92,7 @@ class TestSecret:
     @pytest.mark.parametrize(
         "headers", [None, {}, {"x-webhook-secret": None}, {"x-webhook-secret": [CURRENT]}], ids=str
     )
-    def test_headers_of_another_shape_open_nothing(
+    def test_headers_of_another_shape_are_refused(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, headers: Any
     ) -> None:
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
@@ -103,28 +102,27 @@ class TestSecret:
         assert authorize(without) == {"isAuthorized": False}
 
     @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-    def test_a_secret_of_any_bytes_is_refused_and_no_error(
+    def test_a_secret_of_any_bytes_is_refused_without_an_error(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, encoding: str
     ) -> None:
-        """However the gateway decodes them."""
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
         for number in range(256):
             text = bytes([number, 255 - number]).decode(encoding, errors="surrogateescape")
-            assert authorize(ringing_with(text)) == {"isAuthorized": False}
+            assert authorize(request_with(text)) == {"isAuthorized": False}
 
     @pytest.mark.parametrize("value", [None, "not JSON", "{}", '{"current": null}'])
-    def test_that_cannot_be_read_opens_nothing_and_is_no_refusal_that_would_be_cached(
+    def test_an_unavailable_secret_raises_instead_of_a_refusal_that_would_be_cached(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, printed: Printed, value: str | None
     ) -> None:
         if value is not None:
             secrets_manager.create_secret(Name="webhook", SecretString=value)
         for given in (CURRENT, "", None):
             with pytest.raises(SecretUnavailable, match="secret webhook"):
-                authorize(ringing_with(given))
+                authorize(request_with(given))
             assert numbers_of(printed) == {"SecretUnavailable": 1}
 
 
-def test_without_its_settings_the_function_does_not_start(
+def test_without_its_settings_authorize_webhook_does_not_start(
     monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction
 ) -> None:
     monkeypatch.delenv("WEBHOOK_SECRET_ID", raising=False)

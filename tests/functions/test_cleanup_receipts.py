@@ -1,4 +1,4 @@
-"""cleanup_receipts: from the schedule's event to what is recorded, counted and logged."""
+"""cleanup_receipts: from the event of the schedule to records, metrics and logs."""
 
 import json
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.disable_socket,
     pytest.mark.usefixtures("network", "secret"),
-    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    # chat_push.observability filters it, but pytest resets the filters for each test.
     pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
 ]
 
@@ -42,19 +42,19 @@ def error(code: str) -> Json:
 def test_a_run_reads_receipts_and_prunes(invoke: Invoke, api: DataApi, expo: ReceiptService) -> None:
     api.due.append(due(1, 2))
     report = invoke(event("cleanup"))
-    assert expo.asked == [["t1", "t2"]]
+    assert expo.requested == [["t1", "t2"]]
     assert report["receipts"] == {"handed_over": 2}
     assert len(api.calls("prune_push")) == 1
     assert json.loads(json.dumps(report)) == report
 
 
-def test_a_run_with_nothing_to_do_asks_expo_nothing(invoke: Invoke, expo: ReceiptService, printed: Printed) -> None:
+def test_a_run_with_nothing_due_makes_no_expo_request(invoke: Invoke, expo: ReceiptService, printed: Printed) -> None:
     invoke(event("cleanup"))
     assert expo.requests == []
     assert numbers_of(printed) == {"CleanupCompleted": 1}
 
 
-def test_without_time_left_it_starts_nothing(
+def test_without_time_left_a_run_claims_nothing(
     monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction, api: DataApi
 ) -> None:
     monkeypatch.delenv("EXPO_URL", raising=False)
@@ -64,7 +64,9 @@ def test_without_time_left_it_starts_nothing(
     assert len(api.due) == 1
 
 
-def test_metrics_are_exported(invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed) -> None:
+def test_every_count_of_a_run_is_published_as_a_metric(
+    invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed
+) -> None:
     api.due.append(due(1, 2, 3, 4, 5))
     api.finished_run = {"deactivated": 1, "held": 0}
     api.pruned.append(pruned(presence_offline=2, devices_deactivated=3, devices_deleted=4, jobs_deleted=5))
@@ -95,7 +97,7 @@ def test_metrics_are_exported(invoke: Invoke, api: DataApi, expo: ReceiptService
     }
 
 
-def test_a_held_switch_off_is_an_alarm_that_says_what_to_do(invoke: Invoke, api: DataApi, printed: Printed) -> None:
+def test_held_devices_are_counted_and_logged_with_the_remedy(invoke: Invoke, api: DataApi, printed: Printed) -> None:
     api.due.append(due(1))
     api.finished_run = {"deactivated": 0, "held": 25}
     invoke(event("cleanup"))
@@ -115,7 +117,7 @@ def test_a_held_switch_off_is_an_alarm_that_says_what_to_do(invoke: Invoke, api:
         (errors(403, "FORBIDDEN"), "expo_access_token"),
     ],
 )
-def test_a_fault_of_the_configuration_is_logged_with_its_fix(
+def test_a_configuration_fault_is_counted_and_logged_with_its_fix(
     invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed, answer: httpx.Response, fix: str
 ) -> None:
     api.due.append(due(1))
@@ -126,7 +128,9 @@ def test_a_fault_of_the_configuration_is_logged_with_its_fix(
     assert [line["ConfigurationFault"] for line in lines if "_aws" in line] == [[1]]
 
 
-def test_expo_that_is_down_fails_no_run(invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed) -> None:
+def test_a_run_succeeds_while_expo_is_down(
+    invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed
+) -> None:
     api.due.append(due(1))
     expo.answers.append(httpx.ConnectError("refused"))
     assert invoke(event("cleanup"))["unavailable"] == "ConnectError"
@@ -140,15 +144,15 @@ def test_a_receipt_that_never_came_is_counted_as_lost(invoke: Invoke, api: DataA
     assert numbers_of(printed) == {"ReceiptLost": 1, "CleanupCompleted": 1}
 
 
-def test_without_the_database_a_run_fails(invoke: Invoke, api: DataApi, printed: Printed) -> None:
-    """So that the failed invocation is counted; the next run does what this one left."""
+def test_a_run_fails_if_the_database_does_not_respond(invoke: Invoke, api: DataApi, printed: Printed) -> None:
+    """Lambda counts the failed invocation, and the next run continues."""
     api.faults["claim_due_receipts"] = httpx.ConnectError("refused")
     with pytest.raises(DatabaseUnavailable):
         invoke(event("cleanup"))
     assert numbers_of(printed) == {}
 
 
-def test_without_its_secret_a_run_fails_until_it_is_there(
+def test_a_run_fails_until_its_secret_is_complete(
     invoke: Invoke, secrets_manager: "SecretsManagerClient", printed: Printed
 ) -> None:
     secrets_manager.put_secret_value(SecretId="backend", SecretString="{}")
@@ -160,7 +164,7 @@ def test_without_its_secret_a_run_fails_until_it_is_there(
     assert numbers_of(printed) == {"CleanupCompleted": 1}
 
 
-def test_without_its_settings_the_function_does_not_start(
+def test_without_its_settings_cleanup_receipts_does_not_start(
     monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction
 ) -> None:
     for name in ("SUPABASE_URL", "BACKEND_SECRET_ID"):

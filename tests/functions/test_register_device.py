@@ -1,4 +1,4 @@
-"""register_device: from an HTTP request to its answer, with Supabase Auth and the Data API at the HTTP border."""
+"""register_device: from an HTTP request to its response, with HTTP fakes of Supabase Auth and the Data API."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.disable_socket,
-    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    # chat_push.observability filters it, but pytest resets the filters for each test.
     pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
 ]
 
@@ -33,7 +33,7 @@ type Invoke = Callable[[Json], Json]
 
 
 def request(method: str = "POST", path: str = REGISTER, token: str | None = TOKEN, **changes: Any) -> Json:
-    """The event of a request of Ana's; `changes` are of the event itself."""
+    """The event of a request of Ana. `changes` replace fields of the event."""
     sent = event("register_device")
     sent["routeKey"] = sent["requestContext"]["routeKey"] = f"{method} {path}"
     sent["rawPath"] = sent["requestContext"]["http"]["path"] = path
@@ -47,7 +47,7 @@ def request(method: str = "POST", path: str = REGISTER, token: str | None = TOKE
 
 
 def registering(content_type: str | None = "application/json", **body: Any) -> Json:
-    """A registration with changed fields, or another content type."""
+    """The event of a registration with changed fields or another content type."""
     sent = request()
     sent["body"] = json.dumps(json.loads(sent["body"]) | body)
     if content_type != "application/json":
@@ -58,10 +58,10 @@ def registering(content_type: str | None = "application/json", **body: Any) -> J
 
 
 def unregistering(query: str = "", body: str | None = None, token: str = TOKEN) -> Json:
-    """A logout that names the phone in the query, the body, or both."""
+    """The event of a request that names the device in the query, in the body, or in both."""
     sent = request("DELETE", UNREGISTER, token, rawQueryString=query)
     if query:
-        # As API Gateway does: repeated names are joined by commas.
+        # API Gateway joins the values of a repeated name by commas.
         values: dict[str, list[str]] = {}
         for name, value in httpx.QueryParams(query).multi_items():
             values.setdefault(name, []).append(value)
@@ -73,7 +73,7 @@ def unregistering(query: str = "", body: str | None = None, token: str = TOKEN) 
 
 
 class DeviceApi:
-    """The device functions of the Data API, under the rights of whoever calls. A handler for httpx.MockTransport."""
+    """The device functions of the Data API, with the rights of the caller. For httpx.MockTransport."""
 
     def __init__(self) -> None:
         self.devices: dict[tuple[str, str], Json] = {}
@@ -104,11 +104,11 @@ class DeviceApi:
 
     @staticmethod
     def caller(call: httpx.Request) -> str:
-        """The token that a call carries."""
+        """The access token of a call."""
         return str(call.headers["authorization"]).removeprefix("Bearer ")
 
     def registered(self, user: str = ANA) -> list[str]:
-        """The devices of a person."""
+        """The device ids of a user."""
         return [device_id for owner, device_id in self.devices if owner == user]
 
 
@@ -124,7 +124,7 @@ def api() -> DeviceApi:
 
 @pytest.fixture(autouse=True)
 def _network(monkeypatch: pytest.MonkeyPatch, auth: AuthApi, api: DeviceApi) -> None:
-    """Supabase where the network begins; everything before it is real."""
+    """Replaces the network by the fakes of Supabase. All code before it is real."""
 
     def handle(transport: httpx.HTTPTransport, call: httpx.Request) -> httpx.Response:
         call.read()
@@ -143,12 +143,12 @@ def invoke(load_function: LoadFunction, secrets_manager: "SecretsManagerClient")
 
 
 def answered(answer: Json) -> tuple[int, Any]:
-    """Status and JSON of an answer; without a body None."""
+    """Status and JSON body of a response; None without a body."""
     return answer["statusCode"], json.loads(answer["body"]) if answer["body"] else None
 
 
 def refusal(answer: Json) -> tuple[int, str, list[str]]:
-    """Status, code and wrong fields of an error, which has the one shape."""
+    """Status, code and wrong fields of an error response. Checks its shape."""
     assert answer["headers"]["Content-Type"] == "application/json"
     status, body = answered(answer)
     assert body.keys() == {"error"}
@@ -163,7 +163,7 @@ def refusal(answer: Json) -> tuple[int, str, list[str]]:
 
 
 class TestRegister:
-    def test_a_new_phone_is_201_and_from_then_on_200(self, invoke: Invoke) -> None:
+    def test_a_first_registration_returns_201_and_a_repeated_one_200(self, invoke: Invoke) -> None:
         created, again = invoke(request()), invoke(request())
         assert [created["statusCode"], again["statusCode"]] == [201, 200]
         for answer in (created, again):
@@ -179,8 +179,8 @@ class TestRegister:
                 "created_at": "2026-11-22T10:00:00Z",
             }
 
-    def test_the_database_is_asked_with_the_callers_own_token(self, invoke: Invoke, api: DeviceApi) -> None:
-        """And with the key that every app has: the function has no other."""
+    def test_the_database_is_called_with_the_access_token_of_the_caller(self, invoke: Invoke, api: DeviceApi) -> None:
+        """The apikey is the publishable key of the app: the function has no other."""
         invoke(request())
         [call] = api.requests
         assert str(call.url) == f"{SUPABASE_URL}/rest/v1/rpc/register_device"
@@ -194,7 +194,7 @@ class TestRegister:
             "p_app_version": "1.4.0",
         }
 
-    def test_each_is_one_database_request_and_once_warm_none_to_auth(
+    def test_a_warm_registration_makes_one_database_request_and_none_to_auth(
         self, invoke: Invoke, api: DeviceApi, auth: AuthApi
     ) -> None:
         for phones in (1, 2, 3):
@@ -205,23 +205,23 @@ class TestRegister:
     @pytest.mark.parametrize(
         "content_type", ["application/json; charset=utf-8", "Application/JSON", " application/json"]
     )
-    def test_content_type_in_any_spelling(self, invoke: Invoke, content_type: str) -> None:
+    def test_every_spelling_of_the_content_type_is_accepted(self, invoke: Invoke, content_type: str) -> None:
         assert invoke(registering(content_type))["statusCode"] == 201
 
-    def test_body_in_base64(self, invoke: Invoke, api: DeviceApi) -> None:
+    def test_a_body_in_base64_is_decoded(self, invoke: Invoke, api: DeviceApi) -> None:
         sent = registering(device_id="Anas Händy 📱")
         encoded = base64.b64encode(json.dumps(json.loads(sent["body"]), ensure_ascii=False).encode()).decode()
         assert invoke({**sent, "body": encoded, "isBase64Encoded": True})["statusCode"] == 201
         assert api.registered() == ["Anas Händy 📱"]
 
-    def test_of_a_name_that_comes_twice_the_last_counts(self, invoke: Invoke, api: DeviceApi) -> None:
-        """As in every JSON parser of an app."""
+    def test_the_last_of_two_equal_names_counts(self, invoke: Invoke, api: DeviceApi) -> None:
+        """JSON parsers of apps do the same."""
         sent = request()
         sent["body"] = '{"device_id": "first", ' + sent["body"].removeprefix("{")
         assert invoke(sent)["statusCode"] == 201
         assert api.registered() == ["phone"]
 
-    def test_is_counted_and_logged_without_tokens(self, invoke: Invoke, printed: Printed) -> None:
+    def test_a_registration_is_counted_and_logged_without_tokens(self, invoke: Invoke, printed: Printed) -> None:
         invoke(request())
         lines = printed()
         [metrics] = [line for line in lines if "_aws" in line]
@@ -238,14 +238,16 @@ class TestUnregister:
             ("", '{"device_id": "phone"}'),
         ],
     )
-    def test_by_query_or_body(self, invoke: Invoke, api: DeviceApi, query: str, body: str | None) -> None:
+    def test_a_device_is_unregistered_by_query_or_body(
+        self, invoke: Invoke, api: DeviceApi, query: str, body: str | None
+    ) -> None:
         invoke(request())
         answer = invoke(unregistering(query, body))
         assert (answer["statusCode"], answer["body"]) == (204, None)
         assert api.registered() == []
 
     @pytest.mark.parametrize("device_id", ["a,b", "ä/ö 📱", "a&b=c"])
-    def test_an_id_of_any_text(self, invoke: Invoke, api: DeviceApi, device_id: str) -> None:
+    def test_a_device_id_may_be_any_text(self, invoke: Invoke, api: DeviceApi, device_id: str) -> None:
         for sent in (
             unregistering(str(httpx.QueryParams(device_id=device_id))),
             unregistering(body=json.dumps({"device_id": device_id})),
@@ -254,16 +256,16 @@ class TestUnregister:
             assert invoke(sent)["statusCode"] == 204
             assert api.registered() == []
 
-    def test_the_body_counts_whatever_the_query_says(self, invoke: Invoke, api: DeviceApi) -> None:
+    def test_unregister_prefers_the_body_to_the_query(self, invoke: Invoke, api: DeviceApi) -> None:
         for device_id in ("a", "a,b"):
             invoke(registering(device_id=device_id))
         assert invoke(unregistering("device_id=a&device_id=b", '{"device_id": "a,b"}'))["statusCode"] == 204
         assert api.registered() == ["a"]
 
-    def test_a_phone_that_is_not_registered_is_204_too(self, invoke: Invoke) -> None:
+    def test_unregister_of_an_unknown_device_returns_204(self, invoke: Invoke) -> None:
         assert invoke(unregistering("device_id=unknown"))["statusCode"] == 204
 
-    def test_another_persons_phone_stays(self, invoke: Invoke, api: DeviceApi) -> None:
+    def test_unregister_keeps_the_device_of_another_account(self, invoke: Invoke, api: DeviceApi) -> None:
         invoke(request())
         assert invoke(unregistering("device_id=phone", token=KEY.token(sub=BEN)))["statusCode"] == 204
         assert api.registered() == ["phone"]
@@ -283,7 +285,7 @@ class TestUnregister:
             ("", '["phone"]', ["body"]),
         ],
     )
-    def test_what_names_no_phone_is_422(
+    def test_unregister_without_a_valid_device_id_returns_422(
         self, invoke: Invoke, api: DeviceApi, query: str, body: str | None, fields: list[str]
     ) -> None:
         assert refusal(invoke(unregistering(query, body))) == (422, "invalid", fields)
@@ -291,7 +293,7 @@ class TestUnregister:
 
 
 class TestDevices:
-    def test_are_the_callers(self, invoke: Invoke) -> None:
+    def test_the_list_contains_only_devices_of_the_caller(self, invoke: Invoke) -> None:
         assert answered(invoke(request("GET", DEVICES))) == (200, [])
         invoke(registering(device_id="a"))
         invoke(registering(device_id="b"))
@@ -300,12 +302,12 @@ class TestDevices:
         assert answered(invoke(request("GET", DEVICES, KEY.token(sub=BEN)))) == (200, [])
 
 
-class TestWhoIsCalling:
+class TestAuthentication:
     @pytest.mark.parametrize(
         "authorization", [None, "", "Bearer", "Bearer ", "Basic YW5hOmFuYQ==", TOKEN], ids=lambda value: str(value)[:20]
     )
     @pytest.mark.parametrize(("method", "path"), [("POST", REGISTER), ("DELETE", UNREGISTER), ("GET", DEVICES)])
-    def test_without_a_token_401(
+    def test_a_request_without_a_bearer_token_returns_401(
         self, invoke: Invoke, api: DeviceApi, auth: AuthApi, method: str, path: str, authorization: str | None
     ) -> None:
         sent = request(method, path, None)
@@ -319,16 +321,14 @@ class TestWhoIsCalling:
     @pytest.mark.parametrize(
         "headers", [None, {}, {"authorization": None}, {"authorization": [TOKEN]}, {"x": "\udcff"}]
     )
-    def test_a_request_without_headers_or_with_headers_of_another_shape_is_401(
-        self, invoke: Invoke, headers: Any
-    ) -> None:
+    def test_a_request_with_missing_or_malformed_headers_returns_401(self, invoke: Invoke, headers: Any) -> None:
         without = request()
         del without["headers"]
         for sent in (request(headers=headers), without):
             assert refusal(invoke(sent)) == (401, "unauthorized", [])
 
     @pytest.mark.parametrize("name", ["content-type", "x-forwarded-for", "cookie"])
-    def test_odd_bytes_in_other_headers_do_no_harm(self, invoke: Invoke, name: str) -> None:
+    def test_other_headers_may_contain_any_bytes(self, invoke: Invoke, name: str) -> None:
         sent = request("GET", DEVICES)
         sent["headers"][name] = "\udcff\udcfe"
         assert invoke(sent)["statusCode"] == 200
@@ -337,7 +337,7 @@ class TestWhoIsCalling:
         assert invoke(sent)["statusCode"] == (415 if name == "content-type" else 201)
 
     @pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
-    def test_the_scheme_in_any_spelling(self, invoke: Invoke, scheme: str) -> None:
+    def test_every_spelling_of_the_bearer_scheme_is_accepted(self, invoke: Invoke, scheme: str) -> None:
         sent = request("GET", DEVICES)
         sent["headers"]["authorization"] = f"{scheme}  {TOKEN} "
         assert invoke(sent)["statusCode"] == 200
@@ -364,7 +364,7 @@ class TestWhoIsCalling:
             *("API key", "two", "no ASCII", "half a character"),
         ],
     )
-    def test_with_a_token_that_is_not_valid_401(self, invoke: Invoke, api: DeviceApi, token: str) -> None:
+    def test_an_invalid_token_returns_401_and_a_challenge(self, invoke: Invoke, api: DeviceApi, token: str) -> None:
         answer = invoke(request(token=token))
         assert refusal(answer) == (401, "unauthorized", [])
         challenge = answer["headers"]["WWW-Authenticate"]
@@ -373,11 +373,11 @@ class TestWhoIsCalling:
         assert '"' not in message
         assert api.requests == []
 
-    def test_with_a_token_of_an_anonymous_role_403(self, invoke: Invoke, api: DeviceApi) -> None:
+    def test_a_token_with_an_anonymous_role_returns_403(self, invoke: Invoke, api: DeviceApi) -> None:
         assert refusal(invoke(request(token=KEY.token(role="anon")))) == (403, "not_signed_in", [])
         assert api.requests == []
 
-    def test_comes_before_everything_else(self, invoke: Invoke) -> None:
+    def test_the_token_is_checked_before_route_method_and_body(self, invoke: Invoke) -> None:
         for sent in (
             request(token=None, body="x" * 9000),
             request("GET", "/api/push/nothing", None),
@@ -385,7 +385,7 @@ class TestWhoIsCalling:
         ):
             assert invoke(sent)["statusCode"] == 401
 
-    def test_while_auth_is_down_503(self, invoke: Invoke, auth: AuthApi, printed: Printed) -> None:
+    def test_a_request_returns_503_while_auth_is_down(self, invoke: Invoke, auth: AuthApi, printed: Printed) -> None:
         auth.fault = httpx.ConnectTimeout("slow")
         answer = invoke(request())
         assert refusal(answer) == (503, "unavailable", [])
@@ -396,7 +396,7 @@ class TestWhoIsCalling:
 
 
 def data_api(status: int, code: str, details: str | None = None) -> httpx.Response:
-    """A refusal as PostgREST words it, with what must not be passed on."""
+    """An error response of PostgREST that contains a push token, which must not be passed on."""
     return httpx.Response(status, json={"code": code, "message": f"not with {push_token(1)}", "details": details})
 
 
@@ -409,7 +409,7 @@ class TestSecret:
             ('{"supabase_publishable_key": ""}', "supabase_publishable_key: Value should have at least 1 item"),
         ],
     )
-    def test_that_cannot_be_read_is_503_until_it_is_mended(
+    def test_a_malformed_secret_returns_503_until_it_is_fixed(
         self,
         invoke: Invoke,
         secrets_manager: "SecretsManagerClient",
@@ -430,7 +430,7 @@ class TestSecret:
         )
         assert invoke(request())["statusCode"] == 201
 
-    def test_that_was_rotated_is_used_without_a_deploy(
+    def test_a_rotated_secret_is_used_without_a_deploy(
         self,
         invoke: Invoke,
         secrets_manager: "SecretsManagerClient",
@@ -446,7 +446,7 @@ class TestSecret:
         assert [call.headers["apikey"] for call in api.requests] == ["sb_publishable_x", "sb_publishable_y"]
 
 
-class TestRefusedByTheDatabase:
+class TestDatabaseErrors:
     @pytest.mark.parametrize(
         ("fault", "expected", "header"),
         [
@@ -469,7 +469,7 @@ class TestRefusedByTheDatabase:
         ],
         ids=repr,
     )
-    def test_every_kind(
+    def test_each_database_error_has_its_response(
         self,
         invoke: Invoke,
         api: DeviceApi,
@@ -484,19 +484,21 @@ class TestRefusedByTheDatabase:
         assert answer["headers"].keys() == {"Content-Type", *filter(None, [header])}
         if header == "Retry-After":
             assert answer["headers"][header] == ("17" if expected[0] == 429 else "5")
-        for told in (answer["body"], str(printed())):
-            assert push_token(1) not in told
-            assert TOKEN not in told
+        for shown in (answer["body"], str(printed())):
+            assert push_token(1) not in shown
+            assert TOKEN not in shown
 
-    def test_nothing_of_a_broken_answer_is_told(self, invoke: Invoke, api: DeviceApi, printed: Printed) -> None:
-        """A bug of ours, so the function fails and is counted as failed; API Gateway answers 500."""
+    def test_a_malformed_database_response_is_not_quoted(
+        self, invoke: Invoke, api: DeviceApi, printed: Printed
+    ) -> None:
+        """It can only be a bug: the invocation fails, Lambda counts it, and API Gateway responds 500."""
         api.fault = httpx.Response(200, json={"device": {"device_id": push_token(1)}, "created": True})
         with pytest.raises(ValueError, match="Field required") as raised:
             invoke(request())
         assert push_token(1) not in str(raised.value) + str(printed())
 
 
-class TestRefusedAtOnce:
+class TestInvalidRequests:
     @pytest.mark.parametrize(
         ("sent", "expected"),
         [
@@ -537,43 +539,43 @@ class TestRefusedAtOnce:
         ],
         ids=lambda value: "" if isinstance(value, dict) else f"{value[0]} {value[1]} {' '.join(value[2])}",
     )
-    def test_with_the_database_unasked(
+    def test_an_invalid_request_is_refused_without_a_database_request(
         self, invoke: Invoke, api: DeviceApi, printed: Printed, sent: Json, expected: tuple[int, str, list[str]]
     ) -> None:
         answer = invoke(sent)
         assert refusal(answer) == expected
         assert api.requests == []
-        told = answer["body"] + str(printed())
-        assert TOKEN not in told
-        assert push_token(1) not in told
+        shown = answer["body"] + str(printed())
+        assert TOKEN not in shown
+        assert push_token(1) not in shown
 
-    def test_405_names_the_method(self, invoke: Invoke) -> None:
+    def test_a_405_response_names_the_allowed_method(self, invoke: Invoke) -> None:
         for path, method in [(REGISTER, "POST"), (UNREGISTER, "DELETE"), (DEVICES, "GET")]:
             assert invoke(request("PATCH", path))["headers"]["Allow"] == method
 
-    def test_a_body_of_8_kb_is_read(self, invoke: Invoke) -> None:
+    def test_a_body_of_8_kb_is_accepted(self, invoke: Invoke) -> None:
         sent = request()
         sent["body"] += " " * (8 * 1024 - len(sent["body"]))
         assert invoke(sent)["statusCode"] == 201
 
-    def test_deep_nesting(self, invoke: Invoke) -> None:
-        """Refused one way or the other: how deep a parser goes depends on the interpreter."""
+    def test_a_deeply_nested_body_is_refused(self, invoke: Invoke) -> None:
+        """The status depends on the depth that the interpreter's parser allows."""
         for opening, closing in (("[", "]"), ('{"a":', "}")):
             depth = 8000 // len(opening + closing)
             status, _, _ = refusal(invoke(request(body=opening * depth + "1" + closing * depth)))
             assert status in (400, 422)
 
-    def test_the_usual_mistake_is_explained(self, invoke: Invoke) -> None:
+    def test_a_native_token_is_refused_with_an_explanation(self, invoke: Invoke) -> None:
         answer = invoke(registering(push_token="0a" * 32))
-        assert "addPushTokenListener yields the native token" in answer["body"]
+        assert "addPushTokenListener returns the native token" in answer["body"]
 
 
-class TestWhateverComes:
-    """Property tests: the answer is one of the documented ones, and never a failure of the function."""
+class TestAnyInput:
+    """Property tests: the function never fails, and every response is a documented one."""
 
     @given(st.binary(max_size=60) | st.text(st.characters(categories=None)).map(lambda text: json.dumps(text).encode()))
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_bytes_in_base64(self, invoke: Invoke, body: bytes) -> None:
+    def test_a_body_of_any_bytes_returns_400_or_422(self, invoke: Invoke, body: bytes) -> None:
         answer = invoke(request(body=base64.b64encode(body).decode(), isBase64Encoded=True))
         assert refusal(answer)[0] in (400, 422)
 
@@ -585,7 +587,7 @@ class TestWhateverComes:
         )
     )
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_any_json(self, invoke: Invoke, body: Any) -> None:
+    def test_a_body_of_any_json_returns_422(self, invoke: Invoke, body: Any) -> None:
         for sent in (request(body=json.dumps(body)), unregistering(body=json.dumps(body))):
             assert refusal(invoke(sent))[0] == 422
 
@@ -596,17 +598,19 @@ class TestWhateverComes:
         )
     )
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_a_registration_with_odd_fields(self, invoke: Invoke, body: dict[str, str]) -> None:
+    def test_a_registration_with_any_texts_is_accepted_or_returns_422(
+        self, invoke: Invoke, body: dict[str, str]
+    ) -> None:
         answer = invoke(registering(**body))
         if answer["statusCode"] not in (200, 201):
             status, _, fields = refusal(answer)
             assert status == 422
-            # A provider that is wrong leaves the token unjudged; a good one may make it wrong.
+            # With a wrong provider the token is not checked. With a valid one it may be wrong.
             assert set(fields) <= body.keys() | {"push_token"}
 
 
 class TestWarmFunction:
-    def test_never_mixes_its_callers(self, invoke: Invoke, api: DeviceApi, auth: AuthApi) -> None:
+    def test_a_warm_function_never_mixes_its_callers(self, invoke: Invoke, api: DeviceApi, auth: AuthApi) -> None:
         tokens = {ANA: KEY.token(), BEN: KEY.token(sub=BEN)}
         for round_number in range(3):
             for user, token in tokens.items():
@@ -619,7 +623,7 @@ class TestWarmFunction:
             assert [device["device_id"] for device in devices] == [f"{user} {number}" for number in range(3)]
         assert auth.paths == [".well-known/jwks.json"]
 
-    def test_forgets_a_caller_who_was_refused(self, invoke: Invoke, api: DeviceApi, printed: Printed) -> None:
+    def test_a_warm_function_forgets_a_refused_caller(self, invoke: Invoke, api: DeviceApi, printed: Printed) -> None:
         invoke(request())
         for refused in (request(body="{"), registering(platform="windows"), request("GET", "/api/push/nothing")):
             invoke(refused)
@@ -641,7 +645,7 @@ def _bearer(token: str) -> Json:
 
 
 @pytest.mark.parametrize("missing", ["SUPABASE_URL", "APP_SECRET_ID"])
-def test_without_its_settings_the_function_does_not_start(
+def test_without_its_settings_register_device_does_not_start(
     monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction, missing: str
 ) -> None:
     for name in ("SUPABASE_URL", "APP_SECRET_ID"):

@@ -1,4 +1,4 @@
-"""send_chat_push: from an event to the push and its record, with Supabase and Expo at the HTTP border."""
+"""send_chat_push: from an event to the push and its record, with HTTP fakes of Supabase and Expo."""
 
 import json
 import time
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.disable_socket,
     pytest.mark.usefixtures("network"),
-    # chat_push.observability silences it, but pytest sets the filters anew for each test.
+    # chat_push.observability filters it, but pytest resets the filters for each test.
     pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning"),
 ]
 
@@ -43,7 +43,7 @@ QUEUE_URL = "https://sqs.eu-central-1.amazonaws.com/123456789012/push"
 
 
 def sqs(*bodies: str) -> dict[str, Any]:
-    """A batch with these bodies; the records' SQS message ids are sqs-0, sqs-1, …"""
+    """A batch of records with these bodies. Their SQS message ids are sqs-0, sqs-1, …"""
     batch = event("sqs")
     [record] = batch["Records"]
     batch["Records"] = [{**record, "messageId": f"sqs-{index}", "body": body} for index, body in enumerate(bodies)]
@@ -70,7 +70,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction) -> Invo
 
 @pytest.mark.usefixtures("secret")
 class TestQueue:
-    def test_a_doorbell_sends_the_push(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
+    def test_a_record_with_a_message_id_sends_its_push(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
         api.claims.append(claim(push(1, [push_token(1), push_token(2)])))
         assert invoke(event("sqs")) == failures()
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1)]]
@@ -78,10 +78,10 @@ class TestQueue:
         assert [delivery["status"] for delivery in api.results[0]["deliveries"]] == ["accepted", "accepted"]
 
     @pytest.mark.parametrize("body", ["", "null", "Hello there", '{"record": {"id": 1}}', uuid(1) + "0", uuid(1)[:-1]])
-    def test_a_record_that_is_no_message_id_stops_nothing_else(
+    def test_a_malformed_record_fails_alone(
         self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed, body: str
     ) -> None:
-        """It comes back alone, until it is a dead letter; the log names it but not what is in it."""
+        """SQS delivers only this record again, until it is a dead letter. The log names its id and not its body."""
         api.claims.append(claim(push(1, [push_token(1)]), push(2, [push_token(2)])))
         assert invoke(sqs(uuid(1), body, uuid(2))) == failures(1)
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1), uuid(2)]]
@@ -93,11 +93,11 @@ class TestQueue:
         [metrics] = [line for line in lines if "_aws" in line]
         assert metrics["MalformedRecord"] == [1]
 
-    def test_a_batch_of_none_but_such_records_asks_nobody(self, invoke: Invoke, api: DataApi) -> None:
+    def test_a_batch_of_malformed_records_makes_no_request(self, invoke: Invoke, api: DataApi) -> None:
         assert invoke(sqs("a", "b")) == failures(0, 1)
         assert api.requests == []
 
-    def test_a_message_that_rang_twice_is_claimed_once(self, invoke: Invoke, api: DataApi) -> None:
+    def test_a_message_with_two_records_is_claimed_once(self, invoke: Invoke, api: DataApi) -> None:
         assert invoke(sqs(uuid(1), uuid(2), uuid(1))) == failures()
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1), uuid(2)]]
 
@@ -105,7 +105,7 @@ class TestQueue:
     @pytest.mark.parametrize(
         "fault", [httpx.ConnectError("refused"), httpx.Response(503), httpx.Response(401, json={"code": "42501"})]
     )
-    def test_without_the_database_all_records_come_back(
+    def test_without_the_database_all_records_fail(
         self, invoke: Invoke, api: DataApi, printed: Printed, function: str, fault: httpx.Response | Exception
     ) -> None:
         api.claims.append(claim(push(1, [push_token(1)])))
@@ -113,18 +113,18 @@ class TestQueue:
         assert invoke(sqs(uuid(1), "x", uuid(2))) == failures(1, 0, 2)
         assert any(line.get("level") == "ERROR" and function in line.get("error", "") for line in printed())
 
-    def test_a_message_without_a_job_does_not_come_back(self, invoke: Invoke, api: DataApi, printed: Printed) -> None:
-        """Rolled back, or a webhook on the wrong table: logged and counted."""
+    def test_the_record_of_a_message_without_a_job_does_not_fail(
+        self, invoke: Invoke, api: DataApi, printed: Printed
+    ) -> None:
+        """Its insert was rolled back, or the webhook is on the wrong table. It is logged and counted."""
         api.claims.append(claim(unknown=[uuid(1)]))
         assert invoke(sqs(uuid(1))) == failures()
         metrics = numbers_of(printed)
         del metrics["QueueAge"]
         assert metrics == {"UnknownMessage": 1}
 
-    def test_a_failed_push_does_not_come_back_by_the_queue(
-        self, invoke: Invoke, api: DataApi, expo: PushService
-    ) -> None:
-        """Its next attempt is in the database."""
+    def test_the_record_of_a_failed_push_does_not_fail(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
+        """The database schedules the next attempt."""
         api.claims.append(claim(push(1, [push_token(1)])))
         expo.answers.append(httpx.Response(500))
         assert invoke(sqs(uuid(1))) == failures()
@@ -133,7 +133,7 @@ class TestQueue:
 
 class TestSecret:
     @pytest.mark.parametrize("value", [None, "{}", "sb_secret_x"])
-    def test_that_cannot_be_read_lets_all_records_come_back(
+    def test_without_its_secret_all_records_fail_until_it_is_complete(
         self, invoke: Invoke, secrets_manager: "SecretsManagerClient", value: str | None, printed: Printed
     ) -> None:
         if value is not None:
@@ -146,9 +146,9 @@ class TestSecret:
         if value is None:
             secrets_manager.create_secret(Name="backend")
         secrets_manager.put_secret_value(SecretId="backend", SecretString='{"supabase_secret_key": "sb_secret_x"}')
-        assert invoke(sqs(uuid(1), uuid(2))) == failures(), "it is read as soon as it is there"
+        assert invoke(sqs(uuid(1), uuid(2))) == failures(), "a corrected secret is read at once"
 
-    def test_that_cannot_be_read_fails_a_sweep(
+    def test_without_its_secret_a_sweep_fails(
         self, invoke: Invoke, secrets_manager: "SecretsManagerClient", printed: Printed
     ) -> None:
         with pytest.raises(SecretUnavailable, match="secret backend"):
@@ -156,7 +156,7 @@ class TestSecret:
         assert numbers_of(printed) == {"SecretUnavailable": 1}
 
     @pytest.mark.parametrize(("token", "bearer"), [("robot", "Bearer robot"), ("", None), (None, None)])
-    def test_holds_the_keys_of_database_and_expo(
+    def test_the_secret_contains_the_keys_of_database_and_expo(
         self,
         invoke: Invoke,
         secrets_manager: "SecretsManagerClient",
@@ -172,10 +172,10 @@ class TestSecret:
         assert [request.headers["apikey"] for request in api.requests] == ["sb_secret_x"] * 2
         assert expo.requests[0].headers.get("authorization") == bearer
 
-    def test_that_was_rotated_after_it_was_read_counts_at_once(
+    def test_rotated_keys_are_used_at_once_although_the_old_ones_are_cached(
         self, invoke: Invoke, secrets_manager: "SecretsManagerClient", api: DataApi, expo: PushService
     ) -> None:
-        """The key that is refused is read anew, and nothing has failed."""
+        """A refused key is read again, and the invocation succeeds."""
         old = {"supabase_secret_key": "old", "expo_access_token": "old"}
         secrets_manager.create_secret(Name="backend", SecretString=json.dumps(old))
         invoke(event("sweep"))
@@ -188,7 +188,7 @@ class TestSecret:
         assert [request.headers["authorization"] for request in expo.requests] == ["Bearer old", "Bearer new"]
         assert [delivery["status"] for delivery in api.results[0]["deliveries"]] == ["accepted"]
 
-    def test_that_was_rotated_is_used_without_a_deploy(
+    def test_a_rotated_secret_is_used_without_a_deploy(
         self,
         invoke: Invoke,
         secrets_manager: "SecretsManagerClient",
@@ -205,20 +205,20 @@ class TestSecret:
 
 @pytest.mark.usefixtures("secret")
 class TestSweepAndRequests:
-    def test_sweep_sends_what_is_due(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
+    def test_a_sweep_sends_due_pushes(self, invoke: Invoke, api: DataApi, expo: PushService) -> None:
         api.claims.append(claim(push(1, [push_token(1)])))
         report = invoke(event("sweep"))
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [None]
         assert expo.recipients == [[push_token(1)]]
         assert report["deliveries"] == {"accepted": 1}
 
-    def test_an_operator_can_name_messages(self, invoke: Invoke, api: DataApi) -> None:
+    def test_an_operator_can_request_named_messages(self, invoke: Invoke, api: DataApi) -> None:
         api.claims.append(claim(not_due=[uuid(2)], deferred=[uuid(1)]))
         report = invoke({"message_ids": [uuid(1), uuid(2)]})
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1), uuid(2)]]
         assert (report["not_due"], report["deferred"]) == (1, 1)
 
-    def test_the_answer_is_json(self, invoke: Invoke, api: DataApi) -> None:
+    def test_the_response_is_json(self, invoke: Invoke, api: DataApi) -> None:
         api.claims.append(claim(push(1, [push_token(1)]), finished=[{**FINISHED, "message_id": uuid(2)}]))
         report = invoke(event("sweep"))
         assert json.loads(json.dumps(report)) == report
@@ -232,7 +232,7 @@ class TestSweepAndRequests:
             ({"sweep": "Hello"}, "sweep"),
         ],
     )
-    def test_a_bad_request_is_refused_naming_the_field(
+    def test_a_malformed_event_is_refused_with_the_name_of_the_field(
         self, invoke: Invoke, api: DataApi, request_: dict[str, Any], field: str
     ) -> None:
         with pytest.raises(ValidationError, match=rf"(?m)^{field}$") as raised:
@@ -248,7 +248,7 @@ class TestSweepAndRequests:
 
 @pytest.fixture
 def queue(secret: None) -> Callable[[], list[dict[str, Any]]]:
-    """The bodies of the messages in PushQueue, with the seconds that each is delayed."""
+    """Returns the bodies of the messages in PushQueue, each with its delay in seconds."""
     sqs_client = boto3.client("sqs", region_name="eu-central-1")
     url = sqs_client.create_queue(QueueName="push")["QueueUrl"]
     assert url == QUEUE_URL
@@ -266,15 +266,15 @@ def queue(secret: None) -> Callable[[], list[dict[str, Any]]]:
 
 
 class TestWakeups:
-    """A sweep that leaves work behind goes on in another invocation."""
+    """A sweep that leaves due jobs continues in another invocation."""
 
     PAGE = claim(*[push(number) for number in range(100)])
 
     def busy(self, api: DataApi) -> None:
-        """More is due, and other workers have reserved the next second."""
+        """Makes the next claim empty: more is due, but other workers have reserved the next second."""
         api.claims.append(claim(left_due=[uuid(1)], slot=None))
 
-    def test_a_sweep_that_leaves_due_work_wakes_the_next_one_until_the_schedule_fires_again(
+    def test_a_sweep_that_leaves_due_jobs_wakes_the_next_one_until_the_schedule_starts_again(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
         self.busy(api)
@@ -282,16 +282,16 @@ class TestWakeups:
         [wakeup] = queue()
         seconds = (datetime.fromisoformat(wakeup["sweep_until"]) - datetime.now(UTC)).total_seconds()
         assert 50 < seconds <= 55
-        assert wakeup["delay"] == 4, "or AWS would take it for an endless loop"
+        assert wakeup["delay"] == 4, "a shorter delay would trigger AWS's recursive loop detection"
 
-    def test_a_sweep_that_is_done_wakes_nobody(
+    def test_a_sweep_that_leaves_nothing_queues_no_wake_up(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
         api.claims.append(self.PAGE)
         invoke(event("sweep"))
         assert queue() == []
 
-    def test_a_sweep_wakes_nobody_while_expo_refuses_everything(
+    def test_a_sweep_queues_no_wake_up_while_expo_rejects_everything(
         self, invoke: Invoke, api: DataApi, expo: PushService, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
         api.claims.append(claim(push(1, [push_token(1)]), left_due=[uuid(2)]))
@@ -299,7 +299,7 @@ class TestWakeups:
         invoke(event("sweep"))
         assert queue() == []
 
-    def test_a_wake_up_sweeps_and_hands_its_end_on(
+    def test_a_wake_up_starts_a_sweep_and_passes_its_end_on(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
         self.busy(api)
@@ -308,7 +308,7 @@ class TestWakeups:
         assert [datetime.fromisoformat(wakeup["sweep_until"]) for wakeup in queue()] == [until]
 
     @pytest.mark.parametrize(("seconds", "claims"), [(-1, 0), (2, 1)])
-    def test_a_chain_of_sweeps_ends_when_the_schedule_takes_over(
+    def test_a_chain_of_sweeps_ends_when_the_schedule_starts_the_next(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]], seconds: int, claims: int
     ) -> None:
         self.busy(api)
@@ -316,19 +316,19 @@ class TestWakeups:
         assert invoke(sqs(json.dumps({"sweep_until": until.isoformat()}))) == failures()
         assert (len(api.calls("claim_push_jobs")), queue()) == (claims, [])
 
-    def test_messages_of_a_batch_go_before_its_wake_up(
+    def test_the_messages_of_a_batch_are_sent_before_its_wake_up_sweeps(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
         until = datetime.now(UTC) + timedelta(seconds=30)
         assert invoke(sqs(json.dumps({"sweep_until": until.isoformat()}), uuid(1))) == failures()
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1)], None]
 
-    def test_a_lost_wake_up_is_logged_and_left_to_the_schedule(
+    def test_a_wake_up_that_sqs_does_not_take_is_logged(
         self, invoke: Invoke, api: DataApi, secret: None, printed: Printed
     ) -> None:
-        """There is no queue here."""
+        """The queue does not exist in this test."""
         self.busy(api)
-        assert invoke(event("sweep"))["more_due"]
+        invoke(event("sweep"))
         [line] = [line for line in printed() if line.get("level") == "ERROR"]
         assert line["message"].startswith("no wake-up sent")
 
@@ -338,7 +338,9 @@ FINISHED = {"message_id": uuid(3), "outcome": "skipped", "reason": "read"}
 
 @pytest.mark.usefixtures("secret")
 class TestMetrics:
-    def test_metrics_are_exported(self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed) -> None:
+    def test_every_count_of_an_invocation_is_published_as_a_metric(
+        self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed
+    ) -> None:
         tokens = [push_token(number) for number in range(4)]
         api.claims.append(
             claim(
@@ -396,10 +398,10 @@ class TestMetrics:
         assert numbers_of(lambda: lines) == {"ConfigurationFault": 1, "SweepCompleted": 1}
         assert "expo_access_token" in line["message"], "the log names the fix"
 
-    def test_codes_that_nobody_has_heard_of_are_one_metric(
+    def test_unknown_error_codes_are_counted_as_other(
         self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed
     ) -> None:
-        """Each code is billed as a metric."""
+        """CloudWatch bills each code as a metric."""
         api.claims.append(claim(push(1, [push_token(number) for number in range(4)])))
         codes = ("MessageTooBig", "Invented1", "Invented2", "x y")
         tickets = [{"status": "error", "details": {"error": code}} for code in codes]
@@ -407,26 +409,26 @@ class TestMetrics:
         invoke(event("sweep"))
         assert numbers_of(printed) == {"PushFailed{MessageTooBig}": 1, "PushFailed{other}": 3, "SweepCompleted": 1}
 
-    def test_a_record_tells_how_long_it_has_waited(self, invoke: Invoke, printed: Printed) -> None:
+    def test_queue_age_is_the_time_since_the_record_was_sent(self, invoke: Invoke, printed: Printed) -> None:
         batch = sqs(uuid(1))
         sent_at = int(batch["Records"][0]["attributes"]["SentTimestamp"])
         earliest = time.time() * 1000 - sent_at
         invoke(batch)
         assert earliest <= numbers_of(printed)["QueueAge"] <= time.time() * 1000 - sent_at
 
-    def test_a_record_from_a_clock_ahead_has_not_waited(self, invoke: Invoke, printed: Printed) -> None:
+    def test_queue_age_is_zero_if_the_clock_of_sqs_is_ahead(self, invoke: Invoke, printed: Printed) -> None:
         batch = sqs(uuid(1))
         batch["Records"][0]["attributes"]["SentTimestamp"] = str(round(time.time() * 1000) + 60_000)
         invoke(batch)
         assert numbers_of(printed)["QueueAge"] == 0
 
-    def test_a_sweep_that_fails_is_not_completed(self, invoke: Invoke, api: DataApi, printed: Printed) -> None:
+    def test_a_failed_sweep_is_not_counted_as_completed(self, invoke: Invoke, api: DataApi, printed: Printed) -> None:
         api.faults["claim_push_jobs"] = httpx.ConnectError("refused")
         with pytest.raises(DatabaseUnavailable):
             invoke(event("sweep"))
         assert numbers_of(printed) == {}
 
-    def test_lines_of_one_message_do_not_carry_the_id_of_another(
+    def test_each_log_line_has_the_correlation_id_of_its_own_message(
         self, invoke: Invoke, api: DataApi, printed: Printed
     ) -> None:
         api.claims.append(claim(push(1, [push_token(1)]), push(2, [push_token(2)])))
@@ -434,7 +436,7 @@ class TestMetrics:
         lines = [line for line in printed() if "_aws" not in line]
         assert [line.get("correlation_id") for line in lines] == [None, uuid(1), uuid(2)]
 
-    def test_no_text_token_or_key_is_printed(
+    def test_no_log_line_or_metric_contains_a_text_a_token_or_a_key(
         self, invoke: Invoke, api: DataApi, expo: PushService, printed: Printed
     ) -> None:
         job = push(1, [push_token(1)], body="Secret text", title="Secret name")
@@ -447,7 +449,7 @@ class TestMetrics:
             assert secret not in lines
 
 
-def test_without_its_settings_the_function_does_not_start(
+def test_without_its_settings_send_chat_push_does_not_start(
     monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction
 ) -> None:
     for name in ("SUPABASE_URL", "BACKEND_SECRET_ID", "PUSH_QUEUE_URL"):

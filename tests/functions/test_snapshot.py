@@ -1,5 +1,6 @@
-"""What functions hold after their start is what SnapStart's snapshot keeps, of which many environments are made."""
+"""The start of the functions. SnapStart's snapshot contains the state after it, and many environments start from it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,10 +9,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
+from chat_push import __version__
 
 from tests.functions.invocation import ROOT
 
-# In a process of its own: nothing but the start of the functions.
+# This runs in a process of its own, which only starts the functions.
 START = """
 import gc, os, runpy, sys
 started = [runpy.run_path(app) for app in sys.argv[1:]]
@@ -21,23 +23,23 @@ assert not any(isinstance(held, Credentials) for held in gc.get_objects()), "cre
 
 from botocore.loaders import JSONFileLoader
 from chat_push.secrets import provider
-JSONFileLoader.load_file = None  # nobody may call it
+JSONFileLoader.load_file = None  # a call would fail
 os.environ |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 provider()
 """
 
 
 class CredentialsEndpoint(HTTPServer):
-    """Where functions with SnapStart get their credentials; counts how often somebody asks."""
+    """The endpoint from which functions with SnapStart get their credentials. It counts the requests."""
 
-    asked = 0
+    requests = 0
 
 
 @pytest.fixture
 def endpoint() -> Iterator[CredentialsEndpoint]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            server.asked += 1
+            server.requests += 1
             self.send_error(404)
 
     server = CredentialsEndpoint(("127.0.0.1", 0), Handler)
@@ -49,11 +51,11 @@ def endpoint() -> Iterator[CredentialsEndpoint]:
     server.server_close()
 
 
-def test_no_function_looks_up_credentials_when_it_starts_and_all_else_is_read_from_disk(
-    endpoint: CredentialsEndpoint,
-) -> None:
-    """Without credentials it can hold no secret either; and the first request does not wait for botocore's models."""
+@pytest.fixture
+def started(endpoint: CredentialsEndpoint) -> str:
+    """What the four functions print while they start in one process."""
     apps = sorted(map(str, ROOT.glob("functions/*/app.py")))
+    assert len(apps) == 4
     folders = [ROOT / "layers" / "shared", ROOT / "functions" / "register_device"]
     names = ("SUPABASE_URL", "BACKEND_SECRET_ID", "WEBHOOK_SECRET_ID", "APP_SECRET_ID", "PUSH_QUEUE_URL")
     environment = {
@@ -63,6 +65,16 @@ def test_no_function_looks_up_credentials_when_it_starts_and_all_else_is_read_fr
         "AWS_DEFAULT_REGION": "eu-central-1",
         "PYTHONPATH": os.pathsep.join(map(str, folders)),
     }
-    subprocess.run([sys.executable, "-c", START, *apps], env=environment, check=True)
-    assert len(apps) == 4
-    assert endpoint.asked == 0
+    command = [sys.executable, "-c", START, *apps]
+    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+@pytest.mark.usefixtures("started")
+def test_starting_a_function_reads_no_credentials_but_all_files_of_botocore(endpoint: CredentialsEndpoint) -> None:
+    """Without credentials it can read no secret either. The first request does not wait for botocore's files."""
+    assert endpoint.requests == 0
+
+
+def test_each_function_logs_its_version_once_when_it_starts(started: str) -> None:
+    lines = [json.loads(line) for line in started.splitlines()]
+    assert [(line["message"], line["version"]) for line in lines] == [("started", __version__)] * 4

@@ -1,4 +1,4 @@
-"""A running local cloud to be examined, and to be broken and mended."""
+"""A running local cloud that tests break, examine with the doctor, and repair."""
 
 import asyncio
 import io
@@ -26,35 +26,40 @@ from operate.doctor.results import Finding, NotExamined, Result
 from operate.doctor.system import System
 
 
+def vault_update(name: str, value: str) -> str:
+    """The statement that changes the value of a secret in the database's Vault."""
+    return f"select vault.update_secret(id, '{value}') from vault.secrets where name = '{name}'"
+
+
 @dataclass
 class BreakableCloud:
-    """The local cloud as the doctor sees it, and as somebody breaks it."""
+    """A local cloud, the doctor's view of it, and ways to break it."""
 
     cloud: LocalCloud
     env_file: Path
-    known: System
+    intact: System
     tina: Person
     gus: Person
 
     def system(self, **other: Any) -> System:
-        """What the doctor examines; nothing of it is read yet."""
-        return replace(self.known, **other)
+        """What the doctor examines, with other values for some fields. Nothing is cached in it yet."""
+        return replace(self.intact, **other)
 
     async def examination(self, **other: Any) -> list[Result]:
-        """All that the doctor says, also on standard output. The exit code says the same."""
+        """The results of all checks, which are also printed. Asserts that the exit code agrees with them."""
         results = await asyncio.to_thread(lambda: list(examine(self.system(**other), CHECKS)))
         found, unknown = (any(isinstance(result, kind) for result in results) for kind in (Finding, NotExamined))
         assert report(results) == (1 if found else 2 if unknown else 0)
         return results
 
     async def finding(self, what: str, **other: Any) -> Finding:
-        """The finding that says this, as its only one; everything else was examined."""
+        """The only finding, which contains this text. All checks were made."""
         results = await self.examination(**other)
         assert not any(isinstance(result, NotExamined) for result in results), results
         return self._only(what, results)
 
     async def finding_alone(self, what: str, **other: Any) -> Finding:
-        """The finding that says this, as its only one; it keeps other checks from going on."""
+        """The only finding, which contains this text. It stopped other checks, which name it as the reason."""
         results = await self.examination(**other)
         finding = self._only(what, results)
         unknown = [result for result in results if isinstance(result, NotExamined)]
@@ -69,12 +74,12 @@ class BreakableCloud:
         return findings[0]
 
     async def is_healthy(self, **other: Any) -> None:
-        """The doctor finds nothing, and has examined everything."""
+        """Asserts that there is no finding and that all checks were made."""
         wrong = [result for result in await self.examination(**other) if isinstance(result, Finding | NotExamined)]
         assert wrong == []
 
     async def recover(self) -> None:
-        """What tests break, as it was deployed; no phones, pushes and answers."""
+        """Undoes what tests break, and removes devices, jobs and answers of pg_net."""
         self.cloud.expo.reset()
         await self.execute(
             "delete from push.jobs",
@@ -86,12 +91,12 @@ class BreakableCloud:
             "alter table public.chat_messages enable trigger user",
             "revoke execute on function public.claim_push_jobs from anon",
             "revoke usage on schema push from authenticated",
-            f"select push.configure_webhook('{self.known.webhook_url}', '{self.cloud.webhook_secret}')",
+            f"select push.configure_webhook('{self.intact.webhook_url}', '{self.cloud.webhook_secret}')",
             "update push.settings set registration_limit = 10000",
         )
 
     async def execute(self, *statements: str, role: str = "postgres") -> None:
-        """Run statements in the SQL editor."""
+        """Runs statements as the SQL editor does."""
         async with await psycopg.AsyncConnection.connect(
             self.cloud.postgres.dsn(role=role), autocommit=True
         ) as connection:
@@ -99,7 +104,7 @@ class BreakableCloud:
                 await connection.execute(statement.encode())
 
     async def run(self, command: str) -> tuple[int, str]:
-        """Run a ./dev command that the doctor names, without the set-up that ./dev does; its exit code and output."""
+        """Runs a ./dev command without the set-up of ./dev. Returns the exit code and the output."""
         program, *arguments = shlex.split(command)
         assert program == "./dev"
         with patch.object(sys, "argv", [program, *arguments]), redirect_stdout(io.StringIO()) as output:
@@ -107,15 +112,15 @@ class BreakableCloud:
         return code, output.getvalue()
 
     async def count(self, table: str) -> int:
-        """The rows of a table."""
+        """The number of rows of a table."""
         async with await psycopg.AsyncConnection.connect(self.cloud.database_url) as connection:
             [found] = await (await connection.execute(f"select count(*) from {table}".encode())).fetchall()
         return int(found[0])
 
     def secret(self, value: str | Mapping[str, str | None]) -> str:
-        """The id of a new secret, to be examined in the place of one of the cloud's.
+        """Creates a secret and returns its id, to be examined instead of one of the cloud's own.
 
-        Those the functions read as well, and keep for five minutes.
+        The cloud's own secrets stay unchanged, because the functions cache them for five minutes.
         """
         id = f"secret-{uuid4()}"
         text = value if isinstance(value, str) else json.dumps(value)
@@ -123,26 +128,26 @@ class BreakableCloud:
         return id
 
     async def phone(self, person: Person, device_id: str, platform: Any = "ios") -> Phone:
-        """A new phone, on which this person logs in."""
+        """A new phone on which this person logs in."""
         phone = new_phone(self.cloud.expo, platform)
         await person.log_in_on(phone, device_id)
         return phone
 
 
 @pytest.fixture(scope="session")
-async def breakable_cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BreakableCloud]:
+async def running_cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BreakableCloud]:
     async with local_cloud() as cloud, chat_app(cloud.supabase, cloud.api_url) as app:
         env_file = tmp_path_factory.mktemp("doctor") / "env"
         env_file.write_text("".join(f"{name}={value}\n" for name, value in cloud.environment().items()))
-        known = system.local_cloud(env_file)
-        with known.transport:
+        intact = system.local_cloud(env_file)
+        with intact.transport:
             yield BreakableCloud(
-                cloud, env_file, known, await app.sign_up("Tina", "tourist"), await app.sign_up("Gus", "guide")
+                cloud, env_file, intact, await app.sign_up("Tina", "tourist"), await app.sign_up("Gus", "guide")
             )
 
 
 @pytest.fixture
-async def patient(breakable_cloud: BreakableCloud) -> BreakableCloud:
-    """The cloud in health, whatever an earlier test has left of it."""
-    await breakable_cloud.recover()
-    return breakable_cloud
+async def breakable(running_cloud: BreakableCloud) -> BreakableCloud:
+    """The cloud after recover(), so that earlier tests have no influence."""
+    await running_cloud.recover()
+    return running_cloud

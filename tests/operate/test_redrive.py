@@ -1,4 +1,4 @@
-"""Dead letters go back into their queue, of a deployed stack or of the local cloud."""
+"""./dev redrive moves dead letters back into their queue, in a deployed stack or in the local cloud."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from operate.redrive import move_dead_letters, redrive_local, redrive_stack
 
 
 class Stack:
-    """A deployed stack: as far as a redrive looks at it."""
+    """The queues of a deployed stack."""
 
     def __init__(self, aws: Aws, name: str) -> None:
         self.aws = aws
@@ -28,12 +28,12 @@ class Stack:
         self.queue, self.dead_letters = urls["PushQueue"], urls["PushDeadLetters"]
 
     def put(self, *bodies: str) -> None:
-        """Records that became dead letters."""
+        """Adds dead letters."""
         for body in bodies:
             self.aws.sqs.send_message(QueueUrl=self.dead_letters, MessageBody=body)
 
     def queued(self) -> list[str]:
-        """The bodies that are back in the queue; they are taken out of it."""
+        """Receives the records of the queue and returns their bodies."""
         bodies: list[str] = []
         while found := self.aws.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages"):
             bodies += [message["Body"] for message in found]
@@ -47,11 +47,11 @@ class Stack:
 @pytest.fixture
 async def stack(services: Aws, monkeypatch: pytest.MonkeyPatch) -> Stack:
     for name, value in services.environment.items():
-        monkeypatch.setenv(name, value)  # as if the stack were the AWS account's
+        monkeypatch.setenv(name, value)  # so that boto3 finds the stack
     return await asyncio.to_thread(Stack, services, f"chat-push-{uuid4().hex}")
 
 
-async def test_every_record_is_back_once_and_holds_its_id_alone(stack: Stack) -> None:
+async def test_redrive_moves_each_dead_letter_once_with_its_body_unchanged(stack: Stack) -> None:
     ids = [str(uuid4()) for _ in range(23)]
     stack.put(*ids)
     assert await asyncio.to_thread(redrive_stack, stack.name) == 23
@@ -59,29 +59,30 @@ async def test_every_record_is_back_once_and_holds_its_id_alone(stack: Stack) ->
     assert stack.dead() == 0
 
 
-async def test_redrive_of_nothing(stack: Stack) -> None:
+async def test_redrive_of_an_empty_queue_moves_nothing(stack: Stack) -> None:
     assert await asyncio.to_thread(redrive_stack, stack.name) == 0
 
 
-async def test_record_that_cannot_be_put_back_stays_a_dead_letter(stack: Stack) -> None:
+async def test_a_record_that_cannot_be_sent_stays_a_dead_letter(stack: Stack) -> None:
     stack.put("id")
     with pytest.raises(stack.aws.sqs.exceptions.QueueDoesNotExist):
         await asyncio.to_thread(move_dead_letters, stack.aws.sqs, stack.dead_letters, f"{stack.queue}-gone")
     assert stack.dead() == 1
 
 
-async def test_local_cloud_is_found_by_the_file_of_dev_up(
+async def test_redrive_finds_the_local_cloud_by_its_env_file(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in stack.aws.environment:
         monkeypatch.delenv(name)
     env_file = tmp_path / "env"
-    # The local cloud's URLs lead to it; those that moto's CloudFormation gives look like AWS's.
+    # The URLs of the local cloud point to it; those of moto's CloudFormation point to AWS.
     queue, dead_letters = (
         url.replace("https://sqs.us-east-1.amazonaws.com", stack.aws.endpoint_url)
         for url in (stack.queue, stack.dead_letters)
     )
-    env_file.write_text(f"SQS_URL={queue}\nDEAD_LETTERS_URL={dead_letters}\n")
+    environment = {**stack.aws.environment, "SQS_URL": queue, "DEAD_LETTERS_URL": dead_letters}
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
     stack.put("id")
     assert await asyncio.to_thread(redrive_local, env_file) == 1
     assert stack.queued() == ["id"]

@@ -1,4 +1,4 @@
-"""./dev secrets put: what it asks, refuses and writes, on a terminal and in Secrets Manager."""
+"""./dev secrets put: its questions, the keys that it refuses, and the values that it writes."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ SECRET_KEY, PUBLISHABLE_KEY, ACCESS_TOKEN = (
 
 @pytest.fixture
 def secrets(services: Aws) -> Secrets:
-    """The secrets of a stack that was just deployed: only the webhook's has a value."""
+    """The secrets of a new stack, where only WebhookSecret has a value."""
     names = ("WebhookSecret", "BackendSecret", "AppSecret")
     ids = {name: services.secrets_manager.create_secret(Name=f"{name}-{uuid4().hex}")["ARN"] for name in names}
     generated = {"current": "generated", "previous": None}
@@ -37,66 +37,66 @@ def secrets(services: Aws) -> Secrets:
     return Secrets(services.secrets_manager, ids)
 
 
-class TestWriting:
-    async def test_one_key_can_be_changed_alone(self, secrets: Secrets) -> None:
-        def put(**given: str) -> list[str]:
-            return secrets.put(given)
+async def test_writing_one_key_keeps_the_others(secrets: Secrets) -> None:
+    def put(**given: str) -> list[str]:
+        return secrets.put(given)
 
-        written = await asyncio.to_thread(put, supabase_secret_key=SECRET_KEY, supabase_publishable_key=PUBLISHABLE_KEY)
-        assert written == ["BackendSecret.supabase_secret_key", "AppSecret.supabase_publishable_key"]
-        assert put(expo_access_token=ACCESS_TOKEN, supabase_secret_key="") == ["BackendSecret.expo_access_token"]
-        assert secrets.read("BackendSecret") == {"supabase_secret_key": SECRET_KEY, "expo_access_token": ACCESS_TOKEN}
-        put(expo_access_token=REMOVE)
-        assert secrets.read("BackendSecret") == {"supabase_secret_key": SECRET_KEY, "expo_access_token": None}
-        assert secrets.read("AppSecret") == {"supabase_publishable_key": PUBLISHABLE_KEY}
-        assert secrets.read("WebhookSecret") == {"current": "generated", "previous": None}
+    written = await asyncio.to_thread(put, supabase_secret_key=SECRET_KEY, supabase_publishable_key=PUBLISHABLE_KEY)
+    assert written == ["BackendSecret.supabase_secret_key", "AppSecret.supabase_publishable_key"]
+    assert put(expo_access_token=ACCESS_TOKEN, supabase_secret_key="") == ["BackendSecret.expo_access_token"]
+    assert secrets.read("BackendSecret") == {"supabase_secret_key": SECRET_KEY, "expo_access_token": ACCESS_TOKEN}
+    put(expo_access_token=REMOVE)
+    assert secrets.read("BackendSecret") == {"supabase_secret_key": SECRET_KEY, "expo_access_token": None}
+    assert secrets.read("AppSecret") == {"supabase_publishable_key": PUBLISHABLE_KEY}
+    assert secrets.read("WebhookSecret") == {"current": "generated", "previous": None}
 
-    async def test_a_rotated_webhook_secret_opens_until_it_is_forgotten(self, secrets: Secrets) -> None:
-        assert secrets.put({}, "rotate") == ["WebhookSecret.current", "WebhookSecret.previous"]
-        rotated = secrets.read("WebhookSecret")
-        assert rotated["previous"] == "generated"
-        assert len(rotated["current"]) == 48
-        assert secrets.put({}, "forget") == ["WebhookSecret.previous"]
-        assert secrets.read("WebhookSecret") == {"current": rotated["current"], "previous": None}
 
-    @pytest.mark.parametrize("before", ["not JSON", '["a list"]'])
-    async def test_what_cannot_be_read_is_replaced(self, secrets: Secrets, before: str) -> None:
-        secrets.client.put_secret_value(SecretId=secrets.ids["AppSecret"], SecretString=before)
-        secrets.put({"supabase_publishable_key": PUBLISHABLE_KEY})
-        assert secrets.read("AppSecret") == {"supabase_publishable_key": PUBLISHABLE_KEY}
+async def test_rotation_keeps_the_previous_webhook_secret_until_it_is_forgotten(secrets: Secrets) -> None:
+    assert secrets.put({}, "rotate") == ["WebhookSecret.current", "WebhookSecret.previous"]
+    rotated = secrets.read("WebhookSecret")
+    assert rotated["previous"] == "generated"
+    assert len(rotated["current"]) == 48
+    assert secrets.put({}, "forget") == ["WebhookSecret.previous"]
+    assert secrets.read("WebhookSecret") == {"current": rotated["current"], "previous": None}
+
+
+@pytest.mark.parametrize("before", ["not JSON", '["a list"]'])
+async def test_an_unreadable_secret_is_replaced(secrets: Secrets, before: str) -> None:
+    secrets.client.put_secret_value(SecretId=secrets.ids["AppSecret"], SecretString=before)
+    secrets.put({"supabase_publishable_key": PUBLISHABLE_KEY})
+    assert secrets.read("AppSecret") == {"supabase_publishable_key": PUBLISHABLE_KEY}
 
 
 LEGACY_KEY = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoic2VydmljZV9yb2xlIn0.c2lnbmF0dXJl"
 
 
-class TestForms:
-    @pytest.mark.parametrize(
-        ("name", "right"),
-        [
-            ("supabase_secret_key", SECRET_KEY),
-            ("supabase_publishable_key", PUBLISHABLE_KEY),
-            ("expo_access_token", ACCESS_TOKEN),
-        ],
-    )
-    def test_each_key_has_its_own(self, name: str, right: str) -> None:
-        [field] = [field for field in FIELDS if field.name == name]
-        assert field.fault(right) is None
-        others = {SECRET_KEY, PUBLISHABLE_KEY, ACCESS_TOKEN, LEGACY_KEY, "ExponentPushToken[0123456789012345678901]"}
-        for wrong in [*(others - {right}), "too-short", f"{right} x", f"{right}\nx", f"Bearer {right}", "é" * 30]:
-            fault = field.fault(wrong)
-            assert fault is not None
-            assert fault.startswith(f"{name}: ")
-            assert wrong not in fault
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("supabase_secret_key", SECRET_KEY),
+        ("supabase_publishable_key", PUBLISHABLE_KEY),
+        ("expo_access_token", ACCESS_TOKEN),
+    ],
+)
+def test_a_key_in_the_form_of_another_key_is_refused(name: str, right: str) -> None:
+    [field] = [field for field in FIELDS if field.name == name]
+    assert field.fault(right) is None
+    others = {SECRET_KEY, PUBLISHABLE_KEY, ACCESS_TOKEN, LEGACY_KEY, "ExponentPushToken[0123456789012345678901]"}
+    for wrong in [*(others - {right}), "too-short", f"{right} x", f"{right}\nx", f"Bearer {right}", "é" * 30]:
+        fault = field.fault(wrong)
+        assert fault is not None
+        assert fault.startswith(f"{name}: ")
+        assert wrong not in fault
 
 
 class Terminal:
-    """A person at a terminal: sees all that is shown there."""
+    """The other end of a pseudoterminal: types answers and collects the output."""
 
     def __init__(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
         self._descriptor = descriptor
         self._process = process
         self.shown = ""
-        self._seen = 0  # so far it was looked at
+        self._seen = 0  # the end of the text that was waited for last
 
     def answer(self, question: str, answer: str) -> None:
         """Waits for a question and types the answer."""
@@ -104,12 +104,12 @@ class Terminal:
         os.write(self._descriptor, f"{answer}\n".encode())
 
     def end(self) -> int:
-        """The exit code; everything was shown by then."""
+        """Waits for the end of the process and its output. Returns the exit code."""
         self._until(None)
         return self._process.wait()
 
     def wait_for(self, text: str) -> None:
-        """Waits until a text is shown after the last one that was waited for."""
+        """Waits until the text is shown after the text that was waited for last."""
         self._until(text)
 
     def _until(self, text: str | None) -> None:
@@ -128,7 +128,7 @@ class Terminal:
 
 @contextmanager
 def terminal(*arguments: object, environment: dict[str, str]) -> Iterator[Terminal]:
-    """`./dev secrets put` at a terminal."""
+    """Runs `./dev secrets put` at a terminal."""
     mine, its = pty.openpty()
     command = [sys.executable, "-m", "operate", "secrets", "put", *map(str, arguments)]
     environment = {**os.environ, **environment}
@@ -144,10 +144,10 @@ def terminal(*arguments: object, environment: dict[str, str]) -> Iterator[Termin
 
 
 def type_keys(terminal: Terminal) -> int:
-    """The answers of somebody who mistakes one key for another first."""
+    """Answers each question. The first answer is a wrong key. Returns the exit code."""
     terminal.answer("Supabase secret key, ", PUBLISHABLE_KEY)
-    # Only after the question: asking for a secret drops what was typed before.
-    terminal.wait_for("supabase_secret_key: the Supabase secret key looks like sb_secret_")
+    # getpass drops what was typed before its question.
+    terminal.wait_for("supabase_secret_key: the Supabase secret key must look like sb_secret_")
     terminal.answer("Supabase secret key, ", SECRET_KEY)
     terminal.answer("Supabase publishable key, ", PUBLISHABLE_KEY)
     terminal.answer("Expo access token, ", "")
@@ -160,7 +160,7 @@ def in_terminal(environment: dict[str, str], *arguments: object) -> tuple[int, s
         return type_keys(shown), shown.shown
 
 
-async def test_at_a_terminal_the_keys_of_a_stack_are_written_and_never_shown(
+async def test_secrets_put_writes_the_keys_of_a_stack_and_never_shows_them(
     services: Aws, secrets: Secrets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in services.environment.items():
@@ -186,27 +186,27 @@ async def test_at_a_terminal_the_keys_of_a_stack_are_written_and_never_shown(
         assert value not in shown
 
 
-async def test_the_local_cloud_is_found_by_the_file_of_dev_up(services: Aws, tmp_path: Path) -> None:
+async def test_secrets_put_finds_the_local_cloud_by_its_env_file(services: Aws, tmp_path: Path) -> None:
     for name in ("WebhookSecret", "BackendSecret", "AppSecret"):
         services.secrets_manager.create_secret(Name=name)
     env_file = tmp_path / "env"
-    env_file.write_text(f"SQS_URL={services.endpoint_url}/123456789012/PushQueue\n")
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in services.environment.items()))
     code, shown = await asyncio.to_thread(in_terminal, {}, "--env", env_file)
     assert code == 0, shown
     app_secret: Any = await services.secret("AppSecret")
     assert app_secret == {"supabase_publishable_key": PUBLISHABLE_KEY}
 
 
-async def test_a_local_cloud_that_has_ended_is_said_before_anything_is_asked_for(tmp_path: Path) -> None:
+async def test_secrets_put_names_a_stopped_local_cloud_before_it_asks_for_keys(tmp_path: Path) -> None:
     env_file = tmp_path / "env"
-    env_file.write_text(f"SQS_URL=http://127.0.0.1:{free_port()}/123456789012/PushQueue\n")
+    env_file.write_text(f"AWS_ENDPOINT_URL=http://127.0.0.1:{free_port()}\n")
     with terminal("--env", env_file, environment={}) as shown:
         assert await asyncio.to_thread(shown.end) == 1
     assert shown.shown.startswith(f"./dev secrets: --env {env_file}: its local cloud does not run any more")
     assert "Traceback" not in shown.shown
 
 
-async def test_a_wrong_name_is_said_in_words(services: Aws) -> None:
+async def test_secrets_put_names_a_stack_that_does_not_exist(services: Aws) -> None:
     def run() -> tuple[int, str]:
         with terminal("--stack", "nowhere", environment=dict(services.environment)) as shown:
             return shown.end(), shown.shown
@@ -218,7 +218,7 @@ async def test_a_wrong_name_is_said_in_words(services: Aws) -> None:
     assert "Traceback" not in shown
 
 
-def test_without_a_terminal_it_asks_for_one() -> None:
+def test_secrets_put_without_a_terminal_is_refused() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "operate", "secrets", "put", "--stack", "x"],
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The stack that a command is told to work on."""
+"""Commands find a stack by name and Region, and a local cloud by its env file."""
 
 import asyncio
 import json
@@ -19,13 +19,13 @@ from operate.stack import NotReachable, aws_of, local_environment, reached, stac
 
 @pytest.fixture
 def account(services: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The local services as if they were the AWS account's."""
+    """Points boto3 to the local services."""
     for name, value in services.environment.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.mark.usefixtures("account")
-async def test_resources_and_outputs_by_the_names_of_the_template() -> None:
+async def test_a_stack_has_resources_and_outputs_by_their_names_in_the_template() -> None:
     name = f"chat-push-{uuid4().hex}"
     template = {
         "Resources": {"PushQueue": {"Type": "AWS::SQS::Queue"}},
@@ -43,15 +43,15 @@ async def test_resources_and_outputs_by_the_names_of_the_template() -> None:
 
 @pytest.mark.usefixtures("account")
 @pytest.mark.parametrize("look", [stack_outputs, lambda stack: stack_resource(stack, "PushQueue")])
-async def test_a_stack_that_does_not_exist_is_named_with_where_to_look(look: object) -> None:
+async def test_the_error_for_a_missing_stack_names_the_stack_and_the_settings(look: object) -> None:
     assert callable(look)
     with pytest.raises(NotReachable, match=r"--stack nowhere: .*does not exist.*AWS_DEFAULT_REGION"):
         await asyncio.to_thread(look, "nowhere")
 
 
-def test_a_missing_region_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_region_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    for name in ("AWS_DEFAULT_REGION", "AWS_DEFAULT_REGION"):
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(NotReachable, match="You must specify a region"):
         stack_outputs("chat-push")
@@ -59,7 +59,7 @@ def test_a_missing_region_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 @pytest.fixture
 def deployed_in_ireland(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """samconfig.toml as `sam deploy --guided --config-env prod` leaves it."""
+    """A samconfig.toml as `sam deploy --guided --config-env prod` writes it."""
     path = tmp_path / "samconfig.toml"
     prod = '[prod.deploy.parameters]\nstack_name = "chat-push-prod"\n'
     path.write_text(operate.stack.SAMCONFIG.read_text().replace(prod, prod + 'region = "eu-west-1"\n'))
@@ -69,19 +69,21 @@ def deployed_in_ireland(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("deployed_in_ireland")
-def test_a_stack_is_looked_for_in_the_region_that_it_was_deployed_to() -> None:
+def test_the_region_of_a_stack_is_that_of_its_deployment() -> None:
     assert aws_of("chat-push-prod").region_name == "eu-west-1"
     assert aws_of("chat-push-dev").region_name == "eu-central-1"
 
 
 @pytest.mark.usefixtures("deployed_in_ireland")
-def test_a_command_says_which_region_it_found_for_the_stack(
+def test_a_command_prints_the_region_of_the_stack_if_it_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["./dev", "secrets", "put", "--stack", "chat-push-prod"])
     with pytest.raises(SystemExit, match="run it in a terminal"):
         main()
-    assert "in eu-west-1, as samconfig.toml says. Before aws: export AWS_DEFAULT_REGION=" in capsys.readouterr().err
+    assert (
+        "the Region eu-west-1 for this stack. Before you run aws: export AWS_DEFAULT_REGION=" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,32 +91,32 @@ def test_a_command_says_which_region_it_found_for_the_stack(
     [NoRegionError(), NoCredentialsError(), ClientError({"Error": {"Code": "X", "Message": "Not you."}}, "Look")],
     ids=lambda error: type(error).__name__,
 )
-def test_no_sentence_ends_in_two_full_stops(error: Exception) -> None:
+def test_no_error_message_has_two_full_stops_in_a_row(error: Exception) -> None:
     with pytest.raises(NotReachable) as refused, reached("--stack chat-push"):
         raise error
     assert ".." not in str(refused.value)
 
 
 @pytest.mark.parametrize("command", ["doctor", "redrive"])
-def test_a_local_cloud_that_has_ended_is_told_in_one_sentence(
+def test_a_command_names_a_stopped_local_cloud_in_one_sentence(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env_file = tmp_path / "env"
-    env_file.write_text(f"SQS_URL=http://127.0.0.1:{free_port()}/123456789012/PushQueue\nSUPABASE_URL=http://x\n")
+    env_file.write_text(f"AWS_ENDPOINT_URL=http://127.0.0.1:{free_port()}\nSUPABASE_URL=http://x\n")
     monkeypatch.setattr(sys, "argv", ["./dev", command, "--env", str(env_file)])
     with pytest.raises(SystemExit) as ended:
         sys.exit(main())
     printed = capsys.readouterr()
-    told = printed.err or str(ended.value.code)
-    said = f"./dev {command}: --env {env_file}: its local cloud does not run any more"
-    assert told.strip() == f"{said}; start it anew: ./dev up --env {env_file}"
+    message = printed.err or str(ended.value.code)
+    fault = f"./dev {command}: --env {env_file}: its local cloud does not run any more"
+    assert message.strip() == f"{fault}; start it again: ./dev up --env {env_file}"
     assert printed.out == ""
 
 
-def test_a_file_that_dev_up_did_not_write_is_refused(tmp_path: Path) -> None:
+def test_an_env_file_that_dev_up_did_not_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotReachable, match="--env"):
         local_environment(tmp_path / "nothing")
     for other in ("no name and no value\n", "NAME=value\n"):
         (tmp_path / "other").write_text(other)
-        with pytest.raises(NotReachable, match=r"--env .*: not a file of \./dev up"):
+        with pytest.raises(NotReachable, match=r"--env .*: not a file that \./dev up"):
             local_environment(tmp_path / "other")

@@ -1,27 +1,35 @@
-"""What the system tests are told in: a conversation, what phones got of it, and what a function logged."""
+"""The set-up that the system tests share: a conversation, phones, the webhook, the queue, functions and their logs."""
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+import aiohttp
+import httpx
 import psycopg
 
 from local.app import Person, new_phone
-from local.aws.lambda_runtime import LambdaFunction
+from local.aws.build import built
+from local.aws.lambda_runtime import LambdaFunction, lambda_function
+from local.aws.template import Function
 from local.cloud import LocalCloud
 from local.providers.phones import Phone
 
 TEXT = "Shall we meet at the fountain?"
 
-CALM = (
+WEBHOOK_PATH = "/api/push/chat-message"
+
+RESET = (
     "delete from push.jobs where state <> 'done'",
     "delete from public.user_devices",
     "delete from public.user_presence",
-    # Retries take parts of a second, and the same people write in all tests. Everything else is as deployed.
+    # Retries wait less than a second. The same people write in all tests, so their limits are high.
     "update push.settings set presence_fresh_for = default,"
     " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', unanswered_retry_delays = '{0.1 s, 0.1 s, 0.1 s, 0.1 s}',"
     " fault_retry_base = '0.1 seconds', recipient_share = default, registration_limit = 10000",
@@ -29,21 +37,20 @@ CALM = (
 )
 
 
-async def calm(cloud: LocalCloud) -> LocalCloud:
-    """The cloud without what earlier tests left: faults, jobs, phones, presence."""
+async def reset(cloud: LocalCloud) -> None:
+    """Removes what earlier tests left in the cloud: faults, pending jobs, phones and presence."""
     cloud.expo.reset()
-    for statement in CALM:
+    for statement in RESET:
         await execute(cloud, statement)
-    return cloud
 
 
 def done(job: Any) -> bool:
-    """Whether a push job has come to its end."""
+    """Whether a push job, as explain_push returns it, is done."""
     return bool(job["state"] == "done")
 
 
-def got(phone: Phone, message_id: UUID) -> tuple[int, int]:
-    """How many copies of a message arrived on a phone, and how many of them are visible."""
+def arrived_and_visible(phone: Phone, message_id: UUID) -> tuple[int, int]:
+    """Returns how many copies of a message arrived on a phone, and how many of them it shows."""
     arrived, shown = (
         sum(arrival.message_id == str(message_id) for arrival in arrivals) for arrivals in (phone.arrived, phone.shown)
     )
@@ -51,13 +58,13 @@ def got(phone: Phone, message_id: UUID) -> tuple[int, int]:
 
 
 async def execute(cloud: LocalCloud, statement: str, *parameters: Any) -> None:
-    """Run a statement as the database's owner."""
+    """Runs a statement as the owner of the database."""
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
         await connection.execute(statement.encode(), parameters)
 
 
 async def insert_messages(cloud: LocalCloud, *messages: tuple[UUID, UUID, str], commit: bool = True) -> list[UUID]:
-    """Messages (room, sender, text) that a backend writes in one transaction, as service_role; their ids."""
+    """Inserts messages (room, sender, text) as a backend does: in one transaction, as service_role. Returns the ids."""
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
         await connection.execute("set local role service_role")
         async with connection.cursor() as cursor:
@@ -77,16 +84,57 @@ async def insert_messages(cloud: LocalCloud, *messages: tuple[UUID, UUID, str], 
     return ids
 
 
-async def phone_of(cloud: LocalCloud, person: Person, platform: Literal["ios", "android"]) -> Phone:
-    """A new phone, on which this person logs in; its device id is its token."""
+async def new_phone_of(cloud: LocalCloud, person: Person, platform: Literal["ios", "android"]) -> Phone:
+    """Returns a new phone on which the person is logged in. Its device id is its token."""
     phone = new_phone(cloud.expo, platform)
     await person.log_in_on(phone, device_id=phone.token)
     return phone
 
 
+async def call_webhook(api_url: str, body: object, headers: Mapping[str, str]) -> int:
+    """Calls the webhook with this JSON, or these bytes. Returns the status."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with aiohttp.request("POST", f"{api_url}{WEBHOOK_PATH}", data=data, headers=headers) as answer:
+        return answer.status
+
+
+def error_of(answer: httpx.Response) -> tuple[int, str]:
+    """Returns status and code of an error of the HTTP API."""
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+async def send_to_queue(cloud: LocalCloud, url: str, body: str) -> None:
+    """Sends a record to a queue."""
+    await asyncio.to_thread(cloud.aws.sqs.send_message, QueueUrl=url, MessageBody=body)
+
+
+async def receive(cloud: LocalCloud, url: str, wait_seconds: int = 0) -> list[str]:
+    """Receives at most 10 records of a queue, and returns their bodies."""
+    answer = await asyncio.to_thread(
+        cloud.aws.sqs.receive_message, QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_seconds
+    )
+    return [message["Body"] for message in answer.get("Messages", [])]
+
+
+@asynccontextmanager
+async def running_function(
+    cloud: LocalCloud, function: Function, folder: Path, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[LambdaFunction]:
+    """Runs another instance of a function, with its logs in `folder`.
+
+    `environment`: the variables that Lambda itself sets. None: those of the cloud, for its AWS services.
+    """
+    environment = environment or cloud.aws.environment
+    async with (
+        built() as build,
+        lambda_function(function, runtime=build.runtime, environment=environment, folder=folder) as running,
+    ):
+        yield running
+
+
 @dataclass
 class Chat:
-    """A conversation in which Tina writes to Gus, who has a phone; the others are there to be mistaken for him."""
+    """The conversation in which Tina writes to Gus, who has one phone. Omar and Greta must not get his pushes."""
 
     cloud: LocalCloud
     id: UUID
@@ -97,21 +145,21 @@ class Chat:
     phone: Phone
 
     async def send(self, text: str = TEXT, *, webhook_lost: bool = False) -> UUID:
-        """Tina writes a message with her app."""
+        """Tina sends a message with her app. Returns its id."""
         if webhook_lost:
             self.cloud.pg_net.lose(1)
         return await self.tina.send(self.id, text)
 
-    async def ended(self, message_id: UUID, *, sweep: bool = False) -> Any:
-        """The push job of a message, once it is done. `sweep`: meanwhile the schedule fires again and again."""
+    async def until_done(self, message_id: UUID, *, sweep: bool = False) -> Any:
+        """Waits until the push job of a message is done, and returns it. `sweep`: runs the sweep meanwhile."""
         return await self.cloud.until_push(message_id, done, sweep=sweep)
 
     async def sweep(self) -> None:
-        """The schedule fires once."""
+        """Runs the scheduled sweep once."""
         await self.cloud.scheduler.fire("SendChatPushSweep")
 
-    async def clean_up(self) -> None:
-        """15 minutes pass for every push, and the schedule of receipts fires."""
+    async def collect_receipts(self) -> None:
+        """Makes the receipt of every push due, and runs the scheduled cleanup once."""
         await execute(
             self.cloud,
             "update push.deliveries set receipt_due_at = clock_timestamp() where receipt_due_at is not null",
@@ -119,12 +167,12 @@ class Chat:
         await self.cloud.scheduler.fire("CleanupReceiptsRun")
 
     async def statuses(self, message_id: UUID) -> dict[str, str]:
-        """What became of a message, by device."""
+        """Returns the delivery status of a message, by device id."""
         job = await self.cloud.explain_push(message_id)
         return {delivery["device_id"]: delivery["status"] for delivery in job["deliveries"]}
 
-    async def time_passes(self, message_id: UUID) -> None:
-        """The wait, or the lease, of a message's job is over."""
+    async def make_due(self, message_id: UUID) -> None:
+        """Ends the wait or the lease of the push job of a message."""
         await execute(
             self.cloud,
             "update push.jobs set next_attempt_at = clock_timestamp(),"
@@ -133,40 +181,40 @@ class Chat:
         )
         await execute(self.cloud, "update push.deliveries set retry_at = null where message_id = %s", message_id)
 
-    async def phone_of(self, person: Person, platform: Literal["ios", "android"] = "android") -> Phone:
-        """A new phone, on which this person logs in."""
-        return await phone_of(self.cloud, person, platform)
+    async def new_phone_of(self, person: Person, platform: Literal["ios", "android"] = "android") -> Phone:
+        """Returns a new phone on which the person is logged in."""
+        return await new_phone_of(self.cloud, person, platform)
 
 
 async def new_chat(cloud: LocalCloud, people: Mapping[str, Person]) -> Chat:
-    """The conversation, and a new phone of Gus."""
+    """Opens the conversation, and logs Gus in on a new phone."""
     tina, gus = people["tina"], people["gus"]
-    return Chat(cloud, id=await tina.open_chat(gus), phone=await phone_of(cloud, gus, "ios"), **people)
+    return Chat(cloud, id=await tina.open_chat(gus), phone=await new_phone_of(cloud, gus, "ios"), **people)
 
 
 class Log:
-    """What a function logs from now on."""
+    """What a function logs after this object is created."""
 
     def __init__(self, function: LambdaFunction) -> None:
         self._function = function
         self._before = [len(stream) for stream in function.log_streams()]
 
     def records(self, message: str = "") -> list[dict[str, Any]]:
-        """The structured log lines, or those with this message."""
+        """Returns the structured log lines, or those with this message."""
         lines = (json.loads(line) for line in self._json_lines() if '"_aws"' not in line)
         return [line for line in lines if message in ("", line.get("message"))]
 
     async def until(self, message: str, seconds: float = 60) -> list[dict[str, Any]]:
-        """The log lines with this message, once there is one. Raises TimeoutError."""
+        """Waits for a log line with this message. Returns all of them. Raises TimeoutError."""
         return await eventually(lambda: self.records(message), seconds)
 
     def metric(self, name: str) -> float:
-        """The sum of a metric's values."""
+        """Returns the sum of the values of a metric."""
         values = (json.loads(line).get(name, []) for line in self._json_lines() if '"_aws"' in line)
         return sum(sum(value) for value in values)
 
     def starts(self) -> int:
-        """How often the function was started."""
+        """Returns how often the function had a cold start."""
         return sum(line.startswith("REPORT ") and "Init Duration" in line for line in self._lines())
 
     def _json_lines(self) -> list[str]:
@@ -178,16 +226,16 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Overheard:
-    """What passed through the cloud since it started, and what nobody keeps."""
+class Recording:
+    """What passed through the cloud during all tests, and is not stored anywhere."""
 
-    queue_messages: list[dict[str, Any]]  # as they were received
-    local_log: list[str]  # of gateway, poller and scheduler: errors of functions, as AWS's services are told them
+    queue_messages: list[dict[str, Any]]  # each one that was received
+    local_log: list[str]  # of gateway, poller and scheduler: the errors that functions return to AWS's services
 
 
 async def eventually[T](found: Callable[[], T], seconds: float = 60) -> T:
-    """The first true value of something of which no event tells. Raises TimeoutError."""
+    """Polls until a value is true, and returns it. For values without an event. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
-        while not (value := found()):  # noqa: ASYNC110 - no event tells
+        while not (value := found()):  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.05)
     return value

@@ -1,4 +1,4 @@
-"""Each test of the one running cloud begins with calm services and with new phones."""
+"""Fixtures of the system tests. They share one cloud, which is reset before each test."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -8,36 +8,36 @@ import pytest
 
 from local.app import Person, chat_app
 from local.cloud import LocalCloud
-from tests.system.chat import Chat, Log, Overheard, calm, new_chat
+from tests.system.chat import Chat, Log, Recording, new_chat, reset
 
 
 @pytest.fixture(scope="session")
-def overheard(running_cloud: LocalCloud) -> Iterator[Overheard]:
-    overheard = Overheard([], [])
+def recording(running_cloud: LocalCloud) -> Iterator[Recording]:
+    recording = Recording([], [])
 
     def received(parsed: dict[str, Any], **_: object) -> None:
-        overheard.queue_messages.extend(parsed.get("Messages", []))
+        recording.queue_messages.extend(parsed.get("Messages", []))
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            overheard.local_log.append(record.getMessage())
+            recording.local_log.append(record.getMessage())
 
     handler = Handler()
     logging.getLogger("local").addHandler(handler)
     running_cloud.aws.sqs.meta.events.register("after-call.sqs.ReceiveMessage", received)
-    yield overheard
+    yield recording
     logging.getLogger("local").removeHandler(handler)
 
 
 @pytest.fixture
-async def cloud(running_cloud: LocalCloud, overheard: Overheard) -> LocalCloud:
-    """The cloud without what earlier tests left."""
-    return await calm(running_cloud)
+async def cloud(running_cloud: LocalCloud, recording: Recording) -> LocalCloud:
+    await reset(running_cloud)
+    return running_cloud
 
 
 @pytest.fixture(scope="session")
 async def people(running_cloud: LocalCloud) -> AsyncIterator[dict[str, Person]]:
-    """Tina, a tourist, and the guides Gus, Omar and Greta."""
+    """Tina, a tourist, and the guides Gus, Omar and Greta, by first name in lower case."""
     async with chat_app(running_cloud.supabase, running_cloud.api_url) as app:
         tina = await app.sign_up("Tina", "tourist")
         guides = [await app.sign_up(name, "guide") for name in ("Gus", "Omar", "Greta")]

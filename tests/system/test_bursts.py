@@ -1,4 +1,4 @@
-"""A backend writes to many people at once: every phone shows every message once, and Expo is not flooded."""
+"""A backend sends many messages at once. Each phone shows each of its messages once, in few requests to Expo."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import psycopg
 import pytest
 
 from local.providers.phones import Phone
-from tests.system.chat import Chat, eventually, execute, got, insert_messages
+from tests.system.chat import Chat, arrived_and_visible, eventually, execute, insert_messages
 
 MESSAGES = 300
 
 
 @dataclass
 class Burst:
-    """What a backend is about to write, and which phones should show it."""
+    """Messages that a backend inserts at once, and the phones of their recipients."""
 
     chat: Chat
     phones: dict[UUID, list[Phone]]  # by conversation
@@ -23,16 +23,16 @@ class Burst:
 
     @property
     def rooms(self) -> list[UUID]:
-        """The conversation of each message."""
+        """The conversation of each message, in order."""
         return [list(self.phones)[number % len(self.phones)] for number in range(MESSAGES)]
 
     async def insert(self) -> None:
-        """Write all messages in one transaction."""
+        """Inserts all messages in one transaction."""
         messages = [(room, self.chat.tina.id, f"Meeting point number {n}") for n, room in enumerate(self.rooms)]
         self.ids = await insert_messages(self.chat.cloud, *messages)
 
-    async def ended(self) -> None:
-        """The schedule fires until no push is left to be sent."""
+    async def until_done(self) -> None:
+        """Runs the sweep until every push job is done."""
         async with (
             asyncio.timeout(60),
             await psycopg.AsyncConnection.connect(self.chat.cloud.database_url, autocommit=True) as connection,
@@ -40,56 +40,59 @@ class Burst:
             while (await connection.execute("select from push.jobs where state <> 'done'")).rowcount:
                 await self.chat.sweep()
 
-    def shown(self) -> set[tuple[int, int]]:
-        """How often the messages arrived on the phones of their recipients, and how often they are visible there."""
-        return {got(phone, id) for id, room in zip(self.ids, self.rooms, strict=True) for phone in self.phones[room]}
+    def copies(self) -> set[tuple[int, int]]:
+        """Returns the different values of arrived_and_visible, of each message on each phone of its recipient."""
+        messages = zip(self.ids, self.rooms, strict=True)
+        return {arrived_and_visible(phone, message) for message, room in messages for phone in self.phones[room]}
 
     def arrivals(self) -> int:
-        """All notifications that arrived on any phone."""
+        """Returns how many notifications arrived on all phones."""
         return sum(len(phone.arrived) for phone in self.chat.cloud.expo.phones.values())
 
 
 @pytest.fixture
 async def burst(chat: Chat) -> Burst:
-    """Three recipients, who have four phones together."""
+    """A burst to three recipients, who have four phones together."""
     phones = {chat.id: [chat.phone]}
     for guide, count in ((chat.omar, 1), (chat.greta, 2)):
-        phones[await chat.tina.open_chat(guide)] = [await chat.phone_of(guide) for _ in range(count)]
-    # So few people would have to wait for each other's share of the rate.
+        phones[await chat.tina.open_chat(guide)] = [await chat.new_phone_of(guide) for _ in range(count)]
+    # With the default share of the rate, three recipients would have to wait.
     await execute(chat.cloud, "update push.settings set recipient_share = 1")
     return Burst(chat, phones, [])
 
 
-async def test_a_burst_whose_webhooks_are_lost_goes_out_by_the_sweep_in_full_requests(burst: Burst) -> None:
+async def test_the_sweep_sends_a_burst_without_webhooks_in_full_requests(burst: Burst) -> None:
     burst.chat.cloud.pg_net.lose(MESSAGES)
     await burst.insert()
-    await burst.ended()
-    assert burst.shown() == {(1, 1)}
+    await burst.until_done()
+    assert burst.copies() == {(1, 1)}
     assert burst.arrivals() == 4 * MESSAGES // 3
     recipients = [len(request.tokens) for request in burst.chat.cloud.expo.requests]
     assert max(recipients) == 100
     assert len(recipients) <= 6
 
 
-async def test_a_burst_shows_each_message_once_when_webhooks_and_sweep_run_together(burst: Burst) -> None:
+async def test_each_phone_shows_each_message_of_a_burst_once_while_webhooks_and_sweep_run_together(
+    burst: Burst,
+) -> None:
     cloud = burst.chat.cloud
     cloud.pg_net.lose(MESSAGES // 2)
     requests = cloud.pg_net.requests
     await burst.insert()
     await burst.chat.sweep()
     await eventually(lambda: cloud.pg_net.requests == requests + MESSAGES // 2)
-    await burst.ended()
+    await burst.until_done()
     await cloud.poller.until_idle()
-    assert burst.shown() == {(1, 1)}
+    assert burst.copies() == {(1, 1)}
     assert burst.arrivals() == 4 * MESSAGES // 3
     assert len(cloud.expo.requests) < MESSAGES / 4
 
 
-async def test_a_burst_beyond_the_rate_limit_of_expo_arrives_all_the_same(burst: Burst) -> None:
+async def test_each_message_of_a_burst_beyond_the_rate_limit_of_expo_arrives_once(burst: Burst) -> None:
     burst.chat.cloud.pg_net.lose(MESSAGES)
     burst.chat.cloud.expo.configure({"rate_limit_per_second": 200})
     await burst.insert()
-    await burst.ended()
+    await burst.until_done()
     assert 429 in [request.status for request in burst.chat.cloud.expo.requests]
-    assert burst.shown() == {(1, 1)}
+    assert burst.copies() == {(1, 1)}
     assert burst.arrivals() == 4 * MESSAGES // 3

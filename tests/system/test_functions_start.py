@@ -1,20 +1,13 @@
-"""A function whose settings are incomplete refuses to start, and says what is missing."""
+"""A function with incomplete settings does not start, and its error names what is missing."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from local.aws.build import built
-from local.aws.lambda_runtime import FunctionError, lambda_function
+from local.aws.lambda_runtime import FunctionError
 from local.cloud import LocalCloud
-
-
-@pytest.fixture
-async def runtime() -> AsyncIterator[Path]:
-    async with built() as build:
-        yield build.runtime
+from tests.system.chat import running_function
 
 
 @pytest.mark.parametrize(
@@ -27,17 +20,12 @@ async def runtime() -> AsyncIterator[Path]:
         ("RegisterDevice", ["SUPABASE_URL", "APP_SECRET_ID"]),
     ],
 )
-async def test_missing_settings_are_named_and_end_the_start(
-    cloud: LocalCloud, runtime: Path, tmp_path: Path, name: str, missing: list[str]
+async def test_a_function_with_missing_settings_does_not_start_and_names_them(
+    cloud: LocalCloud, tmp_path: Path, name: str, missing: list[str]
 ) -> None:
     function = cloud.template.functions[name]
     present = {key: value for key, value in function.environment.items() if key not in missing}
-    async with lambda_function(
-        replace(function, environment=present),
-        runtime=runtime,
-        environment=cloud.aws.environment,
-        folder=tmp_path,
-    ) as unset:
-        with pytest.raises(FunctionError, match=r".*".join(missing)) as refused:
-            await unset.invoke({"sweep": True})
-    assert "SettingsError" in refused.value.error_type
+    async with running_function(cloud, replace(function, environment=present), tmp_path) as incomplete:
+        with pytest.raises(FunctionError, match=r".*".join(missing)) as raised:
+            await incomplete.invoke({"sweep": True})
+    assert "SettingsError" in raised.value.error_type

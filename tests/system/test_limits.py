@@ -1,4 +1,4 @@
-"""What the Data API answers to an app that writes too much, too often, or what is somebody else's business."""
+"""The answers of the Data API to an app that writes too much, too often, or what belongs to other users."""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ import pytest
 
 from local.app import Person
 from local.cloud import LocalCloud
-from tests.system.chat import Chat, execute
+from tests.system.chat import Chat, arrived_and_visible, execute
 
 type Rows = dict[str, Any] | list[dict[str, Any]]
 
@@ -24,30 +24,30 @@ async def http(cloud: LocalCloud) -> AsyncIterator[httpx.AsyncClient]:
 async def write(
     http: httpx.AsyncClient,
     cloud: LocalCloud,
-    who: Person,
+    person: Person,
     path: str,
     body: Rows,
     *,
     method: str = "POST",
     prefer: str = "",
 ) -> httpx.Response:
-    """The answer to this person, asked as any app could."""
+    """Sends a request to the Data API as this person, and returns the answer."""
     headers = {
         "apikey": cloud.supabase.publishable_key,
-        "Authorization": f"Bearer {who.access_token}",
+        "Authorization": f"Bearer {person.access_token}",
         "Prefer": prefer or "return=minimal",
     }
     return await http.request(method, path, json=body, headers=headers)
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str, str]:
-    """Status, code and message of an error."""
+def error_of(answer: httpx.Response) -> tuple[int, str, str]:
+    """Returns status, code and message of an error."""
     error = answer.json()
     return answer.status_code, error["code"], error["message"]
 
 
 @pytest.mark.parametrize(
-    ("table", "field", "content", "told"),
+    ("table", "field", "content", "message"),
     [
         ("chat_messages", "message", "x" * 16385, "message is too long: 16385 bytes, at most 16384"),
         ("chat_messages", "client_msg_id", "x" * 3000, "client_msg_id is too long: 3000 bytes, at most 200"),
@@ -60,38 +60,40 @@ def refusal(answer: httpx.Response) -> tuple[int, str, str]:
         ("message_receipts", "device_id", "x" * 801, "device_id is too long: 801 bytes, at most 800"),
     ],
 )
-async def test_a_field_beyond_its_bound_is_answered_400_with_its_name_and_bound_and_what_to_do(
-    http: httpx.AsyncClient, chat: Chat, table: str, field: str, content: Any, told: str
+async def test_a_field_beyond_its_bound_is_answered_400_with_its_name_its_bound_and_a_hint(
+    http: httpx.AsyncClient, chat: Chat, table: str, field: str, content: Any, message: str
 ) -> None:
-    who = chat.gus
+    gus = chat.gus
     row: dict[str, Any] = {
-        "chat_messages": {"room_id": str(chat.id), "sender_id": str(who.id), "message": "Hello"},
+        "chat_messages": {"room_id": str(chat.id), "sender_id": str(gus.id), "message": "Hello"},
         "users": {},
-        "user_devices": {"user_id": str(who.id), "device_id": "a", "platform": "android", "push_provider": "fcm"},
-        "message_receipts": {"user_id": str(who.id)},
+        "user_devices": {"user_id": str(gus.id), "device_id": "a", "platform": "android", "push_provider": "fcm"},
+        "message_receipts": {"user_id": str(gus.id)},
     }[table]
     if table == "message_receipts":
         row["message_id"] = str(await chat.send())
-    method, path = ("PATCH", f"users?id=eq.{who.id}") if table == "users" else ("POST", table)
-    answer = await write(http, chat.cloud, who, path, {**row, field: content}, method=method)
-    assert refusal(answer) == (400, "22001" if "is too long" in told else "22023", told)
+    method, path = ("PATCH", f"users?id=eq.{gus.id}") if table == "users" else ("POST", table)
+    answer = await write(http, chat.cloud, gus, path, {**row, field: content}, method=method)
+    assert error_of(answer) == (400, "22001" if "is too long" in message else "22023", message)
     assert answer.json()["hint"]
 
 
-async def test_a_flood_of_devices_is_answered_429_and_stores_none(http: httpx.AsyncClient, chat: Chat) -> None:
+async def test_registrations_beyond_the_limit_in_one_insert_are_answered_429_and_none_is_stored(
+    http: httpx.AsyncClient, chat: Chat
+) -> None:
     await execute(chat.cloud, "update push.settings set registration_limit = default")
     await execute(chat.cloud, "delete from push.registration_counts")
     flood = [
         {"user_id": str(chat.omar.id), "device_id": f"{n}", "platform": "ios", "push_token": f"ExponentPushToken[{n}]"}
-        for n in range(10000)  # Lite takes no more
+        for n in range(10000)  # the most rows that Supabase Lite takes
     ]
     answer = await write(http, chat.cloud, chat.omar, "user_devices", flood)
-    assert refusal(answer) == (429, "PT429", "too many registrations: at most 20 in 60 seconds")
+    assert error_of(answer) == (429, "PT429", "too many registrations: at most 20 in 60 seconds")
     assert 1 <= json.loads(answer.json()["details"])["retry_after_seconds"] <= 60
     assert await chat.omar.devices() == {}
 
 
-async def test_a_registration_that_is_ignored_as_a_duplicate_takes_no_token(
+async def test_an_insert_that_is_ignored_as_a_duplicate_takes_no_push_token(
     http: httpx.AsyncClient, chat: Chat
 ) -> None:
     body = {"user_id": str(chat.omar.id), "device_id": "mine", "platform": "ios"}
@@ -107,25 +109,27 @@ async def test_a_registration_that_is_ignored_as_a_duplicate_takes_no_token(
     assert answer.is_success
     assert (await chat.gus.devices())[chat.phone.token]["is_active"]
     message = await chat.send()
-    assert (await chat.ended(message))["outcome"] == "accepted"
+    await chat.until_done(message)
+    assert arrived_and_visible(chat.phone, message) == (1, 1)
 
 
-async def test_what_is_somebody_elses_business_is_answered_403_alike(http: httpx.AsyncClient, chat: Chat) -> None:
-    """Two others talk, or do not."""
+async def test_opening_a_conversation_of_others_is_answered_403_whether_it_exists_or_not(
+    http: httpx.AsyncClient, chat: Chat
+) -> None:
     answers = [
         await write(http, chat.cloud, chat.greta, "chat_rooms", {"user1_id": str(one), "user2_id": str(other)})
         for one, other in ((chat.tina.id, chat.gus.id), (chat.omar.id, chat.gus.id), (chat.omar.id, uuid4()))
     ]
-    assert {refusal(answer) for answer in answers} == {
+    assert {error_of(answer) for answer in answers} == {
         (403, "42501", "neither user1_id nor user2_id is the signed-in user")
     }
 
 
-async def test_a_message_in_the_name_of_somebody_who_is_busy_is_answered_403(
+async def test_a_message_in_the_name_of_another_user_is_answered_403_even_at_that_users_limit(
     http: httpx.AsyncClient, chat: Chat
 ) -> None:
     await chat.send()
     await execute(chat.cloud, "update private.chat_settings set message_limit = 1")
     body = {"room_id": str(chat.id), "sender_id": str(chat.tina.id), "message": "As Tina"}
-    assert refusal(await write(http, chat.cloud, chat.gus, "chat_messages", body))[:2] == (403, "42501")
-    assert refusal(await write(http, chat.cloud, chat.tina, "chat_messages", body))[:2] == (429, "PT429")
+    assert error_of(await write(http, chat.cloud, chat.gus, "chat_messages", body))[:2] == (403, "42501")
+    assert error_of(await write(http, chat.cloud, chat.tina, "chat_messages", body))[:2] == (429, "PT429")

@@ -1,4 +1,4 @@
-"""Whatever docs/openapi.json allows, forbids or leaves open: the HTTP API answers as the document says."""
+"""The HTTP API answers as docs/openapi.json says, to requests that it allows and to others."""
 
 import asyncio
 import sys
@@ -8,12 +8,14 @@ from local.openapi import DOCUMENT
 from tests.system.chat import Chat
 
 
-async def test_schemathesis_finds_nothing(chat: Chat, tmp_path: Path) -> None:
+async def test_schemathesis_finds_no_difference_between_the_http_api_and_its_document(
+    chat: Chat, tmp_path: Path
+) -> None:
     process = await asyncio.create_subprocess_exec(
         *(Path(sys.executable).with_name("schemathesis"), "run", DOCUMENT, "--url", chat.cloud.api_url),
         *("--header", f"Authorization: Bearer {chat.greta.access_token}"),
         *("--seed", "1", "--max-examples", "20", "--no-color"),
-        cwd=tmp_path,  # it leaves a folder of examples behind
+        cwd=tmp_path,  # it writes a folder of examples
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -1,4 +1,4 @@
-"""Whatever is down, hangs or dies: the push arrives when things are back, and is visible once."""
+"""A part of the system is down, hangs or is killed. Afterwards the push arrives, and is visible once."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -7,34 +7,34 @@ import psycopg
 import pytest
 
 from local.providers.expo.faults import Fault, Hang, HttpError, OddAnswer, Reset, TicketCount
-from tests.system.chat import TEXT, Chat, Log, got, insert_messages
+from tests.system.chat import TEXT, Chat, Log, arrived_and_visible, insert_messages, receive
 
 # --- Expo
 
 
 @pytest.mark.parametrize("accepted", [False, True])
-async def test_a_push_outlives_several_failed_attempts(chat: Chat, accepted: bool) -> None:
-    """Expo is down, or seems so: behind a 5xx it may have delivered."""
+async def test_a_push_is_visible_once_after_expo_failed_four_attempts(chat: Chat, accepted: bool) -> None:
+    """Expo answers 5xx. `accepted`: it delivered the push nevertheless."""
     for body in ("json", "html", "empty"):
         chat.cloud.expo.script(HttpError(status=503, body=body, accepted=accepted))
     chat.cloud.expo.script(HttpError(status=504, body="html", accepted=accepted))
     message = await chat.send()
-    job = await chat.ended(message, sweep=True)
+    job = await chat.until_done(message, sweep=True)
     assert (job["outcome"], job["attempts"]) == ("accepted", 5)
-    assert got(chat.phone, message) == (5 if accepted else 1, 1)
+    assert arrived_and_visible(chat.phone, message) == (5 if accepted else 1, 1)
 
 
-async def test_a_429_is_tried_again_but_not_before_retry_after(chat: Chat) -> None:
+async def test_a_push_answered_429_is_sent_again_and_not_before_retry_after(chat: Chat) -> None:
     chat.cloud.expo.script(HttpError(status=429, retry_after=1))
     message = await chat.send()
-    await chat.ended(message)
-    refused, accepted = chat.cloud.expo.requests
-    assert (refused.status, accepted.status) == (429, 200)
-    assert accepted.at - refused.at >= timedelta(seconds=1)
-    assert got(chat.phone, message) == (1, 1)
+    await chat.until_done(message)
+    rejected, accepted = chat.cloud.expo.requests
+    assert (rejected.status, accepted.status) == (429, 200)
+    assert accepted.at - rejected.at >= timedelta(seconds=1)
+    assert arrived_and_visible(chat.phone, message) == (1, 1)
 
 
-async def test_a_long_retry_after_is_waited_for_in_the_database(chat: Chat) -> None:
+async def test_the_database_keeps_a_push_until_a_long_retry_after_is_over(chat: Chat) -> None:
     chat.cloud.expo.script(HttpError(status=429, retry_after=600))
     begun = datetime.now(UTC)
     message = await chat.send()
@@ -42,46 +42,46 @@ async def test_a_long_retry_after_is_waited_for_in_the_database(chat: Chat) -> N
     assert datetime.fromisoformat(job["next_attempt_at"]) >= begun + timedelta(seconds=600)
     await chat.sweep()
     assert len(chat.cloud.expo.requests) == 1
-    await chat.time_passes(message)
+    await chat.make_due(message)
     await chat.sweep()
-    assert got(chat.phone, message) == (1, 1)
+    assert arrived_and_visible(chat.phone, message) == (1, 1)
 
 
 @pytest.mark.parametrize(
-    ("fault", "outcome", "copies"),
+    ("fault", "error", "copies"),
     [
         (Reset(accepted=False), None, 1),
         (Reset(accepted=True), None, 2),
-        # Expo took the request, but its tickets cannot be told apart: sent again, it would be a second push.
-        (OddAnswer(body="truncated"), "UnreadableAnswer", 1),
-        (OddAnswer(body="null"), "UnreadableAnswer", 1),
-        (TicketCount(tickets=0), "UnreadableAnswer", 1),
-        (TicketCount(tickets=3), "UnreadableAnswer", 1),
+        # Expo accepted the request, but its tickets cannot be assigned. Sending again would be a second push.
+        (OddAnswer(body="truncated"), "UnreadableResponse", 1),
+        (OddAnswer(body="null"), "UnreadableResponse", 1),
+        (TicketCount(tickets=0), "UnreadableResponse", 1),
+        (TicketCount(tickets=3), "UnreadableResponse", 1),
     ],
     ids=["reset", "reset after accepting", "truncated", "null", "no ticket", "too many tickets"],
 )
-async def test_a_broken_answer_costs_no_push_and_shows_none_twice(
-    chat: Chat, fault: Fault, outcome: str | None, copies: int
+async def test_a_push_with_a_broken_answer_is_accepted_and_visible_once(
+    chat: Chat, fault: Fault, error: str | None, copies: int
 ) -> None:
     chat.cloud.expo.script(fault)
     message = await chat.send()
-    job = await chat.ended(message, sweep=True)
-    assert (job["outcome"], job["deliveries"][0]["error"]) == ("accepted", outcome)
-    assert got(chat.phone, message) == (copies, 1)
+    job = await chat.until_done(message, sweep=True)
+    assert (job["outcome"], job["deliveries"][0]["error"]) == ("accepted", error)
+    assert arrived_and_visible(chat.phone, message) == (copies, 1)
 
 
-async def test_expo_hangs_longer_than_the_function_has_time(chat: Chat) -> None:
+async def test_a_push_is_visible_once_after_expo_hung_longer_than_the_function_may_run(chat: Chat) -> None:
     chat.cloud.expo.script(Hang(seconds=600, accepted=True))
     message = await chat.send()
-    job = await chat.ended(message, sweep=True)
+    job = await chat.until_done(message, sweep=True)
     assert (job["outcome"], job["attempts"]) == ("accepted", 2)
-    assert got(chat.phone, message) == (2, 1)
+    assert arrived_and_visible(chat.phone, message) == (2, 1)
 
 
 # --- database
 
 
-async def test_webhooks_ring_while_the_data_api_is_down(chat: Chat, log: Log) -> None:
+async def test_webhooks_that_came_while_the_data_api_was_down_are_sent_afterwards(chat: Chat, log: Log) -> None:
     await chat.cloud.supabase.stop()
     try:
         messages = await insert_messages(chat.cloud, *[(chat.id, chat.tina.id, TEXT)] * 3)
@@ -91,13 +91,13 @@ async def test_webhooks_ring_while_the_data_api_is_down(chat: Chat, log: Log) ->
     finally:
         await chat.cloud.supabase.start()
     async with asyncio.timeout(30):
-        # Once is enough, unless a webhook was so late that its record came back only just now.
-        while {got(chat.phone, message) for message in messages} != {(1, 1)}:
+        # One round is enough, unless a webhook was late and its record failed only now.
+        while {arrived_and_visible(chat.phone, message) for message in messages} != {(1, 1)}:
             await chat.cloud.poller.return_failed()
             await chat.cloud.poller.until_idle()
 
 
-async def test_a_crash_of_postgres_loses_the_webhook_but_not_the_push(chat: Chat) -> None:
+async def test_a_crash_of_postgres_loses_the_webhook_and_the_sweep_sends_the_push(chat: Chat) -> None:
     chat.cloud.pg_net.pause()
     try:
         message = await chat.send()
@@ -108,15 +108,17 @@ async def test_a_crash_of_postgres_loses_the_webhook_but_not_the_push(chat: Chat
             assert queued.rowcount == 0
     finally:
         chat.cloud.pg_net.resume()
-    await chat.ended(message, sweep=True)
-    assert got(chat.phone, message) == (1, 1)
+    await chat.until_done(message, sweep=True)
+    assert arrived_and_visible(chat.phone, message) == (1, 1)
 
 
 # --- the worker
 
 
 @pytest.mark.parametrize("accepted", [False, True], ids=["before", "after"])
-async def test_a_worker_killed_before_or_after_expo_accepted_loses_only_its_lease(chat: Chat, accepted: bool) -> None:
+async def test_the_next_lease_sends_the_push_of_a_worker_killed_before_or_after_expo_accepted(
+    chat: Chat, accepted: bool
+) -> None:
     expo = chat.cloud.expo
     expo.script(Hang(seconds=600, accepted=accepted))
     message = await chat.send()
@@ -126,10 +128,10 @@ async def test_a_worker_killed_before_or_after_expo_accepted_loses_only_its_leas
     job = await chat.cloud.explain_push(message)
     assert (job["state"], job["attempts"], len(expo.requests)) == ("leased", 1, 1)
 
-    await chat.time_passes(message)
-    job = await chat.ended(message, sweep=True)
+    await chat.make_due(message)
+    job = await chat.until_done(message, sweep=True)
     assert (job["outcome"], job["attempts"]) == ("accepted", 2)
-    assert got(chat.phone, message) == (2 if accepted else 1, 1)
+    assert arrived_and_visible(chat.phone, message) == (2 if accepted else 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ async def test_a_worker_killed_before_or_after_expo_accepted_loses_only_its_leas
     ["lock table push.jobs in exclusive mode", "lock table push.deliveries in share mode"],
     ids=["claims", "records"],
 )
-async def test_a_worker_killed_while_it_claims_or_records_loses_only_its_lease(chat: Chat, lock: str) -> None:
+async def test_the_push_of_a_worker_killed_while_it_claims_or_records_is_visible_once(chat: Chat, lock: str) -> None:
     message = await chat.send(webhook_lost=True)
     async with await psycopg.AsyncConnection.connect(chat.cloud.database_url) as other:
         await other.execute(lock.encode())
@@ -145,15 +147,15 @@ async def test_a_worker_killed_while_it_claims_or_records_loses_only_its_lease(c
         await _until_blocked(other)
         await chat.cloud.functions["SendChatPush"].kill()
         await sweep
-    await chat.time_passes(message)
-    await chat.ended(message, sweep=True)
-    copies, visible = got(chat.phone, message)
+    await chat.make_due(message)
+    await chat.until_done(message, sweep=True)
+    copies, visible = arrived_and_visible(chat.phone, message)
     assert visible == 1
     assert copies <= 2
 
 
 async def _until_blocked(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
-    """Wait until somebody waits for a lock of this connection."""
+    """Waits until another connection waits for a lock of this one."""
     async with asyncio.timeout(60):
         while True:
             waiting = await connection.execute(
@@ -167,7 +169,7 @@ async def _until_blocked(connection: psycopg.AsyncConnection[tuple[object, ...]]
 # --- the queue
 
 
-async def test_a_record_that_is_no_message_id_becomes_a_dead_letter_and_harms_no_other(chat: Chat, log: Log) -> None:
+async def test_a_record_that_is_no_message_id_becomes_a_dead_letter_and_its_batch_is_sent(chat: Chat, log: Log) -> None:
     cloud = chat.cloud
     queue = cloud.template.queues["PushQueue"]
     assert queue.redrive
@@ -190,14 +192,11 @@ async def test_a_record_that_is_no_message_id_becomes_a_dead_letter_and_harms_no
         if line["function_request_id"] == first["function_request_id"]
     ]
     assert sorted(sent_with_it) == sorted(map(str, messages))
-    assert [got(chat.phone, message) for message in messages] == [(1, 1), (1, 1)]
+    assert [arrived_and_visible(chat.phone, message) for message in messages] == [(1, 1), (1, 1)]
 
     for _ in range(queue.redrive.max_receive_count):
         await cloud.poller.return_failed()
         await cloud.poller.until_idle()
     assert len(log.records("record is neither a message id nor a wake-up")) == queue.redrive.max_receive_count
     assert log.metric("MalformedRecord") == queue.redrive.max_receive_count
-    dead = await asyncio.to_thread(
-        cloud.aws.sqs.receive_message, QueueUrl=cloud.template.queues[queue.redrive.queue].url
-    )
-    assert [letter["Body"] for letter in dead["Messages"]] == ["no message id"]
+    assert await receive(cloud, cloud.template.queues[queue.redrive.queue].url) == ["no message id"]

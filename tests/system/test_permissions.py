@@ -1,4 +1,4 @@
-"""What a role allows is what its function does: the calls to AWS that moto records, against the policies."""
+"""Each function's role allows the calls to AWS that the function makes, and no others. moto records the calls."""
 
 import base64
 import json
@@ -11,14 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from local.aws.build import built
 from local.aws.cloudformation import translate
-from local.aws.lambda_runtime import lambda_function
 from local.packages import PROJECT
 from tests.stack import TEMPLATE, properties
-from tests.system.chat import Chat, execute
+from tests.system.chat import Chat, execute, running_function
 
-# Each leads its function to everything that it may ask of AWS.
+# With this event a function makes every kind of call that it can make to AWS.
 EVENTS = {
     "AuthorizeWebhook": "authorizer",
     "CleanupReceipts": "cleanup",
@@ -28,20 +26,18 @@ EVENTS = {
 
 
 @pytest.mark.parametrize("name", EVENTS)
-async def test_a_function_may_do_what_it_does_and_nothing_else(chat: Chat, tmp_path: Path, name: str) -> None:
+async def test_a_role_allows_exactly_the_calls_that_its_function_makes(chat: Chat, tmp_path: Path, name: str) -> None:
     cloud = chat.cloud
-    function = cloud.template.functions[name]
-    # A sweep that must leave work behind wakes the next one.
+    # A sweep that leaves work behind sends a wake-up to the queue.
     await chat.send(webhook_lost=True)
     await execute(cloud, "update push.rate_limiter set free_at = clock_timestamp() + interval '1 hour'")
-    # moto knows who is calling by the key of the credentials.
+    # The access key tells the calls of this function from others.
     environment = {**cloud.aws.environment, "AWS_ACCESS_KEY_ID": name}
     async with (
-        built() as build,
         recorded(cloud.aws.endpoint_url) as requests,
-        lambda_function(function, runtime=build.runtime, environment=environment, folder=tmp_path) as fresh,
+        running_function(cloud, cloud.template.functions[name], tmp_path, environment) as function,
     ):
-        await fresh.invoke(json.loads((PROJECT / "tests" / "events" / f"{EVENTS[name]}.json").read_text()))
+        await function.invoke(json.loads((PROJECT / "tests" / "events" / f"{EVENTS[name]}.json").read_text()))
     await execute(cloud, "update push.rate_limiter set free_at = clock_timestamp()")
     queues = {queue.url: logical_id for logical_id, queue in cloud.template.queues.items()}
     assert allowed(name) == calls(requests, name, queues) | by_lambda_itself(name)
@@ -49,26 +45,26 @@ async def test_a_function_may_do_what_it_does_and_nothing_else(chat: Chat, tmp_p
 
 @asynccontextmanager
 async def recorded(endpoint_url: str) -> AsyncIterator[list[dict[str, Any]]]:
-    """The requests to AWS while the context is open; the list is filled at its end."""
+    """Records the requests to AWS while the context is open. Fills the list at its end."""
     requests: list[dict[str, Any]] = []
     async with aiohttp.ClientSession(f"{endpoint_url}/moto-api/recorder/", raise_for_status=True) as recorder:
 
-        async def ask(what: str) -> None:
-            async with recorder.post(what):
+        async def call(action: str) -> None:
+            async with recorder.post(action):
                 pass
 
-        await ask("reset-recording")
-        await ask("start-recording")
+        await call("reset-recording")
+        await call("start-recording")
         try:
             yield requests
         finally:
-            await ask("stop-recording")
+            await call("stop-recording")
         async with recorder.get("download-recording") as answer:
             requests += map(json.loads, (await answer.text()).splitlines())
 
 
 def calls(requests: list[dict[str, Any]], name: str, queues: Mapping[str, str]) -> set[tuple[str, str]]:
-    """Action and resource of each request of a function. It has clients of Secrets Manager and SQS alone."""
+    """Returns action and resource of each request of a function. It calls Secrets Manager and SQS only."""
     found = set()
     for request in requests:
         headers = {key.lower(): value for key, value in request["headers"].items()}
@@ -81,7 +77,7 @@ def calls(requests: list[dict[str, Any]], name: str, queues: Mapping[str, str]) 
 
 
 def allowed(name: str) -> set[tuple[str, str]]:
-    """Action and resource, by its logical id, of each permission of a function's role."""
+    """Returns action and resource (logical id) of each permission of a function's role."""
     [policy] = properties(translate(TEMPLATE)["Resources"], "IAM::Role")[f"{name}Role"]["Policies"]
     permissions = set()
     for statement in policy["PolicyDocument"]["Statement"]:
@@ -93,7 +89,7 @@ def allowed(name: str) -> set[tuple[str, str]]:
 
 
 def by_lambda_itself(name: str) -> set[tuple[str, str]]:
-    """What Lambda does with a function's role: it writes logs and traces, and polls the queue."""
+    """Returns what Lambda itself does with a function's role: it writes logs and traces, and polls the queue."""
     resources = translate(TEMPLATE)["Resources"]
     logs = properties(resources, "Lambda::Function")[name]["LoggingConfig"]["LogGroup"]["Ref"]
     permissions = {(f"logs:{action}", logs) for action in ("CreateLogStream", "PutLogEvents")}

@@ -1,4 +1,4 @@
-"""The stand-in for pg_net keeps pg_net's promises, and no more than those."""
+"""The stand-in for pg_net guarantees what pg_net guarantees, and no more."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,12 +18,17 @@ from local.supabase.project import create_database
 
 @dataclass
 class Receiver:
-    """A web server that notes what it gets; `status` and `delay` say how it answers."""
+    """A web server that records requests. It answers with `status` after `delay` seconds, if `answering` is set."""
 
     url: str
     status: int = 200
     delay: float = 0
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.answering.set()
+
     _arrival: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -31,11 +36,12 @@ class Receiver:
             self.received.append((dict(request.headers), await request.read()))
             self._arrival.notify_all()
         await asyncio.sleep(self.delay)
+        await self.answering.wait()
         return web.json_response({"ok": True}, status=self.status)
 
-    async def bodies(self, count: int, seconds: float = 30) -> list[bytes]:
-        """The bodies received, once there are `count`."""
-        async with asyncio.timeout(seconds), self._arrival:
+    async def bodies(self, count: int) -> list[bytes]:
+        """Waits for `count` requests, and returns their bodies."""
+        async with asyncio.timeout(30), self._arrival:
             await self._arrival.wait_for(lambda: len(self.received) >= count)
         return [body for _, body in self.received]
 
@@ -63,7 +69,7 @@ async def server() -> AsyncIterator[Postgres]:
 
 @dataclass
 class Database:
-    """What a role of the application does with pg_net."""
+    """A database with pg_net, used as a role of the application."""
 
     dsn: str
 
@@ -103,22 +109,20 @@ async def net(database: Database) -> AsyncIterator[PgNet]:
 
 
 async def recorded(database: Database, count: int) -> list[dict[str, object]]:
-    """The responses, once there are `count`."""
+    """Waits for `count` recorded responses, and returns them."""
     async with asyncio.timeout(30):
-        while len(responses := await database.responses()) < count:  # noqa: ASYNC110 - only a query can tell
+        while len(responses := await database.responses()) < count:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.02)
     return responses
 
 
-async def test_a_request_starts_at_commit_within_milliseconds(
-    net: PgNet, database: Database, receiver: Receiver
-) -> None:
+async def test_a_request_is_sent_at_commit_and_not_before(net: PgNet, database: Database, receiver: Receiver) -> None:
     async with await psycopg.AsyncConnection.connect(database.dsn) as connection:
-        await connection.execute("select net.http_post(%s)", (receiver.url,))
-        await asyncio.sleep(0.2)
-        assert not receiver.received
+        await connection.execute("select net.http_post(%s, %s)", (receiver.url, Jsonb("first")))
+        await database.post(receiver.url, "second")
+        assert await receiver.bodies(1) == [b'"second"']
         await connection.commit()
-        await receiver.bodies(1, seconds=0.5)
+        assert await receiver.bodies(2) == [b'"second"', b'"first"']
 
 
 async def test_a_rolled_back_request_is_never_sent(net: PgNet, database: Database, receiver: Receiver) -> None:
@@ -127,7 +131,7 @@ async def test_a_rolled_back_request_is_never_sent(net: PgNet, database: Databas
     assert await receiver.bodies(1) == [b'{"n": 2}']
 
 
-async def test_the_wire_format_is_that_of_pg_net(net: PgNet, database: Database, receiver: Receiver) -> None:
+async def test_a_request_has_the_wire_format_of_pg_net(net: PgNet, database: Database, receiver: Receiver) -> None:
     body = {"record": {"id": 1, "text": "Grüße 📷"}, "old_record": None, "type": "INSERT"}
     async with await psycopg.AsyncConnection.connect(database.dsn) as connection:
         await connection.execute(
@@ -136,7 +140,7 @@ async def test_the_wire_format_is_that_of_pg_net(net: PgNet, database: Database,
         )
     [sent] = await receiver.bodies(1)
     headers, _ = receiver.received[0]
-    # jsonb orders keys by length, then bytes, and puts a space after colon and comma
+    # jsonb orders keys by length, then by bytes. It writes a space after colon and comma.
     expected = '{"type": "INSERT", "record": {"id": 1, "text": "Grüße 📷"}, "old_record": null}'
     assert sent == expected.encode()
     assert {name: headers[name] for name in ("Content-Type", "X-Webhook-Secret", "User-Agent", "Accept")} == {
@@ -198,7 +202,7 @@ async def test_a_failing_worker_sends_its_whole_batch_twice(net: PgNet, database
 async def test_a_paused_worker_leaves_requests_in_the_queue(net: PgNet, database: Database, receiver: Receiver) -> None:
     net.pause()
     await database.post(receiver.url, 1)
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # time in which it would come
     assert (receiver.received, await database.queue_length()) == ([], 1)
     net.resume()
     await receiver.bodies(1)
@@ -207,12 +211,12 @@ async def test_a_paused_worker_leaves_requests_in_the_queue(net: PgNet, database
 async def test_a_batch_holds_200_requests_and_the_next_one_waits_for_the_slowest(
     net: PgNet, database: Database, receiver: Receiver
 ) -> None:
-    receiver.delay = 0.5
+    receiver.answering.clear()
     await database.post(receiver.url, *range(201))
     await receiver.bodies(200)
-    receiver.delay = 0
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # time in which the 201st would come
     assert len(receiver.received) == 200
+    receiver.answering.set()
     await receiver.bodies(201)
 
 

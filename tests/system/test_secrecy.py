@@ -1,15 +1,15 @@
-"""What a full run leaves in logs, metrics, queues and dead letters: ids, but no message text, push token, JWT or key.
-Runs last, so that it sees what all the other system tests left there."""
+"""Logs, metrics, queues and dead letters hold ids, but no message text, push token, JWT or key.
 
-import asyncio
+These tests run last, so that they check what all other system tests left there.
+"""
+
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-import aiohttp
 import psycopg
 import pytest
 from aws_lambda_powertools.metrics import MetricUnit
@@ -20,12 +20,12 @@ from local.aws.account import STACK
 from local.aws.lambda_runtime import FunctionError
 from local.cloud import LocalCloud
 from local.providers.expo.faults import HttpError, OddAnswer, ReceiptError, TicketError
-from tests.system.chat import TEXT, Chat, Log, Overheard, calm, done, new_chat
+from tests.system.chat import TEXT, Chat, Log, Recording, call_webhook, done, new_chat, receive, reset, send_to_queue
 from tests.vocabulary import COUNTED
 
-FOREIGN_TEXT = 'Grüße vom "Brunnen" 🐟'  # which JSON spells otherwise
+ESCAPED_TEXT = 'Grüße vom "Brunnen" 🐟'  # JSON writes it differently
 EXPO_ACCESS_TOKEN = "expo-access-token-of-the-project"
-NEW_WEBHOOK_SECRET = "webhook-secret-that-is-the-current-one-by-now"
+NEW_WEBHOOK_SECRET = "webhook-secret-after-its-rotation"
 
 PATTERNS = {
     "push token": re.compile(r"Expo(nent)?PushToken"),
@@ -36,69 +36,68 @@ PATTERNS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A full run, with its logs and queues as they are at its end."""
+    """What is in logs and queues after all system tests and the faults of this module."""
 
     cloud: LocalCloud
     gus: Person
     message_ids: frozenset[str]  # of all messages
-    pushed_ids: frozenset[str]  # of those whose push has come to its end
-    secrets: frozenset[str]  # texts of messages and keys, as they are
-    queue_messages: list[dict[str, Any]]  # that anybody ever received, but for one that nobody should have put there
+    done_ids: frozenset[str]  # of those whose push job is done
+    confidential: frozenset[str]  # texts of messages, and keys
+    queue_messages: list[dict[str, Any]]  # each one that was received, without the one that this module sends by hand
     dead_letters: list[str]
-    dead: UUID  # a message whose record is one of them
+    dead_letter_id: UUID  # a message whose record became a dead letter
     local_log: list[str]
 
     def log_lines(self, *functions: str) -> list[str]:
-        """All that these functions have written; without names: all of them."""
+        """Returns the log lines of these functions; without names, of all."""
         return [line for name in functions or self.cloud.functions for line in self.cloud.functions[name].log_lines()]
 
     def found(self, text: str) -> list[str]:
-        """What of all that is confidential occurs in the text."""
+        """Returns the confidential values and the names of the patterns that occur in the text."""
         found = [name for name, pattern in PATTERNS.items() if pattern.search(text)]
-        return found + [secret for secret in self.secrets if any(spelled in text for spelled in _spellings(secret))]
+        return found + [value for value in self.confidential if any(form in text for form in _written_forms(value))]
 
 
-def _spellings(secret: str) -> set[str]:
-    """As it is, in JSON of both kinds, and in a repr."""
-    return {
-        secret,
-        *(part[1:-1] for part in (json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret))),
-    }
+def _written_forms(value: str) -> set[str]:
+    """Returns the value itself, its forms in JSON with and without ASCII escapes, and its repr."""
+    quoted = (json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value))
+    return {value, *(form[1:-1] for form in quoted)}
 
 
 @pytest.fixture(scope="module")
-async def run(running_cloud: LocalCloud, overheard: Overheard, people: dict[str, Person]) -> AsyncIterator[Run]:
-    """Everything that might quote what it should not: errors that carry tokens, odd answers, refused records."""
-    cloud = await calm(running_cloud)
+async def run(running_cloud: LocalCloud, recording: Recording, people: dict[str, Person]) -> AsyncIterator[Run]:
+    """Causes errors that may quote confidential values: of Expo, the queue, the HTTP API and the database."""
+    cloud = running_cloud
+    await reset(cloud)
     chat = await new_chat(cloud, people)
-    put_by_hand = f"{chat.phone.token} {TEXT} {uuid4()}"
+    sent_by_hand = f"{chat.phone.token} {TEXT} {uuid4()}"
     backend, webhook = (cloud.template.secrets[name].name for name in ("BackendSecret", "WebhookSecret"))
     keys = await cloud.aws.secret(backend)
     await cloud.aws.put_secret(backend, {**keys, "expo_access_token": EXPO_ACCESS_TOKEN})
     cloud.expo.configure({"access_token": EXPO_ACCESS_TOKEN})
     await cloud.aws.put_secret(webhook, {"current": NEW_WEBHOOK_SECRET, "previous": cloud.webhook_secret})
-    await cloud.functions["AuthorizeWebhook"].kill()  # or it would know the old one for five minutes
+    await cloud.functions["AuthorizeWebhook"].kill()  # because it caches the old secret for five minutes
     try:
-        await _trouble_expo(chat)
-        await _trouble_queue(chat, put_by_hand)
-        await _trouble_door(chat)
-        dead = await _trouble_database(chat)
-        await chat.clean_up()
-        dead_letters = await _drain(cloud, "PushDeadLetters")
+        await _cause_errors_of_expo(chat)
+        await _cause_errors_of_the_queue(chat, sent_by_hand)
+        await _cause_errors_of_the_http_api(chat)
+        dead_letter_id = await _cause_errors_of_the_database(chat)
+        await chat.collect_receipts()
+        dead_letters = await _receive_all(cloud, "PushDeadLetters")
         async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
             stored = await (await connection.execute("select id::text, message from chat_messages")).fetchall()
             pushed = await connection.execute("select message_id::text from push.jobs where state = 'done'")
-            pushed_ids = frozenset(id for [id] in await pushed.fetchall())
+            done_ids = frozenset(id for [id] in await pushed.fetchall())
         yield Run(
             cloud,
             chat.gus,
             frozenset(id for id, _ in stored),
-            pushed_ids,
+            done_ids,
             frozenset(text for _, text in stored if text) | _keys(cloud),
-            [message for message in overheard.queue_messages if message["Body"] != put_by_hand],
+            [message for message in recording.queue_messages if message["Body"] != sent_by_hand],
             dead_letters,
-            dead,
-            overheard.local_log,
+            dead_letter_id,
+            recording.local_log,
         )
     finally:
         await cloud.aws.put_secret(backend, keys)
@@ -115,39 +114,38 @@ def _keys(cloud: LocalCloud) -> frozenset[str]:
     )
 
 
-async def _trouble_expo(chat: Chat) -> None:
-    """Refusals and receipts that quote token and text."""
+async def _cause_errors_of_expo(chat: Chat) -> None:
+    """Expo's errors and receipts quote token and text."""
     expo = chat.cloud.expo
-    removed = await chat.phone_of(chat.gus)
+    removed = await chat.new_phone_of(chat.gus)
     expo.uninstall(removed.token)
     expo.script(OddAnswer(body="errors"))
     expo.script(HttpError(status=400))
     expo.script(HttpError(status=401))
     expo.script(TicketError(error="DeveloperError", message=f"{chat.phone.token} got {TEXT}"))
-    for text in (TEXT, TEXT, TEXT, FOREIGN_TEXT):
+    for text in (TEXT, TEXT, TEXT, ESCAPED_TEXT):
         message = await chat.send(text)
         while not done(await chat.cloud.explain_push(message)):
-            await chat.time_passes(message)
+            await chat.make_due(message)
             await chat.sweep()
     expo.script(ReceiptError(error="DeveloperError", message=f"{chat.phone.token} got {TEXT}"))
-    await chat.ended(await chat.send(), sweep=True)
-    await chat.clean_up()
+    await chat.until_done(await chat.send(), sweep=True)
+    await chat.collect_receipts()
 
 
-async def _trouble_queue(chat: Chat, put_by_hand: str) -> None:
-    """A record, and a request, that are full of what belongs into neither."""
+async def _cause_errors_of_the_queue(chat: Chat, sent_by_hand: str) -> None:
+    """A record and an event hold token and text instead of ids."""
     log = Log(chat.cloud.functions["SendChatPush"])
-    queue_url = chat.cloud.template.queues["PushQueue"].url
-    await asyncio.to_thread(chat.cloud.aws.sqs.send_message, QueueUrl=queue_url, MessageBody=put_by_hand)
+    await send_to_queue(chat.cloud, chat.cloud.template.queues["PushQueue"].url, sent_by_hand)
     await log.until("record is neither a message id nor a wake-up")
     with pytest.raises(FunctionError, match="message_ids"):
         await chat.cloud.functions["SendChatPush"].invoke({"message_ids": [chat.phone.token, TEXT]})
 
 
-async def _trouble_door(chat: Chat) -> None:
-    """Refusals of all kinds, of requests that are full of tokens."""
+async def _cause_errors_of_the_http_api(chat: Chat) -> None:
+    """The HTTP API rejects requests that hold tokens."""
     token = chat.phone.token
-    assert await _ring(chat, {}, secret=chat.gus.access_token) == 403
+    assert await call_webhook(chat.cloud.api_url, {}, {"x-webhook-secret": chat.gus.access_token}) == 403
     for body in (
         {"device_id": token, "platform": "ios", "push_token": token, token: token},
         {"device_id": token, "platform": "ios", "push_token": token, "push_provider": "fcm"},
@@ -156,8 +154,8 @@ async def _trouble_door(chat: Chat) -> None:
         assert (await chat.gus.call("POST", "/api/push/register", json=body)).status_code == 422
 
 
-async def _trouble_database(chat: Chat) -> UUID:
-    """It is down for so long that the record of a message becomes a dead letter. The id of the message."""
+async def _cause_errors_of_the_database(chat: Chat) -> UUID:
+    """The database is down until the record of a message is a dead letter. Returns the id of the message."""
     cloud = chat.cloud
     queue = cloud.template.queues["PushQueue"]
     assert queue.redrive
@@ -166,8 +164,9 @@ async def _trouble_database(chat: Chat) -> UUID:
     registration = {"device_id": "d", "platform": "ios", "push_token": chat.phone.token}
     await cloud.postgres.kill()
     try:
-        # As a webhook that was made in Supabase's dashboard rings: with the whole row.
-        assert await _ring(chat, {"type": "INSERT", "table": "chat_messages", "record": row}) == 202
+        # A webhook that was created in Supabase's dashboard sends the whole row.
+        body = {"type": "INSERT", "table": "chat_messages", "record": row}
+        assert await call_webhook(cloud.api_url, body, {"x-webhook-secret": NEW_WEBHOOK_SECRET}) == 202
         await cloud.poller.until_idle()
         for _ in range(queue.redrive.max_receive_count):
             await cloud.poller.return_failed()
@@ -177,38 +176,27 @@ async def _trouble_database(chat: Chat) -> UUID:
         assert (await chat.gus.call("POST", "/api/push/register", json=registration)).status_code == 503
     finally:
         await cloud.postgres.start()
-    await chat.ended(message, sweep=True)
+    await chat.until_done(message, sweep=True)
     return message
 
 
-async def _ring(chat: Chat, body: Mapping[str, object], secret: str = NEW_WEBHOOK_SECRET) -> int:
-    url = f"{chat.cloud.api_url}/api/push/chat-message"
-    async with aiohttp.request("POST", url, json=body, headers={"x-webhook-secret": secret}) as answer:
-        return answer.status
-
-
-async def _drain(cloud: LocalCloud, queue: str) -> list[str]:
-    """What the messages of a queue hold."""
+async def _receive_all(cloud: LocalCloud, queue: str) -> list[str]:
     bodies: list[str] = []
-    while True:
-        received = await asyncio.to_thread(
-            cloud.aws.sqs.receive_message, QueueUrl=cloud.template.queues[queue].url, MaxNumberOfMessages=10
-        )
-        if not (messages := received.get("Messages")):
-            return bodies
-        bodies += [message["Body"] for message in messages]
+    while received := await receive(cloud, cloud.template.queues[queue].url):
+        bodies += received
+    return bodies
 
 
 def _metrics(lines: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{") and '"_aws"' in line]
 
 
-def test_what_is_confidential_would_be_found(run: Run) -> None:
+def test_the_search_finds_each_confidential_value_in_each_form(run: Run) -> None:
     token = next(iter(run.cloud.expo.phones))
-    for secret in (token, run.gus.access_token, TEXT, FOREIGN_TEXT, *_keys(run.cloud)):
+    for secret in (token, run.gus.access_token, TEXT, ESCAPED_TEXT, *_keys(run.cloud)):
         for line in (f"[ERROR] {secret} was refused", json.dumps({"error": f"refused: {secret}"}), repr([secret])):
             assert run.found(line)
-    assert run.found(f"[ERROR] {run.dead} was refused") == []
+    assert run.found(f"[ERROR] {run.dead_letter_id} was refused") == []
 
 
 def test_nothing_confidential_is_in_any_log_line_or_metric(run: Run) -> None:
@@ -217,9 +205,9 @@ def test_nothing_confidential_is_in_any_log_line_or_metric(run: Run) -> None:
         assert _metrics(lines)
         assert run.found("\n".join(lines)) == []
     for expected in (
-        "push tried",
-        "push not handed over",
-        "push not done, its record comes back",
+        "push attempted",
+        "receipt reports an error",
+        "push not sent, SQS delivers its record again",
         "record is neither a message id nor a wake-up",
         "request not served",
         "webhook refused: wrong secret",
@@ -232,15 +220,15 @@ def test_nothing_confidential_is_in_any_log_line_or_metric(run: Run) -> None:
 
 
 def test_nothing_confidential_is_in_any_queue_message_or_dead_letter(run: Run) -> None:
-    """What somebody puts into the queue by hand is not ours to judge; that no log quotes it is."""
-    assert str(run.dead) in run.dead_letters
-    assert str(run.dead) in [message["Body"] for message in run.queue_messages]
+    """The record that this module sent by hand is left out. No log may quote it."""
+    assert str(run.dead_letter_id) in run.dead_letters
+    assert str(run.dead_letter_id) in [message["Body"] for message in run.queue_messages]
     assert run.found("\n".join(str(part) for message in run.queue_messages for part in message.values())) == []
-    # A dead letter of a schedule is what it would have invoked its function with.
+    # A dead letter of a schedule holds the event of its function.
     assert run.found(json.dumps([schedule.event for schedule in run.cloud.template.schedules.values()])) == []
 
 
-def test_every_metric_is_of_the_vocabulary(run: Run) -> None:
+def test_every_metric_has_its_declared_function_unit_and_dimensions(run: Run) -> None:
     services = set()
     for emf in _metrics(run.log_lines()):
         services.add(emf["service"])
@@ -257,11 +245,11 @@ def test_every_metric_is_of_the_vocabulary(run: Run) -> None:
     assert services == COUNTED.keys()
 
 
-def test_every_line_about_a_message_has_its_id_for_a_correlation_id(run: Run) -> None:
-    about: set[str] = set()
+def test_every_log_line_with_a_message_id_has_it_as_correlation_id(run: Run) -> None:
+    logged: set[str] = set()
     for line in run.log_lines("SendChatPush", "CleanupReceipts"):
         if mentioned := run.message_ids & set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", line)):
             assert mentioned == {json.loads(line)["correlation_id"]}
-            about |= mentioned
-    assert str(run.dead) in about
-    assert run.pushed_ids <= about
+            logged |= mentioned
+    assert str(run.dead_letter_id) in logged
+    assert run.done_ids <= logged

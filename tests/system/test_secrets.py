@@ -1,8 +1,7 @@
-"""Secrets that cannot be read, and keys that are refused: nothing is lost, somebody is told, and all goes on by itself
-when they are back. No function is started anew for that.
+"""A secret is missing or holds a rejected key: nothing is lost, an alarm is raised, and work continues when it is back.
 
-A secret that is cached is not missed for five minutes. So each test ends the processes of the functions when it takes
-a secret away: whatever starts next has to read it.
+No function is restarted for that. A function caches a secret for five minutes, so each test kills the functions when
+it removes a secret. Their next start has to read it.
 """
 
 import asyncio
@@ -11,18 +10,14 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import UUID
 
-import aiohttp
 import pytest
 
-from local.aws.build import built
 from local.aws.gateway import gateway
-from local.aws.lambda_runtime import lambda_function
 from local.cloud import LocalCloud
 from local.packages import PROJECT
 from local.processes import free_port
-from tests.system.chat import Chat, Log, got
+from tests.system.chat import Chat, Log, arrived_and_visible, call_webhook, running_function
 
 type Logs = dict[str, Log]
 
@@ -33,18 +28,17 @@ def logs(cloud: LocalCloud) -> Logs:
     return {name: Log(function) for name, function in cloud.functions.items()}
 
 
-async def _forget_secrets(cloud: LocalCloud) -> None:
-    """Every function starts anew."""
+async def _kill_functions(cloud: LocalCloud) -> None:
     for function in cloud.functions.values():
         await function.kill()
 
 
 @asynccontextmanager
 async def _without(cloud: LocalCloud, secret: str) -> AsyncIterator[None]:
-    """Somebody deletes a secret; at the end it is restored, with the value that it had."""
+    """Deletes a secret, and restores it with its value at the end."""
     client, name = cloud.aws.secrets_manager, cloud.template.secrets[secret].name
     await asyncio.to_thread(client.delete_secret, SecretId=name, RecoveryWindowInDays=7)
-    await _forget_secrets(cloud)
+    await _kill_functions(cloud)
     try:
         yield
     finally:
@@ -52,12 +46,12 @@ async def _without(cloud: LocalCloud, secret: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _with_wrong(cloud: LocalCloud, secret: str, **wrong: str) -> AsyncIterator[None]:
-    """Somebody writes wrong keys into a secret; at the end the right ones are there again."""
+async def _with_wrong_keys(cloud: LocalCloud, secret: str, **wrong: str) -> AsyncIterator[None]:
+    """Writes wrong keys into a secret, and restores the right ones at the end."""
     name = cloud.template.secrets[secret].name
     right = await cloud.aws.secret(name)
     await cloud.aws.put_secret(name, {**right, **wrong})
-    await _forget_secrets(cloud)
+    await _kill_functions(cloud)
     try:
         yield
     finally:
@@ -65,55 +59,57 @@ async def _with_wrong(cloud: LocalCloud, secret: str, **wrong: str) -> AsyncIter
 
 
 def _assert_alarmed(log: Log, secret: str) -> None:
-    """It was counted, and an error names the secret and what mends it."""
+    """Checks that it was counted, and that an error names the secret and the remedy."""
     errors = log.records("secret unavailable: write it with ./dev secrets put")
     assert errors
     assert all(line["level"] == "ERROR" and f"secret {secret} cannot be read" in line["error"] for line in errors)
     assert log.metric("SecretUnavailable") == len(errors)
 
 
-async def _records_return(chat: Chat) -> None:
-    """The visibility timeout of what has failed is over."""
+async def _return_failed_records(chat: Chat) -> None:
+    """Ends the visibility timeout of failed records, and waits until they are processed."""
     await chat.cloud.poller.until_idle()
     await chat.cloud.poller.return_failed()
     await chat.cloud.poller.until_idle()
 
 
-async def test_without_the_workers_secret_pushes_wait_in_queue_and_database(chat: Chat, logs: Logs) -> None:
+async def test_without_the_backend_secret_pushes_wait_in_queue_and_database(chat: Chat, logs: Logs) -> None:
     worker = logs["SendChatPush"]
     async with _without(chat.cloud, "BackendSecret"):
         message = await chat.send()
-        [line] = await worker.until("push not done, its record comes back")
+        [line] = await worker.until("push not sent, SQS delivers its record again")
         assert line["correlation_id"] == str(message)
         await chat.sweep()
         job = await chat.cloud.explain_push(message)
         assert (job["state"], job["attempts"], chat.cloud.expo.requests) == ("pending", 0, [])
         _assert_alarmed(worker, "BackendSecret")
         assert worker.metric("SweepCompleted") == 0
-    await _records_return(chat)
-    await chat.ended(message)
-    assert got(chat.phone, message) == (1, 1)
+    await _return_failed_records(chat)
+    await chat.until_done(message)
+    assert arrived_and_visible(chat.phone, message) == (1, 1)
     await chat.sweep()
     assert worker.metric("SweepCompleted") == 1
     assert worker.starts() == 1
 
 
-async def test_without_the_workers_secret_a_cleanup_fails_and_the_next_does_its_work(chat: Chat, logs: Logs) -> None:
+async def test_without_the_backend_secret_a_cleanup_fails_and_the_next_one_does_its_work(
+    chat: Chat, logs: Logs
+) -> None:
     worker = logs["CleanupReceipts"]
     message = await chat.send()
-    await chat.ended(message)
+    await chat.until_done(message)
     async with _without(chat.cloud, "BackendSecret"):
-        await chat.clean_up()
+        await chat.collect_receipts()
         assert set((await chat.statuses(message)).values()) == {"accepted"}
         _assert_alarmed(worker, "BackendSecret")
         assert worker.metric("CleanupCompleted") == 0
-    await chat.clean_up()
+    await chat.collect_receipts()
     assert set((await chat.statuses(message)).values()) == {"handed_over"}
     assert worker.metric("CleanupCompleted") == 1
     assert worker.starts() == 1
 
 
-async def test_without_its_secret_registering_is_refused_with_503_and_retry_after(chat: Chat, logs: Logs) -> None:
+async def test_without_the_app_secret_the_device_api_answers_503_with_retry_after(chat: Chat, logs: Logs) -> None:
     registration = {"device_id": "d", "platform": "ios", "push_token": chat.phone.token}
     async with _without(chat.cloud, "AppSecret"):
         for method, path, content in (
@@ -129,42 +125,33 @@ async def test_without_its_secret_registering_is_refused_with_503_and_retry_afte
     assert logs["RegisterDevice"].starts() == 1
 
 
-async def test_without_the_webhooks_secret_rings_fail_but_pushes_do_not(chat: Chat, logs: Logs) -> None:
-    """The gateway keeps a refusal for five minutes, but no failure: the ring after the secret is back is let in."""
+async def test_without_the_webhook_secret_webhooks_fail_and_the_sweep_sends_the_push(chat: Chat, logs: Logs) -> None:
+    """The gateway caches a denial, but no failure: the first webhook after the secret is back is accepted."""
+    secret = {"x-webhook-secret": chat.cloud.webhook_secret}
     async with gateway(chat.cloud.template, chat.cloud.functions, chat.cloud.aws.sqs) as url:
         async with _without(chat.cloud, "WebhookSecret"):
             message = await chat.send(webhook_lost=True)
-            assert await _ring(url, chat, message) == 500
+            assert await call_webhook(url, {"record": {"id": str(message)}}, secret) == 500
             _assert_alarmed(logs["AuthorizeWebhook"], "WebhookSecret")
             await chat.sweep()
-            assert got(chat.phone, message) == (1, 1)
+            assert arrived_and_visible(chat.phone, message) == (1, 1)
         message = await chat.send(webhook_lost=True)
-        assert await _ring(url, chat, message) == 202
-        await chat.ended(message)
-    assert got(chat.phone, message) == (1, 1)
+        assert await call_webhook(url, {"record": {"id": str(message)}}, secret) == 202
+        await chat.until_done(message)
+    assert arrived_and_visible(chat.phone, message) == (1, 1)
     assert logs["AuthorizeWebhook"].starts() == 1
 
 
-async def _ring(url: str, chat: Chat, message: UUID) -> int:
-    async with aiohttp.request(
-        "POST",
-        f"{url}/api/push/chat-message",
-        json={"record": {"id": str(message)}},
-        headers={"x-webhook-secret": chat.cloud.webhook_secret},
-    ) as answer:
-        return answer.status
-
-
 async def test_a_wrong_supabase_key_delays_pushes_until_the_right_one_is_written(chat: Chat, logs: Logs) -> None:
-    """The wrong one is cached by then: a key that is refused is read anew."""
+    """The function has cached the wrong key. After a 401 it reads the secret again."""
     worker = logs["SendChatPush"]
-    async with _with_wrong(chat.cloud, "BackendSecret", supabase_secret_key="sb_secret_of_another_project"):
+    async with _with_wrong_keys(chat.cloud, "BackendSecret", supabase_secret_key="sb_secret_of_another_project"):
         message = await chat.send()
-        [line] = await worker.until("push not done, its record comes back")
+        [line] = await worker.until("push not sent, SQS delivers its record again")
         assert "claim_push_jobs: " in line["error"]
-    await _records_return(chat)
-    await chat.ended(message)
-    assert got(chat.phone, message) == (1, 1)
+    await _return_failed_records(chat)
+    await chat.until_done(message)
+    assert arrived_and_visible(chat.phone, message) == (1, 1)
     assert worker.starts() == 1
 
 
@@ -174,48 +161,43 @@ async def test_a_wrong_expo_token_delays_pushes_until_the_right_one_is_written(c
     chat.cloud.expo.configure({"access_token": "the-right-token-of-expo"})
     await chat.cloud.aws.put_secret(name, {**before, "expo_access_token": "the-right-token-of-expo"})
     try:
-        async with _with_wrong(chat.cloud, "BackendSecret", expo_access_token="the-wrong-token-of-expo"):
+        async with _with_wrong_keys(chat.cloud, "BackendSecret", expo_access_token="the-wrong-token-of-expo"):
             message = await chat.send()
-            await worker.until("push tried")
+            await worker.until("push attempted")
             await chat.cloud.poller.until_idle()
             job = await chat.cloud.explain_push(message)
             assert (job["state"], job["attempts"]) == ("pending", 0)
             assert worker.metric("ConfigurationFault") == 1
-        await chat.time_passes(message)
-        await chat.ended(message, sweep=True)
-        assert got(chat.phone, message) == (1, 1)
+        await chat.make_due(message)
+        await chat.until_done(message, sweep=True)
+        assert arrived_and_visible(chat.phone, message) == (1, 1)
         assert worker.starts() == 1
     finally:
         await chat.cloud.aws.put_secret(name, before)
-        await _forget_secrets(chat.cloud)
+        await _kill_functions(chat.cloud)
 
 
-async def test_a_secrets_manager_that_hangs_is_given_up_before_the_functions_own_time_is_over(
+async def test_a_function_answers_503_before_its_timeout_while_secrets_manager_hangs(
     cloud: LocalCloud, tmp_path: Path
 ) -> None:
-    """Else nothing would be counted, and the app would be answered 500."""
+    """After its timeout nothing would be counted, and the answer would be 500."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         await _assert_unavailable(cloud, {**cloud.aws.environment, "AWS_ENDPOINT_URL": url}, tmp_path)
 
 
-async def test_a_function_without_credentials_of_its_own_cannot_read_secrets_either(
-    cloud: LocalCloud, tmp_path: Path
-) -> None:
-    """With SnapStart it asks for them, and may get none."""
-    nobody = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{free_port()}"}
-    own = {name: value for name, value in cloud.aws.environment.items() if "KEY" not in name}
-    await _assert_unavailable(cloud, own | nobody, tmp_path)
+async def test_a_function_without_credentials_answers_503(cloud: LocalCloud, tmp_path: Path) -> None:
+    """With SnapStart a function requests its credentials from an endpoint, which may fail."""
+    failing = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{free_port()}"}
+    without_keys = {name: value for name, value in cloud.aws.environment.items() if "KEY" not in name}
+    await _assert_unavailable(cloud, without_keys | failing, tmp_path)
 
 
 async def _assert_unavailable(cloud: LocalCloud, environment: Mapping[str, str], folder: Path) -> None:
-    """A register_device with this environment says so, and counts it."""
+    """Checks that register_device with this environment answers 503, and counts it."""
     function = cloud.template.functions["RegisterDevice"]
     request = json.loads((PROJECT / "tests" / "events" / "register_device.json").read_text())
-    async with (
-        built() as build,
-        lambda_function(function, runtime=build.runtime, environment=environment, folder=folder) as running,
-    ):
+    async with running_function(cloud, function, folder, environment) as running:
         log = Log(running)
         answer = await running.invoke(request)
         assert (answer["statusCode"], answer["headers"]["Retry-After"]) == (503, "5")

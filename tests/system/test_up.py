@@ -1,4 +1,4 @@
-"""`python -m local up`: it says all that a program needs; clouds run side by side; none leaves a trace."""
+"""`python -m local up` writes what other programs need. Clouds run side by side, and leave nothing behind."""
 
 import asyncio
 import os
@@ -13,26 +13,26 @@ from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
+import psutil
 import psycopg
 import pytest
 from boto3.session import Session
 
 from local.aws.account import REGION
+from local.packages import PROJECT
 from local.processes import temporary_folder
-
-PROJECT = Path(__file__).parents[2]
 
 
 @dataclass
 class Supervisor:
-    """A `python -m local` in a process of its own."""
+    """A `python -m local up` in a process of its own."""
 
     process: asyncio.subprocess.Process
-    temporary: Path  # where it puts its own temporary folder
+    temporary: Path  # its TMPDIR
     env_file: Path
 
-    async def says(self, pattern: str, seconds: float = 120) -> None:
-        """Wait until it prints a line that matches."""
+    async def until_printed(self, pattern: str, seconds: float = 120) -> None:
+        """Waits until it prints a line that matches."""
         assert self.process.stdout
         printed = []
         async with asyncio.timeout(seconds):
@@ -40,22 +40,22 @@ class Supervisor:
                 printed.append(line.decode())
                 if re.search(pattern, printed[-1]):
                     return
-        raise AssertionError(f"ended without saying {pattern}: {''.join(printed)}")
+        raise AssertionError(f"ended without printing {pattern}: {''.join(printed)}")
 
     def folders(self) -> list[Path]:
-        """What there is of its state."""
+        """Returns the folders of its state."""
         return list(self.temporary.glob("chat-push-*"))
 
     def environment(self) -> dict[str, str]:
-        """What it wrote for other programs."""
+        """Returns the variables that it wrote for other programs."""
         return dict(line.split("=", 1) for line in self.env_file.read_text().splitlines())
 
-    async def ends(self, number: signal.Signals) -> int:
-        """Send it a signal; its exit code once it and every process below it have ended."""
+    async def end(self, number: signal.Signals) -> int:
+        """Sends it a signal, waits until it and its descendants have ended, and returns its exit code."""
         family = []
-        for pid in _descendants(self.process.pid):
-            with suppress(ProcessLookupError):  # it has ended by itself since
-                family.append(os.pidfd_open(pid))
+        for descendant in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(ProcessLookupError):  # it has ended
+                family.append(os.pidfd_open(descendant.pid))
         try:
             self.process.send_signal(number)
             code = await asyncio.wait_for(self.process.wait(), 30)
@@ -67,16 +67,8 @@ class Supervisor:
         return code
 
 
-def _descendants(pid: int) -> list[int]:
-    children: list[int] = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended since
-            children += map(int, file.read_text().split())
-    return children + [below for child in children for below in _descendants(child)]
-
-
 def _until_ended(descriptor: int, seconds: float) -> None:
-    """Wait for the end of a process, which makes its descriptor readable."""
+    """Waits for the end of a process, which makes its descriptor readable."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     assert poll.poll(seconds * 1000), f"a process outlives its supervisor for {seconds} s"
@@ -109,11 +101,11 @@ async def supervisors() -> AsyncIterator[list[Supervisor]]:
         clouds = [await stack.enter_async_context(_supervisor()) for _ in range(2)]
         async with asyncio.TaskGroup() as starts:
             for cloud in clouds:
-                starts.create_task(cloud.says("Ctrl-C ends it"))
+                starts.create_task(cloud.until_printed("Ctrl-C stops the cloud"))
         yield clouds
 
 
-async def test_the_file_holds_what_a_program_needs_and_everything_answers(supervisors: list[Supervisor]) -> None:
+async def test_each_url_and_key_in_the_env_file_works(supervisors: list[Supervisor]) -> None:
     for supervisor in supervisors:
         env = supervisor.environment()
         assert list(env) == [
@@ -122,7 +114,7 @@ async def test_the_file_holds_what_a_program_needs_and_everything_answers(superv
             *("DATABASE_URL", "EXPO_URL", "EXPO_CONTROL_URL", "SQS_URL", "DEAD_LETTERS_URL"),
         ]
         token = f"ExponentPushToken[{uuid4().hex[:22]}]"
-        ring = {"record": {"id": str(uuid4())}}
+        webhook = {"record": {"id": str(uuid4())}}
         push = {"to": token, "title": "Hello"}
         async with aiohttp.ClientSession() as http:
 
@@ -131,13 +123,16 @@ async def test_the_file_holds_what_a_program_needs_and_everything_answers(superv
                     return response.status
 
             rest = f"{env['SUPABASE_URL']}/rest/v1/chat_messages"
-            door = f"{env['API_URL']}/api/push/chat-message"
+            webhook_url = f"{env['API_URL']}/api/push/chat-message"
             assert await answer("GET", rest, headers={"apikey": env["SUPABASE_SECRET_KEY"]}) == 200
             assert await answer("GET", rest, headers={"apikey": env["SUPABASE_PUBLISHABLE_KEY"]}) == 401
             health = f"{env['SUPABASE_URL']}/auth/v1/health"
             assert await answer("GET", health, headers={"apikey": env["SUPABASE_PUBLISHABLE_KEY"]}) == 200
-            assert await answer("POST", door, json=ring) == 401
-            assert await answer("POST", door, json=ring, headers={"x-webhook-secret": env["WEBHOOK_SECRET"]}) == 202
+            assert await answer("POST", webhook_url, json=webhook) == 401
+            assert (
+                await answer("POST", webhook_url, json=webhook, headers={"x-webhook-secret": env["WEBHOOK_SECRET"]})
+                == 202
+            )
             installation = {"token": token, "platform": "ios"}
             assert await answer("POST", f"{env['EXPO_CONTROL_URL']}/phones", json=installation) == 200
             assert await answer("POST", f"{env['EXPO_URL']}/--/api/v2/push/send", json=push) == 200
@@ -145,6 +140,7 @@ async def test_the_file_holds_what_a_program_needs_and_everything_answers(superv
         async with await psycopg.AsyncConnection.connect(env["DATABASE_URL"]) as connection:
             await connection.execute("update push.settings set time_to_live = time_to_live")
         assert await asyncio.to_thread(_queue_exists, env["SQS_URL"])
+        assert await asyncio.to_thread(_queue_exists, env["DEAD_LETTERS_URL"])
     values = [value for supervisor in supervisors for value in supervisor.environment().values()]
     assert len(set(values)) == len(values)
 
@@ -155,20 +151,20 @@ def _queue_exists(url: str) -> bool:
 
 
 async def test_sigterm_leaves_neither_a_process_nor_a_file_behind(supervisors: list[Supervisor]) -> None:
-    assert len(_descendants(supervisors[0].process.pid)) > 5
+    assert len(psutil.Process(supervisors[0].process.pid).children(recursive=True)) > 5
     assert len(supervisors[0].folders()) == 1
-    assert await supervisors[0].ends(signal.SIGTERM) == 0
+    assert await supervisors[0].end(signal.SIGTERM) == 0
     assert supervisors[0].folders() == []
 
 
-async def test_no_process_outlives_a_supervisor_that_is_killed(supervisors: list[Supervisor]) -> None:
-    assert len(_descendants(supervisors[1].process.pid)) > 5
-    assert await supervisors[1].ends(signal.SIGKILL) == -signal.SIGKILL
+async def test_no_process_outlives_a_killed_supervisor(supervisors: list[Supervisor]) -> None:
+    assert len(psutil.Process(supervisors[1].process.pid).children(recursive=True)) > 5
+    assert await supervisors[1].end(signal.SIGKILL) == -signal.SIGKILL
 
 
 async def test_ctrl_c_during_the_start_leaves_neither_a_process_nor_a_file_behind() -> None:
     async with _supervisor() as supervisor:
-        await supervisor.says("start: Supabase")
-        assert await supervisor.ends(signal.SIGINT) == 0
+        await supervisor.until_printed("Supabase")
+        assert await supervisor.end(signal.SIGINT) == 0
         assert supervisor.folders() == []
         assert not supervisor.env_file.exists()

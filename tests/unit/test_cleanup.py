@@ -1,4 +1,4 @@
-"""A run of clean-up, between the HTTP borders of the database and of Expo."""
+"""Runs of the clean-up, with HTTP fakes of the database and of Expo."""
 
 from collections import Counter
 
@@ -30,7 +30,10 @@ def error(code: str) -> Json:
 
 
 class Cleaner:
-    """A run between a scripted database and a scripted Expo. Each request to Expo and each pruning takes its time."""
+    """Runs the clean-up with a scripted database and a scripted Expo.
+
+    Each request to Expo and each call of prune_push takes `seconds_per_round`.
+    """
 
     def __init__(self, *due: list[Json], expo: tuple[ReceiptAnswer, ...] = (), seconds: float = 120) -> None:
         self.api = DataApi()
@@ -65,25 +68,25 @@ def test_each_receipt_is_recorded_with_its_delivery() -> None:
     assert report.errors == Counter(MessageTooBig=1)
 
 
-def test_it_pages_until_nothing_is_due_as_one_run() -> None:
-    """A claim, a request and a record for each page of a thousand."""
+def test_a_run_reads_page_after_page_until_no_receipt_is_due() -> None:
+    """A page of a thousand takes a claim, a request and a record."""
     clean = Cleaner(due(1, 2), due(3), due(4))
     report = clean()
     assert clean.api.calls("claim_due_receipts") == [{"p_limit": 1000}] * 4
-    assert clean.service.asked == [["t1", "t2"], ["t3"], ["t4"]]
+    assert clean.service.requested == [["t1", "t2"], ["t3"], ["t4"]]
     assert len(clean.api.calls("record_push_receipts")) == 3
     [run] = {call["p_run_id"] for call in clean.api.calls("record_push_receipts")}
     assert clean.api.calls("finish_receipt_run") == [{"p_run_id": run}]
     assert report.receipts == Counter(handed_over=4)
 
 
-def test_it_stops_in_time_and_leaves_the_rest_for_the_next_run() -> None:
+def test_a_run_stops_reading_receipts_before_its_time_is_over() -> None:
     clean = Cleaner(*[due(number) for number in range(1, 20)], seconds=60)
     clean.seconds_per_round = 10
     clean()
     assert len(clean.service.requests) == 4
     assert len(clean.api.due) == 15
-    assert len(clean.api.calls("finish_receipt_run")) == 1, "what was read counts"
+    assert len(clean.api.calls("finish_receipt_run")) == 1, "the receipts that were read are evaluated"
     assert clean.api.calls("prune_push") == []
 
 
@@ -91,12 +94,12 @@ def test_it_stops_in_time_and_leaves_the_rest_for_the_next_run() -> None:
     "failure",
     [httpx.Response(429), errors(500, "INTERNAL_SERVER_ERROR"), httpx.ReadTimeout("slow"), httpx.Response(502)],
 )
-def test_it_goes_on_pruning_when_expo_is_down(failure: ReceiptAnswer, printed: Printed) -> None:
+def test_a_run_prunes_even_if_expo_returns_no_receipts(failure: ReceiptAnswer, printed: Printed) -> None:
     clean = Cleaner(due(1), due(2), due(3), expo=(lambda ids: receipts({"t1": {"status": "ok"}}), failure))
     report = clean()
     assert report.unavailable
     assert report.configuration_faults == 0
-    assert clean.service.asked == [["t1"], ["t2"]], "asked no more"
+    assert clean.service.requested == [["t1"], ["t2"]], "no request after the failed one"
     assert report.receipts == Counter(handed_over=1)
     assert len(clean.api.calls("finish_receipt_run")) == len(clean.api.calls("prune_push")) == 1
     [line] = [line for line in printed() if line["level"] == "ERROR"]
@@ -112,13 +115,13 @@ def test_it_goes_on_pruning_when_expo_is_down(failure: ReceiptAnswer, printed: P
         (receipts({"t1": error("MismatchSenderId")}), {"MismatchSenderId": 1}),
     ],
 )
-def test_a_fault_of_the_configuration_is_counted(answer: ReceiptAnswer, errors_: dict[str, int]) -> None:
+def test_a_configuration_fault_is_counted(answer: ReceiptAnswer, errors_: dict[str, int]) -> None:
     report = Cleaner(due(1), expo=(answer,))()
     assert report.configuration_faults == 1
     assert report.errors == errors_
 
 
-def test_it_prunes_in_batches_until_no_more_waits() -> None:
+def test_a_run_prunes_batch_after_batch_until_none_is_left() -> None:
     clean = Cleaner()
     clean.api.pruned.extend([pruned(jobs_deleted=1000, more=True), pruned(jobs_deleted=7, presence_offline=2)])
     report = clean()
@@ -126,7 +129,7 @@ def test_it_prunes_in_batches_until_no_more_waits() -> None:
     assert +report.pruned == Counter(jobs_deleted=1007, presence_offline=2)
 
 
-def test_pruning_stops_in_time_too() -> None:
+def test_a_run_stops_pruning_before_its_time_is_over() -> None:
     clean = Cleaner(seconds=60)
     clean.api.pruned.extend([pruned(jobs_deleted=1000, more=True)] * 20)
     clean.seconds_per_round = 10
@@ -134,7 +137,7 @@ def test_pruning_stops_in_time_too() -> None:
     assert len(clean.api.calls("prune_push")) == 4
 
 
-def test_what_became_of_dead_devices_is_reported() -> None:
+def test_deactivated_and_held_devices_are_reported() -> None:
     clean = Cleaner(due(1))
     clean.api.finished_run = {"deactivated": 3, "held": 25}
     report = clean()
@@ -142,14 +145,14 @@ def test_what_became_of_dead_devices_is_reported() -> None:
 
 
 @pytest.mark.parametrize("function", ["claim_due_receipts", "record_push_receipts", "finish_receipt_run", "prune_push"])
-def test_without_the_database_a_run_fails(function: str) -> None:
+def test_a_run_fails_if_the_database_does_not_respond(function: str) -> None:
     clean = Cleaner(due(1))
     clean.api.faults[function] = httpx.ConnectError("refused")
     with pytest.raises(DatabaseUnavailable, match=function):
         clean()
 
 
-def test_a_failed_push_is_logged_by_its_message_without_a_token(printed: Printed) -> None:
+def test_a_receipt_with_an_error_is_logged_with_its_message_id_and_without_a_token(printed: Printed) -> None:
     Cleaner(due(1, 2), expo=(receipts({"t1": error("DeviceNotRegistered"), "t2": {"status": "ok"}}),))()
     lines = printed()
     [line] = [line for line in lines if line["level"] == "WARNING"]

@@ -1,4 +1,4 @@
-"""The database client at its HTTP border."""
+"""The database client, with an HTTP fake of the Data API."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ def database(api: DataApi, url: str = SUPABASE_URL) -> PushDatabase:
     return PushDatabase(url, "sb_secret_x", httpx.MockTransport(api))
 
 
-def of_postgrest(status: int, code: str) -> httpx.Response:
+def postgrest_error(status: int, code: str) -> httpx.Response:
     body = {"code": code, "message": "value too long: Hello", "details": "Hello", "hint": None}
     return httpx.Response(status, json=body)
 
@@ -40,8 +40,8 @@ RESULT = PushResult(
 
 class TestCalls:
     @pytest.mark.parametrize("url", [SUPABASE_URL, SUPABASE_URL + "/"])
-    def test_the_secret_key_is_the_apikey_and_no_bearer(self, url: str) -> None:
-        """It is no JWT."""
+    def test_the_secret_key_is_sent_as_apikey_and_not_as_bearer(self, url: str) -> None:
+        """A secret key is no JWT."""
         api = DataApi()
         database(api, url).claim_push_jobs(None, 100, 5)
         [request] = api.requests
@@ -50,12 +50,12 @@ class TestCalls:
         assert "authorization" not in request.headers
         assert request.extensions["timeout"] == {"connect": 2, "read": 5, "write": 5, "pool": 5}
 
-    def test_claim_of_certain_messages(self) -> None:
+    def test_a_claim_of_named_messages_passes_their_ids_and_returns_the_claim(self) -> None:
         job = push(1, [push_token(1)], image_url="https://example.com/a.jpg", title=None)
         ended = {"message_id": uuid(2), "outcome": "skipped", "reason": "read"}
         answer = claim(job, finished=[ended], deferred=[uuid(3)], not_due=[uuid(4)], unknown=[uuid(5)])
         api = DataApi(answer)
-        claimed = database(api).claim_push_jobs([UUID(uuid(number)) for number in range(1, 6)], 5, -1)
+        claimed, _ = database(api).claim_push_jobs([UUID(uuid(number)) for number in range(1, 6)], 5, -1)
         assert api.calls("claim_push_jobs") == [
             {
                 "p_message_ids": [uuid(number) for number in range(1, 6)],
@@ -64,21 +64,22 @@ class TestCalls:
                 "p_project_url": SUPABASE_URL,
             }
         ]
-        assert claimed.model_copy(update={"send_at": 0}) == Claim.model_validate(answer)
+        assert claimed == Claim.model_validate(answer)
         assert claimed.jobs[0].devices[0].push_token == push_token(1)
 
-    def test_claim_of_whatever_is_due(self) -> None:
+    def test_a_claim_without_ids_is_for_all_due_jobs(self) -> None:
         api = DataApi()
-        assert database(api).claim_push_jobs(None, 100, 5).jobs == []
+        claimed, _ = database(api).claim_push_jobs(None, 100, 5)
+        assert claimed.jobs == []
         [call] = api.calls("claim_push_jobs")
         assert (call["p_message_ids"], call["p_limit"], call["p_wait_seconds"]) == (None, 100, 5)
 
-    def test_a_slot_is_reserved_for_what_is_sent_again(self) -> None:
+    def test_a_send_slot_is_reserved_for_a_number_of_notifications(self) -> None:
         api = DataApi()
         database(api).reserve_send_slot(7)
         assert api.calls("reserve_send_slot") == [{"p_notifications": 7}]
 
-    def test_a_slot_is_not_later_for_the_time_that_its_answer_took(self) -> None:
+    def test_a_slow_response_does_not_make_a_send_slot_later(self) -> None:
         def answer(request: httpx.Request) -> httpx.Response:
             answered_at = datetime.now(UTC)
             on_its_way = time.monotonic() + 0.05
@@ -91,17 +92,21 @@ class TestCalls:
 
     @pytest.mark.parametrize("ahead", [timedelta(hours=-1), timedelta(hours=1)], ids=["slow", "fast"])
     @pytest.mark.parametrize("function", ["claim_push_jobs", "reserve_send_slot"])
-    def test_a_slot_holds_whatever_the_clock_of_the_database_shows(self, function: str, ahead: timedelta) -> None:
+    def test_a_wrong_clock_of_the_database_does_not_move_a_send_slot(self, function: str, ahead: timedelta) -> None:
         api = DataApi(claim(slot=slot(30, datetime.now(UTC) + ahead)))
         api.next_slot = slot(30, datetime.now(UTC) + ahead)
         before = time.monotonic()
         if function == "claim_push_jobs":
-            send_at = database(api).claim_push_jobs(None, 1, 60).send_at
+            _, send_at = database(api).claim_push_jobs(None, 1, 60)
         else:
             send_at = database(api).reserve_send_slot(1)
+        assert send_at is not None
         assert before + 30 <= send_at <= time.monotonic() + 30
 
-    def test_record(self) -> None:
+    def test_a_claim_without_a_send_slot_has_no_time_to_send(self) -> None:
+        assert database(DataApi(claim(slot=None))).claim_push_jobs(None, 1, 5)[1] is None
+
+    def test_a_record_passes_lease_and_outcomes_and_returns_what_the_database_did(self) -> None:
         api = DataApi()
         api.recorded = recorded(deactivated=1, lost_leases=[uuid(1)])
         answer = database(api).record_push_results(Claim.model_validate(claim()), [RESULT], 3)
@@ -145,26 +150,26 @@ class TestFaults:
             (httpx.ConnectError("refused"), "ConnectError"),
             (httpx.ReadTimeout("slow"), "ReadTimeout"),
             (httpx.RemoteProtocolError("closed"), "RemoteProtocolError"),
-            (of_postgrest(503, "PGRST000"), "PGRST000"),
-            (of_postgrest(503, "PGRST001"), "PGRST001"),
-            (of_postgrest(503, "PGRST002"), "PGRST002"),
-            (of_postgrest(504, "PGRST003"), "PGRST003"),
-            (of_postgrest(503, "08006"), "08006"),
-            (of_postgrest(500, "40001"), "40001"),
-            (of_postgrest(500, "40P01"), "40P01"),
-            (of_postgrest(503, "53300"), "53300"),
-            (of_postgrest(500, "57014"), "57014"),
-            (of_postgrest(503, "57P03"), "57P03"),
+            (postgrest_error(503, "PGRST000"), "PGRST000"),
+            (postgrest_error(503, "PGRST001"), "PGRST001"),
+            (postgrest_error(503, "PGRST002"), "PGRST002"),
+            (postgrest_error(504, "PGRST003"), "PGRST003"),
+            (postgrest_error(503, "08006"), "08006"),
+            (postgrest_error(500, "40001"), "40001"),
+            (postgrest_error(500, "40P01"), "40P01"),
+            (postgrest_error(503, "53300"), "53300"),
+            (postgrest_error(500, "57014"), "57014"),
+            (postgrest_error(503, "57P03"), "57P03"),
             (httpx.Response(502, html="<h1>Bad gateway</h1>"), "502"),
             (httpx.Response(503), "503"),
             (httpx.Response(521, text="web server is down"), "521"),
             (httpx.Response(429, text="slow down"), "429"),
-            (httpx.Response(503, json={"message": "name resolution failed"}), "503"),  # a gateway's own
+            (httpx.Response(503, json={"message": "name resolution failed"}), "503"),  # from a gateway
             (httpx.Response(503, json={"code": 503, "message": "restarting"}), "503"),
             (httpx.Response(500, json=["odd"]), "500"),
         ],
     )
-    def test_that_pass(self, fault: httpx.Response | Exception, text: str) -> None:
+    def test_a_temporary_fault_raises_database_unavailable(self, fault: httpx.Response | Exception, text: str) -> None:
         api = DataApi()
         api.faults["claim_push_jobs"] = fault
         with pytest.raises(DatabaseUnavailable, match=f"^claim_push_jobs: {text}$"):
@@ -174,34 +179,36 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("fault", "text"),
         [
-            (of_postgrest(401, "PGRST301"), "PGRST301"),
-            (of_postgrest(401, "42501"), "42501"),
-            (of_postgrest(404, "PGRST202"), "PGRST202"),
-            (of_postgrest(400, "22P02"), "22P02"),
-            (of_postgrest(400, "P0001"), "P0001"),
+            (postgrest_error(401, "PGRST301"), "PGRST301"),
+            (postgrest_error(401, "42501"), "42501"),
+            (postgrest_error(404, "PGRST202"), "PGRST202"),
+            (postgrest_error(400, "22P02"), "22P02"),
+            (postgrest_error(400, "P0001"), "P0001"),
             (httpx.Response(401, json={"message": "Invalid API key", "hint": "Check it"}), "401"),
             (httpx.Response(404, text="no project"), "404"),
         ],
     )
-    def test_that_stay(self, fault: httpx.Response, text: str) -> None:
+    def test_a_permanent_fault_raises_database_refused_without_quoting_values(
+        self, fault: httpx.Response, text: str
+    ) -> None:
         api = DataApi()
         api.faults["record_push_results"] = fault
         with pytest.raises(DatabaseRefused, match=f"^record_push_results: {text}$") as raised:
             database(api).record_push_results(Claim.model_validate(claim()), [RESULT], 0)
-        assert raised.value.__context__ is None  # or a traceback would show the values that the database quotes
+        assert raised.value.__context__ is None  # A traceback would show the values that the database quotes.
 
 
 class TestModels:
     @pytest.mark.parametrize(
         "wrong", [claim(lease_id=None), {}, claim({**push(1, [push_token(1)]), "badge": "many"}), [], None]
     )
-    def test_an_answer_that_breaks_the_contract_is_refused_without_quoting_it(self, wrong: Any) -> None:
+    def test_a_malformed_response_is_an_error_that_does_not_quote_it(self, wrong: Any) -> None:
         with pytest.raises(ValidationError) as raised:
             database(DataApi(wrong)).claim_push_jobs(None, 1, 5)
         for secret in ("Hello", push_token(1), "many"):
             assert secret not in str(raised.value)
 
-    def test_neither_text_nor_token_is_in_a_repr(self) -> None:
+    def test_the_repr_of_a_model_contains_no_text_and_no_token(self) -> None:
         job = push(1, [push_token(1)], body="Secret text", title="Secret name", image_url="https://secret.example")
         for model in (Claim.model_validate(claim(job)), RESULT):
             for secret in (push_token(1), "Secret", "secret.example"):

@@ -1,4 +1,4 @@
-"""From a message id to its push, between the HTTP borders of the database and of Expo."""
+"""Delivery from a message id to the recorded outcome, against HTTP fakes of the database and of Expo."""
 
 from collections import Counter
 from typing import Any
@@ -32,7 +32,7 @@ from tests.http_fakes import (
 
 
 class Worker:
-    """A worker between a scripted database and a scripted Expo."""
+    """A worker with a scripted database and a scripted Expo."""
 
     def __init__(self, *claims: Json, expo: tuple[ExpoAnswer, ...] = (), seconds: float = 60) -> None:
         self.api = DataApi(*claims)
@@ -45,7 +45,8 @@ class Worker:
     def deliver(self, *numbers: int) -> Report:
         return deliver([UUID(uuid(number)) for number in numbers], self._database, self._expo, lambda: self.seconds)
 
-    def sweep(self, seconds_per_claim: float = 0) -> Report:
+    def sweep(self, seconds_per_claim: float = 0) -> tuple[Report, bool]:
+        """The report, and whether more is due. Each claim takes so many seconds."""
         claims = self.api.claims
         planned = len(claims)
         return sweep(self._database, self._expo, lambda: self.seconds - seconds_per_claim * (planned - len(claims)))
@@ -82,19 +83,20 @@ def tickets(*given: Json) -> httpx.Response:
 
 class TestDeliver:
     @pytest.mark.parametrize("messages", [1, 10, 100])
-    def test_a_batch_takes_one_claim_one_request_and_one_record(self, messages: int) -> None:
+    def test_a_batch_takes_one_claim_one_expo_request_and_one_record(self, messages: int) -> None:
         numbers = range(messages)
         worker = Worker(claim(*(push(number, [push_token(number)]) for number in numbers)))
         worker.deliver(*numbers)
-        assert (len(worker.api.requests), len(worker.service.requests)) == (2, 1)
+        assert worker.api.functions == ["claim_push_jobs", "record_push_results"]
+        assert worker.service.recipients == [[push_token(number) for number in numbers]]
 
-    def test_a_batch_is_sent_when_the_claim_says_so(self) -> None:
+    def test_a_batch_waits_for_its_send_slot(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1]), slot=slot(30)))
         worker.deliver(1)
         [pause] = worker.pauses
-        assert 0 < pause <= 30, "what composing takes is part of the wait"
+        assert 0 < pause <= 30, "the time for composing is part of the wait"
 
-    def test_what_expo_refuses_takes_another_send_slot(self) -> None:
+    def test_a_refused_request_is_repeated_in_another_send_slot(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:2])), expo=(httpx.Response(429),))
         worker.api.next_slot = slot(30)
         assert worker.deliver(1).deliveries == {"accepted": 2}
@@ -103,7 +105,7 @@ class TestDeliver:
         assert 0 < wait <= 30
 
     @pytest.mark.parametrize("fault", [httpx.ConnectError("refused"), httpx.Response(404)])
-    def test_without_another_send_slot_it_is_sent_and_recorded_all_the_same(
+    def test_a_refused_request_is_repeated_even_if_no_other_send_slot_can_be_reserved(
         self, fault: httpx.Response | Exception
     ) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), expo=(httpx.Response(429),))
@@ -111,7 +113,7 @@ class TestDeliver:
         assert worker.deliver(1).deliveries == {"accepted": 1}
         assert worker.api.results == [result(1, delivery(100, TOKENS[0]))]
 
-    def test_two_devices_both_get_it_and_each_outcome_is_recorded_with_its_device(self) -> None:
+    def test_each_device_of_a_recipient_is_sent_the_push_and_its_outcome_is_recorded(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:4]), push(3, TOKENS[4:])))
         report = worker.deliver(1, 2, 3)
         assert worker.service.recipients == [TOKENS]
@@ -128,16 +130,16 @@ class TestDeliver:
         assert report.deliveries == {"accepted": 6}
         assert len(report.insert_to_accept) == 3
 
-    def test_a_message_that_is_named_twice_is_claimed_once(self) -> None:
+    def test_a_message_id_that_occurs_twice_is_claimed_once(self) -> None:
         worker = Worker()
         worker.deliver(1, 2, 1)
         [call] = worker.api.calls("claim_push_jobs")
         assert (call["p_message_ids"], call["p_limit"]) == ([uuid(1), uuid(2)], 2)
 
-    def test_without_messages_nobody_is_asked(self) -> None:
+    def test_without_message_ids_nothing_is_requested(self) -> None:
         worker = Worker()
         assert worker.deliver() == Report()
-        assert worker.api.requests == []
+        assert worker.api.functions == []
 
     @pytest.mark.parametrize(
         ("fields", "report"),
@@ -153,39 +155,42 @@ class TestDeliver:
         ],
         ids=["nothing", "deferred", "not due", "unknown", "finished"],
     )
-    def test_what_is_not_to_be_sent_is_reported_and_nothing_else(self, fields: dict[str, Any], report: Report) -> None:
+    def test_a_job_that_is_not_sent_is_only_reported(self, fields: dict[str, Any], report: Report) -> None:
         worker = Worker(claim(**fields))
         assert worker.deliver(1) == report
-        assert (len(worker.api.requests), len(worker.service.requests)) == (1, 0)
+        assert worker.api.functions == ["claim_push_jobs"]
+        assert worker.service.recipients == []
 
-    def test_no_token_no_request(self) -> None:
-        """The last device left between the decision and the query of the devices."""
+    def test_a_push_without_devices_makes_no_expo_request_and_is_recorded(self) -> None:
+        """The last device was removed between the decision and the query of the devices."""
         worker = Worker(claim(push(1)))
         worker.deliver(1)
-        assert worker.service.requests == []
-        assert [entry["deliveries"] for entry in worker.api.results] == [[]]
+        assert worker.service.recipients == []
+        assert worker.api.results == [result(1)]
 
-    def test_what_the_database_did_with_the_results_is_reported(self) -> None:
+    def test_deactivated_devices_and_lost_leases_are_reported(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])))
         worker.api.recorded = recorded(deactivated=1, lost_leases=[uuid(1)])
         report = worker.deliver(1)
         assert (report.deactivated, report.lost_leases) == (1, 1)
 
-    def test_time_is_kept_for_the_record(self) -> None:
+    def test_the_expo_request_leaves_time_for_the_record(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), seconds=10)
         worker.deliver(1)
         assert worker.service.requests[0].extensions["timeout"]["read"] == 4
 
-    def test_without_time_to_send_the_job_waits_for_its_next_attempt(self) -> None:
+    def test_without_time_to_send_a_retry_is_recorded(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), seconds=7)
         report = worker.deliver(1)
-        assert worker.service.requests == []
+        assert worker.service.recipients == []
         assert worker.api.results == [result(1, delivery(100, TOKENS[0], "retry", "OutOfTime"))]
         assert report.insert_to_accept == []
 
-    def test_messages_that_one_claim_left_are_claimed_next(self) -> None:
+    def test_messages_that_one_claim_leaves_are_claimed_next(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1]), left_due=[uuid(2)]), claim(push(2, TOKENS[1:2])))
-        assert worker.deliver(1, 2).deliveries["accepted"] == 2
+        report = worker.deliver(1, 2)
+        assert (report.deliveries, report.left_due) == ({"accepted": 2}, 0)
+        assert worker.service.recipients == [TOKENS[:1], TOKENS[1:2]]
         assert [call["p_message_ids"] for call in worker.api.calls("claim_push_jobs")] == [
             [uuid(1), uuid(2)],
             [uuid(2)],
@@ -193,10 +198,11 @@ class TestDeliver:
 
     def test_messages_without_a_send_slot_in_time_are_left_to_a_sweep(self) -> None:
         worker = Worker(claim(left_due=[uuid(1)], slot=None))
-        assert worker.deliver(1).more_due
-        assert (len(worker.api.requests), worker.service.requests) == (1, [])
+        assert worker.deliver(1).left_due == 1
+        assert worker.api.functions == ["claim_push_jobs"]
+        assert worker.service.recipients == []
 
-    def test_a_claim_asks_for_no_send_slot_that_would_leave_no_time_to_send(self) -> None:
+    def test_a_claim_waits_for_a_send_slot_half_of_the_time_at_most(self) -> None:
         worker = Worker(seconds=20)
         worker.deliver(1)
         assert worker.api.calls("claim_push_jobs")[0]["p_wait_seconds"] == 7
@@ -206,7 +212,7 @@ class TestDeliver:
         [((httpx.Response(429),) * 3, 60, 1), ((errors(403, "UNAUTHORIZED"),), 60, 1), ((), 7, 101)],
         ids=["Expo refuses", "fault of the configuration", "no time"],
     )
-    def test_what_was_not_tried_of_a_send_slot_is_given_back(
+    def test_the_unused_part_of_a_send_slot_is_returned(
         self, answers: tuple[ExpoAnswer, ...], seconds: float, unused: int
     ) -> None:
         tokens = [push_token(number) for number in range(101)]
@@ -214,7 +220,7 @@ class TestDeliver:
         worker.deliver(1)
         assert [call["p_unused_notifications"] for call in worker.api.calls("record_push_results")] == [unused]
 
-    def test_a_result_that_cannot_be_stored_is_reported(self, printed: Printed) -> None:
+    def test_a_result_that_cannot_be_stored_is_reported_and_logged(self, printed: Printed) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])))
         worker.api.recorded = recorded(unrecorded=[uuid(1)], held=20)
         report = worker.deliver(1)
@@ -223,7 +229,7 @@ class TestDeliver:
 
 
 class TestOutcomes:
-    def test_bad_token_does_not_stop_rest(self) -> None:
+    def test_a_dead_token_does_not_stop_the_other_devices(self) -> None:
         worker = Worker(
             claim(push(1, TOKENS[:2])),
             expo=(tickets(error_ticket("DeviceNotRegistered"), {"status": "ok", "id": ticket_id(TOKENS[1])}),),
@@ -243,7 +249,7 @@ class TestOutcomes:
             tickets(error_ticket("InvalidCredentials"), error_ticket("MismatchSenderId")),
         ],
     )
-    def test_credentials_fault_keeps_devices_and_uses_up_no_attempt(self, fault: httpx.Response) -> None:
+    def test_a_credentials_fault_is_recorded_as_a_configuration_fault(self, fault: httpx.Response) -> None:
         worker = Worker(claim(push(1, TOKENS[:2])), expo=(fault,))
         report = worker.deliver(1)
         [recorded] = worker.api.results
@@ -251,14 +257,14 @@ class TestOutcomes:
         assert report.deliveries == {"configuration_fault": 2}
         assert report.insert_to_accept == []
 
-    def test_credentials_fault_of_one_platform_leaves_the_other_alone(self) -> None:
+    def test_a_credentials_fault_of_one_platform_does_not_affect_the_other(self) -> None:
         fault = tickets(error_ticket("InvalidCredentials"), {"status": "ok", "id": ticket_id(TOKENS[1])})
         worker = Worker(claim(push(1, TOKENS[:2])), expo=(fault,))
         worker.deliver(1)
         fault_of_the_first = delivery(100, TOKENS[0], "configuration_fault", "InvalidCredentials")
         assert worker.api.results == [result(1, fault_of_the_first, delivery(101, TOKENS[1]))]
 
-    def test_retry_after_reaches_the_job(self) -> None:
+    def test_retry_after_is_recorded_for_each_job_of_the_request(self) -> None:
         worker = Worker(
             claim(push(1, TOKENS[:1]), push(2, TOKENS[1:2])),
             expo=(httpx.Response(429, headers={"Retry-After": "59"}),),
@@ -269,30 +275,36 @@ class TestOutcomes:
             for number in (1, 2)
         ]
 
-    def test_nobody_knows_is_recorded_as_that(self) -> None:
+    def test_a_request_without_a_response_is_recorded_as_maybe_sent(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), expo=(httpx.ReadTimeout("slow"),))
         worker.deliver(1)
         assert worker.api.results == [result(1, delivery(100, TOKENS[0], "maybe_sent", "ReadTimeout"))]
 
-    def test_giving_up_is_reported(self) -> None:
+    def test_refusals_after_all_calls_are_reported_as_retry(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), expo=(httpx.Response(429),) * 3)
         report = worker.deliver(1)
         assert (report.deliveries, report.errors) == ({"retry": 1}, {"Http429": 1})
 
-    @pytest.mark.parametrize(("function", "sent"), [("claim_push_jobs", 0), ("record_push_results", 1)])
-    def test_a_database_that_does_not_answer_is_no_success(self, function: str, sent: int) -> None:
+    @pytest.mark.parametrize(
+        ("function", "sent"), [("claim_push_jobs", []), ("record_push_results", [TOKENS[:1]])], ids=["claim", "record"]
+    )
+    def test_a_database_that_does_not_respond_raises_database_unavailable(
+        self, function: str, sent: list[list[str]]
+    ) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])))
         worker.api.faults[function] = httpx.ConnectError("refused")
         with pytest.raises(DatabaseUnavailable):
             worker.deliver(1)
-        assert len(worker.service.requests) == sent
+        assert worker.service.recipients == sent
 
-    def test_a_record_that_fails_is_repeated_and_nothing_is_sent_twice(self) -> None:
+    def test_a_failed_record_is_repeated_and_no_push_is_sent_twice(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])))
         worker.api.faults["record_push_results"] = httpx.ReadError("reset")
-        worker.api.forgive("record_push_results", after=1)
+        worker.api.recover("record_push_results", after=1)
         assert worker.deliver(1).deliveries["accepted"] == 1
-        assert (len(worker.service.requests), len(worker.api.calls("record_push_results"))) == (1, 2)
+        assert worker.service.recipients == [TOKENS[:1]]
+        assert worker.api.functions == ["claim_push_jobs", "record_push_results", "record_push_results"]
+        assert worker.api.results == [result(1, delivery(100, TOKENS[0]))] * 2
 
 
 def page(jobs: int, **fields: Any) -> Json:
@@ -300,55 +312,57 @@ def page(jobs: int, **fields: Any) -> Json:
 
 
 class TestSweep:
-    def test_pages_until_nothing_is_due(self) -> None:
+    def test_a_sweep_claims_page_after_page_until_nothing_is_due(self) -> None:
         finished = [{"message_id": uuid(number), "outcome": "skipped", "reason": "expired"} for number in range(50)]
         deferred = [uuid(number) for number in range(50)]
         worker = Worker(page(100), page(0, finished=finished, deferred=deferred), page(30), page(1))
-        report = worker.sweep()
+        report, is_more_due = worker.sweep()
+        assert not is_more_due
         calls = worker.api.calls("claim_push_jobs")
         assert [(call["p_message_ids"], call["p_limit"], call["p_wait_seconds"]) for call in calls] == [
             (None, 100, 1)
         ] * 3
         assert (report.deliveries["accepted"], report.skipped["expired"], report.deferred) == (130, 50, 50)
 
-    def test_with_nothing_due_asks_once(self) -> None:
+    def test_a_sweep_with_nothing_due_makes_one_claim(self) -> None:
         worker = Worker()
-        assert worker.sweep() == Report()
-        assert (len(worker.api.requests), len(worker.service.requests)) == (1, 0)
+        assert worker.sweep() == (Report(), False)
+        assert worker.api.functions == ["claim_push_jobs"]
+        assert worker.service.recipients == []
 
-    def test_stops_when_time_runs_out(self) -> None:
+    def test_a_sweep_stops_when_its_time_runs_out(self) -> None:
         worker = Worker(*[page(100)] * 9, seconds=60)
-        report = worker.sweep(seconds_per_claim=10)
-        assert report.deliveries["accepted"] == 500
-        assert len(worker.api.calls("record_push_results")) == 5
+        report, is_more_due = worker.sweep(seconds_per_claim=10)
+        assert is_more_due
+        assert report.deliveries == {"accepted": 500}
+        assert worker.api.functions == ["claim_push_jobs", "record_push_results"] * 5
 
-    def test_says_whether_more_is_due(self) -> None:
-        assert not Worker(page(99)).sweep().more_due
-        assert not Worker(page(100)).sweep().more_due, "the second claim found nothing"
-        assert Worker(*[page(100)] * 9, seconds=20).sweep(seconds_per_claim=10).more_due
-        assert Worker(page(3, left_due=[uuid(4)]), seconds=20).sweep(seconds_per_claim=10).more_due
+    def test_a_sweep_returns_whether_more_is_due(self) -> None:
+        assert not Worker(page(99)).sweep()[1]
+        assert not Worker(page(100)).sweep()[1], "the second claim finds nothing"
+        assert Worker(*[page(100)] * 9, seconds=20).sweep(seconds_per_claim=10)[1]
+        assert Worker(page(3, left_due=[uuid(4)]), seconds=20).sweep(seconds_per_claim=10)[1]
 
-    def test_stops_when_other_workers_have_reserved_the_next_second(self) -> None:
+    def test_a_sweep_stops_when_other_workers_have_reserved_the_next_second(self) -> None:
         worker = Worker(claim(left_due=[uuid(1)], slot=None), page(1))
-        assert worker.sweep().more_due
-        assert len(worker.api.calls("claim_push_jobs")) == 1
+        assert worker.sweep()[1]
+        assert worker.api.functions == ["claim_push_jobs"]
 
-    def test_refusals_of_the_first_message_are_not_forgotten_after_the_last(self) -> None:
-        """A last message without devices says nothing of Expo."""
+    def test_a_last_push_without_devices_does_not_hide_that_expo_rejects_everything(self) -> None:
         refused = claim(*[push(number, [push_token(number)]) for number in range(99)], push(99))
         worker = Worker(*[refused] * 9, expo=(httpx.Response(429),) * 99)
-        worker.sweep()
+        assert not worker.sweep()[1]
         assert len(worker.api.calls("claim_push_jobs")) == 1
 
     @pytest.mark.parametrize("refusal", [httpx.Response(429), errors(403, "UNAUTHORIZED")])
-    def test_stops_when_expo_turns_everything_away(self, refusal: httpx.Response) -> None:
+    def test_a_sweep_stops_when_expo_rejects_everything(self, refusal: httpx.Response) -> None:
         worker = Worker(*[page(100)] * 9, expo=(refusal,) * 99)
-        worker.sweep()
+        assert not worker.sweep()[1]
         assert len(worker.api.calls("claim_push_jobs")) == 1
 
 
 class TestLogs:
-    def test_say_of_each_message_what_became_of_it(self, printed: Printed) -> None:
+    def test_one_log_line_for_each_message_tells_its_outcome(self, printed: Printed) -> None:
         worker = Worker(
             claim(
                 push(1, TOKENS[:2], attempt=2),
@@ -370,8 +384,7 @@ class TestLogs:
         assert "deferred" in lines[uuid(4)]["message"]
         assert "not due" in lines[uuid(5)]["message"]
 
-    def test_say_of_each_message_whose_lease_ran_out(self, printed: Printed) -> None:
-        """Once when it is claimed again, and once when the first worker reports after all."""
+    def test_an_expired_lease_is_logged_at_the_next_claim_and_at_the_late_record(self, printed: Printed) -> None:
         worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:2]), expired_leases=[uuid(1)]))
         worker.api.recorded = recorded(deactivated=0, lost_leases=[uuid(2)])
         worker.deliver(1, 2)
@@ -390,10 +403,10 @@ class TestLogs:
             httpx.ReadError("Secret text"),
         ],
     )
-    def test_no_text_or_token_in_logs(
+    def test_no_log_line_contains_a_text_or_a_token(
         self, answer: ExpoAnswer, printed: Printed, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Neither in ours nor, at DEBUG, in those of the libraries."""
+        """The logs of the libraries at DEBUG are included."""
         job = push(1, [push_token(1)], body="Secret text", title="Secret name", image_url="https://secret.example")
         worker = Worker(claim(job), expo=(answer,))
         worker.deliver(1)

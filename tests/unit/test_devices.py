@@ -1,4 +1,4 @@
-"""What an app may register: property tests on the body, and the document that describes it."""
+"""Registrations of devices: their validation, and the OpenAPI document that describes it."""
 
 import json
 import subprocess
@@ -19,13 +19,13 @@ TOKEN = push_token(1)
 
 
 def registration(**changes: Any) -> dict[str, Any]:
-    """A body with changed fields; a field of None is left out."""
+    """A body with changed fields. A field of None is left out."""
     body = {"device_id": "phone", "platform": "ios", "push_token": TOKEN, **changes}
     return {name: value for name, value in body.items() if value is not None}
 
 
 class TestRegistration:
-    def test_is_for_expo_unless_it_says_otherwise(self) -> None:
+    def test_a_registration_without_push_provider_is_for_expo(self) -> None:
         assert Registration.model_validate(registration()).model_dump() == {
             "device_id": "phone",
             "platform": "ios",
@@ -47,7 +47,7 @@ class TestRegistration:
             ("fcm", "x" * 2048),
         ],
     )
-    def test_of_each_provider(self, platform: str, provider: str, token: str) -> None:
+    def test_tokens_of_each_provider_are_accepted(self, platform: str, provider: str, token: str) -> None:
         body = registration(platform=platform, push_provider=provider, push_token=token)
         assert Registration.model_validate(body).push_token == token
 
@@ -68,14 +68,16 @@ class TestRegistration:
         ],
     )
     @pytest.mark.parametrize("provider", ["expo", None])
-    def test_a_native_token_for_expo_is_refused_with_the_usual_mistake(self, provider: str | None, token: str) -> None:
-        with pytest.raises(ValidationError, match=r"addPushTokenListener yields the native token") as raised:
+    def test_a_native_token_for_expo_is_refused_with_a_hint_at_the_usual_mistake(
+        self, provider: str | None, token: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=r"addPushTokenListener returns the native token") as raised:
             Registration.model_validate(registration(push_provider=provider, push_token=token))
         assert token.strip() not in str(raised.value)
 
     @pytest.mark.parametrize("provider", ["fcm", "apns"])
     @pytest.mark.parametrize("token", [TOKEN, "ExpoPushToken[a]", "exponentpushtoken[a]", "ExponentPushToken["])
-    def test_an_expo_token_under_another_provider_is_refused_by_the_name_of_push_provider(
+    def test_an_expo_token_for_another_provider_is_refused_with_a_hint_at_push_provider(
         self, provider: str, token: str
     ) -> None:
         with pytest.raises(ValidationError, match=rf"push_provider is {provider}: set push_provider to expo") as raised:
@@ -84,7 +86,7 @@ class TestRegistration:
 
     @pytest.mark.parametrize("provider", ["fcm", "apns"])
     @pytest.mark.parametrize("token", ["a b", "a\n", "é", "a\x00", "a[b]"])
-    def test_what_no_native_token_holds_is_refused(self, provider: str, token: str) -> None:
+    def test_a_native_token_with_characters_that_none_contains_is_refused(self, provider: str, token: str) -> None:
         with pytest.raises(ValidationError, match=rf"not a native token of {provider}"):
             Registration.model_validate(registration(push_provider=provider, push_token=token))
 
@@ -108,26 +110,26 @@ class TestRegistration:
             ({"app_version": "1\x00"}, "app_version"),
             ({"app_version": "x" * 51}, "app_version"),
             ({"is_active": True}, "is_active"),
-            ({"user_id": "somebody else's"}, "user_id"),
+            ({"user_id": "another user"}, "user_id"),
         ],
         ids=str,
     )
-    def test_names_the_field_that_is_wrong(self, changes: dict[str, Any], field: str) -> None:
+    def test_a_validation_error_names_the_wrong_field(self, changes: dict[str, Any], field: str) -> None:
         with pytest.raises(ValidationError) as raised:
             Registration.model_validate(registration(**changes))
         assert [fault["loc"] for fault in raised.value.errors()] == [(field,)]
 
-    def test_no_token_is_in_a_repr(self) -> None:
+    def test_the_repr_of_a_registration_contains_no_token(self) -> None:
         assert TOKEN not in repr(Registration.model_validate(registration()))
 
 
-def odd_texts() -> st.SearchStrategy[str]:
+def unusual_texts() -> st.SearchStrategy[str]:
     return st.text(st.characters(categories=None), max_size=210) | st.sampled_from(["\x00", "\ud800", "\n", ""])
 
 
 def bodies() -> st.SearchStrategy[dict[str, Any]]:
-    """Bodies that are nearly right: most fields are, some are odd."""
-    texts = odd_texts() | st.integers() | st.none()
+    """Bodies with mostly valid fields and some unusual ones."""
+    texts = unusual_texts() | st.integers() | st.none()
     return st.fixed_dictionaries(
         {
             "device_id": st.just("phone") | texts,
@@ -153,7 +155,9 @@ class TestDocument:
     @example(registration(push_provider="fcm"))
     @example(registration(push_token="0a" * 32))
     @example(registration(app_version=None))
-    def test_describes_exactly_what_is_accepted(self, document: dict[str, Any], body: dict[str, Any]) -> None:
+    def test_the_openapi_document_describes_exactly_the_accepted_bodies(
+        self, document: dict[str, Any], body: dict[str, Any]
+    ) -> None:
         schema = {"$ref": "#/components/schemas/Registration", "components": document["components"]}
         described = jsonschema.Draft202012Validator(schema).is_valid(body)
         try:
@@ -162,20 +166,20 @@ class TestDocument:
             lone_surrogate = any(
                 "\ud800" <= character <= "\udfff" for value in body.values() for character in str(value)
             )
-            assert not described or lone_surrogate  # of which JSON Schema knows nothing
+            assert not described or lone_surrogate  # JSON Schema has no rule for it
         else:
             assert described
             for value in accepted.model_dump().values():
                 assert b"\x00" not in str(value).encode()
 
-    def test_is_what_the_function_generates(self) -> None:
-        """Otherwise: ./dev openapi."""
-        # In a process of its own, since the function's modules have names that others have too.
+    def test_the_openapi_document_is_up_to_date(self) -> None:
+        """To update it, run ./dev openapi."""
+        # In a process of its own, because other functions have modules of the same names.
         generate = "import sys; from local.openapi import openapi; sys.stdout.write(openapi())"
         generated = subprocess.run([sys.executable, "-c", generate], capture_output=True, text=True, check=True).stdout
         assert generated == DOCUMENT.read_text()
 
-    def test_every_error_has_the_one_shape_and_says_what_a_client_can_do(self, document: dict[str, Any]) -> None:
+    def test_every_documented_error_has_the_same_shape_and_its_header(self, document: dict[str, Any]) -> None:
         assert document["security"] == [{"session": []}]
         assert document["components"]["securitySchemes"]["session"]["scheme"] == "bearer"
         operations = {
@@ -194,7 +198,7 @@ class TestDocument:
             for status, answer in operation["responses"].items():
                 if status >= "400":
                     [content] = answer["content"].values()
-                    assert content["schema"] == {"$ref": "#/components/schemas/ErrorAnswer"}
+                    assert content["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}
                 headers = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
                 assert set(answer.get("headers", {})) == headers.get(status, set())
         assert "ValidationError" not in json.dumps(document)

@@ -1,4 +1,4 @@
-"""Connections over HTTPS."""
+"""HTTPS connections."""
 
 import httpx
 import pytest
@@ -9,11 +9,11 @@ from chat_push.identity import Auth
 from tests.http_fakes import EXPO_URL, SUPABASE_URL
 
 
-def test_certificates_are_read_on_import_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As SnapStart's snapshot is made: what comes later costs each first answer."""
+def test_creating_a_client_does_not_read_the_certificates_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading them is slow. SnapStart's snapshot contains only what was read on import."""
 
     def read_again(*_: object, **__: object) -> None:
-        raise AssertionError("certificates are read anew")
+        raise AssertionError("the certificates are read again")
 
     monkeypatch.setattr("ssl.SSLContext.load_verify_locations", read_again)
     with pytest.raises(AssertionError):

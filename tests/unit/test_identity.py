@@ -1,4 +1,4 @@
-"""Whose access token it is, or why it is refused; and how often Auth is asked."""
+"""Verification of access tokens, and the number of requests to Supabase Auth."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ SECRET = b"the project's shared secret, that only Auth and the database know"
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -37,10 +37,10 @@ def auth(api: AuthApi, clock: Clock | None = None) -> Auth:
     return Auth(SUPABASE_URL, "sb_publishable_x", httpx.MockTransport(api), clock or Clock())
 
 
-class TestAccepted:
+class TestAcceptedTokens:
     @pytest.mark.parametrize("key", [KEY, RSA], ids=["ES256", "RS256"])
     @pytest.mark.parametrize("url", [SUPABASE_URL, SUPABASE_URL + "/"])
-    def test_token_of_a_key_of_the_project(self, key: SigningKey, url: str) -> None:
+    def test_a_token_signed_with_a_key_of_the_project_is_accepted(self, key: SigningKey, url: str) -> None:
         api = AuthApi(KEY, RSA)
         checked = Auth(url, "sb_publishable_x", httpx.MockTransport(api)).user_id(key.token())
         assert checked == UUID(ANA)
@@ -51,14 +51,14 @@ class TestAccepted:
         [
             {"aud": ["authenticated"]},
             {"aud": ["other", "authenticated"]},
-            {"is_anonymous": True},  # a guest who is signed in, unlike the role anon
+            {"is_anonymous": True},  # signed in as an anonymous user, which is not the role anon
         ],
         ids=str,
     )
-    def test_that_are_valid_too(self, changes: dict[str, Any]) -> None:
+    def test_a_token_with_several_audiences_or_of_an_anonymous_user_is_accepted(self, changes: dict[str, Any]) -> None:
         assert auth(AuthApi(KEY)).user_id(KEY.token(**changes)) == UUID(ANA)
 
-    def test_clocks_may_differ_by_half_a_minute_as_with_postgrest(self) -> None:
+    def test_clocks_may_differ_by_half_a_minute(self) -> None:
         now = int(time.time())
         for times in ({"exp": now - 25}, {"nbf": now + 29, "iat": now + 29}):
             assert auth(AuthApi(KEY)).user_id(KEY.token(**times)) == UUID(ANA)
@@ -108,7 +108,7 @@ REFUSED = {
 }
 
 
-# Values of every JSON type, and texts that are nearly right or that no database holds.
+# Values of every JSON type, texts that are almost valid, and texts that Postgres cannot store.
 ODD: list[Any] = [
     True,
     0,
@@ -147,7 +147,7 @@ ODD_CLAIMS: list[dict[str, Any]] = [
 
 
 class TestOddClaims:
-    """Under a valid signature."""
+    """Claims of a token with a valid signature."""
 
     @pytest.mark.parametrize("changes", ODD_CLAIMS, ids=lambda changes: repr(changes)[:60])
     def test_claims_that_the_database_cannot_read_are_refused(self, changes: dict[str, Any]) -> None:
@@ -156,21 +156,23 @@ class TestOddClaims:
         assert raised.value.__suppress_context__
 
     @pytest.mark.parametrize("changes", [odd for odd in ODD_CLAIMS if "session_id" in odd], ids=lambda c: repr(c)[:60])
-    def test_an_odd_session_is_refused_under_the_shared_secret_as_well(self, changes: dict[str, Any]) -> None:
+    def test_a_session_that_the_database_cannot_read_is_refused_before_auth_is_called(
+        self, changes: dict[str, Any]
+    ) -> None:
         api = AuthApi()
         token = signed_by_hmac(SECRET, {"alg": "HS256"}, claims(**changes))
         api.users[token] = ANA
         with pytest.raises(TokenRefused):
             auth(api).user_id(token)
-        assert api.paths == [KEY_SET]  # Auth itself may fail on it
+        assert api.paths == [KEY_SET]  # Auth itself may fail on such a token.
 
     @pytest.mark.parametrize("role", [value for value in ODD if not isinstance(value, float)], ids=repr)
-    def test_a_role_of_any_type_is_of_no_signed_in_user(self, role: Any) -> None:
+    def test_a_role_of_any_other_type_does_not_count_as_signed_in(self, role: Any) -> None:
         with pytest.raises(TokenNotSignedIn):
             auth(AuthApi(KEY)).user_id(KEY.token(role=role))
 
     @pytest.mark.parametrize("payload", ["[]", "1", '"x"', "null", "", "{", "[" * 7000 + "]" * 7000, "9" * 5000])
-    def test_claims_that_are_no_object_are_refused(self, payload: str) -> None:
+    def test_claims_that_are_not_an_object_are_refused(self, payload: str) -> None:
         for api in (AuthApi(KEY), AuthApi()):
             with pytest.raises(TokenRefused):
                 auth(api).user_id(KEY.signed(payload.encode()))
@@ -189,9 +191,9 @@ class TestOddClaims:
         assert auth(AuthApi(KEY)).user_id(KEY.token(**changes)) == UUID(ANA)
 
 
-class TestRefused:
+class TestRefusedTokens:
     @pytest.mark.parametrize(("token", "reason"), REFUSED.values(), ids=REFUSED)
-    def test_with_a_reason_that_quotes_nothing(self, token: str, reason: str) -> None:
+    def test_an_invalid_token_is_refused_with_a_reason_that_does_not_quote_it(self, token: str, reason: str) -> None:
         with pytest.raises(TokenRefused, match=reason) as raised:
             auth(AuthApi(KEY, RSA)).user_id(token)
         assert raised.value.__suppress_context__ or raised.value.__context__ is None
@@ -199,23 +201,23 @@ class TestRefused:
             assert part not in str(raised.value)
 
     @pytest.mark.parametrize("role", ["anon", "service_role", None])
-    def test_role_of_no_signed_in_user(self, role: str | None) -> None:
+    def test_a_token_with_another_role_than_authenticated_is_not_signed_in(self, role: str | None) -> None:
         with pytest.raises(TokenNotSignedIn):
             auth(AuthApi(KEY)).user_id(KEY.token(role=role))
 
-    def test_token_of_another_project_with_the_same_kid(self) -> None:
+    def test_a_token_of_another_project_with_the_same_key_id_is_refused(self) -> None:
         other = SigningKey("key")
         with pytest.raises(TokenRefused, match="signature"):
             auth(AuthApi(KEY)).user_id(other.token(iss="https://other.supabase.co/auth/v1"))
 
     @given(st.text() | st.from_regex(r"[\w-]{1,40}\.[\w-]{1,40}\.[\w-]{0,40}", fullmatch=True))
-    def test_whatever_it_is(self, token: str) -> None:
+    def test_any_other_text_is_refused(self, token: str) -> None:
         with pytest.raises(TokenRefused):
             auth(AuthApi(KEY)).user_id(token)
 
 
 class TestKeySet:
-    def test_is_kept_for_ten_minutes(self, clock: Clock) -> None:
+    def test_the_key_set_is_cached_for_ten_minutes(self, clock: Clock) -> None:
         api = AuthApi(KEY)
         checking = auth(api, clock)
         for seconds in (0, 300, 299):
@@ -226,7 +228,7 @@ class TestKeySet:
         checking.user_id(KEY.token())
         assert api.paths == [KEY_SET] * 2
 
-    def test_a_key_that_was_rotated_in_is_found_at_once(self, clock: Clock) -> None:
+    def test_a_new_key_of_the_project_is_found_at_once(self, clock: Clock) -> None:
         api = AuthApi(KEY)
         checking = auth(api, clock)
         checking.user_id(KEY.token())
@@ -236,7 +238,7 @@ class TestKeySet:
         assert checking.user_id(KEY.token()) == UUID(ANA)
         assert api.paths == [KEY_SET] * 2
 
-    def test_a_key_that_was_revoked_is_refused_after_ten_minutes(self, clock: Clock) -> None:
+    def test_a_revoked_key_is_refused_after_ten_minutes(self, clock: Clock) -> None:
         api = AuthApi(KEY)
         checking = auth(api, clock)
         checking.user_id(KEY.token())
@@ -247,7 +249,7 @@ class TestKeySet:
         with pytest.raises(TokenRefused):
             checking.user_id(KEY.token())
 
-    def test_unknown_keys_make_it_be_read_once_a_minute_at_most(self, clock: Clock) -> None:
+    def test_unknown_key_ids_cause_at_most_one_read_of_the_key_set_per_minute(self, clock: Clock) -> None:
         api = AuthApi(KEY)
         checking = auth(api, clock)
         checking.user_id(KEY.token())
@@ -270,7 +272,7 @@ class TestKeySet:
         ],
         ids=repr,
     )
-    def test_while_auth_is_down_known_keys_do_until_it_ends(
+    def test_while_auth_is_down_cached_keys_are_used_until_they_expire(
         self, clock: Clock, fault: httpx.Response | Exception
     ) -> None:
         api = AuthApi(KEY)
@@ -288,13 +290,13 @@ class TestKeySet:
         api.fault = None
         assert checking.user_id(KEY.token()) == UUID(ANA)
 
-    def test_a_fresh_function_needs_it(self) -> None:
+    def test_without_cached_keys_a_token_cannot_be_verified_while_auth_is_down(self) -> None:
         api = AuthApi(KEY)
         api.fault = httpx.ConnectTimeout("slow")
         with pytest.raises(AuthUnavailable):
             auth(api).user_id(KEY.token())
 
-    def test_keys_of_other_kinds_are_passed_over(self) -> None:
+    def test_keys_of_other_kinds_are_ignored(self) -> None:
         secret = {"kty": "oct", "k": "c2VjcmV0", "kid": "shared", "alg": "HS256"}
         answer = httpx.Response(200, json={"keys": [secret, KEY.public]})
         checking = Auth(SUPABASE_URL, "sb_publishable_x", httpx.MockTransport(lambda _: answer))
@@ -302,18 +304,18 @@ class TestKeySet:
         with pytest.raises(TokenRefused):
             checking.user_id(signed_by_hmac(b"secret", {"alg": "HS256", "kid": "shared"}, claims()))
 
-    def test_every_request_ends_within_seconds(self) -> None:
+    def test_requests_to_auth_time_out_after_three_seconds(self) -> None:
         api = AuthApi(KEY)
         auth(api).user_id(KEY.token())
         assert api.requests[0].extensions["timeout"] == {"connect": 2, "read": 3, "write": 3, "pool": 3}
 
 
 class TestSharedSecret:
-    """Only Auth can check a token that is signed with it."""
+    """Only Auth can verify a token that is signed with the shared secret."""
 
     TOKEN = signed_by_hmac(SECRET, {"alg": "HS256", "typ": "JWT"}, claims())
 
-    def test_auth_is_asked_each_time(self, clock: Clock) -> None:
+    def test_auth_verifies_each_token_that_is_signed_with_the_shared_secret(self, clock: Clock) -> None:
         api = AuthApi()
         api.users[self.TOKEN] = ANA
         checking = auth(api, clock)
@@ -323,7 +325,7 @@ class TestSharedSecret:
         assert api.requests[-1].headers["authorization"] == f"Bearer {self.TOKEN}"
 
     @pytest.mark.parametrize("status", [401, 403])
-    def test_what_auth_refuses_is_refused(self, status: int) -> None:
+    def test_a_token_that_auth_refuses_is_refused(self, status: int) -> None:
         api = AuthApi()
         checking = auth(api)
         with pytest.raises(TokenRefused, match="has expired"):
@@ -332,8 +334,8 @@ class TestSharedSecret:
         with pytest.raises(TokenRefused, match="has expired"):
             checking.user_id(self.TOKEN)
 
-    def test_it_is_the_tokens_role_that_counts(self) -> None:
-        """Auth answers with the user's."""
+    def test_the_role_of_the_token_counts_and_not_the_role_of_the_user(self) -> None:
+        """Auth returns the role of the user."""
         api = AuthApi()
         token = signed_by_hmac(SECRET, {"alg": "HS256"}, claims(role="anon"))
         api.users[token] = ANA
@@ -341,7 +343,9 @@ class TestSharedSecret:
             auth(api).user_id(token)
 
     @pytest.mark.parametrize("fault", [httpx.ReadTimeout("slow"), httpx.Response(500), httpx.Response(429)], ids=repr)
-    def test_while_auth_is_down_nobody_can_be_checked(self, fault: httpx.Response | Exception) -> None:
+    def test_while_auth_is_down_no_token_signed_with_the_shared_secret_can_be_verified(
+        self, fault: httpx.Response | Exception
+    ) -> None:
         api = AuthApi()
         checking = auth(api)
         api.users[self.TOKEN] = ANA
@@ -351,15 +355,16 @@ class TestSharedSecret:
             checking.user_id(self.TOKEN)
 
     @pytest.mark.parametrize("header", [{"alg": "HS256"}, {"alg": "HS256", "kid": "of the secret"}], ids=str)
-    def test_it_may_still_sign_when_a_key_is_listed_already(self, header: dict[str, str]) -> None:
-        """While a project moves to its first key."""
+    def test_the_shared_secret_is_accepted_while_the_project_moves_to_its_first_key(
+        self, header: dict[str, str]
+    ) -> None:
         api = AuthApi(KEY)
         token = signed_by_hmac(SECRET, header, claims())
         api.users[token] = ANA
         assert auth(api).user_id(token) == UUID(ANA)
         assert auth(api).user_id(KEY.token(sub=BEN)) == UUID(BEN)
 
-    def test_asymmetric_keys_are_found_when_it_gets_some(self, clock: Clock) -> None:
+    def test_the_first_asymmetric_key_of_a_project_is_found_after_ten_minutes(self, clock: Clock) -> None:
         api = AuthApi()
         checking = auth(api, clock)
         with pytest.raises(TokenRefused):

@@ -32,14 +32,14 @@ class Keys(BaseModel):
 
 
 class TestSettings:
-    def test_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_settings_are_read_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SUPABASE_URL", "https://a.supabase.co")
         monkeypatch.setenv("BATCH", "7")
         monkeypatch.delenv("EXPO_URL", raising=False)
         assert read_settings(Settings) == Settings(supabase_url="https://a.supabase.co", batch=7)
 
     @pytest.mark.parametrize("missing", [None, ""])
-    def test_that_are_missing_or_empty_are_all_named(
+    def test_every_missing_or_empty_setting_is_named(
         self, monkeypatch: pytest.MonkeyPatch, missing: str | None
     ) -> None:
         for name in ("SUPABASE_URL", "BATCH"):
@@ -47,10 +47,10 @@ class TestSettings:
                 monkeypatch.delenv(name, raising=False)
             else:
                 monkeypatch.setenv(name, missing)
-        with pytest.raises(SettingsError, match=r"SUPABASE_URL: Field required; BATCH: Field required$"):
+        with pytest.raises(SettingsError, match=r"SUPABASE_URL: Field required; BATCH: Field required\. "):
             read_settings(Settings)
 
-    def test_that_are_wrong_are_named_without_their_value(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_wrong_setting_is_named_without_its_value(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SUPABASE_URL", "https://a.supabase.co")
         monkeypatch.setenv("BATCH", "sb_secret_x")
         with pytest.raises(SettingsError, match="BATCH: Input should be a valid integer") as raised:
@@ -60,13 +60,15 @@ class TestSettings:
 
 
 class TestSecrets:
-    def test_are_read_into_a_model_that_hides_them(self, secrets_manager: "SecretsManagerClient") -> None:
+    def test_a_secret_is_read_into_a_model_whose_repr_hides_it(self, secrets_manager: "SecretsManagerClient") -> None:
         secrets_manager.create_secret(Name="keys", SecretString='{"current": "s3cret"}')
         keys = read_secret("keys", Keys)
         assert keys.current.get_secret_value() == "s3cret"
         assert "s3cret" not in repr(keys)
 
-    def test_are_cached(self, secrets_manager: "SecretsManagerClient", forget_secrets: Callable[[], None]) -> None:
+    def test_a_secret_is_cached(
+        self, secrets_manager: "SecretsManagerClient", forget_secrets: Callable[[], None]
+    ) -> None:
         secrets_manager.create_secret(Name="keys", SecretString='{"current": "old"}')
         read_secret("keys", Keys)
         secrets_manager.put_secret_value(SecretId="keys", SecretString='{"current": "new"}')
@@ -74,7 +76,7 @@ class TestSecrets:
         forget_secrets()
         assert read_secret("keys", Keys).current.get_secret_value() == "new"
 
-    def test_that_cannot_be_read_are_asked_for_again(self, secrets_manager: "SecretsManagerClient") -> None:
+    def test_a_failure_to_read_a_secret_is_not_cached(self, secrets_manager: "SecretsManagerClient") -> None:
         with pytest.raises(SecretUnavailable, match=r"secret keys cannot be read: .*ResourceNotFoundException"):
             read_secret("keys", Keys)
         secrets_manager.create_secret(Name="keys", SecretString='{"current": "s3cret"}')
@@ -87,10 +89,10 @@ class TestSecrets:
             ('{"current": "s3cret"', "is not JSON"),
             (json.dumps({"previous": "s3cret"}), "is incomplete: current: Field required"),
             (json.dumps({"current": ["s3cret"]}), "is incomplete: current: Input should be a valid string"),
-            (json.dumps("s3cret"), "is incomplete: : Input should be a valid dictionary or instance of Keys"),
+            (json.dumps("s3cret"), "is incomplete: Input should be a valid dictionary or instance of Keys"),
         ],
     )
-    def test_with_a_fault_are_named_without_their_value(
+    def test_a_malformed_secret_is_named_without_its_value(
         self, secrets_manager: "SecretsManagerClient", value: str, text: str
     ) -> None:
         secrets_manager.create_secret(Name="keys", SecretString=value)
@@ -100,7 +102,7 @@ class TestSecrets:
         assert raised.value.__suppress_context__
 
     @pytest.mark.usefixtures("secrets_manager")
-    def test_that_hang_are_given_up_before_any_function_times_out(self) -> None:
+    def test_reading_a_secret_times_out_before_any_function_does(self) -> None:
         config: Any = provider().client.meta.config
         seconds = config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout)
         functions = properties(translate(TEMPLATE)["Resources"], "Lambda::Function").values()
@@ -108,7 +110,7 @@ class TestSecrets:
 
 
 class Outage:
-    """Secrets Manager, which a test takes away and gives back, and the time that passes meanwhile."""
+    """Secrets Manager with an outage that a test starts and ends, and a clock that it sets."""
 
     def __init__(self, forget_secrets: Callable[[], None]) -> None:
         self.now = 1000.0
@@ -128,7 +130,7 @@ class Outage:
             raise self.error
 
     def after(self, seconds: float) -> str:
-        """The secret, so many seconds later; what was cached has expired."""
+        """Reads the secret so many seconds later, when the cache has expired."""
         self.now += seconds
         self._forget()
         return self.reader.read("keys", Keys).current.get_secret_value()
@@ -161,12 +163,12 @@ class TestOutage:
         with pytest.raises(SecretUnavailable, match="secret keys cannot be read"):
             outage.after(300)
 
-    def test_the_use_of_a_kept_secret_is_logged_and_counted_without_its_value(
+    def test_the_use_of_a_last_good_value_is_logged_and_counted_without_the_value(
         self, outage: Outage, printed: Printed
     ) -> None:
         outage.after(0)
         outage.error = DOWN
-        metrics.clear_metrics()  # of other tests
+        metrics.clear_metrics()  # those of other tests
         outage.after(300)
         metrics.flush_metrics()
         lines = printed()
@@ -175,7 +177,7 @@ class TestOutage:
         assert line["secret"] == "keys"
         assert '"old"' not in json.dumps(lines)
 
-    def test_a_secrets_manager_that_is_down_is_asked_once_a_minute_and_believed_at_once(
+    def test_secrets_manager_is_tried_once_a_minute_during_an_outage_and_a_new_value_is_used_at_once(
         self, outage: Outage, secrets_manager: "SecretsManagerClient"
     ) -> None:
         outage.after(0)
@@ -189,26 +191,26 @@ class TestOutage:
         secrets_manager.put_secret_value(SecretId="keys", SecretString='{"current": "new"}')
         assert outage.after(1) == "new"
 
-    def test_the_hour_of_a_kept_secret_begins_anew_when_it_is_read(self, outage: Outage) -> None:
+    def test_the_hour_of_a_last_good_value_begins_with_the_last_successful_read(self, outage: Outage) -> None:
         outage.after(0)
         outage.after(3000)
         outage.error = DOWN
         assert outage.after(3000) == "old"
 
-    def test_a_key_that_is_refused_is_read_anew_and_never_from_what_was_kept(
+    def test_a_forced_refresh_never_returns_the_last_good_value(
         self, outage: Outage, secrets_manager: "SecretsManagerClient"
     ) -> None:
         outage.after(0)
         outage.error = DOWN
         outage.after(300)
         with pytest.raises(SecretUnavailable):
-            outage.reader.read("keys", Keys, anew=True)
+            outage.reader.read("keys", Keys, force_refresh=True)
         outage.error = None
         secrets_manager.put_secret_value(SecretId="keys", SecretString='{"current": "new"}')
-        assert outage.reader.read("keys", Keys, anew=True).current.get_secret_value() == "new"
+        assert outage.reader.read("keys", Keys, force_refresh=True).current.get_secret_value() == "new"
         assert outage.after(0) == "new"
 
-    def test_a_function_that_never_read_its_secret_has_none_in_an_outage(self, outage: Outage) -> None:
+    def test_without_a_last_good_value_a_secret_is_unavailable_during_an_outage(self, outage: Outage) -> None:
         outage.error = DOWN
         with pytest.raises(SecretUnavailable):
             outage.after(0)
@@ -225,7 +227,7 @@ class TestOutage:
             ("DecryptionFailure", 400, False),
         ],
     )
-    def test_a_secret_that_somebody_took_away_is_gone_at_once(
+    def test_a_deleted_or_forbidden_secret_is_unavailable_at_once(
         self, outage: Outage, code: str, status: int, is_outage: bool
     ) -> None:
         outage.after(0)
@@ -237,7 +239,7 @@ class TestOutage:
                 with pytest.raises(SecretUnavailable, match=code):
                     outage.after(300)
 
-    def test_a_wrong_value_is_never_hidden_by_the_last_good_one(
+    def test_a_malformed_value_is_not_replaced_by_the_last_good_one(
         self, outage: Outage, secrets_manager: "SecretsManagerClient"
     ) -> None:
         outage.after(0)

@@ -1,4 +1,4 @@
-"""A function that imports what none of ours could do without, and does nothing."""
+"""Imports the packages that each of our functions needs, and does nothing."""
 
 from typing import Any
 

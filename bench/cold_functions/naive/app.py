@@ -1,4 +1,4 @@
-"""A function that imports all that a backend for chat pushes may need at its top, and does nothing."""
+"""Imports at its top all packages that a backend for chat pushes may need, and does nothing."""
 
 from typing import Any
 

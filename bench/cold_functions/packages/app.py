@@ -1,4 +1,4 @@
-"""The floor, a secret with boto3, and the packages of the database and of Expo: what the workers are made of."""
+"""The floor, a secret read with boto3, and the clients of the database and of Expo: the packages of a worker."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""The floor, and a secret: the least that a function does which reads one with boto3."""
+"""The floor and a secret read with boto3."""
 
 import os
 from typing import Any

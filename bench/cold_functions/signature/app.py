@@ -1,4 +1,4 @@
-"""The floor, and a secret with the least of AWS's library: the signature of the request, which httpx sends."""
+"""The floor and a secret read by httpx, with only the signature of the request made by AWS's library."""
 
 import json
 import os

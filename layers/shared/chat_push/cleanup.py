@@ -1,4 +1,4 @@
-"""What became of the pushes: receipts, dead devices, and the end of old rows."""
+"""The periodic clean-up: reads receipts, deactivates devices with dead tokens, deletes old rows."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,32 +6,33 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from chat_push.database import PushDatabase
-from chat_push.expo import MAX_TICKETS_PER_REQUEST, Expo, Outcome, ReceiptsUnavailable
+from chat_push.expo import MAX_TICKETS_PER_REQUEST, Expo
+from chat_push.expo_errors import Outcome, ReceiptsUnavailable
 from chat_push.models import DueReceipt, RecordedReceipt
 from chat_push.observability import logger
 
 ROWS_PER_PRUNE = 1000
-# A claim, a request and a record may take so long at the worst; what is left then waits for the next run.
+# The longest time that one round can take: a claim, a request and a record. With less left, the next run continues.
 ROUND_SECONDS = 20.0
 
 
 @dataclass
 class CleanupReport:
-    """What became of one run."""
+    """The counts of one run."""
 
     receipts: Counter[str] = field(default_factory=Counter)  # by status
     errors: Counter[str] = field(default_factory=Counter)  # of receipts, by code
-    unavailable: str | None = None  # why Expo gave no more receipts
-    configuration_faults: int = 0  # receipts, or requests for them, that a person must mend
-    deactivated: int = 0
-    held: int = 0  # dead devices that the circuit breaker left on
+    unavailable: str | None = None  # why Expo returned no more receipts
+    configuration_faults: int = 0  # receipts, or requests for them, that need an operator
+    deactivated: int = 0  # devices
+    held: int = 0  # devices with a dead token that the circuit breaker keeps active
     pruned: Counter[str] = field(default_factory=Counter)  # rows, by what was done to them
 
 
 def clean_up(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) -> CleanupReport:
-    """Reads every receipt that is due and ends what is old, as far as time goes.
+    """Reads all due receipts, then prunes old rows, until done or out of time. `time_left` returns seconds.
 
-    Raises DatabaseUnavailable or DatabaseRefused; receipts that were claimed by then are due again after two minutes.
+    Raises DatabaseUnavailable or DatabaseRefused. Receipts that were claimed before are due again after two minutes.
     """
     report = CleanupReport()
     _read_receipts(database, expo, time_left, report)
@@ -51,20 +52,20 @@ def _read_receipts(database: PushDatabase, expo: Expo, time_left: Callable[[], f
         except ReceiptsUnavailable as error:
             report.unavailable = str(error)
             report.configuration_faults += error.configuration_fault
-            logger.error("Expo gives no receipts, the next run asks again", error=str(error))
+            logger.error("Expo returned no receipts: the next run requests them again", error=str(error))
             break
-        read = [_recorded(receipt, ready.get(receipt.ticket_id)) for receipt in due]
-        report.receipts.update(database.record_push_receipts(run_id, read))
-        report.errors.update(receipt.error for receipt in read if receipt.error)
-        report.configuration_faults += sum(receipt.status == "configuration_fault" for receipt in read)
-        for receipt in read:
+        receipts = [_to_recorded_receipt(receipt, ready.get(receipt.ticket_id)) for receipt in due]
+        report.receipts.update(database.record_push_receipts(run_id, receipts))
+        report.errors.update(receipt.error for receipt in receipts if receipt.error)
+        report.configuration_faults += sum(receipt.status == "configuration_fault" for receipt in receipts)
+        for receipt in receipts:
             if receipt.error:
-                logger.warning("push not handed over", correlation_id=str(receipt.message_id), error=receipt.error)
+                logger.warning("receipt reports an error", correlation_id=str(receipt.message_id), error=receipt.error)
     finished = database.finish_receipt_run(run_id)
     report.deactivated, report.held = finished.deactivated, finished.held
 
 
-def _recorded(due: DueReceipt, outcome: Outcome | None) -> RecordedReceipt:
-    """An id that Expo leaves out is not ready, not known, or cleared."""
-    said = {"status": outcome.status, "error": outcome.error} if outcome else {"status": "missing"}
-    return RecordedReceipt.model_validate({**due.model_dump(), **said})
+def _to_recorded_receipt(due: DueReceipt, outcome: Outcome | None) -> RecordedReceipt:
+    """Without an outcome Expo left the id out: the receipt is not ready, unknown, or deleted."""
+    receipt = {"status": outcome.status, "error": outcome.error} if outcome else {"status": "missing"}
+    return RecordedReceipt.model_validate({**due.model_dump(), **receipt})

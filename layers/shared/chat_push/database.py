@@ -1,7 +1,7 @@
-"""The database, through Supabase's Data API. The only module that knows PostgREST.
+"""The database, through Supabase's Data API. The only module that calls PostgREST.
 
-It uses `postgrest`, the client that supabase-py itself is made of, alone: the whole of supabase-py costs another 300 ms
-of each cold start.
+It uses `postgrest`, the client inside supabase-py, directly: importing all of supabase-py would add 300 ms to each cold
+start.
 """
 
 import json
@@ -19,20 +19,21 @@ from chat_push import https
 from chat_push.devices import Device, Registered, Registration
 from chat_push.models import Claim, DueReceipt, FinishedRun, Pruned, PushResult, Recorded, RecordedReceipt, SendSlot
 
-# A claim or a record takes milliseconds. HTTP/1.1, because idle HTTP/2 connections break in a frozen Lambda.
+# A call takes milliseconds. The client uses HTTP/1.1, because idle HTTP/2 connections break in a frozen Lambda.
 TIMEOUT = httpx.Timeout(5, connect=2)
 
-# States in which the same call may succeed later: SQLSTATE classes 08 (connection), 40 (serialization, deadlock),
-# 53 (resources) and 57 (shutting down, timeout), PostgREST's own connection errors, and a gateway's HTTP status.
+# Codes after which the same call may succeed later: SQLSTATE classes 08 (connection), 40 (serialization, deadlock),
+# 53 (resources) and 57 (shutdown, timeout), PostgREST's own connection errors, and the HTTP status of a gateway.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html, https://docs.postgrest.org/en/stable/references/errors.html
 _TRANSIENT = re.compile(r"(08|40|53|57)...|PGRST00[0-3]|429|5\d\d")
 
 
 class DatabaseUnavailable(Exception):
-    """The database did not answer; the same call may succeed later."""
+    """The database did not respond. The same call may succeed later."""
 
 
 class DatabaseRefused(Exception):
-    """The database refused the call: a wrong key, missing migrations, or a bug of ours. The text holds its code."""
+    """The database refused the call: a wrong key, missing migrations, or a bug. The text contains its error code."""
 
     def __init__(self, function: str, code: str, details: object = None) -> None:
         super().__init__(f"{function}: {code}")
@@ -41,41 +42,48 @@ class DatabaseRefused(Exception):
 
 
 class AccessTokenRefused(Exception):
-    """The Data API does not accept the person's access token, for example because it has expired meanwhile."""
+    """The Data API does not accept the access token of the user, for example because it has just expired."""
 
 
 class TooManyRegistrations(Exception):
-    """The person has registered devices too often of late."""
+    """The user has registered devices too often recently."""
 
     def __init__(self, retry_after_seconds: int) -> None:
-        super().__init__(f"again in {retry_after_seconds} s")
+        super().__init__(f"retry in {retry_after_seconds} s")
         self.retry_after_seconds = retry_after_seconds
 
 
 class ProfileMissing(Exception):
-    """The account has no row in users, which a device belongs to."""
+    """The account has no row in users. A device needs one to refer to."""
 
 
 class PushDatabase:
-    """The worker functions of the database, called as service_role."""
+    """Calls the worker functions of the database as service_role.
+
+    Each call raises DatabaseUnavailable or DatabaseRefused.
+    """
 
     def __init__(self, supabase_url: str, secret_key: str, transport: httpx.BaseTransport | None = None) -> None:
         self._url = supabase_url.rstrip("/")
         self._client = SyncPostgrestClient(
             f"{self._url}/rest/v1",
-            # Secret keys are no JWTs: they go into apikey, never into Authorization.
+            # A secret key is no JWT: it belongs into apikey, never into Authorization.
+            # https://supabase.com/docs/guides/api/api-keys
             headers={"apikey": secret_key},
             http_client=_http(transport),
         )
 
-    def claim_push_jobs(self, message_ids: Sequence[UUID] | None, limit: int, wait_seconds: float) -> Claim:
-        """Leases due jobs: those of the given messages or, with None, first attempts before retries.
+    def claim_push_jobs(
+        self, message_ids: Sequence[UUID] | None, limit: int, wait_seconds: float
+    ) -> tuple[Claim, float | None]:
+        """Leases due jobs of these messages, or of any message (None), and reserves a send slot for them.
 
-        It leases none for which there is no send slot within `wait_seconds`.
+        The second value is the send slot as a time.monotonic(). It is None, and no job is leased, if no slot begins
+        within `wait_seconds`.
         """
         ids = None if message_ids is None else [str(message_id) for message_id in message_ids]
-        asked_at = time.monotonic()
-        answer = _call(
+        requested_at = time.monotonic()
+        response = _call(
             self._client,
             "claim_push_jobs",
             {
@@ -85,21 +93,21 @@ class PushDatabase:
                 "p_project_url": self._url,
             },
         )
-        claim = Claim.model_validate(answer)
-        return claim.model_copy(update={"send_at": _monotonic(claim.slot, asked_at)}) if claim.slot else claim
+        claim = Claim.model_validate(response)
+        return claim, _to_monotonic(claim.slot, requested_at) if claim.slot else None
 
     def reserve_send_slot(self, notifications: int) -> float:
-        """The time.monotonic() from which so many notifications may be sent that Expo refused in their first slot."""
-        asked_at = time.monotonic()
-        answer = _call(self._client, "reserve_send_slot", {"p_notifications": notifications})
-        return _monotonic(SendSlot.model_validate(answer), asked_at)
+        """Reserves a slot for so many notifications that Expo refused before. Returns its time.monotonic()."""
+        requested_at = time.monotonic()
+        response = _call(self._client, "reserve_send_slot", {"p_notifications": notifications})
+        return _to_monotonic(SendSlot.model_validate(response), requested_at)
 
     def record_push_results(self, claim: Claim, results: Sequence[PushResult], unused_notifications: int) -> Recorded:
-        """Stores what Expo said, and frees what was not used of the send slot.
+        """Stores the outcomes, and frees the unused part of the send slot.
 
-        Safe to repeat: a ticket is never replaced by less.
+        Safe to repeat: an outcome without a ticket never replaces one with a ticket.
         """
-        answer = _call(
+        response = _call(
             self._client,
             "record_push_results",
             {
@@ -109,29 +117,32 @@ class PushDatabase:
                 "p_unused_notifications": unused_notifications,
             },
         )
-        return Recorded.model_validate(answer)
+        return Recorded.model_validate(response)
 
     def claim_due_receipts(self, limit: int) -> list[DueReceipt]:
-        """Leases deliveries whose receipt is due, the longest waiting first, for two minutes."""
+        """Leases deliveries whose receipt is due, for two minutes. Those that have waited longest come first."""
         return [DueReceipt.model_validate(due) for due in _call(self._client, "claim_due_receipts", {"p_limit": limit})]
 
     def record_push_receipts(self, run_id: UUID, receipts: Sequence[RecordedReceipt]) -> dict[str, int]:
-        """Stores what Expo said; the counts by status, `receipt_lost` being one of them. Safe to repeat."""
+        """Stores receipts. Returns their number by status; one status is `receipt_lost`. Safe to repeat."""
         arguments = {"p_run_id": str(run_id), "p_receipts": [receipt.model_dump(mode="json") for receipt in receipts]}
         counts: dict[str, int] = _call(self._client, "record_push_receipts", arguments)
         return counts
 
     def finish_receipt_run(self, run_id: UUID) -> FinishedRun:
-        """Switches off the devices that the run found dead, unless they are suspiciously many."""
+        """Deactivates the devices whose tokens the run found dead, unless there are suspiciously many."""
         return FinishedRun.model_validate(_call(self._client, "finish_receipt_run", {"p_run_id": str(run_id)}))
 
     def prune_push(self, limit: int) -> Pruned:
-        """Ends what is old, at most `limit` rows of each kind."""
+        """Deletes or ends old rows, at most `limit` of each kind."""
         return Pruned.model_validate(_call(self._client, "prune_push", {"p_limit": limit}))
 
 
 class DeviceRegistry:
-    """The devices of the person whose access token is passed, under their own rights: it holds no secret key."""
+    """The devices of a user, with the rights of the access token that is passed. It has no secret key.
+
+    Each call raises DatabaseUnavailable, DatabaseRefused or AccessTokenRefused.
+    """
 
     def __init__(self, supabase_url: str, publishable_key: str, transport: httpx.BaseTransport | None = None) -> None:
         self._url = f"{supabase_url.rstrip('/')}/rest/v1"
@@ -139,60 +150,60 @@ class DeviceRegistry:
         self._http = _http(transport)
 
     def register(self, access_token: str, registration: Registration) -> Registered:
-        """Registers the person's device. Raises TooManyRegistrations or ProfileMissing."""
+        """Registers the user's device. Raises TooManyRegistrations or ProfileMissing."""
         arguments = {f"p_{name}": value for name, value in registration.model_dump().items()}
         try:
-            answer = self._call(access_token, "register_device", arguments)
+            response = self._call(access_token, "register_device", arguments)
         except DatabaseRefused as error:
             if error.code == "PT429":
                 raise TooManyRegistrations(json.loads(str(error.details))["retry_after_seconds"]) from None
             if error.code == "23503":
                 raise ProfileMissing from None
             raise
-        return Registered.model_validate(answer)
+        return Registered.model_validate(response)
 
     def unregister(self, access_token: str, device_id: str) -> None:
-        """Removes the person's device, if there is one."""
+        """Removes the user's device, if it is registered."""
         self._call(access_token, "unregister_device", {"p_device_id": device_id})
 
     def devices(self, access_token: str) -> list[Device]:
-        """The person's devices, the one that was seen last first."""
+        """The user's devices. The device that was seen last comes first."""
         return [Device.model_validate(device) for device in self._call(access_token, "my_devices", {})]
 
     def _call(self, access_token: str, function: str, arguments: Mapping[str, Any]) -> Any:
-        # A client for each call: `auth()` on a shared one would leave this person's identity to the next request.
+        # A client for each call: `auth()` on a shared client would pass this user's token on to the next request.
         headers = {"apikey": self._publishable_key, "Authorization": f"Bearer {access_token}"}
         client = SyncPostgrestClient(self._url, headers=headers, http_client=self._http)
         try:
             return _call(client, function, arguments)
         except DatabaseRefused as error:
-            # PostgREST checks the token once more. A 401 without its code is the gateway's: it refuses our key.
+            # PostgREST refuses the token with these codes. A 401 without them means that the gateway refuses our key.
             if error.code in ("PGRST301", "PGRST303"):
                 raise AccessTokenRefused from None
             raise
 
 
-def _monotonic(slot: SendSlot, asked_at: float) -> float:
-    """A send slot by time.monotonic(), from the two wall clocks, ours and the database's.
+def _to_monotonic(slot: SendSlot, requested_at: float) -> float:
+    """A send slot as a time.monotonic(), from the wall clock of the database and our own.
 
-    Clocks that are not in step do no harm: the answer was given between the question and now: so both bounds are known.
+    The clocks may differ: the database responded between `requested_at` and now, which bounds the result.
     """
     now = time.monotonic()
     in_seconds = (slot.send_at - slot.answered_at).total_seconds()
-    by_the_clocks = now + (slot.send_at - datetime.now(UTC)).total_seconds()
-    return min(max(by_the_clocks, asked_at + in_seconds), now + in_seconds)
+    by_wall_clocks = now + (slot.send_at - datetime.now(UTC)).total_seconds()
+    return min(max(by_wall_clocks, requested_at + in_seconds), now + in_seconds)
 
 
 def _http(transport: httpx.BaseTransport | None) -> httpx.Client:
     return httpx.Client(
         transport=transport or https.transport(),
         timeout=TIMEOUT,
-        event_hooks={"response": [_refuse_gateway_errors]},
+        event_hooks={"response": [_raise_gateway_errors]},
     )
 
 
-def _refuse_gateway_errors(response: httpx.Response) -> None:
-    """Raises HTTPStatusError for an error without a code of PostgREST's: postgrest would drop its HTTP status."""
+def _raise_gateway_errors(response: httpx.Response) -> None:
+    """Raises HTTPStatusError for an error response without PostgREST's code: postgrest would drop its HTTP status."""
     if response.is_error:
         response.read()
         try:
@@ -211,7 +222,7 @@ def _call(client: SyncPostgrestClient, function: str, arguments: Mapping[str, An
     except httpx.HTTPStatusError as error:
         code, details = str(error.response.status_code), None
     except APIError as error:
-        # Only the code is shown: message and details may quote values.
+        # Only the code: message and details may quote values.
         code, details = str(error.code), error.details
     if _TRANSIENT.fullmatch(code):
         raise DatabaseUnavailable(f"{function}: {code}")

@@ -1,4 +1,4 @@
-"""From a message id to its push: claim, compose, send, record."""
+"""Delivers push jobs: claims them, composes notifications, sends them to Expo, and records the outcomes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -9,95 +9,108 @@ from itertools import islice
 from uuid import UUID
 
 from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabase
-from chat_push.expo import Expo, Outcome, failure_code
-from chat_push.models import Claim, Delivery, Push, PushResult
+from chat_push.expo import Expo
+from chat_push.expo_errors import Outcome, counted_code
+from chat_push.models import Claim, Delivery, Push, PushResult, Recorded
 from chat_push.notification import Notification, payload
 from chat_push.observability import logger
 
 JOBS_PER_CLAIM = 100
-# What a claim and a record may take at the worst; Expo gets the time that is left.
+# The longest time that a record can take. Expo gets the rest.
 RECORD_RESERVE_SECONDS = 6.0
-# How far the send slots may be ahead of a sweep, so that new messages never wait long behind a backlog.
+# A sweep takes no send slot that begins later than this, so that new messages never wait long behind a backlog.
 SWEEP_WAIT_SECONDS = 1.0
 
 
 @dataclass
 class Report:
-    """What became of the jobs of one invocation. Latencies are in milliseconds."""
+    """The counts of one invocation."""
 
     deliveries: Counter[str] = field(default_factory=Counter)  # by status
     errors: Counter[str] = field(default_factory=Counter)  # of deliveries, by code
-    failures: Counter[str] = field(default_factory=Counter)  # deliveries that failed, by known code
-    skipped: Counter[str] = field(default_factory=Counter)  # jobs that ended without being sent now, by reason
+    failures: Counter[str] = field(default_factory=Counter)  # failed deliveries, by counted_code
+    skipped: Counter[str] = field(default_factory=Counter)  # jobs that ended without being sent, by reason
     deferred: int = 0
+    left_due: int = 0  # messages that deliver leaves to a sweep
     not_due: int = 0
     unknown: int = 0
     expired_leases: int = 0
     lost_leases: int = 0
-    deactivated: int = 0
-    held: int = 0  # devices whose tokens are dead by their tickets, and that the circuit breaker left active
-    unrecorded: int = 0  # jobs whose result the database could not store; their leases run out
-    more_due: bool = False  # The sweep ended before everything was done that was due.
-    turned_away: bool = False  # Expo takes nothing at the moment.
-    insert_to_accept: list[float] = field(default_factory=list)
+    deactivated: int = 0  # devices
+    held: int = 0  # devices with a dead token that the circuit breaker keeps active
+    unrecorded: int = 0  # jobs whose result the database could not store
+    insert_to_accept: list[float] = field(default_factory=list)  # milliseconds, of each accepted message
 
-    def add(self, push: Push, outcomes: Sequence[Outcome], answered_at: datetime) -> None:
-        """Counts and logs what Expo said of one message."""
-        statuses = Counter(outcome.status for outcome in outcomes)
-        errors = Counter(outcome.error for outcome in outcomes if outcome.error)
-        self.deliveries.update(statuses)
-        self.errors.update(errors)
-        self.failures.update(failure_code(outcome) for outcome in outcomes if outcome.status == "failed")
-        self.turned_away |= any(outcome.turned_away for outcome in outcomes)
-        if statuses["accepted"]:
+    def add_claim(self, claim: Claim) -> None:
+        """Counts the jobs of a claim that are not sent."""
+        self.skipped.update(job.reason for job in claim.finished)
+        self.deferred += len(claim.deferred)
+        self.not_due += len(claim.not_due)
+        self.unknown += len(claim.unknown)
+        self.expired_leases += len(claim.expired_leases)
+
+    def add_outcomes(self, push: Push, outcomes: Sequence[Outcome], answered_at: datetime) -> None:
+        """Counts the outcomes of one message."""
+        self.deliveries.update(outcome.status for outcome in outcomes)
+        self.errors.update(outcome.error for outcome in outcomes if outcome.error)
+        self.failures.update(counted_code(outcome) for outcome in outcomes if outcome.status == "failed")
+        if any(outcome.status == "accepted" for outcome in outcomes):
             self.insert_to_accept.append((answered_at - push.sent_at).total_seconds() * 1000)
-        logger.info(
-            "push tried",
-            correlation_id=str(push.message_id),
-            attempt=push.attempt,
-            deliveries=dict(statuses),
-            errors=dict(errors),
-        )
+
+    def add_recorded(self, recorded: Recorded) -> None:
+        """Counts what the database did with the outcomes."""
+        self.deactivated += recorded.deactivated
+        self.held += recorded.held
+        self.lost_leases += len(recorded.lost_leases)
+        self.unrecorded += len(recorded.unrecorded)
 
 
 def deliver(message_ids: Iterable[UUID], database: PushDatabase, expo: Expo, time_left: Callable[[], float]) -> Report:
-    """Pushes the given messages as far as they are due.
+    """Sends the pushes of these messages that are due. `time_left` returns the seconds that the invocation still has.
 
-    Raises DatabaseUnavailable or DatabaseRefused; the jobs are then still in the database, or leased for some seconds.
+    Raises DatabaseUnavailable or DatabaseRefused. The jobs are in the database then, or leased for some seconds.
     """
     report = Report()
     ids = list(dict.fromkeys(message_ids))
-    while ids:  # None, when no record of a batch could be read.
-        # Half of the time to wait, half to send.
-        claim = database.claim_push_jobs(ids, len(ids), (time_left() - RECORD_RESERVE_SECONDS) / 2)
-        _work(claim, database, expo, time_left, report)
-        # What is left is due, and a sweep's.
-        report.more_due = bool(claim.left_due)
-        ids = claim.left_due if claim.slot and time_left() > 2 * RECORD_RESERVE_SECONDS else []
+    while ids:
+        # Half of the time to wait for a send slot, half to send.
+        claim, send_at = database.claim_push_jobs(ids, len(ids), (time_left() - RECORD_RESERVE_SECONDS) / 2)
+        _send_and_record(claim, send_at, database, expo, time_left, report)
+        report.left_due = len(claim.left_due)
+        ids = claim.left_due if send_at is not None and time_left() > 2 * RECORD_RESERVE_SECONDS else []
     return report
 
 
-def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) -> Report:
-    """Pushes whatever is due; stops when nothing is, when time runs out, or when Expo turns everything away.
+def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) -> tuple[Report, bool]:
+    """Sends the pushes of all messages that are due. The second value: due jobs are left that could be sent now.
 
-    Raises like deliver.
+    It stops when nothing is due, when time runs out, when other workers have reserved the next second, or when Expo
+    rejects everything. Raises like deliver.
     """
-    report = Report(more_due=True)
-    while report.more_due and time_left() > 2 * RECORD_RESERVE_SECONDS and not report.turned_away:
-        claim = database.claim_push_jobs(None, JOBS_PER_CLAIM, SWEEP_WAIT_SECONDS)
-        _work(claim, database, expo, time_left, report)
-        looked_at = len(claim.jobs) + len(claim.finished) + len(claim.deferred) + len(claim.left_due)
-        report.more_due = looked_at >= JOBS_PER_CLAIM or bool(claim.left_due)
-        if claim.slot is None:
-            break  # Other workers have reserved the next second.
-    return report
+    report = Report()
+    send_at: float | None = 0.0
+    more_due, should_stop = True, False
+    while more_due and send_at is not None and not should_stop and time_left() > 2 * RECORD_RESERVE_SECONDS:
+        claim, send_at = database.claim_push_jobs(None, JOBS_PER_CLAIM, SWEEP_WAIT_SECONDS)
+        should_stop = _send_and_record(claim, send_at, database, expo, time_left, report)
+        examined = len(claim.jobs) + len(claim.finished) + len(claim.deferred) + len(claim.left_due)
+        more_due = examined >= JOBS_PER_CLAIM or bool(claim.left_due)
+    return report, more_due and not should_stop
 
 
-def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[[], float], report: Report) -> None:
-    """Sends what was claimed, records it, and adds it to the report. At least one log line for each message."""
-    _report_unsent(claim, report)
+def _send_and_record(
+    claim: Claim,
+    send_at: float | None,
+    database: PushDatabase,
+    expo: Expo,
+    time_left: Callable[[], float],
+    report: Report,
+) -> bool:
+    """Sends the claimed jobs, records and counts their outcomes. Returns whether Expo rejects everything now."""
+    _log_unsent(claim)
+    report.add_claim(claim)
     if not claim.jobs:
-        return
+        return False
     outcomes = expo.send(
         [
             Notification(device.push_token, fields)
@@ -105,35 +118,37 @@ def _work(claim: Claim, database: PushDatabase, expo: Expo, time_left: Callable[
             for device in push.devices
         ],
         lambda: time_left() - RECORD_RESERVE_SECONDS,
-        claim.send_at,
-        partial(_next_slot, database),
+        send_at or 0.0,
+        partial(_reserve_next_slot, database),
     )
-    unused = sum(not outcome.tried for outcome in outcomes)
     answered_at = datetime.now(UTC)
     remaining = iter(outcomes)
     results = []
     for push in claim.jobs:
         of_push = list(islice(remaining, len(push.devices)))
         results.append(_result(push, of_push))
-        report.add(push, of_push, answered_at)
+        report.add_outcomes(push, of_push, answered_at)
+        _log_attempt(push, of_push)
+    recorded = _record(database, claim, results, sum(not outcome.attempted for outcome in outcomes))
+    report.add_recorded(recorded)
+    return any(outcome.should_stop_sending for outcome in outcomes)
+
+
+def _record(database: PushDatabase, claim: Claim, results: Sequence[PushResult], unused: int) -> Recorded:
     try:
         recorded = database.record_push_results(claim, results, unused)
     except DatabaseUnavailable:
-        # Recording is safe to repeat, and saves sending it all again.
+        # Recording twice is safe. Without a record all of it would be sent again.
         recorded = database.record_push_results(claim, results, unused)
     for message_id in recorded.lost_leases:
         logger.warning("recorded too late: the lease had run out", correlation_id=str(message_id))
     for message_id in recorded.unrecorded:
         logger.error("result not recorded: it is sent again when its lease has run out", correlation_id=str(message_id))
-    report.deactivated += recorded.deactivated
-    report.held += recorded.held
-    report.lost_leases += len(recorded.lost_leases)
-    report.unrecorded += len(recorded.unrecorded)
+    return recorded
 
 
-def _report_unsent(claim: Claim, report: Report) -> None:
+def _log_unsent(claim: Claim) -> None:
     for job in claim.finished:
-        report.skipped[job.reason] += 1
         logger.info("push not sent", correlation_id=str(job.message_id), outcome=job.outcome, reason=job.reason)
     for message_id in claim.deferred:
         logger.info("push deferred: explain_push gives the reason", correlation_id=str(message_id))
@@ -145,33 +160,28 @@ def _report_unsent(claim: Claim, report: Report) -> None:
         logger.warning("no push job: not a message, or its insert was rolled back", correlation_id=str(message_id))
     for message_id in claim.expired_leases:
         logger.warning("claimed again: the last worker never reported", correlation_id=str(message_id))
-    report.deferred += len(claim.deferred)
-    report.not_due += len(claim.not_due)
-    report.unknown += len(claim.unknown)
-    report.expired_leases += len(claim.expired_leases)
 
 
-def _next_slot(database: PushDatabase, notifications: int) -> float:
+def _log_attempt(push: Push, outcomes: Sequence[Outcome]) -> None:
+    logger.info(
+        "push attempted",
+        correlation_id=str(push.message_id),
+        attempt=push.attempt,
+        deliveries=dict(Counter(outcome.status for outcome in outcomes)),
+        errors=dict(Counter(outcome.error for outcome in outcomes if outcome.error)),
+    )
+
+
+def _reserve_next_slot(database: PushDatabase, notifications: int) -> float:
     try:
         return database.reserve_send_slot(notifications)
     except (DatabaseUnavailable, DatabaseRefused) as error:
-        # Of the same claim, Expo may have taken some already, and that is still to be recorded.
+        # Raising would lose the outcomes of this claim, some of which Expo may have accepted.
         logger.warning("sent again without a reserved slot", error=str(error))
         return 0.0
 
 
 def _result(push: Push, outcomes: Sequence[Outcome]) -> PushResult:
-    return PushResult(
-        message_id=push.message_id,
-        deliveries=[
-            Delivery(
-                device_id=device.device_id,
-                push_token=device.push_token,
-                status=outcome.status,
-                error=outcome.error,
-                ticket_id=outcome.ticket_id,
-                retry_after_seconds=outcome.retry_after_seconds,
-            )
-            for device, outcome in zip(push.devices, outcomes, strict=True)
-        ],
-    )
+    pairs = zip(push.devices, outcomes, strict=True)
+    deliveries = [Delivery.model_validate(device.model_dump() | vars(outcome)) for device, outcome in pairs]
+    return PushResult(message_id=push.message_id, deliveries=deliveries)

@@ -1,4 +1,4 @@
-"""Devices as apps register and see them."""
+"""Devices, as the HTTP API for apps accepts and returns them."""
 
 import re
 from datetime import datetime
@@ -9,14 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 type Platform = Literal["ios", "android", "web"]
 type PushProvider = Literal["expo", "fcm", "apns"]
 
-# Push tokens. Expo's own check, and the bare UUID that its Node SDK accepts too; the table's constraint is no narrower.
-# Spelled out in ASCII, because what counts as a space differs between Python, Postgres and JSON Schema.
+# Expo's push tokens: its own check, plus the bare UUID that its Node SDK accepts. A test compares it with the check
+# constraint of user_devices. It lists ASCII characters, because Python, Postgres and JSON Schema differ about \s.
+# https://github.com/expo/expo-server-sdk-node/blob/main/src/ExpoClient.ts (isExpoPushToken)
 EXPO_PATTERN = r"(Exponent|Expo)PushToken\[[!-Z\\^-~]{1,80}\]|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-NATIVE_PATTERN = r"[!-Z\\^-~]+"  # Neither Google nor Apple promises more; it is no Expo token, for lack of brackets.
-# Neither promises a length: FCM's have some 200 bytes today, APNs' 64. The database's unique index takes 2,700.
+# Google and Apple document no format. Without brackets, it cannot match an Expo token.
+NATIVE_PATTERN = r"[!-Z\\^-~]+"
+# They document no length either: today FCM's have about 200 bytes, APNs' 64. The unique index allows 2,700.
 MAX_TOKEN_BYTES = 2048
 
-_WITHOUT_NUL = r"^[^\x00]*$"  # Postgres has none in texts
+_WITHOUT_NUL = r"^[^\x00]*$"  # Postgres cannot store it in a text.
 
 type DeviceId = Annotated[
     str,
@@ -24,13 +26,13 @@ type DeviceId = Annotated[
         min_length=1,
         max_length=200,
         pattern=_WITHOUT_NUL,
-        description="Id that the app gave to this installation, and keeps",
+        description="Id that the app generated for this installation, and keeps",
     ),
 ]
 
 
 class Registration(BaseModel):
-    """A phone that is to get the caller's pushes."""
+    """A device that is to receive the caller's pushes."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -44,7 +46,7 @@ class Registration(BaseModel):
                     "app_version": "1.4.0",
                 }
             ],
-            # what the validator below checks
+            # The same rule as the validator below.
             "if": {"properties": {"push_provider": {"enum": ["fcm", "apns"]}}, "required": ["push_provider"]},
             "then": {"properties": {"push_token": {"pattern": f"^({NATIVE_PATTERN})$"}}},
             "else": {"properties": {"push_token": {"pattern": f"^({EXPO_PATTERN})$"}}},
@@ -53,19 +55,19 @@ class Registration(BaseModel):
 
     device_id: DeviceId
     platform: Platform
-    # Before push_token, whose form depends on it.
+    # Before push_token: its validator reads this field.
     push_provider: PushProvider = "expo"
     push_token: Annotated[str, Field(min_length=1, max_length=MAX_TOKEN_BYTES, repr=False)]
     app_version: Annotated[str, Field(min_length=1, max_length=50, pattern=_WITHOUT_NUL)] | None = None
 
     @field_validator("push_token")
     @classmethod
-    def _is_of_its_provider(cls, push_token: str, others: ValidationInfo) -> str:
+    def _check_matches_provider(cls, push_token: str, others: ValidationInfo) -> str:
         provider = others.data.get("push_provider")
         if provider == "expo" and not re.fullmatch(EXPO_PATTERN, push_token):
             raise ValueError(
                 "not an Expo push token (ExponentPushToken[…]): pass what getExpoPushTokenAsync() returns; "
-                "addPushTokenListener yields the native token"
+                "addPushTokenListener returns the native token"
             )
         if provider in ("fcm", "apns") and re.match(r"expo(nent)?pushtoken\[", push_token, re.IGNORECASE):
             raise ValueError(f"an Expo push token, but push_provider is {provider}: set push_provider to expo")
@@ -75,7 +77,7 @@ class Registration(BaseModel):
 
 
 class Unregistration(BaseModel):
-    """A phone that is to get no more pushes of the caller."""
+    """A device that is to receive no more pushes of the caller."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -83,7 +85,7 @@ class Unregistration(BaseModel):
 
 
 class Device(BaseModel):
-    """A registered phone; its push token is shortened."""
+    """A registered device. Its push token is shortened."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -98,7 +100,7 @@ class Device(BaseModel):
 
 
 class Registered(BaseModel):
-    """A registration's outcome: the device as it is now, and whether it is new."""
+    """The result of a registration: the device as it is now, and whether it is new."""
 
     device: Device
     created: bool

@@ -1,6 +1,6 @@
-"""Connections over HTTPS. The certificates are read once, on import, so that SnapStart's snapshot holds them.
+"""HTTPS connections. The certificates are read once, on import, so that SnapStart's snapshot contains them.
 
-Reading them takes 50 ms of a processor, longer than all else that a client needs.
+Reading them takes 50 ms of processor time, more than everything else that a client needs.
 """
 
 import httpx
@@ -9,5 +9,5 @@ _certificates = httpx.create_ssl_context()
 
 
 def transport() -> httpx.HTTPTransport:
-    """A transport with connections of its own. It tries twice to connect, and never sends anything twice."""
+    """A transport with connections of its own. It retries a failed connect once, and never sends a request twice."""
     return httpx.HTTPTransport(verify=_certificates, retries=1)

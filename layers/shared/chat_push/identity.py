@@ -1,7 +1,8 @@
-"""Who is calling: Supabase Auth's access tokens. The only module that knows JWTs, JWKS and the Auth API.
+"""Verifies Supabase Auth's access tokens. The only module that reads JWTs and JWKS, and that calls the Auth API.
 
-An HTTP API's own JWT authorizer knows no ES256, so the function checks the token itself; PostgREST checks it again.
+API Gateway's own JWT authorizer supports no ES256, so the function verifies the token. PostgREST verifies it again.
 https://supabase.com/docs/guides/auth/signing-keys
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html
 """
 
 import json
@@ -18,41 +19,41 @@ from pydantic import BaseModel, StringConstraints, ValidationError
 from chat_push import https
 
 TIMEOUT = httpx.Timeout(3, connect=2)
-# Supabase's edge caches the key set for ten minutes too; a key that was revoked may live that long.
+# Supabase's edge caches the key set for ten minutes as well. A revoked key is accepted for that long.
 KEYS_CACHED_FOR_SECONDS = 600
-# An unknown key id must not let anybody make us call Auth without end.
-KEYS_ASKED_AT_MOST_EVERY_SECONDS = 60
-# As PostgREST, which checks the same token again: of the two the stricter one would decide.
+# A limit, because every token with an unknown key id makes the function read the key set again.
+KEYS_MIN_REFRESH_SECONDS = 60
+# The value of PostgREST, which verifies the same token: https://docs.postgrest.org/en/stable/references/auth.html
 CLOCK_SKEW_SECONDS = 30
 AUDIENCE = "authenticated"
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
-# As Auth writes it, and as Postgres reads it: Python's UUID() takes other forms too.
+# The form that Auth writes and Postgres reads. Python's UUID() accepts others.
 _CanonicalUuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\z")]
 
-_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")  # as JSON escapes it; Postgres has none in texts
+_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")  # as JSON escapes it. Postgres cannot store it in a text.
 
 
 class TokenRefused(Exception):
-    """The token is missing or not valid here; the text says why and holds nothing of it."""
+    """The token is not valid for this project. The text says why, and quotes nothing of the token."""
 
 
 class TokenNotSignedIn(Exception):
-    """The token is valid but of nobody: an anonymous role."""
+    """The token is valid, but its role is not that of a signed-in user."""
 
 
 class AuthUnavailable(Exception):
-    """Supabase Auth does not answer, and without it the token cannot be checked."""
+    """Supabase Auth does not respond, and the token cannot be verified without it."""
 
 
 class _Claims(BaseModel):
-    """What the database reads of a token: auth.uid() and the session of a device."""
+    """The claims that the database reads: auth.uid() and the session of a device."""
 
     sub: _CanonicalUuid
     session_id: _CanonicalUuid | None = None
 
 
 class Auth:
-    """Checks access tokens of one Supabase project. `clock` gives seconds that only go forward."""
+    """Verifies access tokens of one Supabase project. `clock` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -70,12 +71,12 @@ class Auth:
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._keys_read_at: float | None = None
-        self._keys_asked_at: float | None = None
+        self._keys_requested_at: float | None = None
 
     def user_id(self, access_token: str) -> UUID:
-        """The person whose token it is. Raises TokenRefused, TokenNotSignedIn or AuthUnavailable."""
+        """The id of the user whose token it is. Raises TokenRefused, TokenNotSignedIn or AuthUnavailable."""
         try:
-            # Base64 decoders skip what is not base64, but no HTTP header can pass it on.
+            # Base64 decoders skip other characters, which no HTTP header could carry to PostgREST.
             header = jwt.get_unverified_header(access_token) if _JWT.fullmatch(access_token) else None
         except jwt.PyJWTError:
             header = None
@@ -84,23 +85,23 @@ class Auth:
         kid = header.get("kid", "")
         keys = self._current_keys(kid)
         if kid in keys:
-            claims = self._verified(access_token, keys[kid])
+            claims = self._verify_signature(access_token, keys[kid])
         elif not keys or header.get("alg") == "HS256":
-            # A key is listed before it signs. Until then, and for as long as older tokens live, the secret counts that
-            # the project shares with its database.
-            claims = self._asked(access_token)
+            # A project that moves to asymmetric keys lists the first one before it signs with it. Until older tokens
+            # have expired, tokens signed with the shared secret are valid, too.
+            claims = self._verify_via_auth_api(access_token)
         else:
             raise TokenRefused("the access token is signed with a key that this project does not have")
         if claims.get("role") != "authenticated":
-            raise TokenNotSignedIn("the access token is of no signed-in user")
-        return _user_of(claims)
+            raise TokenNotSignedIn("the access token does not belong to a signed-in user")
+        return _user_id(claims)
 
-    def _verified(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
+    def _verify_signature(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
-                # The key's own algorithm: neither "none" nor HS256 with a public key for a secret.
+                # The algorithm of the key, so that neither "none" nor HS256 with the public key as secret is accepted.
                 algorithms=[key.algorithm_name],
                 audience=AUDIENCE,
                 issuer=self._url,
@@ -111,28 +112,30 @@ class Auth:
             raise TokenRefused(_REFUSALS.get(type(error), "the access token is not valid")) from None
         return claims
 
-    def _asked(self, token: str) -> dict[str, Any]:
-        """The claims of a token that only Auth can check, because it is signed with a shared secret."""
+    def _verify_via_auth_api(self, token: str) -> dict[str, Any]:
+        """The claims of a token that only Auth can verify, because it is signed with the shared secret."""
         try:
             token_claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
         except jwt.PyJWTError:
             raise TokenRefused("the access token is not valid") from None
-        _user_of(token_claims)  # Auth itself may fail on a claim that it cannot read.
-        answer = self._get("/user", {"Authorization": f"Bearer {token}"})
-        if answer.status_code in (401, 403):
+        _user_id(token_claims)  # Before the request: Auth itself may fail on a claim that it cannot read.
+        response = self._get("/user", {"Authorization": f"Bearer {token}"})
+        if response.status_code in (401, 403):
             raise TokenRefused("the access token is not valid, or has expired")
-        # The user's role is another thing than the token's, which the database will go by.
-        return {**token_claims, "sub": self._json(answer).get("id")}
+        # The role stays that of the token, by which the database decides. Auth returns the role of the user.
+        return {**token_claims, "sub": self._json(response).get("id")}
 
     def _current_keys(self, kid: str) -> dict[str, jwt.PyJWK]:
-        """The project's asymmetric keys by id; none if it has only a shared secret. `kid` is the one that is wanted."""
+        """The project's asymmetric keys by id, read again if `kid` is missing. Empty if it has only a shared secret."""
         now = self._clock()
         fresh = self._keys_read_at is not None and now - self._keys_read_at < KEYS_CACHED_FOR_SECONDS
         known = fresh and (not self._keys or kid in self._keys)
-        asked_lately = self._keys_asked_at is not None and now - self._keys_asked_at < KEYS_ASKED_AT_MOST_EVERY_SECONDS
-        if known or (fresh and asked_lately):
+        requested_recently = (
+            self._keys_requested_at is not None and now - self._keys_requested_at < KEYS_MIN_REFRESH_SECONDS
+        )
+        if known or (fresh and requested_recently):
             return self._keys
-        self._keys_asked_at = now
+        self._keys_requested_at = now
         try:
             listed = self._json(self._get("/.well-known/jwks.json", {})).get("keys", [])
         except AuthUnavailable:
@@ -149,24 +152,24 @@ class Auth:
         except httpx.RequestError as error:
             raise AuthUnavailable(f"Supabase Auth: {type(error).__name__}") from None
 
-    def _json(self, answer: httpx.Response) -> dict[str, Any]:
+    def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:
-            answer.raise_for_status()
-            body: dict[str, Any] = answer.json()
+            response.raise_for_status()
+            body: dict[str, Any] = response.json()
         except (httpx.HTTPStatusError, ValueError):
-            raise AuthUnavailable(f"Supabase Auth: HTTP {answer.status_code}") from None
+            raise AuthUnavailable(f"Supabase Auth: HTTP {response.status_code}") from None
         return body
 
 
-def _user_of(claims: dict[str, Any]) -> UUID:
-    """The person. Raises TokenRefused for claims that the database could not read: it would fail with each call."""
+def _user_id(claims: dict[str, Any]) -> UUID:
+    """The id of the user. Raises TokenRefused for claims that the database cannot read: its calls would fail."""
     try:
         stored = json.dumps(claims, ensure_ascii=False, allow_nan=False)
-        stored.encode()  # fails on half a character
+        stored.encode()  # Fails for a lone surrogate.
         if _NUL.search(stored):
             raise ValueError
     except (ValueError, RecursionError):
-        raise TokenRefused("the access token has claims that cannot be read") from None
+        raise TokenRefused("the access token has claims that the database cannot read") from None
     try:
         return UUID(_Claims.model_validate(claims).sub)
     except ValidationError as error:

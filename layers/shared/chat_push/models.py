@@ -1,4 +1,4 @@
-"""What the parts of Chat Push say to one another."""
+"""What the workers and the database functions exchange, as JSON."""
 
 from typing import Literal
 from uuid import UUID
@@ -10,19 +10,19 @@ ReceiptStatus = Literal["handed_over", "failed", "retry", "configuration_fault",
 
 
 class _Model(BaseModel):
-    # Neither a repr nor an error message may show a text or a push token.
+    # No repr and no error message may contain a text or a push token.
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
-class Device(_Model):
-    """An installation that a push goes to; device_id is the id of its row in user_devices."""
+class TargetDevice(_Model):
+    """A device that a push is sent to. device_id is the id of its row in user_devices."""
 
     device_id: UUID
     push_token: str = Field(repr=False)
 
 
 class Push(_Model):
-    """A message that is to be pushed now, and everything that its notification says."""
+    """A message to send now, and everything that its notification contains."""
 
     message_id: UUID
     room_id: UUID
@@ -34,11 +34,11 @@ class Push(_Model):
     badge: int
     sent_at: AwareDatetime
     attempt: int
-    devices: list[Device]
+    devices: list[TargetDevice]
 
 
 class FinishedJob(_Model):
-    """A job that ended without being sent now."""
+    """A job that ended in this claim without being sent, and why."""
 
     message_id: UUID
     outcome: str
@@ -46,24 +46,23 @@ class FinishedJob(_Model):
 
 
 class SendSlot(_Model):
-    """When Expo may be sent what was asked for, and the time of that answer, both by the database's clock."""
+    """When the reserved notifications may be sent, and the time of this response, both by the clock of the database."""
 
     send_at: AwareDatetime
     answered_at: AwareDatetime
 
 
 class Claim(_Model):
-    """What claim_push_jobs answers: the jobs that are now leased to the caller, and what became of the others.
+    """The result of claim_push_jobs: the jobs that are now leased to the caller, and the message ids of the others.
 
-    left_due: more than one claim takes, or no send slot in time. expired_leases: of all these, the jobs whose last
-    worker never reported.
+    left_due: still due, for lack of room in this claim or of a send slot. expired_leases: those of all these jobs whose
+    last worker never reported.
     """
 
     lease_id: UUID
     claimed_at: AwareDatetime
     jobs: list[Push]
-    slot: SendSlot | None  # None: there is none within the time that the worker can wait.
-    send_at: float = 0.0  # The same by time.monotonic(). Earlier, and all workers together would exceed Expo's limit.
+    slot: SendSlot | None  # None: no slot begins within the time that the worker can wait.
     finished: list[FinishedJob]
     deferred: list[UUID]
     left_due: list[UUID]
@@ -73,7 +72,7 @@ class Claim(_Model):
 
 
 class Delivery(_Model):
-    """What Expo said of one message and one device."""
+    """The outcome of one message for one device. The database decides by `error` whether it deactivates the device."""
 
     device_id: UUID
     push_token: str = Field(repr=False)
@@ -84,27 +83,23 @@ class Delivery(_Model):
 
 
 class PushResult(_Model):
-    """What became of one leased job."""
+    """The outcomes of one leased job."""
 
     message_id: UUID
     deliveries: list[Delivery]
 
 
 class Recorded(_Model):
-    """What record_push_results answers.
+    """The result of record_push_results."""
 
-    Devices deactivated, dead ones that the circuit breaker held back, jobs whose lease had run out, and jobs whose
-    result could not be stored.
-    """
-
-    deactivated: int
-    held: int
-    lost_leases: list[UUID]
-    unrecorded: list[UUID]
+    deactivated: int  # devices
+    held: int  # devices with a dead token that the circuit breaker keeps active
+    lost_leases: list[UUID]  # jobs whose lease had expired before
+    unrecorded: list[UUID]  # jobs whose result could not be stored
 
 
 class DueReceipt(_Model):
-    """A delivery whose receipt is to be asked for."""
+    """A delivery whose receipt is due."""
 
     message_id: UUID
     device_id: UUID
@@ -112,21 +107,21 @@ class DueReceipt(_Model):
 
 
 class RecordedReceipt(DueReceipt):
-    """What Expo said when it was asked; missing: nothing yet."""
+    """What the receipt says. missing: Expo has none for this ticket yet."""
 
     status: ReceiptStatus
     error: str | None = None
 
 
 class FinishedRun(_Model):
-    """How a run of receipts ended: devices switched off, and dead ones that the circuit breaker held back."""
+    """The result of finish_receipt_run: devices deactivated, and devices that the circuit breaker keeps active."""
 
     deactivated: int
     held: int
 
 
 class Pruned(_Model):
-    """Old rows that were ended; `more` of them wait."""
+    """The result of prune_push: rows by what was done to them, and whether more are left."""
 
     presence_offline: int
     devices_deactivated: int

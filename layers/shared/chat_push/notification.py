@@ -1,4 +1,7 @@
-"""The notification that a phone shows, as Expo's message fields (specification, section E)."""
+"""The notification that a device shows, as fields of an Expo message.
+
+https://docs.expo.dev/push-notifications/sending-notifications/#message-request-format
+"""
 
 import json
 import re
@@ -11,13 +14,13 @@ from chat_push.models import Push
 MAX_BODY_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 100
 
-# APNs and FCM take 4096 bytes in total; what Expo adds by itself is not documented, so some room is left for it.
+# APNs and FCM accept 4096 bytes. 512 bytes are left for the fields that Expo adds, whose size is not documented.
 MAX_BYTES = 4096 - 512
 
 NEUTRAL_TITLE = "New message"
 
-# What a phone draws nothing for: spaces, control characters, Unicode's Default_Ignorable_Code_Point, Braille's blank.
-_VISIBLE = re.compile(
+# Any other character is invisible: spaces, controls, Unicode's Default_Ignorable_Code_Point, the blank of Braille.
+VISIBLE_CHARACTER = re.compile(
     r"[^\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     r"\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
@@ -25,36 +28,36 @@ _VISIBLE = re.compile(
 
 @dataclass(frozen=True)
 class Notification:
-    """One payload to one push token: Expo's Python SDK cannot send a list of recipients."""
+    """One payload for one push token."""
 
     push_token: str = field(repr=False)
     payload: Mapping[str, Any] = field(repr=False)
 
 
 def payload(push: Push) -> dict[str, Any]:
-    """The message fields without its recipient, at most MAX_BYTES long as JSON.
+    """The fields of the message without its recipient, at most MAX_BYTES long as JSON.
 
-    A character takes six bytes at the most, so title and body always fit; an image is left out when it does not.
+    Title and body always fit, because a character has at most six bytes. An image that does not fit is left out.
 
-    collapseId (iOS) and tag (Android) carry the message id: a second copy replaces the first on the screen, which makes
-    a resend invisible, since Expo has no idempotency key.
+    Expo has no idempotency key. collapseId (iOS) and tag (Android) contain the message id, so that a second copy
+    replaces the first on the screen.
     """
     message_id, room_id = str(push.message_id), str(push.room_id)
     fields: dict[str, Any] = {
-        "title": cut(_name(push.title) or NEUTRAL_TITLE, MAX_TITLE_CHARACTERS),
-        "body": cut(push.body, MAX_BODY_CHARACTERS),
+        "title": truncate(_visible_name(push.title) or NEUTRAL_TITLE, MAX_TITLE_CHARACTERS),
+        "body": truncate(push.body, MAX_BODY_CHARACTERS),
         "data": {
             "conversationId": room_id,
             "messageId": message_id,
             "senderId": str(push.sender_id),
-            # So that a phone which is on another account by now can hide it.
+            # The app hides the notification if another account has signed in on the device since.
             "recipientId": str(push.recipient_id),
             "type": "chat_message",
         },
         "sound": "default",
         "badge": push.badge,
         "channelId": "chat-messages",
-        # Android's default priority waits for the phone to wake up.
+        # With the default priority, Android delays it until the device wakes up.
         "priority": "high",
         "collapseId": message_id,
         "tag": message_id,
@@ -62,29 +65,29 @@ def payload(push: Push) -> dict[str, Any]:
     }
     if push.image_url:
         with_image = {**fields, "richContent": {"image": push.image_url}}
-        if size(with_image) <= MAX_BYTES:
+        if json_bytes(with_image) <= MAX_BYTES:
             fields = with_image
     return fields
 
 
-def _name(title: str | None) -> str | None:
-    """The sender's name, None if nothing of it can be seen. An app's own push.display_name may answer anything."""
-    return title.strip() if title and _VISIBLE.search(title) else None
+def _visible_name(title: str | None) -> str | None:
+    """The name, None if no character of it is visible. An app's own push.display_name may return any text."""
+    return title.strip() if title and VISIBLE_CHARACTER.search(title) else None
 
 
-def size(fields: Mapping[str, Any]) -> int:
+def json_bytes(fields: Mapping[str, Any]) -> int:
     """Bytes of the fields as JSON in UTF-8."""
     return len(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def cut(text: str, limit: int) -> str:
-    """The text in at most `limit` characters, ending in "…" if it was longer, never inside a grapheme.
+def truncate(text: str, limit: int) -> str:
+    """The text in at most `limit` characters. A longer text is cut between two graphemes and ends in "…".
 
-    Unless the first grapheme alone is longer: a letter under hundreds of accents is no letter to be kept whole.
+    Only a first grapheme that is longer than the limit is cut inside, such as a letter with hundreds of accents.
     """
     if len(text) <= limit:
         return text
-    import regex  # Only long texts pay for the import.
+    import regex  # Here, because the import is slow and only long texts need it.
 
     kept = 0
     for grapheme in regex.finditer(r"\X", text[: 2 * limit]):

@@ -1,7 +1,7 @@
-"""The one logger and the one set of metrics of a function.
+"""The logger and the metrics of a function.
 
-Service name, namespace and log level come from the POWERTOOLS_ variables of the template. Message texts, push tokens,
-JWTs and keys are never passed to either.
+The template's POWERTOOLS_ variables set service name, namespace and log level. Never pass a message text, a push token,
+a JWT or a key to the logger or to a metric.
 """
 
 import warnings
@@ -11,22 +11,17 @@ from typing import Literal
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
-# A sweep that finds nothing due is no reason to warn.
+from chat_push import __version__
+
+# A sweep that finds nothing due counts nothing.
 warnings.filterwarnings("ignore", "No application metrics to publish", UserWarning)
 
-# One text for both workers: it names what each code is mended with.
-CONFIGURATION_FAULT = (
-    "Expo, APNs or FCM refuse the project. InvalidCredentials: upload its push credentials (eas credentials). "
-    "MismatchSenderId: google-services.json and the FCM key are of different Firebase projects. "
-    "401, 403, invalid_token: set expo_access_token in BackendSecret to one that may send pushes. 404: correct ExpoUrl."
-)
-
 DEVICES_HELD = (
-    "so many tokens are dead at once that none was switched off: look at push.receipt_runs, then call "
+    "Expo reports so many dead tokens at once that no device was deactivated: read push.receipt_runs, then call "
     "push.review_held_deactivations(run_id, true or false)"
 )
 
-# Every metric there is, in the namespace ChatPush with the dimension `service`: counts, but for those of UNITS.
+# All metrics, in the namespace ChatPush with the dimension `service`. They are counts, except those in UNITS.
 type Metric = Literal[
     # send_chat_push
     "PushAccepted",
@@ -54,7 +49,7 @@ type Metric = Literal[
     "PrunedDevicesDeleted",
     "PrunedJobsDeleted",
     "CleanupCompleted",
-    # both of them
+    # both workers
     "ConfigurationFault",
     "DeviceDeactivated",
     "DeviceDeactivationHeld",
@@ -63,33 +58,38 @@ type Metric = Literal[
     "DeviceUnregistered",
     # authorize_webhook
     "WebhookRefused",
-    # all of them
+    # all functions
     "SecretKept",
     "SecretUnavailable",
 ]
 UNITS: Mapping[Metric, MetricUnit] = {"InsertToAccept": MetricUnit.Milliseconds, "QueueAge": MetricUnit.Milliseconds}
 
-# Counts that have a second dimension. Each value of it is billed as a metric, so there may be only a few.
-type DividedMetric = Literal["PushFailed", "PushSkipped"]
-DIMENSIONS: Mapping[DividedMetric, str] = {"PushFailed": "code", "PushSkipped": "reason"}
+# Counts with a second dimension. CloudWatch bills each value of it as a metric, so there must be few.
+type MetricWithDimension = Literal["PushFailed", "PushSkipped"]
+DIMENSIONS: Mapping[MetricWithDimension, str] = {"PushFailed": "code", "PushSkipped": "reason"}
 
 logger = Logger()
 metrics = Metrics()
 
 
 def count(name: Metric, value: float = 1) -> None:
-    """Adds to a metric of this invocation; zero is not worth a metric."""
+    """Adds to a metric of this invocation. Zero adds nothing."""
     if value:
         record(name, value)
 
 
 def record(name: Metric, value: float) -> None:
-    """Adds a measured value, zero as well, to a metric of this invocation."""
+    """Adds a measured value, which may be zero, to a metric of this invocation."""
     metrics.add_metric(name=name, unit=UNITS.get(name, MetricUnit.Count), value=value)
 
 
-def count_by(name: DividedMetric, values: Mapping[str, int]) -> None:
+def count_by(name: MetricWithDimension, values: Mapping[str, int]) -> None:
     """Publishes a count for each value of the metric's second dimension."""
     for value, number in values.items():
         with single_metric(name=name, unit=MetricUnit.Count, value=number) as metric:
             metric.add_dimension(DIMENSIONS[name], value)
+
+
+def log_start() -> None:
+    """Logs the version, once in each start of a function. With SnapStart, a function starts when it is deployed."""
+    logger.info("started", version=__version__)

@@ -1,6 +1,6 @@
-"""Wake-ups: how a worker that leaves work behind starts the next one. The only module that knows SQS.
+"""Wake-ups: a sweep that leaves due jobs starts the next sweep through SQS. The only module that calls SQS.
 
-EventBridge Scheduler fires once a minute at the most, and a sweep must end with its invocation.
+EventBridge Scheduler starts a sweep at most once a minute, and a sweep must end with its invocation.
 """
 
 from datetime import datetime
@@ -13,12 +13,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from chat_push.observability import logger
 
-# The scheduled run finds what a lost wake-up leaves, so that no time is spent on sending one.
-_TIMEOUTS = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
+# One attempt is enough: if it is lost, the next scheduled sweep finds the jobs.
+CLIENT_TIMEOUTS = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
 
 
 class SweepWakeup(BaseModel):
-    """The body of a wake-up: sweep on, but start no sweep after sweep_until."""
+    """The body of a wake-up: sweep, and wake further sweeps until `sweep_until`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -26,7 +26,7 @@ class SweepWakeup(BaseModel):
 
 
 def wake_sweep(queue_url: str, sweep_until: datetime, delay_seconds: int) -> bool:
-    """Queues a sweep that starts when the delay is over; False if SQS did not take it, which is logged."""
+    """Queues a sweep that starts after the delay. False if SQS did not take it, which is logged."""
     try:
         _sqs().send_message(
             QueueUrl=queue_url,
@@ -39,5 +39,5 @@ def wake_sweep(queue_url: str, sweep_until: datetime, delay_seconds: int) -> boo
     return True
 
 
-# A lambda, whose type is that of the client, which the deployed packages have no name for.
-_sqs = cache(lambda: boto3.client("sqs", config=_TIMEOUTS))
+# A lambda, because the type of the client has no name in the deployed packages.
+_sqs = cache(lambda: boto3.client("sqs", config=CLIENT_TIMEOUTS))

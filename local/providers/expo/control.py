@@ -5,22 +5,16 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from local.providers.expo.faults import Script
-from local.providers.expo.push_api import Settings
-from local.providers.phones import DeadTokenReport, Installation
+from local.providers.expo.state import CONTROL_PATH, ExpoInstallation, ExpoService, Settings
+from local.providers.phones import DeadTokenReport
 
-if TYPE_CHECKING:
-    from local.providers.expo.service import ExpoService
-
-PREFIX = "/control"
-
-type _Handler = Callable[["ExpoService", web.Request], Awaitable[object]]
+type _Handler = Callable[[ExpoService, web.Request], Awaitable[object]]
 
 
 class Uninstallation(BaseModel):
@@ -31,14 +25,15 @@ class Uninstallation(BaseModel):
     report: DeadTokenReport = "ticket"
 
 
-def routes(expo: "ExpoService") -> list[web.RouteDef]:
+def routes(expo: ExpoService) -> list[web.RouteDef]:
     """The endpoints of the control API."""
     return [
-        web.route(method, PREFIX + path, partial(_answer, expo, handler)) for method, path, handler, _ in _ENDPOINTS
+        web.route(method, CONTROL_PATH + path, partial(_answer, expo, handler))
+        for method, path, handler, _ in _ENDPOINTS
     ]
 
 
-async def _answer(expo: "ExpoService", handler: _Handler, request: web.Request) -> web.Response:
+async def _answer(expo: ExpoService, handler: _Handler, request: web.Request) -> web.Response:
     try:
         result = await handler(expo, request)
     except ValidationError as error:
@@ -52,68 +47,68 @@ async def _answer(expo: "ExpoService", handler: _Handler, request: web.Request) 
     return web.Response(status=204) if result is None else web.json_response(to_jsonable_python(result))
 
 
-async def _describe(expo: "ExpoService", request: web.Request) -> object:
+async def _describe(expo: ExpoService, request: web.Request) -> object:
     """This description."""
     endpoints = {
-        f"{method} {PREFIX}{path}": {"does": handler.__doc__}
+        f"{method} {CONTROL_PATH}{path}": {"does": handler.__doc__}
         | ({} if takes is None else {"takes": takes.model_json_schema()})
         for method, path, handler, takes in _ENDPOINTS
     }
     return {"what": "control of a fake Expo push service", "push_url": expo.url, "endpoints": endpoints}
 
 
-async def _reset(expo: "ExpoService", request: web.Request) -> None:
+async def _reset(expo: ExpoService, request: web.Request) -> None:
     """Forgets phones, faults, receipts, requests and settings."""
     expo.reset()
 
 
-async def _phones(expo: "ExpoService", request: web.Request) -> object:
+async def _phones(expo: ExpoService, request: web.Request) -> object:
     """Every phone: what it shows, and all that arrived on it."""
     return list(expo.phones.values())
 
 
-async def _phone(expo: "ExpoService", request: web.Request) -> object:
+async def _phone(expo: ExpoService, request: web.Request) -> object:
     """One phone."""
     return expo.phones[request.match_info["token"]]
 
 
-async def _install(expo: "ExpoService", request: web.Request) -> object:
+async def _install(expo: ExpoService, request: web.Request) -> object:
     """Installs the app on a phone; a phone that was known before begins anew."""
-    return expo.install(**dict(Installation.model_validate_json(await request.read())))
+    return expo.install(**dict(ExpoInstallation.model_validate_json(await request.read())))
 
 
-async def _uninstall(expo: "ExpoService", request: web.Request) -> object:
+async def _uninstall(expo: ExpoService, request: web.Request) -> object:
     """Uninstalls the app; `report` in the query says where Expo will tell it."""
     return expo.uninstall(request.match_info["token"], **dict(Uninstallation.model_validate(dict(request.query))))
 
 
-async def _faults(expo: "ExpoService", request: web.Request) -> object:
+async def _faults(expo: ExpoService, request: web.Request) -> object:
     """The faults that are still to strike."""
     return expo.faults.scripts
 
 
-async def _script(expo: "ExpoService", request: web.Request) -> object:
+async def _script(expo: ExpoService, request: web.Request) -> object:
     """Scripts a fault for the next `times` requests, or for the next that concern `token`."""
     expo.script(**dict(Script.model_validate_json(await request.read())))
     return expo.faults.scripts
 
 
-async def _clear_faults(expo: "ExpoService", request: web.Request) -> None:
+async def _clear_faults(expo: ExpoService, request: web.Request) -> None:
     """Drops the faults that are still to strike."""
     expo.faults.scripts.clear()
 
 
-async def _settings(expo: "ExpoService", request: web.Request) -> object:
+async def _settings(expo: ExpoService, request: web.Request) -> object:
     """The settings."""
     return expo.settings
 
 
-async def _configure(expo: "ExpoService", request: web.Request) -> object:
+async def _configure(expo: ExpoService, request: web.Request) -> object:
     """Changes the settings that are given, and leaves the others."""
     return expo.configure(TypeAdapter(dict[str, JsonValue]).validate_json(await request.read()))
 
 
-async def _requests(expo: "ExpoService", request: web.Request) -> object:
+async def _requests(expo: ExpoService, request: web.Request) -> object:
     """The requests to the push endpoints since the last reset, oldest first."""
     return expo.requests
 
@@ -122,7 +117,7 @@ _ENDPOINTS: list[tuple[str, str, _Handler, type[BaseModel] | None]] = [
     ("GET", "", _describe, None),
     ("DELETE", "", _reset, None),
     ("GET", "/phones", _phones, None),
-    ("POST", "/phones", _install, Installation),
+    ("POST", "/phones", _install, ExpoInstallation),
     ("GET", "/phones/{token}", _phone, None),
     ("DELETE", "/phones/{token}", _uninstall, Uninstallation),
     ("GET", "/faults", _faults, None),

@@ -7,40 +7,13 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
 
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from local.providers.expo import protocol as expo_protocol
 from local.providers.expo.faults import Endpoint
 from local.providers.expo.protocol import Json, RefusedError
-
-if TYPE_CHECKING:
-    from local.providers.expo.service import ExpoService
-
-
-class Settings(BaseModel):
-    """How the service behaves when no fault strikes."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
-    latency_seconds: Annotated[float, Field(ge=0)] = 0  # from what a request does to its answer
-    rate_limit_per_second: Annotated[int, Field(ge=1)] = 600  # notifications per project
-    access_token: str | None = None  # set: push security is on, and every request needs it as its bearer
-    receipt_delay_seconds: Annotated[float, Field(ge=0)] = 0  # from a send to its receipts; up to 30 minutes at Expo
-
-
-class LoggedRequest(BaseModel):
-    """A request to one of the two endpoints."""
-
-    at: AwareDatetime
-    endpoint: Endpoint
-    headers: dict[str, str]  # names in lower case; the value of `authorization` is left out
-    tokens: list[str] = []  # the recipients, or those of the tickets whose receipts are asked for
-    receipt_ids: list[str] = []
-    fault: str | None = None  # kind of the fault that struck the whole request
-    status: int | None = None  # None: not answered yet, or reset
+from local.providers.expo.state import ExpoService, LoggedRequest
 
 
 @dataclass(frozen=True)
@@ -52,10 +25,10 @@ class _Call:
     perform: Callable[[], Json]
 
 
-type _Read = Callable[["ExpoService", object], _Call]
+type _Read = Callable[[ExpoService, object], _Call]
 
 
-def routes(expo: "ExpoService") -> list[web.RouteDef]:
+def routes(expo: ExpoService) -> list[web.RouteDef]:
     """The endpoints under the paths of https://exp.host."""
     return [
         web.post("/--/api/v2/push/send", partial(_answer, expo, "send", _read_send)),
@@ -63,7 +36,7 @@ def routes(expo: "ExpoService") -> list[web.RouteDef]:
     ]
 
 
-def _read_send(expo: "ExpoService", body: object) -> _Call:
+def _read_send(expo: ExpoService, body: object) -> _Call:
     messages = expo_protocol.read_messages(body)
     tokens = [token for message in messages for token in message.to]
     expo.check_project(tokens)
@@ -76,12 +49,12 @@ def _read_send(expo: "ExpoService", body: object) -> _Call:
     return _Call(tokens, [], perform)
 
 
-def _read_receipts(expo: "ExpoService", body: object) -> _Call:
+def _read_receipts(expo: ExpoService, body: object) -> _Call:
     ids = expo_protocol.read_receipt_ids(body)
     return _Call(expo.tokens_of(ids), ids, lambda: {"data": expo.receipts(ids)})
 
 
-async def _answer(expo: "ExpoService", endpoint: Endpoint, read: _Read, request: web.Request) -> web.Response:
+async def _answer(expo: ExpoService, endpoint: Endpoint, read: _Read, request: web.Request) -> web.Response:
     logged = LoggedRequest(at=expo.now(), endpoint=endpoint, headers=_headers_without_secret(request))
     expo.requests.append(logged)
     try:
@@ -100,7 +73,7 @@ async def _answer(expo: "ExpoService", endpoint: Endpoint, read: _Read, request:
     return response
 
 
-async def _perform(expo: "ExpoService", call: _Call, logged: LoggedRequest) -> web.Response | None:
+async def _perform(expo: ExpoService, call: _Call, logged: LoggedRequest) -> web.Response | None:
     """What the sender gets; None: a reset."""
     fault = expo.faults.take_request_fault(logged.endpoint, call.tokens)
     if fault is None:

@@ -1,4 +1,4 @@
-// What Expo and Node declare, without their packages.
+// The globals that Expo and Node declare.
 
 declare const process: {
   env: Record<string, string | undefined>;

@@ -2,9 +2,4 @@
 
 const id = process.env.EAS_PROJECT_ID;
 
-const constants: {
-  expoConfig: { extra?: { eas?: { projectId?: string } } } | null;
-  easConfig: { projectId?: string } | null;
-} = { expoConfig: id ? { extra: { eas: { projectId: id } } } : {}, easConfig: null };
-
-export default constants;
+export default { expoConfig: { name: 'Chat', slug: 'chat', extra: { eas: { projectId: id } } }, easConfig: null };

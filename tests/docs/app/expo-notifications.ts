@@ -1,49 +1,28 @@
-// The part of expo-notifications 58 that docs/client/push.ts uses, with its types: one phone, and what happened on it.
+// The part of expo-notifications that docs/client/push.ts uses: one phone, and a record of what happened on it.
 
-export interface DevicePushToken {
-  type: 'ios' | 'android';
-  data: string;
-}
+import type * as Expo from 'expo-notifications';
+import type {
+  DevicePushToken,
+  EventSubscription,
+  ExpoPushToken,
+  ExpoPushTokenOptions,
+  Notification,
+  NotificationBehavior,
+  NotificationHandler,
+  NotificationPermissionsStatus,
+  NotificationResponse,
+} from 'expo-notifications';
 
-export interface NotificationRequest {
-  identifier: string;
-  content: { title: string | null; body: string | null; data: Record<string, unknown> };
-}
-
-export interface Notification {
-  date: number;
-  request: NotificationRequest;
-}
-
-export interface NotificationResponse {
-  notification: Notification;
-  actionIdentifier: string;
-}
-
-export interface NotificationBehavior {
-  shouldShowBanner: boolean;
-  shouldShowList: boolean;
-  shouldPlaySound: boolean;
-  shouldSetBadge: boolean;
-}
-
-export interface NotificationPermissionsStatus {
-  granted: boolean;
-  canAskAgain: boolean;
-  ios?: { status: number };
-}
-
-export const IosAuthorizationStatus = { PROVISIONAL: 3 } as const;
-export const AndroidImportance = { HIGH: 6 } as const;
+export const IosAuthorizationStatus = { PROVISIONAL: 3 satisfies Expo.IosAuthorizationStatus.PROVISIONAL };
+export const AndroidImportance = { HIGH: 6 satisfies Expo.AndroidImportance.HIGH };
 
 type Listener<T> = (event: T) => void;
-type Handler = { handleNotification: (notification: Notification) => Promise<NotificationBehavior> };
 
-/** What the person did, and what the phone shows. */
+/** What the user did, and what the phone shows. */
 export const phone = {
   pushToken: '',
   allowed: false,
-  answer: true, // to the system's question
+  answer: true, // to the system's permission dialog
   asked: 0,
   channels: [] as string[],
   presented: [] as Notification[],
@@ -54,14 +33,14 @@ export const phone = {
 
 const tapListeners = new Set<Listener<NotificationResponse>>();
 const tokenListeners = new Set<Listener<DevicePushToken>>();
-let handler: Handler | null = null;
+let handler: NotificationHandler | null = null;
 
-function listen<T>(listeners: Set<Listener<T>>, listener: Listener<T>): { remove(): void } {
+function listen<T>(listeners: Set<Listener<T>>, listener: Listener<T>): EventSubscription {
   listeners.add(listener);
   return { remove: () => void listeners.delete(listener) };
 }
 
-/** A push arrives while the app is open; how the app wants it shown. */
+/** A push arrives while the app is open. Returns how the app wants to show it. */
 export async function arrive(notification: Notification): Promise<NotificationBehavior> {
   if (!handler) throw new Error('no handler is set');
   const behaviour = await handler.handleNotification(notification);
@@ -70,42 +49,41 @@ export async function arrive(notification: Notification): Promise<NotificationBe
   return behaviour;
 }
 
-/** The person taps a notification. */
+/** The user taps a notification. */
 export function tap(notification: Notification): void {
   const response = { notification, actionIdentifier: 'expo.modules.notifications.actions.DEFAULT' };
   if (tapListeners.size === 0) phone.tappedBeforeStart = response;
   tapListeners.forEach((listener) => listener(response));
 }
 
-/** APNs or FCM give the phone another token. */
+/** APNs or FCM give the phone a new token. */
 export function rollToken(pushToken: string): void {
   phone.pushToken = pushToken;
   tokenListeners.forEach((listener) => listener({ type: 'android', data: 'native' }));
 }
 
-export async function setNotificationChannelAsync(id: string, _: { name: string; importance: number }): Promise<void> {
+export async function setNotificationChannelAsync(id: string): Promise<null> {
   phone.channels.push(id);
+  return null; // as on any phone but Android
 }
 
 export async function getPermissionsAsync(): Promise<NotificationPermissionsStatus> {
-  return { granted: phone.allowed, canAskAgain: phone.asked === 0 };
+  const status = (phone.allowed ? 'granted' : 'undetermined') as NotificationPermissionsStatus['status'];
+  return { granted: phone.allowed, canAskAgain: phone.asked === 0, expires: 'never', status };
 }
 
 export async function requestPermissionsAsync(): Promise<NotificationPermissionsStatus> {
-  if (!phone.channels.length) throw new Error('Android 13 does not ask before there is a channel');
+  if (!phone.channels.length) throw new Error('Android 13 shows no dialog before a channel exists');
   phone.asked += 1;
   phone.allowed = phone.answer;
   return getPermissionsAsync();
 }
 
-export async function getExpoPushTokenAsync(options: {
-  projectId: string;
-  devicePushToken?: DevicePushToken;
-}): Promise<{ type: 'expo'; data: string }> {
+export async function getExpoPushTokenAsync(options: ExpoPushTokenOptions = {}): Promise<ExpoPushToken> {
   if (!options.projectId) throw new Error('No "projectId" found');
   phone.registered = true;
   const data = phone.pushToken;
-  if (!options.devicePushToken) rollToken(data); // asking the phone for its own token calls the listeners
+  if (!options.devicePushToken) rollToken(data); // without it Expo asks the phone, which calls the listeners
   return { type: 'expo', data };
 }
 
@@ -113,18 +91,18 @@ export async function unregisterForNotificationsAsync(): Promise<void> {
   phone.registered = false;
 }
 
-export function addPushTokenListener(listener: Listener<DevicePushToken>): { remove(): void } {
+export function addPushTokenListener(listener: Listener<DevicePushToken>): EventSubscription {
   return listen(tokenListeners, listener);
 }
 
-export function setNotificationHandler(next: Handler | null): void {
+export function setNotificationHandler(next: NotificationHandler | null): void {
   handler = next;
 }
 
-export function addNotificationResponseReceivedListener(listener: Listener<NotificationResponse>): { remove(): void } {
+export function addNotificationResponseReceivedListener(listener: Listener<NotificationResponse>): EventSubscription {
   const subscription = listen(tapListeners, listener);
   const tapped = phone.tappedBeforeStart;
-  // Some versions say it both ways.
+  // Some versions of expo-notifications also pass this tap to the listener.
   if (tapped) setTimeout(() => tapListeners.has(listener) && listener(tapped));
   return subscription;
 }

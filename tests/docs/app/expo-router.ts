@@ -1,5 +1,7 @@
 // The part of expo-router that docs/client/usePush.ts uses.
 
-export const visited: string[] = [];
+import type { Href } from 'expo-router';
 
-export const router = { push: (path: string): void => void visited.push(path) };
+export const visited: Href[] = [];
+
+export const router = { push: (href: Href): void => void visited.push(href) };

@@ -4,10 +4,10 @@ const items = new Map<string, string>();
 
 export const AFTER_FIRST_UNLOCK_THIS_DEVICE_ONLY = 1;
 
-export async function getItemAsync(key: string, _: { keychainAccessible: number }): Promise<string | null> {
+export async function getItemAsync(key: string): Promise<string | null> {
   return items.get(key) ?? null;
 }
 
-export async function setItemAsync(key: string, value: string, _: { keychainAccessible: number }): Promise<void> {
+export async function setItemAsync(key: string, value: string): Promise<void> {
   items.set(key, value);
 }

@@ -1,4 +1,4 @@
-// A chat app without a screen: does what it reads from stdin, one JSON array [command, ...arguments] a line.
+// A chat app without a screen. It reads commands from stdin: on each line a JSON array [command, ...arguments].
 
 import * as push from '../../../docs/client/push.ts';
 import * as chat from '../../../docs/client/chat.ts';
@@ -8,7 +8,6 @@ import { visited } from './expo-router.ts';
 import { alerts, moveTo, opened } from './react-native.ts';
 import { states, unmount } from './react.ts';
 import { supabase } from './supabase.ts';
-
 
 async function userId(): Promise<string> {
   const { data } = await supabase.auth.getSession();
@@ -57,7 +56,7 @@ const commands: Record<string, (...values: any[]) => unknown> = {
   arrive: notifications.arrive,
   tap: notifications.tap,
   visited: async () => {
-    await userId(); // supabase-js answers in turn: whatever asked before who is signed in has its answer
+    await userId(); // supabase-js answers in order, so earlier calls of getSession have their answers now
     return visited;
   },
   markDelivered: async (messages: string[]) => push.markDelivered(await userId(), messages),

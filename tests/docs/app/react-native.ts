@@ -1,10 +1,10 @@
 // The part of react-native that docs/client/push.ts and usePush.ts use.
 
-export type AppStateStatus = 'active' | 'background' | 'inactive';
+import type { AlertButton, AppStateStatus } from 'react-native';
 
 const listeners = new Set<(state: AppStateStatus) => void>();
 
-export const Platform: { OS: 'ios' | 'android' | 'web' } = { OS: 'android' };
+export const Platform = { OS: 'android' } as const;
 
 export const AppState = {
   currentState: 'active' as AppStateStatus,
@@ -14,17 +14,17 @@ export const AppState = {
   },
 };
 
-/** The person leaves the app, or comes back. */
+/** The user leaves the app or returns to it. */
 export function moveTo(state: AppStateStatus): void {
   AppState.currentState = state;
   listeners.forEach((listener) => listener(state));
 }
 
-/** What the app has asked, and where its buttons lead. */
-export const alerts: { title: string; buttons: { text: string; onPress?: () => void }[] }[] = [];
+/** The alerts that the app has shown. */
+export const alerts: { title: string; buttons: AlertButton[] }[] = [];
 
 export const Alert = {
-  alert(title: string, _: string, buttons: { text: string; style?: 'cancel'; onPress?: () => void }[]): void {
+  alert(title: string, _?: string, buttons: AlertButton[] = []): void {
     alerts.push({ title, buttons });
   },
 };

@@ -1,10 +1,10 @@
-// The part of react that docs/client/usePush.ts uses: components that are mounted once, and stay.
+// The part of react that docs/client/usePush.ts uses: components that are mounted once and not drawn again.
 
-export function useEffect(effect: () => void | (() => void), _: unknown[]): void {
+export function useEffect(effect: () => void | (() => void)): void {
   cleanUps.push(effect() ?? (() => {}));
 }
 
-/** A component is not drawn again here: what it sets goes to `states`. */
+/** Each state that a component sets goes to `states`. */
 export function useState<S>(): [S | undefined, (state: S) => void] {
   return [undefined, (state) => void states.push(state)];
 }
@@ -13,7 +13,7 @@ export const states: unknown[] = [];
 
 const cleanUps: (() => void)[] = [];
 
-/** Whatever was mounted goes. */
+/** Unmounts all components. */
 export function unmount(): void {
   cleanUps.splice(0).forEach((cleanUp) => cleanUp());
 }

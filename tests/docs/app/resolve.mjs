@@ -1,4 +1,4 @@
-// Node finds the stand-ins of this folder where a phone has Expo's modules, and runs TypeScript as it is.
+// Node runs TypeScript as it is. This hook resolves the modules of Expo to the stand-ins of this folder.
 
 import { registerHooks } from 'node:module';
 

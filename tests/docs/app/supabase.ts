@@ -1,4 +1,4 @@
-// The app's own client; on a phone it keeps the session in the phone's storage.
+// The app's own Supabase client. On a phone it would keep the session in the phone's storage.
 
 import { createClient } from '@supabase/supabase-js';
 

@@ -1,4 +1,4 @@
-"""Parts of the local cloud, run for real with throw-away functions."""
+"""Parts of the local cloud, run for real with functions that a test writes itself."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
 
+import psutil
 import pytest
 
 from local.aws.build import copy_runtime
@@ -18,7 +19,7 @@ type StartFunction = Callable[..., Awaitable[LambdaFunction]]
 
 
 async def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for what another process does, of which nothing tells us."""
+    """Wait for something that another process does and that raises no event here."""
 
     def wait() -> None:
         until = time.monotonic() + seconds
@@ -27,6 +28,14 @@ async def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
             time.sleep(0.01)
 
     await asyncio.to_thread(wait)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture(scope="session")

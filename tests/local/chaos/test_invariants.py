@@ -1,4 +1,4 @@
-"""The judge of the chaos run sees what is wrong: a sound history, and how each invariant breaks in it."""
+"""Each invariant of the chaos run holds in a valid history, and detects its violations."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from local.chaos.history import (
+from local.chaos.invariants import INVARIANTS, check_invariants
+from local.chaos.records import (
     Answer,
     Arrival,
     Claim,
@@ -20,18 +21,17 @@ from local.chaos.history import (
     Registration,
     Screen,
 )
-from local.chaos.invariants import INVARIANTS, judge
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MESSAGE, ROOM, TINA, GUS, OMAR, DEVICE, LEASE = (UUID(int=number) for number in range(7))
-TOKEN, TINAS = "ExponentPushToken[gus]", "ExponentPushToken[tina]"
+GUS_TOKEN, TINA_TOKEN = "ExponentPushToken[gus]", "ExponentPushToken[tina]"
 
 
 def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def sound() -> History:
+def valid_history() -> History:
     """Tina wrote to Gus, whose one phone showed it."""
     return History(
         presence_fresh_for=timedelta(seconds=2),
@@ -45,21 +45,21 @@ def sound() -> History:
         },
         deliveries={(MESSAGE, DEVICE): Delivery(MESSAGE, DEVICE, "handed_over", ticket_id="t1")},
         registrations=[
-            Registration(DEVICE, GUS, TOKEN, since=at(-60)),
-            Registration(UUID(int=50), TINA, TINAS, since=at(-60)),
-            Registration(UUID(int=49), GUS, TINAS, since=at(-90), until=at(-60), ended_by=TINA),
+            Registration(DEVICE, GUS, GUS_TOKEN, since=at(-60)),
+            Registration(UUID(int=50), TINA, TINA_TOKEN, since=at(-60)),
+            Registration(UUID(int=49), GUS, TINA_TOKEN, since=at(-90), until=at(-60), ended_by=TINA),
         ],
         presence=[Presence(GUS, at=at(-10), updated_at=at(-10), is_online=True, room_id=ROOM)],
-        arrivals=[Arrival(TOKEN, MESSAGE, at(1.5))],
-        screens=[Screen(TOKEN, shown=(MESSAGE,)), Screen(TINAS, shown=())],
+        arrivals=[Arrival(GUS_TOKEN, MESSAGE, at(1.5))],
+        screens=[Screen(GUS_TOKEN, shown=(MESSAGE,)), Screen(TINA_TOKEN, shown=())],
         forbidden={"m1": "a text of 1.2 MB"},
         answers=[Answer("POST /rest/v1/chat_messages", 400, at(1), at(2))],
     )
 
 
-def broken(history: History) -> set[str]:
-    """The invariants that do not hold."""
-    return {verdict.invariant for verdict in judge(history) if verdict.violations}
+def violated(history: History) -> set[str]:
+    """Returns the invariants that do not hold."""
+    return {verdict.invariant for verdict in check_invariants(history) if verdict.violations}
 
 
 def change_message(history: History, **changes: object) -> None:
@@ -84,7 +84,7 @@ def stored_twice(history: History) -> None:
     history.jobs[other] = Job(other, GUS, "done", "skipped", "deleted", done_at=at(1))
 
 
-def without_job(history: History) -> None:
+def without_a_job(history: History) -> None:
     history.arrivals.clear()
     history.deliveries.clear()
     del history.jobs[MESSAGE]
@@ -92,29 +92,29 @@ def without_job(history: History) -> None:
 
 def not_shown(history: History) -> None:
     history.arrivals.clear()
-    history.screens[0] = Screen(TOKEN, shown=())
+    history.screens[0] = Screen(GUS_TOKEN, shown=())
 
 
-def on_one_phone_only(history: History) -> None:
+def shown_on_one_of_two_phones(history: History) -> None:
     history.registrations.append(Registration(UUID(int=51), GUS, "ExponentPushToken[other]", since=at(-1)))
     history.screens.append(Screen("ExponentPushToken[other]", shown=()))
 
 
 def shown_twice(history: History) -> None:
-    history.screens[0] = Screen(TOKEN, shown=(MESSAGE, MESSAGE))
+    history.screens[0] = Screen(GUS_TOKEN, shown=(MESSAGE, MESSAGE))
 
 
-def to_the_sender(history: History) -> None:
-    history.arrivals.append(Arrival(TINAS, MESSAGE, at(1.5)))
+def sent_to_the_sender(history: History) -> None:
+    history.arrivals.append(Arrival(TINA_TOKEN, MESSAGE, at(1.5)))
 
 
-def to_a_former_account(history: History) -> None:
+def sent_to_a_former_account(history: History) -> None:
     history.registrations[0] = replace(history.registrations[0], until=at(0.5))
-    history.registrations.append(Registration(UUID(int=51), OMAR, TOKEN, since=at(0.5)))
+    history.registrations.append(Registration(UUID(int=51), OMAR, GUS_TOKEN, since=at(0.5)))
 
 
-def long_after_its_claim(history: History) -> None:
-    history.arrivals.append(Arrival(TOKEN, MESSAGE, at(30)))
+def sent_long_after_its_claim(history: History) -> None:
+    history.arrivals.append(Arrival(GUS_TOKEN, MESSAGE, at(30)))
 
 
 def claimed_after_reading(history: History) -> None:
@@ -125,15 +125,15 @@ def claimed_after_deleting(history: History) -> None:
     change_message(history, deleted_at=at(0.5))
 
 
-def claimed_while_looking(history: History) -> None:
+def claimed_while_viewing(history: History) -> None:
     history.presence.append(Presence(GUS, at=at(0.5), updated_at=at(0.5), is_online=True, room_id=ROOM))
 
 
-def job_waits(history: History) -> None:
+def job_still_pending(history: History) -> None:
     change_job(history, state="pending", outcome=None)
 
 
-def job_gave_up(history: History) -> None:
+def attempts_exhausted(history: History) -> None:
     change_job(history, reason="attempts_exhausted")
 
 
@@ -141,24 +141,24 @@ def still_leased(history: History) -> None:
     change_job(history, lease_id=LEASE)
 
 
-def no_ticket(history: History) -> None:
+def without_a_ticket(history: History) -> None:
     change_delivery(history, ticket_id=None)
 
 
-def no_receipt(history: History) -> None:
+def without_a_receipt(history: History) -> None:
     change_delivery(history, status="accepted", awaits_receipt=True)
 
 
-def deactivated(history: History) -> None:
+def deactivated_while_installed(history: History) -> None:
     history.registrations[0] = replace(history.registrations[0], until=at(5), deactivated=True)
 
 
-def taken_without_a_login(history: History) -> None:
+def registration_ended_by_another(history: History) -> None:
     history.registrations[0] = replace(history.registrations[0], until=at(5), ended_by=OMAR)
 
 
-def removed_by_another(history: History) -> None:
-    taken_without_a_login(history)
+def registration_ended_by_a_login_with_another_token(history: History) -> None:
+    registration_ended_by_another(history)
     history.registrations.append(Registration(UUID(int=51), OMAR, "ExponentPushToken[omar]", since=at(5)))
 
 
@@ -178,90 +178,97 @@ def deleted_by_the_recipient(history: History) -> None:
     change_message(history, deleted_at=at(3), deleted_by=GUS)
 
 
-def presence_of_another(history: History) -> None:
+def presence_written_by_another(history: History) -> None:
     history.presence[0] = replace(history.presence[0], by=OMAR)
 
 
 def one_device_too_many(history: History) -> None:
-    made_up_tokens(history)
+    token_of_no_phone(history)
     history.registrations.append(Registration(UUID(int=52), GUS, "ExponentPushToken[third]", since=at(-1)))
 
 
-def servers_error(history: History) -> None:
+def server_error(history: History) -> None:
     history.answers.append(Answer("POST /api/push/register", 503, at(1), at(2)))
 
 
-def servers_error_after_an_outage(history: History) -> None:
-    servers_error(history)
+def server_error_after_an_outage(history: History) -> None:
+    server_error(history)
     history.outages.append(Outage(at(0), at(0.5)))
 
 
-def unreadable(history: History) -> None:
+def job_unreadable(history: History) -> None:
     not_shown(history)
     change_job(history, outcome="failed", reason="unreadable")
 
 
-BREACHES: list[tuple[Callable[[History], None], str]] = [
-    (not_stored, "each message that was written is stored once"),
-    (stored_twice, "each message that was written is stored once"),
-    (without_job, "each message has a push job"),
-    (not_shown, "never lost"),
-    (on_one_phone_only, "never lost"),
-    (shown_twice, "never twice visible"),
-    (to_the_sender, "never to the sender"),
-    (to_a_former_account, "never to a wrong or former account"),
-    (long_after_its_claim, "never to a wrong or former account"),
-    (claimed_after_reading, "never claimed after it was read or deleted"),
-    (claimed_after_deleting, "never claimed after it was read or deleted"),
-    (claimed_while_looking, "never claimed while being looked at"),
-    (job_waits, "each job ends"),
-    (job_gave_up, "each job ends"),
-    (still_leased, "no lease is left"),
-    (no_ticket, "each accepted push has a ticket"),
-    (no_receipt, "each ticket has a receipt"),
-    (deactivated, "no living device is switched off"),
-    (unreadable, "never lost"),
-    (taken_without_a_login, "no device is ended by another person"),
-    (removed_by_another, "no device is ended by another person"),
-    (read_by_another, "no message or presence is changed by another person"),
-    (read_by_the_sender, "no message or presence is changed by another person"),
-    (deleted_by_the_recipient, "no message or presence is changed by another person"),
-    (presence_of_another, "no message or presence is changed by another person"),
-    (one_device_too_many, "nobody has more active devices than the limit"),
-    (forbidden_but_stored, "nothing is stored of what one may not write"),
-    (servers_error, "no request of the attacker ends in a server's error"),
-    (servers_error_after_an_outage, "no request of the attacker ends in a server's error"),
+VIOLATIONS: list[tuple[Callable[[History], None], str]] = [
+    (not_stored, "each message that a user wrote is stored exactly once"),
+    (stored_twice, "each message that a user wrote is stored exactly once"),
+    (without_a_job, "each message has a push job"),
+    (not_shown, "each registered phone of the recipient shows the message"),
+    (shown_on_one_of_two_phones, "each registered phone of the recipient shows the message"),
+    (shown_twice, "no phone shows a message twice"),
+    (sent_to_the_sender, "no push reaches a device of the sender"),
+    (sent_to_a_former_account, "no push reaches a device of an account other than the recipient's"),
+    (sent_long_after_its_claim, "no push reaches a device of an account other than the recipient's"),
+    (claimed_after_reading, "no message is claimed after it was read or deleted"),
+    (claimed_after_deleting, "no message is claimed after it was read or deleted"),
+    (claimed_while_viewing, "no message is claimed while the recipient views its conversation"),
+    (job_still_pending, "each push job ends before its attempts are exhausted"),
+    (attempts_exhausted, "each push job ends before its attempts are exhausted"),
+    (still_leased, "no push job stays leased"),
+    (without_a_ticket, "each accepted push has a ticket"),
+    (without_a_receipt, "each ticket has a receipt"),
+    (deactivated_while_installed, "no device is deactivated while the app is installed"),
+    (job_unreadable, "each registered phone of the recipient shows the message"),
+    (registration_ended_by_another, "no user ends the registration of another user, except by a login with its token"),
+    (
+        registration_ended_by_a_login_with_another_token,
+        "no user ends the registration of another user, except by a login with its token",
+    ),
+    (read_by_another, "no user changes a message or a presence of another user"),
+    (read_by_the_sender, "no user changes a message or a presence of another user"),
+    (deleted_by_the_recipient, "no user changes a message or a presence of another user"),
+    (presence_written_by_another, "no user changes a message or a presence of another user"),
+    (one_device_too_many, "no user has more active devices than the limit"),
+    (forbidden_but_stored, "nothing that a user must not write is stored"),
+    (server_error, "no request of the attacker is answered with a server error"),
+    (server_error_after_an_outage, "no request of the attacker is answered with a server error"),
 ]
 
 
-def test_a_sound_history_breaks_nothing_and_every_invariant_looked_at_it() -> None:
-    verdicts = judge(sound())
-    assert broken(sound()) == set()
+def test_every_invariant_checks_a_valid_history_and_finds_no_violation() -> None:
+    verdicts = check_invariants(valid_history())
+    assert violated(valid_history()) == set()
     assert all(verdict.checked for verdict in verdicts)
 
 
-@pytest.mark.parametrize(("breach", "invariant"), BREACHES, ids=[breach.__name__ for breach, _ in BREACHES])
-def test_each_breach_is_seen_as_what_it_is(breach: Callable[[History], None], invariant: str) -> None:
-    history = sound()
-    breach(history)
-    assert broken(history) == {invariant}
+@pytest.mark.parametrize(
+    ("violation", "invariant"), VIOLATIONS, ids=[violation.__name__ for violation, _ in VIOLATIONS]
+)
+def test_each_violation_is_detected_by_its_invariant_alone(
+    violation: Callable[[History], None], invariant: str
+) -> None:
+    history = valid_history()
+    violation(history)
+    assert violated(history) == {invariant}
 
 
-def test_every_invariant_can_be_broken() -> None:
-    assert {invariant for _, invariant in BREACHES} == INVARIANTS.keys()
+def test_every_invariant_has_a_violation_that_it_detects() -> None:
+    assert {invariant for _, invariant in VIOLATIONS} == INVARIANTS.keys()
 
 
-def in_flight_when_the_account_is_switched(history: History) -> None:
-    """Claimed before Omar logged in on the phone."""
+def in_flight_when_the_account_changes(history: History) -> None:
+    """The push was claimed before Omar logged in on the phone."""
     history.registrations[0] = replace(history.registrations[0], until=at(1.3))
-    history.registrations.append(Registration(UUID(int=51), OMAR, TOKEN, since=at(1.3)))
+    history.registrations.append(Registration(UUID(int=51), OMAR, GUS_TOKEN, since=at(1.3)))
 
 
-def read_while_it_was_being_sent(history: History) -> None:
+def read_while_it_was_sent(history: History) -> None:
     change_message(history, read_at=at(1.2))
 
 
-def read_before_anybody_claimed_it(history: History) -> None:
+def read_before_the_claim(history: History) -> None:
     not_shown(history)
     change_message(history, read_at=at(0.5))
     change_job(history, outcome="skipped", reason="read", claims=())
@@ -272,51 +279,51 @@ def registered_after_the_message(history: History) -> None:
     history.screens.append(Screen("ExponentPushToken[other]", shown=()))
 
 
-def app_removed(history: History) -> None:
+def app_uninstalled(history: History) -> None:
     not_shown(history)
     history.screens[0] = replace(history.screens[0], installed=False)
-    deactivated(history)
+    deactivated_while_installed(history)
     change_delivery(history, status="failed", error="DeviceNotRegistered")
 
 
-def refused_for_good(history: History) -> None:
+def given_up_by_expo(history: History) -> None:
     not_shown(history)
     change_delivery(history, status="failed", error="MessageRateExceeded")
 
 
 def unreadable_tickets(history: History) -> None:
-    change_delivery(history, status="accepted", error="UnreadableAnswer", ticket_id=None)
+    change_delivery(history, status="accepted", error="UnreadableResponse", ticket_id=None)
 
 
-def an_older_row_that_the_apps_own_preview_fails_for(history: History) -> None:
+def older_row_for_which_message_preview_fails(history: History) -> None:
     change_message(history, client_msg_id=None)
     history.written.clear()
-    unreadable(history)
+    job_unreadable(history)
 
 
-def made_up_tokens(history: History) -> None:
-    history.registrations.append(Registration(UUID(int=51), GUS, "ExponentPushToken[nobody]", since=at(-1)))
+def token_of_no_phone(history: History) -> None:
+    history.registrations.append(Registration(UUID(int=51), GUS, "ExponentPushToken[no phone]", since=at(-1)))
 
 
-def one_device_in_place_of_another(history: History) -> None:
-    made_up_tokens(history)
+def one_device_replaced_by_another(history: History) -> None:
+    token_of_no_phone(history)
     history.registrations[-1] = replace(history.registrations[-1], until=at(3))
     history.registrations.append(Registration(UUID(int=52), GUS, "ExponentPushToken[third]", since=at(3)))
 
 
-def read_and_deleted_by_those_who_may(history: History) -> None:
+def read_and_deleted_by_its_own_users(history: History) -> None:
     change_message(history, read_at=at(3), read_by=GUS, deleted_at=at(4), deleted_by=TINA)
     history.presence[0] = replace(history.presence[0], by=GUS)
 
 
-def servers_error_in_an_outage(history: History) -> None:
-    servers_error(history)
+def server_error_during_an_outage(history: History) -> None:
+    server_error(history)
     history.outages.append(Outage(at(0), at(1.5)))
 
 
-def logged_in_by_another(history: History) -> None:
+def ended_by_a_login_of_another_user(history: History) -> None:
     history.registrations[0] = replace(history.registrations[0], until=at(5), ended_by=OMAR)
-    history.registrations.append(Registration(UUID(int=51), OMAR, TOKEN, since=at(5)))
+    history.registrations.append(Registration(UUID(int=51), OMAR, GUS_TOKEN, since=at(5)))
 
 
 def logged_out(history: History) -> None:
@@ -326,23 +333,23 @@ def logged_out(history: History) -> None:
 @pytest.mark.parametrize(
     "circumstance",
     [
-        an_older_row_that_the_apps_own_preview_fails_for,
-        made_up_tokens,
-        one_device_in_place_of_another,
-        read_and_deleted_by_those_who_may,
-        servers_error_in_an_outage,
-        logged_in_by_another,
+        older_row_for_which_message_preview_fails,
+        token_of_no_phone,
+        one_device_replaced_by_another,
+        read_and_deleted_by_its_own_users,
+        server_error_during_an_outage,
+        ended_by_a_login_of_another_user,
         logged_out,
-        in_flight_when_the_account_is_switched,
-        read_while_it_was_being_sent,
-        read_before_anybody_claimed_it,
+        in_flight_when_the_account_changes,
+        read_while_it_was_sent,
+        read_before_the_claim,
         registered_after_the_message,
-        app_removed,
-        refused_for_good,
+        app_uninstalled,
+        given_up_by_expo,
         unreadable_tickets,
     ],
 )
-def test_what_only_looks_like_a_breach_is_none(circumstance: Callable[[History], None]) -> None:
-    history = sound()
+def test_an_allowed_circumstance_is_no_violation(circumstance: Callable[[History], None]) -> None:
+    history = valid_history()
     circumstance(history)
-    assert broken(history) == set()
+    assert violated(history) == set()

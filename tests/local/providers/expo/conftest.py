@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from local.providers.expo.service import ExpoService, expo_service
+from local.providers.expo.service import expo_service
+from local.providers.expo.state import ExpoService
 from tests.local.providers.expo.sending import FOREIGN, IPHONE, PIXEL, Clock, Sender
 
 

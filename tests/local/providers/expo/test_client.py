@@ -6,7 +6,8 @@ from uuid import UUID
 
 import httpx
 import pytest
-from chat_push.expo import Expo, Outcome
+from chat_push.expo import Expo
+from chat_push.expo_errors import Outcome
 from chat_push.models import Push
 from chat_push.notification import Notification, payload
 
@@ -22,7 +23,7 @@ from local.providers.expo.faults import (
     TicketCount,
     TicketError,
 )
-from local.providers.expo.service import ExpoService
+from local.providers.expo.state import ExpoService
 from tests.http_fakes import push
 from tests.local.providers.expo.sending import FOREIGN, IPHONE, PIXEL, STRANGER, Clock
 

@@ -10,7 +10,7 @@ from local.providers.expo.faults import (
     HttpError,
     Reset,
 )
-from local.providers.expo.service import ExpoService
+from local.providers.expo.state import ExpoService
 from tests.local.providers.expo.sending import FOREIGN, IPHONE, PIXEL, STRANGER, Clock, Sender, message, reset_by_peer
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])

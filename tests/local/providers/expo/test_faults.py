@@ -19,7 +19,7 @@ from local.providers.expo.faults import (
     TicketCount,
     TicketError,
 )
-from local.providers.expo.service import ExpoService
+from local.providers.expo.state import ExpoService
 from tests.local.providers.expo.sending import IPHONE, PIXEL, STRANGER, Clock, Sender, code, message, reset_by_peer
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])

@@ -18,7 +18,8 @@ from local.providers.expo.faults import (
     HttpError,
 )
 from local.providers.expo.protocol import uuid7
-from local.providers.expo.service import ExpoService, expo_service
+from local.providers.expo.service import expo_service
+from local.providers.expo.state import ExpoService
 from tests.local.providers.expo.sending import FOREIGN, IPHONE, PIXEL, STRANGER, Clock, Sender, code, message
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])

@@ -1,4 +1,4 @@
-"""Databases with a crowd in them: as they are after weeks of use, filled in one statement for each table."""
+"""Databases with many users, devices and messages, as after weeks of use. One statement fills each table."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,13 +17,13 @@ from local.supabase.project import create_database, migrate
 
 type Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
-# As bench/sql has them.
+# The numbers in bench/sql.
 GUIDES, ROOMS, MESSAGES_OF_A_ROOM = 500, 10_000, 100
 
 SQL = Path(__file__).parent / "sql"
 
 
-# The same work at every size: caches that hold everything, and nothing in the background that strikes now and then.
+# For the same work at every size, the caches hold all data and no background task runs.
 SETTINGS = {
     "shared_buffers": "1GB",
     "autovacuum": "off",
@@ -36,7 +36,7 @@ SETTINGS = {
 
 @asynccontextmanager
 async def quiet_postgres() -> AsyncIterator[Postgres]:
-    """An empty server with SETTINGS."""
+    """Runs an empty server with SETTINGS."""
     with temporary_folder() as folder:
         async with postgres(folder) as server:
             async with await connect(server.dsn(role=SUPERUSER)) as connection:
@@ -48,20 +48,20 @@ async def quiet_postgres() -> AsyncIterator[Postgres]:
             yield server
 
 
-async def create_people(server: Postgres) -> str:
-    """A database with the migrations, 100,000 devices and no message; its name, to be copied."""
-    name = "people"
+async def create_database_with_devices(server: Postgres) -> str:
+    """Creates a database with the migrations, 100,000 devices and no message. Returns its name."""
+    name = "devices"
     await migrate(await create_database(server, name))
     await _fill(server, name, "people.sql")
     return name
 
 
-async def create_crowd(server: Postgres, people: str, messages: int) -> str:
-    """A copy of the database `people` with so many messages, and what became of them; its name."""
+async def copy_with_messages(server: Postgres, template: str, messages: int) -> str:
+    """Copies the database `template` and adds messages with their receipts and jobs. Returns its name."""
     name = f"messages_{messages}"
     async with await connect(server.dsn()) as connection:
         await connection.execute(
-            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(people))
+            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
         )
     await _fill(server, name, "messages.sql", messages)
     return name
@@ -69,7 +69,7 @@ async def create_crowd(server: Postgres, people: str, messages: int) -> str:
 
 @dataclass(frozen=True)
 class Room:
-    """A conversation by its number, from 1."""
+    """A conversation, by its number from 1."""
 
     number: int
 
@@ -96,7 +96,7 @@ def _id(kind: str, number: int) -> UUID:
 
 
 async def _fill(server: Postgres, database: str, file: str, messages: int = 0) -> None:
-    """Run a file without triggers and foreign keys, then leave the tables as autovacuum would."""
+    """Runs a file of bench/sql without triggers and foreign keys, then vacuums and analyzes all tables."""
     async with await connect(server.dsn(database, SUPERUSER)) as connection:
         await connection.execute("set session_replication_role = replica")
         await connection.execute("select set_config('bench.messages', %s, false)", (str(messages),))

@@ -1,4 +1,4 @@
-"""What must hold before a request is looked into, and the plain form in which it is passed on."""
+"""Checks a request before Powertools parses it: route, method, size, content type and JSON."""
 
 import base64
 import json
@@ -24,25 +24,25 @@ def access_token(event: Event) -> str:
     return token.strip()
 
 
-def admitted(event: Event) -> Event:
-    """The request with a body of plain JSON, or without one. Raises Failure for what is no request to this API."""
+def validate_and_normalize(event: Event) -> Event:
+    """The event with its body decoded and its content type normalized, as Powertools expects it. Raises Failure."""
     allowed = METHODS.get(event["rawPath"])
     if allowed is None:
-        raise Failure(404, "not_found", "no such route")
+        raise Failure(404, "not_found", f"no such route; routes: {', '.join(METHODS)}")
     if event["requestContext"]["http"]["method"] != allowed:
         raise Failure(405, "method_not_allowed", f"use {allowed}", headers={"Allow": allowed})
     body = _body(event)
-    plain = {
+    normalized = {
         **event,
         "headers": {**(event.get("headers") or {}), "content-type": "application/json"},
         "body": None if body is None else json.dumps(body),
         "isBase64Encoded": False,
     }
-    return plain if body is None or allowed != "DELETE" else _with_body_as_query(plain, body)
+    return normalized if body is None or allowed != "DELETE" else _with_body_as_query(normalized, body)
 
 
 def _header(event: Event, name: str) -> str:
-    """A header's value; empty if there is none."""
+    """The value of a header, empty if there is none."""
     return str((event.get("headers") or {}).get(name) or "")
 
 
@@ -52,20 +52,20 @@ def _body(event: Event) -> dict[str, Any] | None:
     if not body:
         return None
     if len(body) > MAX_BODY_BYTES:
-        raise Failure(413, "too_long", f"the body is longer than {MAX_BODY_BYTES} bytes")
+        raise Failure(413, "too_long", f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed")
     if _header(event, "content-type").partition(";")[0].strip().lower() != "application/json":
         raise Failure(415, "wrong_content_type", "send the body as Content-Type: application/json")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         raise Failure(400, "not_json", "the body is not JSON") from None
-    if not isinstance(value, dict):  # Powertools would take a list for its first item.
+    if not isinstance(value, dict):  # Powertools would accept a list, and use its first item.
         raise invalid([{"loc": (), "msg": "Input should be an object"}])
     return value
 
 
 def _with_body_as_query(event: Event, body: dict[str, Any]) -> Event:
-    """A DELETE may name the phone in its body, which OpenAPI does not provide for; some clients can only do that."""
+    """Moves device_id from the body of a DELETE to the query. OpenAPI allows no body, but some clients send one."""
     try:
         query = Unregistration.model_validate(body).model_dump()
     except ValidationError as error:

@@ -1,4 +1,7 @@
-"""What AWS charges for a stack: list prices of us-east-1 (2026) and measured figures, without free tiers and taxes."""
+"""The monthly cost of a stack on AWS, from measured figures and list prices, without free tiers and taxes.
+
+The prices are those of us-east-1 in 2026: https://aws.amazon.com/pricing/
+"""
 
 from dataclasses import dataclass
 
@@ -19,7 +22,7 @@ LOG_BYTE = 0.50e-9
 TRACE = 5e-6
 ALARM_METRIC, METRIC, DASHBOARD, SECRET, KEY = 0.10, 0.30, 3.00, 0.40, 1.00  # a month
 
-# Calls a month whatever the traffic is
+# Calls a month that do not depend on the traffic
 EMPTY_POLLS = 648_000  # 5 pollers that wait 20 seconds each
 SWEEPS, CLEANUPS = 43_200, 2_880
 AUTHORIZATIONS = 8_640  # one in 5 minutes
@@ -28,19 +31,19 @@ SECRET_READS = 0.05e-4 * FUNCTIONS * 8_640  # $0.05 for 10,000; each function on
 
 @dataclass(frozen=True)
 class Line:
-    """From a batch of one message to one of BATCH_SIZE."""
+    """A figure that grows linearly from a batch of one message to a batch of BATCH_SIZE."""
 
     one: float
     full: float
 
     def at(self, batch: float) -> float:
-        """The value for a batch of this many messages."""
+        """The figure for a batch of this many messages."""
         return self.one + (self.full - self.one) * (batch - 1) / (BATCH_SIZE - 1)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run of the functions showed, and what the template holds."""
+    """Measured figures of the functions, and the number of priced resources in the template."""
 
     send_seconds: Line  # of an invocation
     send_log_bytes: Line  # of an invocation
@@ -49,7 +52,7 @@ class Measured:
     idle_log_bytes: float
     receipt_seconds: float  # of a cleanup, for each receipt
     metrics: int
-    alarm_metrics: int  # that alarms watch: each is paid for, not each alarm
+    alarm_metrics: int  # metrics that alarms watch; AWS charges per metric, not per alarm
     dashboards: int
     secrets: int
     keys: int  # of KMS
@@ -57,7 +60,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Item:
-    """A part of the bill, in dollars a month, and how it is reckoned."""
+    """One item of the cost in dollars a month, and its formula."""
 
     name: str
     formula: str
@@ -65,15 +68,15 @@ class Item:
 
 
 def batch_at(rate: float, measured: Measured) -> float:
-    """Messages in a batch at so many a second: as many as arrive while all workers are busy, 1 to BATCH_SIZE."""
+    """Messages in a batch at a rate per second: those that arrive while all workers are busy, 1 to BATCH_SIZE."""
     batch = 1.0
-    for _ in range(50):  # the longer a batch, the longer it takes: to where the two agree
+    for _ in range(50):  # iterates to the fixed point, because a longer batch takes longer
         batch = min(max(rate * measured.send_seconds.at(batch) / WORKERS, 1), BATCH_SIZE)
     return batch
 
 
-def bill(rate: float, measured: Measured) -> list[Item]:
-    """The bill of a month with so many messages a second, each to one device."""
+def monthly_cost(rate: float, measured: Measured) -> list[Item]:
+    """The cost of a month by item, at `rate` messages a second, each to one device."""
     messages = rate * MONTH_SECONDS
     batch = batch_at(rate, measured)
     sends = messages / batch

@@ -1,27 +1,27 @@
-"""A key that is refused is read anew, at the HTTP border."""
+"""Requests with a key that is rotated while it is cached."""
 
 import httpx
 import pytest
-from chat_push.rotation import RereadsKey
+from chat_push.key_refresh import RefreshKeyOnUnauthorized
 from chat_push.secrets import SecretUnavailable
 
 
 class Service:
-    """Lets one key in. A handler for httpx.MockTransport."""
+    """A service that accepts one key. For httpx.MockTransport."""
 
     def __init__(self, key: str | None, status: int = 401) -> None:
         self.key = key
         self.status = status
-        self.asked: list[tuple[str | None, bytes]] = []
+        self.received: list[tuple[str | None, bytes]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         given = request.headers.get("apikey")
-        self.asked.append((given, request.content))
+        self.received.append((given, request.content))
         return httpx.Response(200 if given == self.key else self.status)
 
 
 class Secret:
-    """The secret as it is now, or as it is each time it is read; it counts how often."""
+    """A secret whose reads return these keys in turn, again and again. It counts the reads."""
 
     def __init__(self, *keys: str | Exception | None) -> None:
         self.keys = keys
@@ -36,53 +36,55 @@ class Secret:
 
 
 def call(service: Service, secret: Secret, key: str | None) -> int:
-    """The status of a request with this key."""
+    """The status of a request with this cached key."""
     headers = {} if key is None else {"apikey": key}
-    with httpx.Client(transport=RereadsKey("apikey", secret.read, httpx.MockTransport(service))) as client:
+    with httpx.Client(
+        transport=RefreshKeyOnUnauthorized("apikey", secret.read, httpx.MockTransport(service))
+    ) as client:
         return client.post("https://service.example/", content=b"body", headers=headers).status_code
 
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("cached", ["old", None])
-def test_a_refused_request_is_repeated_with_the_key_of_now(status: int, cached: str | None) -> None:
+def test_a_refused_request_is_repeated_with_the_current_key(status: int, cached: str | None) -> None:
     service = Service("new", status)
     assert call(service, Secret("new"), cached) == 200
-    assert service.asked == [(cached, b"body"), ("new", b"body")]
+    assert service.received == [(cached, b"body"), ("new", b"body")]
 
 
-def test_a_key_that_is_let_in_is_not_read_again() -> None:
+def test_an_accepted_key_is_not_read_again() -> None:
     secret = Secret("new")
     assert call(Service("old"), secret, "old") == 200
     assert secret.reads == 0
 
 
-@pytest.mark.parametrize("by_now", ["old", SecretUnavailable("secret backend cannot be read")])
-def test_a_refusal_stands_if_there_is_no_other_key(by_now: str | Exception) -> None:
+@pytest.mark.parametrize("current", ["old", SecretUnavailable("secret backend cannot be read")])
+def test_a_refused_request_is_not_repeated_if_there_is_no_other_key(current: str | Exception) -> None:
     service = Service("new")
-    assert call(service, Secret(by_now), "old") == 401
-    assert len(service.asked) == 1
+    assert call(service, Secret(current), "old") == 401
+    assert len(service.received) == 1
 
 
-def test_a_key_that_was_removed_is_sent_no_more() -> None:
-    """Expo refuses a wrong access token even where none is needed."""
+def test_a_removed_key_is_not_sent_again() -> None:
+    """Expo refuses a wrong access token even if it requires none."""
     service = Service(None)
     assert call(service, Secret(None), "old") == 200
-    assert service.asked == [("old", b"body"), (None, b"body")]
+    assert service.received == [("old", b"body"), (None, b"body")]
 
 
-def test_a_refusal_stands_where_no_key_is_needed() -> None:
+def test_a_refused_request_without_a_key_is_not_repeated_without_one() -> None:
     service = Service("new")
     assert call(service, Secret(None), None) == 401
-    assert len(service.asked) == 1
+    assert len(service.received) == 1
 
 
-def test_a_request_is_repeated_only_once_even_if_the_secret_changes_again() -> None:
+def test_a_refused_request_is_repeated_only_once() -> None:
     service = Service("newest")
     assert call(service, Secret("new", "newest"), "old") == 401
-    assert [key for key, _ in service.asked] == ["old", "new"]
+    assert [key for key, _ in service.received] == ["old", "new"]
 
 
-def test_other_faults_are_none_of_the_key() -> None:
+def test_another_error_does_not_cause_a_read_of_the_key() -> None:
     secret = Secret("new")
     assert call(Service("new", 500), secret, "old") == 500
     assert secret.reads == 0

@@ -1,4 +1,4 @@
-"""What the benches of the functions share: a local cloud without doorbell, people who chat, and the contenders."""
+"""What the benchmarks of the functions share: a local cloud without webhook, conversations, and the contenders."""
 
 import asyncio
 import json
@@ -20,7 +20,8 @@ from local.aws.services import Aws, aws
 from local.aws.template import Function, Template, read_template
 from local.packages import node
 from local.processes import temporary_folder
-from local.providers.expo.service import ExpoService, expo_service
+from local.providers.expo.service import expo_service
+from local.providers.expo.state import ExpoService
 from local.supabase.postgres import Postgres, postgres
 from local.supabase.project import Supabase, supabase
 
@@ -31,8 +32,8 @@ type Message = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Everything that a function talks to, running; no webhook rings and no schedule fires."""
+class Fixtures:
+    """The running services that a function calls. No webhook and no schedule invokes a function."""
 
     folder: Path
     build: Build
@@ -41,13 +42,13 @@ class Stage:
     aws: Aws
     expo: ExpoService
     database: "DelayedDatabase"
-    template: Template  # its functions reach the database through `database`
+    template: Template  # its functions use the Data API through `database`
 
     @asynccontextmanager
     async def function(
         self, function: Function, environment: Mapping[str, str] | None = None
     ) -> AsyncIterator[LambdaFunction]:
-        """A function under the Runtime Interface Emulator; its process starts with the first invocation."""
+        """Runs a function under the Runtime Interface Emulator. Its process starts with the first invocation."""
         environment = {**self.aws.environment, **(environment or {})}
         async with lambda_function(
             function, runtime=self.build.runtime, environment=environment, folder=self.folder
@@ -55,14 +56,14 @@ class Stage:
             yield running
 
     async def write(self, count: int, rooms: int = 1) -> list[Message]:
-        """New messages, evenly spread over so many conversations, each with one phone to show it."""
+        """Inserts messages, evenly spread over `rooms` conversations. Each recipient has one phone."""
         async with await psycopg.AsyncConnection.connect(self.postgres.dsn(), autocommit=True) as connection:
-            known = await (await connection.execute(_ROOMS, (rooms,))).fetchall()
-            for number in range(len(known), rooms):
+            known_rooms = await (await connection.execute(_ROOMS, (rooms,))).fetchall()
+            for number in range(len(known_rooms), rooms):
                 sender, recipient, token = uuid4(), uuid4(), f"ExponentPushToken[{uuid4()}]"
                 await connection.execute(_ROOM, {"sender": sender, "recipient": recipient, "token": token})
                 self.expo.install(token, "android" if number % 2 else "ios")
-            known = await (await connection.execute(_ROOMS, (rooms,))).fetchall()
+            known_rooms = await (await connection.execute(_ROOMS, (rooms,))).fetchall()
             messages = [
                 {
                     "id": str(uuid4()),
@@ -71,20 +72,22 @@ class Stage:
                     "recipient_id": str(recipient),
                     "message": f"Shall we meet at gate {number} at half past nine?",
                 }
-                for number, (room, sender, recipient) in zip(range(count), known * (count // rooms + 1), strict=False)
+                for number, (room, sender, recipient) in zip(
+                    range(count), known_rooms * (count // rooms + 1), strict=False
+                )
             ]
             async with connection.cursor() as cursor:
                 await cursor.executemany(_MESSAGE, messages)
         return messages
 
     async def unfinished(self) -> int:
-        """How many pushes were not sent yet."""
+        """The number of pushes that were not sent yet."""
         async with await psycopg.AsyncConnection.connect(self.postgres.dsn()) as connection:
             answer = await connection.execute("select from push.jobs where outcome is distinct from 'accepted'")
             return answer.rowcount
 
-    async def forget(self) -> None:
-        """End all pushes, so that the next ones start from nothing."""
+    async def clear(self) -> None:
+        """Deletes all messages, and what the phones and Expo recorded."""
         async with await psycopg.AsyncConnection.connect(self.postgres.dsn()) as connection:
             await connection.execute("delete from public.chat_messages")
         self.expo.requests.clear()
@@ -93,7 +96,7 @@ class Stage:
 
     @asynccontextmanager
     async def contender(self, name: str) -> AsyncIterator["Contender"]:
-        """One of CONTENDERS in a process of its own, with its clients warm after the first batch."""
+        """Runs one of CONTENDERS in a process of its own. Its clients are warm after the first batch."""
         baseline = (
             *("--supabase-url", self.database.url, "--secret-key", self.supabase.secret_key),
             *("--expo-url", self.expo.url),
@@ -101,7 +104,7 @@ class Stage:
         environment = dict(os.environ)
         match name:
             case "floor" | "chat push":
-                # As Lambda starts it: nothing on the path but the function, its layers and Lambda's own packages.
+                # As on Lambda, only the function, its layers and Lambda's own packages are on the path.
                 function = self.template.functions["SendChatPush"]
                 path = [function.folder, *(layer / "python" for layer in function.layers), self.build.runtime]
                 environment = {
@@ -132,23 +135,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class Contender:
-    """A running process that pushes what it is given."""
+    """A running process that sends a push for each message it receives."""
 
     name: str
     process: asyncio.subprocess.Process
     log: Path
 
     async def push(self, messages: list[Message]) -> None:
-        """Returns once all of them were handled. Raises RuntimeError, with the end of its log, if it died."""
+        """Sends the pushes of the messages. Raises RuntimeError with the log if the process ended."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(json.dumps(messages).encode() + b"\n")
         if await self.process.stdout.readline() != b"done\n":
-            raise RuntimeError(f"{self.name} died:\n{self.log.read_text()[-3000:]}")
+            raise RuntimeError(f"{self.name} ended:\n{self.log.read_text()[-3000:]}")
 
 
 class DelayedDatabase:
-    """The Data API behind a wire: a reverse proxy that counts requests and holds each for `delay_seconds`."""
+    """A reverse proxy of the Data API that counts the requests and delays each by `delay_seconds`."""
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -158,10 +161,10 @@ class DelayedDatabase:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator["DelayedDatabase"]:
-        """The proxy on a free port."""
+        """Runs the proxy on a free port."""
         async with aiohttp.ClientSession(auto_decompress=False) as self._session:
             app = web.Application(client_max_size=100_000_000)
-            app.router.add_route("*", "/{path:.*}", self._pass_on)
+            app.router.add_route("*", "/{path:.*}", self._forward)
             runner = web.AppRunner(app, access_log=None)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -171,7 +174,7 @@ class DelayedDatabase:
             finally:
                 await runner.cleanup()
 
-    async def _pass_on(self, request: web.Request) -> web.Response:
+    async def _forward(self, request: web.Request) -> web.Response:
         self.requests += 1
         await asyncio.sleep(self.delay_seconds)
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
@@ -187,8 +190,8 @@ class DelayedDatabase:
 
 
 @asynccontextmanager
-async def stage() -> AsyncIterator[Stage]:
-    """A stage from nothing, which is removed at the end."""
+async def start_fixtures() -> AsyncIterator[Fixtures]:
+    """Starts all services with an empty database, and removes them at the end."""
     async with AsyncExitStack() as parts:
         folder = parts.enter_context(temporary_folder())
         enter = parts.enter_async_context
@@ -207,7 +210,7 @@ async def stage() -> AsyncIterator[Stage]:
         await services.put_secret(template.secrets["AppSecret"].name, app_secret)
         async with await psycopg.AsyncConnection.connect(server.dsn()) as connection:
             await connection.execute("update private.chat_settings set message_limit = 1000000")
-        yield Stage(folder, build, server, project, services, expo, database, template)
+        yield Fixtures(folder, build, server, project, services, expo, database, template)
 
 
 _ROOMS = "select id, user1_id, user2_id from public.chat_rooms order by created_at, id limit %s"

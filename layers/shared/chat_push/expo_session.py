@@ -1,4 +1,4 @@
-"""How a request reaches Expo: a session of httpx in the place of the SDK's own of requests."""
+"""HTTP requests to Expo: a session of httpx, in place of the SDK's own of requests."""
 
 import gzip
 from datetime import UTC, datetime
@@ -17,9 +17,9 @@ MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
 class Session:
-    """What the SDK uses of a requests session, with keep-alive, gzip, a timeout for each call and the access token.
+    """The part of a requests session that the SDK uses: keep-alive, gzip, a timeout for each request, the access token.
 
-    Without a token no bearer is sent: Expo refuses a wrong one even where none is needed.
+    Without a token it sends no bearer: Expo refuses a wrong bearer even if it requires none.
     """
 
     def __init__(self, access_token: str | None, transport: httpx.BaseTransport | None) -> None:
@@ -32,41 +32,41 @@ class Session:
             headers["Authorization"] = f"Bearer {access_token}"
         self._client = httpx.Client(headers=headers, transport=transport or https.transport())
 
-    def post(self, url: str, *, timeout: float, data: str | None = None, json: object = None) -> "Answer":
-        """The answer to a body. The SDK gives that of a send as `data`, that of asking for receipts as `json`."""
+    def post(self, url: str, *, timeout: float, data: str | None = None, json: object = None) -> "Response":
+        """The response to a body. The SDK passes messages as `data`, and a request for receipts as `json`."""
         body, headers = (data or dumps(json)).encode(), {}
         if len(body) > GZIP_ABOVE_BYTES:
             body, headers = gzip.compress(body, compresslevel=5), {"Content-Encoding": "gzip"}
         limits = httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT_SECONDS))
-        return Answer(self._client.post(url, content=body, headers=headers, timeout=limits))
+        return Response(self._client.post(url, content=body, headers=headers, timeout=limits))
 
 
-class Answer:
-    """What the SDK uses of a response, with every malformed body an error of one kind."""
+class Response:
+    """The part of a response that the SDK uses. Every malformed body becomes the same error, PushServerError."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self.status_code = response.status_code
 
     def json(self) -> dict[str, Any]:
-        """The body; without `data`, which the SDK then reports as missing, unless it is what was asked for."""
+        """The body. A `data` of another shape than requested is left out; the SDK then raises PushServerError."""
         body = self._response.json()
         if not isinstance(body, dict):
             raise ValueError("not a JSON object")
-        data = self._wanted(body.pop("data", None))
+        data = self._valid_data(body.pop("data", None))
         if data is not None:
             body["data"] = data
         return body
 
-    def _wanted(self, data: object) -> list[Any] | dict[str, Any] | None:
+    def _valid_data(self, data: object) -> list[Any] | dict[str, Any] | None:
         if self._response.url.path.endswith("/getReceipts"):
-            # A receipt that cannot be read is one that is missing.
+            # A receipt that cannot be read counts as missing.
             return (
                 {key: value for key, value in data.items() if isinstance(value, dict)}
                 if isinstance(data, dict)
                 else None
             )
-        if isinstance(data, dict):  # The answer to a single message outside of a list.
+        if isinstance(data, dict):  # Expo's response to a single message outside of a list.
             data = [data]
         return data if isinstance(data, list) and all(isinstance(ticket, dict) for ticket in data) else None
 
@@ -75,12 +75,12 @@ class Answer:
             raise PushServerError("request failed", self)
 
     def error(self) -> dict[str, Any]:
-        """The first error of the body; that of a refused access token has a shape of its own."""
+        """The first error of the body, empty if there is none."""
         try:
             body = self.json()
         except ValueError:
             return {}
-        if isinstance(body.get("error"), str):
+        if isinstance(body.get("error"), str):  # Expo reports a refused access token in this shape.
             return {"code": body["error"]}
         if "errors" not in body:
             return {}
@@ -88,7 +88,7 @@ class Answer:
         return errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {"code": None}
 
     def retry_after_seconds(self) -> float | None:
-        """Retry-After, in seconds or as a date, within bounds; None if absent or unreadable."""
+        """Retry-After in seconds, from 0 to MAX_RETRY_AFTER_SECONDS; None if absent or unreadable."""
         value = self._response.headers.get("Retry-After", "")
         try:
             wait = (

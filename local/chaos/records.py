@@ -1,0 +1,138 @@
+"""The records of a chaos run: what the invariants are checked on.
+
+All times are of this machine's clock: commit times of the database, and arrivals at the fake Expo service.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+
+@dataclass(frozen=True)
+class Message:
+    """A chat message: when it was stored, first read and first deleted."""
+
+    id: UUID
+    client_msg_id: str | None  # None: a row from before this column
+    room_id: UUID
+    sender_id: UUID
+    stored_at: datetime
+    read_at: datetime | None = None
+    read_by: UUID | None = None  # None: unread, or read by the database owner
+    deleted_at: datetime | None = None
+    deleted_by: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker claimed the job of a message. It decided on the state of the database at `at` or later."""
+
+    at: datetime
+    committed_at: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """The push job of a message in its last state. `done_at`: when it was done for the last time."""
+
+    message_id: UUID
+    recipient_id: UUID
+    state: str = "pending"
+    outcome: str | None = None
+    reason: str | None = None
+    lease_id: UUID | None = None
+    done_at: datetime | None = None
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The last state of the push of a message to a device."""
+
+    message_id: UUID
+    device_id: UUID
+    status: str
+    error: str | None = None
+    ticket_id: str | None = None
+    awaits_receipt: bool = False
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A device of a user was active with a token, from `since` until `until` (None: the end of the run)."""
+
+    device_id: UUID
+    user_id: UUID
+    push_token: str
+    since: datetime
+    until: datetime | None = None
+    deactivated: bool = False  # the worker deactivated the device, because its token was dead
+    ended_by: UUID | None = None  # the signed-in user who ended it; None: a worker
+
+
+@dataclass(frozen=True)
+class Presence:
+    """A heartbeat of a user's app. `updated_at` is the timestamp in the row, `at` the time of the commit."""
+
+    user_id: UUID
+    at: datetime
+    updated_at: datetime
+    is_online: bool
+    room_id: UUID | None
+    by: UUID | None = None  # the signed-in user who wrote it
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A notification reached a phone."""
+
+    push_token: str
+    message_id: UUID
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a phone shows at the end. `installed`: the app was never removed from it."""
+
+    push_token: str
+    shown: tuple[UUID, ...]
+    installed: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a request of the attacker."""
+
+    request: str
+    status: int
+    sent_at: datetime
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The database or the Data API was down from `since` until `until`."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass
+class History:
+    """Everything that the invariants are checked on."""
+
+    presence_fresh_for: timedelta
+    device_limit: int
+    written: set[str] = field(default_factory=set)  # client_msg_id of each message that a user wrote
+    messages: dict[UUID, Message] = field(default_factory=dict)
+    jobs: dict[UUID, Job] = field(default_factory=dict)
+    deliveries: dict[tuple[UUID, UUID], Delivery] = field(default_factory=dict)
+    registrations: list[Registration] = field(default_factory=list)
+    presence: list[Presence] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    screens: list[Screen] = field(default_factory=list)
+    forbidden: dict[str, str] = field(default_factory=dict)  # by marker: what must not be stored or accepted
+    stored: set[str] = field(default_factory=set)  # markers that were stored or accepted
+    answers: list[Answer] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)

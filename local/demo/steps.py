@@ -1,0 +1,154 @@
+"""The steps of the demo, in their order. People sign up and write through the Supabase APIs, as an app does."""
+
+from uuid import uuid4
+
+from postgrest import APIError
+
+from local.demo.scenario import NOTHING, Scenario, Screen, Step
+from local.providers.expo.faults import HttpError
+
+
+def _both(text: str) -> dict[str, Screen]:
+    screen = Screen(1, "Tina", text)
+    return {"iPhone": screen, "Pixel": screen}
+
+
+def _only_iphone(text: str) -> dict[str, Screen]:
+    return {"iPhone": Screen(1, "Tina", text), "Pixel": NOTHING}
+
+
+_NEITHER = {"iPhone": NOTHING, "Pixel": NOTHING}
+
+
+async def _message(scenario: Scenario) -> None:
+    text = "Hey, are you available tomorrow?"
+    async with scenario.step("Tina writes to Gus. Both of his phones show the message.", _both(text)) as step:
+        step.message_id = await scenario.tina.send(scenario.chat, text)
+        await scenario.until_done(step)
+
+
+async def _viewing_this_conversation(scenario: Scenario) -> None:
+    title = "Gus is viewing this conversation. No phone shows the message."
+    async with scenario.step(title, _NEITHER) as step:
+        await scenario.gus.look_at(scenario.chat)
+        step.message_id = await scenario.tina.send(scenario.chat, "I see that you are typing")
+        await scenario.cloud.until_push(step.message_id, lambda job: job["reason"] == "viewing")
+        await scenario.gus.read(scenario.chat)
+        await scenario.until_done(step, sweep=True)
+        step.checks["Gus read the message while he was viewing, so the push is skipped"] = (
+            step.push == "skipped: viewing"
+        )
+
+
+async def _viewing_another_conversation(scenario: Scenario) -> None:
+    title = "Gus is viewing another conversation, the one with Omar. Both phones show Tina's message."
+    async with scenario.step(title, _both("Is the castle open?")) as step:
+        await scenario.gus.look_at(await scenario.omar.open_chat(scenario.gus))
+        step.message_id = await scenario.tina.send(scenario.chat, "Is the castle open?")
+        await scenario.until_done(step)
+
+
+async def _stale_presence(scenario: Scenario) -> None:
+    title = "Gus's app was killed while he viewed this conversation. Both phones show the message later."
+    async with scenario.step(title, _both("Hello, can you hear me?")) as step:
+        await scenario.gus.look_at(scenario.chat)
+        step.message_id = await scenario.tina.send(scenario.chat, "Hello, can you hear me?")
+        await scenario.until_done(step, sweep=True)
+
+
+async def _inserted_twice(scenario: Scenario) -> None:
+    title = "Tina's app inserts a message twice with the same client_msg_id. Each phone shows it once."
+    async with scenario.step(title, _both("Are you still there?")) as step:
+        before = scenario.arrivals()
+        client_msg_id = str(uuid4())
+        step.message_id = await scenario.tina.send(scenario.chat, "Are you still there?", client_msg_id=client_msg_id)
+        await scenario.until_done(step)
+        try:
+            await scenario.tina.send(scenario.chat, "Are you still there?", client_msg_id=client_msg_id)
+            code = None
+        except APIError as error:
+            code = error.code
+        await scenario.cloud.scheduler.fire("SendChatPushSweep")
+        step.checks["the database rejects the second insert as a duplicate (23505)"] = code == "23505"
+        step.checks["one copy arrived on each phone"] = scenario.arrivals() == [count + 1 for count in before]
+
+
+async def _photo(scenario: Scenario) -> None:
+    title = "Tina sends a photo without text. Both phones show a text for it."
+    async with scenario.step(title, _both("📷 Photo")) as step:
+        photo = {"type": "image", "url": f"{scenario.cloud.supabase.url}/storage/v1/object/public/photos/castle.jpg"}
+        step.message_id = await scenario.tina.send(scenario.chat, "", message_type="image", attachments=[photo])
+        await scenario.until_done(step)
+
+
+async def _expo_answers_503(scenario: Scenario) -> None:
+    title = "Expo delivers the push but answers 503, twice. It is sent again. Each phone shows one copy."
+    async with scenario.step(title, _both("See you at nine")) as step:
+        scenario.cloud.expo.script(HttpError(status=503, accepted=True), times=2)
+        step.message_id = await scenario.tina.send(scenario.chat, "See you at nine")
+        await scenario.until_done(step, sweep=True)
+
+
+async def _lost_webhook(scenario: Scenario) -> None:
+    title = "The webhook is lost. The scheduled sweep sends the push."
+    async with scenario.step(title, _both("At the fountain")) as step:
+        scenario.cloud.pg_net.lose(1)
+        step.message_id = await scenario.tina.send(scenario.chat, "At the fountain")
+        await scenario.until_done(step, sweep=True)
+
+
+async def _account_switch(scenario: Scenario) -> None:
+    title = "Greta logs in on the Pixel; Gus never logged out there. The Pixel shows her messages and no longer his."
+    async with scenario.step(title, _only_iphone("The bus is late")) as step:
+        await scenario.log_in(scenario.greta, "Pixel")
+        step.message_id = await scenario.tina.send(scenario.chat, "The bus is late")
+        await scenario.until_done(step)
+        to_greta = Step("", {"iPhone": NOTHING, "Pixel": Screen(1, "Tina", "Hello Greta")})
+        to_greta.message_id = await scenario.tina.send(await scenario.tina.open_chat(scenario.greta), "Hello Greta")
+        await scenario.until_done(to_greta)
+        to_greta.observe(scenario.phones)
+        await scenario.gus.log_out_of("Pixel")
+        step.checks["Tina's message to Greta is on the Pixel, and only there"] = to_greta.ok
+        step.checks["the Pixel stays Greta's device when Gus logs out of it later"] = list(
+            await scenario.greta.devices()
+        ) == ["Pixel"]
+
+
+async def _logout(scenario: Scenario) -> None:
+    title = "Greta logs out on the Pixel. No phone shows a message to her."
+    async with scenario.step(title, _NEITHER) as step:
+        await scenario.greta.log_out_of("Pixel")
+        chat = await scenario.tina.open_chat(scenario.greta)
+        step.message_id = await scenario.tina.send(chat, "Are you there, Greta?")
+        await scenario.until_done(step)
+        step.checks["Greta has no device left, so the push is skipped"] = step.push == "skipped: no_device"
+    await scenario.log_in(scenario.gus, "Pixel")
+
+
+async def _dead_token(scenario: Scenario) -> None:
+    title = "The app was removed from the Pixel, so its token is dead. The iPhone still shows the message."
+    async with scenario.step(title, _only_iphone("Thank you!")) as step:
+        scenario.cloud.expo.uninstall(scenario.phones["Pixel"].token)
+        step.message_id = await scenario.tina.send(scenario.chat, "Thank you!")
+        await scenario.until_done(step)
+        # Dead tokens are reviewed together, so that a fault of Expo cannot deactivate every device.
+        await scenario.cloud.scheduler.fire("CleanupReceiptsRun")
+        devices = await scenario.gus.devices()
+        step.checks["the Pixel is deactivated, and the iPhone stays active"] = (
+            not devices["Pixel"]["is_active"] and devices["iPhone"]["is_active"]
+        )
+
+
+STEPS = (
+    _message,
+    _viewing_this_conversation,
+    _viewing_another_conversation,
+    _stale_presence,
+    _inserted_twice,
+    _photo,
+    _expo_answers_503,
+    _lost_webhook,
+    _account_switch,
+    _logout,
+    _dead_token,
+)

@@ -1,0 +1,238 @@
+"""A fake Expo push service: stands in for https://exp.host, enforces its protocol, and fails when told to.
+
+It knows phones (`install`), keeps what each of them shows, and answers sends and receipts as Expo does.
+Faults are scripted (`script`, local/providers/expo/faults.py). All of it can also be done over HTTP under /control
+(local/providers/expo/control.py). Numbers in brackets are sections of the project's Expo protocol reference.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from local.providers.expo import protocol as expo_protocol
+from local.providers.expo.faults import Endpoint, Fault, RecipientFault, Script, ScriptedFaults, TicketError
+from local.providers.expo.protocol import PUSH_TOKEN, Json, PushMessage
+from local.providers.phones import Arrival, DeadTokenReport, Installation, Phone
+
+type Clock = Callable[[], datetime]
+
+CONTROL_PATH = "/control"  # where the control API begins
+
+
+class Settings(BaseModel):
+    """How the service behaves when no fault strikes."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    latency_seconds: Annotated[float, Field(ge=0)] = 0  # from what a request does to its answer
+    rate_limit_per_second: Annotated[int, Field(ge=1)] = 600  # notifications per project
+    access_token: str | None = None  # set: push security is on, and every request needs it as its bearer
+    receipt_delay_seconds: Annotated[float, Field(ge=0)] = 0  # from a send to its receipts; up to 30 minutes at Expo
+
+
+class LoggedRequest(BaseModel):
+    """A request to one of the two endpoints."""
+
+    at: AwareDatetime
+    endpoint: Endpoint
+    headers: dict[str, str]  # names in lower case; the value of `authorization` is left out
+    tokens: list[str] = []  # the recipients, or those of the tickets whose receipts are asked for
+    receipt_ids: list[str] = []
+    fault: str | None = None  # kind of the fault that struck the whole request
+    status: int | None = None  # None: not answered yet, or reset
+
+
+class ExpoInstallation(Installation):
+    """The app on a phone that has a push token of Expo."""
+
+    token: Annotated[str, Field(pattern=PUSH_TOKEN, max_length=100)]
+
+
+@dataclass(frozen=True)
+class _Receipt:
+    token: str
+    sent_at: datetime
+    outcome: Json
+
+
+class ExpoService:
+    """The state of the fake service: phones, receipts, scripted faults, and the log of requests."""
+
+    url: str  # to be used in place of https://exp.host; set while it is served
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._change = asyncio.Event()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.settings = Settings()
+        self.phones: dict[str, Phone] = {}  # by token
+        self.faults = ScriptedFaults()
+        self.requests: list[LoggedRequest] = []
+        self._receipts: dict[str, _Receipt] = {}  # by ticket id
+        self._recent_sends: defaultdict[str, deque[tuple[datetime, int]]] = defaultdict(deque)  # by project
+
+    @property
+    def control_url(self) -> str:
+        """Where the control API begins."""
+        return f"{self.url}{CONTROL_PATH}"
+
+    # For tests, the local cloud and the control API
+
+    def install(
+        self,
+        token: str,
+        platform: Literal["ios", "android"],
+        project: str = "@chat-push/app",
+        channels: Collection[str] = ("chat-messages",),
+    ) -> Phone:
+        """The app starts on a phone and gets `token` from Expo. A phone that was known before begins anew.
+
+        Raises ValueError: not a push token, not a project ("@owner/slug").
+        """
+        installation = ExpoInstallation(token=token, platform=platform, project=project, channels=frozenset(channels))
+        phone = Phone(**dict(installation))
+        self.phones[token] = phone
+        return phone
+
+    def uninstall(self, token: str, report: DeadTokenReport = "ticket") -> Phone:
+        """The app is removed; Expo tells it in the ticket, or only in the receipt.
+
+        Raises KeyError: no such phone.
+        """
+        phone = self.phones[token]
+        phone.uninstalled = report
+        return phone
+
+    def script(self, fault: Fault, times: int = 1, on: Endpoint = "send", token: str | None = None) -> None:
+        """`fault` strikes the next `times` requests to an endpoint, or the next that concern `token`.
+
+        Scripts strike in the order in which they were made. Raises ValueError: the fault cannot strike there.
+        """
+        self.faults.scripts.append(Script(fault=fault, times=times, on=on, token=token))
+
+    def configure(self, changes: Mapping[str, object]) -> Settings:
+        """The settings after these changes. Raises pydantic's ValidationError, and changes nothing."""
+        self.settings = Settings.model_validate({**self.settings.model_dump(), **changes})
+        return self.settings
+
+    def reset(self) -> None:
+        """Forget phones, faults, receipts, requests and settings."""
+        self._forget()
+        self.changed()
+
+    async def until[T](self, condition: Callable[[], T], seconds: float = 30) -> T:
+        """The first true value of `condition`, asked anew with every push request. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not (found := condition()):
+                await self._change.wait()
+        return found
+
+    async def arrival(self, token: str, message_id: str, seconds: float = 30) -> Arrival:
+        """The first notification of a chat message (`data.messageId`) on a phone, awaited for some seconds.
+
+        Raises TimeoutError, with what did arrive; KeyError: no such phone.
+        """
+        phone = self.phones[token]
+
+        def arrived() -> list[Arrival]:
+            return [arrival for arrival in phone.arrived if arrival.message_id == message_id]
+
+        try:
+            return (await self.until(arrived, seconds))[0]
+        except TimeoutError as error:
+            others = [arrival.message_id for arrival in phone.arrived]
+            raise TimeoutError(f"no {message_id} on {token} within {seconds} s; arrived: {others}") from error
+
+    # For the push API
+
+    def now(self) -> datetime:
+        """The time by the clock of the service."""
+        return self._clock()
+
+    def changed(self) -> None:
+        """Wakes those who wait in `until`."""
+        self._change.set()
+        self._change = asyncio.Event()
+
+    def check_project(self, tokens: Iterable[str]) -> None:
+        """Raises RefusedError: the tokens belong to several projects. One never issued belongs to none."""
+        tokens_of: defaultdict[str, list[str]] = defaultdict(list)
+        for token in tokens:
+            if phone := self.phones.get(token):
+                tokens_of[phone.project].append(token)
+        if len(tokens_of) > 1:
+            raise expo_protocol.mixed_projects(tokens_of)
+
+    def accept(self, messages: list[PushMessage]) -> list[Json]:
+        """Sends messages to the phones of one project; a ticket for each recipient, in their order [3].
+
+        Raises RefusedError: the project has sent too many in the last second.
+        """
+        tokens = [token for message in messages for token in message.to]
+        self._check_rate(tokens)
+        faults = self.faults.take_recipient_faults(tokens)
+        tickets = [
+            self._ticket(token, payload, faults.get(token))
+            for message in messages
+            for payload in [message.payload()]
+            for token in message.to
+        ]
+        self.changed()
+        return tickets
+
+    def receipts(self, ids: Iterable[str]) -> Json:
+        """The receipts by ticket id. Those unknown, not ready yet, or 24 hours old are absent [3][4]."""
+        delay = timedelta(seconds=self.settings.receipt_delay_seconds)
+        found = {ticket_id: self._receipts[ticket_id] for ticket_id in ids if ticket_id in self._receipts}
+        return {
+            ticket_id: receipt.outcome
+            for ticket_id, receipt in found.items()
+            if delay <= self.now() - receipt.sent_at < expo_protocol.RECEIPTS_KEPT
+        }
+
+    def tokens_of(self, ticket_ids: Iterable[str]) -> list[str]:
+        """The recipients that these tickets were given for."""
+        return [self._receipts[ticket_id].token for ticket_id in ticket_ids if ticket_id in self._receipts]
+
+    def _check_rate(self, tokens: Iterable[str]) -> None:
+        known = [self.phones[token] for token in tokens if token in self.phones]
+        if not known:
+            return
+        recent = self._recent_sends[known[0].project]
+        while recent and self.now() - recent[0][0] >= timedelta(seconds=1):
+            recent.popleft()
+        limit = self.settings.rate_limit_per_second
+        if sum(count for _, count in recent) + len(known) > limit:
+            raise expo_protocol.too_many_requests(limit)
+        recent.append((self.now(), len(known)))
+
+    def _ticket(self, token: str, payload: Json, fault: RecipientFault | None) -> Json:
+        """Sends to one recipient."""
+        if isinstance(fault, TicketError):
+            return fault.outcome()
+        phone = self.phones.get(token)
+        if phone is None or phone.uninstalled == "ticket":
+            return expo_protocol.not_registered_ticket(token)
+        ticket_id = str(expo_protocol.uuid7(self.now()))
+        outcome = self._receipt_error(phone, payload) if fault is None else fault.outcome()
+        if outcome is None:
+            phone.receive(payload, ticket_id, self.now())
+        self._receipts[ticket_id] = _Receipt(token, self.now(), outcome or {"status": "ok"})
+        return {"status": "ok", "id": ticket_id}
+
+    def _receipt_error(self, phone: Phone, payload: Json) -> Json | None:
+        """Why APNs or FCM refuse the notification; None: they take it."""
+        if (size := expo_protocol.payload_bytes(payload)) > expo_protocol.MAX_PAYLOAD_BYTES:
+            return expo_protocol.error_outcome(f"The notification payload was too big ({size} bytes)", "MessageTooBig")
+        if phone.uninstalled:
+            return expo_protocol.error_outcome(
+                "The recipient device is not registered with its provider", "DeviceNotRegistered"
+            )
+        return None
