@@ -66,6 +66,9 @@ def check_dev(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         ours = re.fullmatch(r"python -m (local|operate|bench)(.*)", command)
         if ours:
             understood(ours[1], [*ours[2].split(), *options], monkeypatch)
+        elif name == "test":
+            pytest_collect = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", *options]
+            subprocess.run(pytest_collect, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
         else:
             assert not options, f"./dev {name} passes its options to another program"
 
