@@ -61,7 +61,7 @@ async def test_the_tables_of_the_architecture_are_those_of_the_database(cloud: L
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
         found = await connection.execute(
             "select case schemaname when 'public' then '' else schemaname || '.' end || tablename from pg_tables"
-            " where schemaname in ('public', 'push')"
+            " where schemaname in ('public', 'push', 'private')"
         )
         assert set(cells.split(", ")) - {"table"} == {name for (name,) in await found.fetchall()}
 
