@@ -6,6 +6,7 @@ import pwd
 import secrets
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,9 @@ SQL = Path(__file__).parent / "sql"
 
 # The superuser, by the name it has on hosted Supabase. There `postgres` is no superuser.
 SUPERUSER = "supabase_admin"
+
+# Not every macOS has C.UTF-8.
+LOCALE = "C.UTF-8" if sys.platform == "linux" else "en_US.UTF-8"
 
 # PostgreSQL refuses to run as root; then this account, which every Linux has, runs it.
 UNPRIVILEGED = "nobody"
@@ -114,7 +118,7 @@ async def postgres(folder: Path, version: int = 18) -> AsyncIterator[Postgres]:
     await run(
         "initdb",
         install / "bin" / "initdb",
-        *("-D", data, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"),
+        *("-D", data, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale", LOCALE, "--no-sync"),
         folder=home,
         user=user,
     )

@@ -144,7 +144,7 @@ def devices(system: System) -> Iterator[Result]:
             f"{found.malformed} of {found.active} active devices have a token that is not in Expo's format",
             f"{consequence} {register_again}",
             "update public.user_devices set is_active = false"
-            " where is_active and push_provider = 'expo' and not push.is_expo_token(push_token);",
+            " where is_active and push_provider = 'expo' and not private.is_expo_token(push_token);",
         )
     if found.other_provider:
         yield Finding(

@@ -1,20 +1,23 @@
--- The chat tables of the specification, section A, for an empty database and for an app that has some of these tables,
--- with any of their columns: what is missing is added, nothing is dropped. The CLI applies each file in a transaction of its
--- own. So whatever an existing app may stand in the way of is in this first one, and what it refuses leaves nothing behind.
+-- The chat tables, for an empty database and for an app that has some of these tables, with any of their columns. This file
+-- adds what is missing and drops nothing. Order: reject what cannot be migrated, create schemas, add tables and columns, fill
+-- in rows that are there, then constraints and indexes. The CLI applies each file in one transaction. So each statement that
+-- an existing app may prevent is in this first file, and a failure changes nothing.
 
--- What cannot be migrated is refused by its name, before anything is made ------------------------
+-- Rejects what cannot be migrated, before anything is created -------------------------------------
 
--- A function, because the CLI prints the whole statement that failed below what it says.
-create function pg_temp.refuse_what_cannot_be_migrated() returns void
+-- A function, because the CLI prints the whole statement that failed below its error message.
+create function pg_temp.reject_what_cannot_be_migrated() returns void
 language plpgsql as $$
 declare
   faults text[] := '{}';
   found record;
   has_rows boolean;
 begin
-  -- Names that later files use.
+  -- Names that this and later files use.
   select faults || coalesce(array_agg(fault order by fault), '{}') into faults from (
     select format('schema %I exists', nspname) as fault from pg_catalog.pg_namespace where nspname = 'push'
+    union all
+    select 'table private.chat_settings exists' where to_regclass('private.chat_settings') is not null
     union all
     select format('function %s exists', pg_proc.oid::regprocedure)
     from pg_catalog.pg_proc join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
@@ -22,12 +25,13 @@ begin
         finish_receipt_run,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
         mark_messages_read,my_devices,prune_push,record_push_receipts,record_push_results,register_device,
         reserve_send_slot,unregister_device}'))
-      or (nspname = 'private' and proname = any ('{archive_deleted_room,prepare_device,count_new_message,device_json,
-        guard_message_change,limit_bytes,limit_message_rate,limit_message_size,limit_receipt,
-        limit_registration_rate,lock_messages,lock_push_tokens,try_lock_push_tokens,mark_messages_of_receipts,my_contacts,
-        my_partners,my_rooms,prepare_room,serialize_registrations,create_receipts,recount_after_change,recount_after_delete,
-        recount_rooms,register_device,require_caller,soft_delete_messages,collect_deleted_message,stamp_message,stamp_message_change,stamp_presence,
-        stamp_receipt,stamp_room,lock_senders_of_marks,serialize_writes,touch_updated_at}'))
+      or (nspname = 'private' and proname = any ('{archive_deleted_room,canonical_push_token,check_device,
+        collect_deleted_message,count_new_message,create_receipts,device_json,guard_message_change,is_expo_token,limit_bytes,limit_message_rate,
+        limit_message_size,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
+        lock_senders_of_marks,mark_messages_of_receipts,my_contacts,my_partners,my_rooms,prepare_device,
+        prepare_room,recount_after_change,recount_after_delete,recount_rooms,register_device,require_caller,
+        serialize_registrations,serialize_writes,soft_delete_messages,stamp_message,stamp_message_change,
+        stamp_presence,stamp_receipt,stamp_room,touch_updated_at,try_lock_push_tokens}'))
     union all
     select format('trigger %I of %s exists', tgname, tgrelid::regclass)
     from pg_catalog.pg_trigger join pg_catalog.pg_class on pg_class.oid = tgrelid
@@ -56,11 +60,11 @@ begin
   ) taken;
   if faults <> '{}' then
     raise duplicate_object using
-      message = 'chat push needs names that this database has taken: ' || array_to_string(faults, '; '),
-      hint = 'Rename them, or drop them if nobody uses them. Nothing was changed.';
+      message = 'chat push needs names that this database already uses: ' || array_to_string(faults, '; '),
+      hint = 'Rename them, or drop them if they are unused. Nothing was changed.';
   end if;
 
-  -- Columns: the types that the functions can work with, and those which nobody can make up for rows that are there.
+  -- Columns: the types that the functions can work with, and columns without which existing rows cannot be completed.
   for found in
     select specified.*, to_regclass('public.' || specified.in_table) as table_id, attnum, attgenerated,
       atttypid::regtype::text as type, format_type(atttypid, atttypmod) as full_type,
@@ -137,12 +141,12 @@ begin
     elsif found.attnum is null and found.is_needed then
       execute format('select exists (select from %s)', found.table_id) into has_rows;
       if has_rows then
-        faults := faults || format('%s.%s is missing, and nobody can make it up for the rows that are there',
+        faults := faults || format('%s.%s is missing, and its values for the existing rows are unknown',
           found.in_table, found.in_column);
       end if;
     end if;
   end loop;
-  -- Into these tables functions write, which know nothing of an app's own columns.
+  -- Functions insert into these tables without a value for the app's own columns.
   for found in
     select relname as in_table, attname as in_column
     from pg_catalog.pg_attribute join pg_catalog.pg_class on pg_class.oid = attrelid
@@ -165,8 +169,8 @@ begin
       hint = 'Change or rename these columns with alter table, then push the migrations again. Nothing was changed.';
   end if;
 end $$;
-select pg_temp.refuse_what_cannot_be_migrated();
-drop function pg_temp.refuse_what_cannot_be_migrated();
+select pg_temp.reject_what_cannot_be_migrated();
+drop function pg_temp.reject_what_cannot_be_migrated();
 
 -- Schemas and report -----------------------------------------------------------------------------
 
@@ -187,16 +191,38 @@ create table push.migration_report (
   at timestamptz not null default clock_timestamp()
 );
 comment on table push.migration_report is
-  'What the migrations changed in an app that was there before: `supabase db push` prints no notices.';
+  'What the migrations changed in an existing app. It is a table because `supabase db push` prints no notices.';
 
--- When it began, whether anything is to be reported or not: mark_existing_messages_read asks for it.
+-- The time of the installation, which push.mark_existing_messages_read reads.
 insert into push.migration_report (what, subject) values ('installed', 'chat push');
+
+-- Push tokens. Everybody who writes a device runs these two, in a constraint and in an index.
+
+create function private.is_expo_token(p_push_token text) returns boolean
+language sql immutable set search_path = '' as $$
+  -- The check of Expo's own SDKs, and the bare UUID that its Node SDK accepts, too:
+  -- https://github.com/expo/expo-server-sdk-node/blob/main/src/ExpoClient.ts
+  select p_push_token ~ '^(Exponent|Expo)PushToken\[[^][[:space:]]{1,80}\]$'
+    or p_push_token ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
+$$;
+comment on function private.is_expo_token(text) is 'Whether a push token has the form of one that Expo issues.';
+
+create function private.canonical_push_token(p_push_token text) returns text
+-- Strict, so that Postgres knows that a match is not null, and uses the index, which has no nulls.
+language sql immutable strict set search_path = '' as $$
+  select replace(p_push_token, 'ExpoPushToken[', 'ExponentPushToken[');
+$$;
+comment on function private.canonical_push_token(text) is
+  'Returns one spelling for the two that Expo has for the same push token.';
+
+revoke execute on function private.is_expo_token(text), private.canonical_push_token(text) from public;
+grant execute on function private.is_expo_token(text), private.canonical_push_token(text) to authenticated, service_role;
 
 create temporary table columns_before on commit drop as
   select table_name::text, column_name::text from information_schema.columns where table_schema = 'public'
     and table_name in ('users', 'chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence');
 
--- An app's own triggers rest meanwhile: a webhook would be called for each of its messages, an updated_at would move.
+-- The app's own triggers are disabled meanwhile: a webhook would be called for each message, and updated_at would change.
 create temporary table paused_triggers on commit drop as
   select tgrelid::regclass as on_table, tgname as name from pg_catalog.pg_trigger
   join pg_catalog.pg_class on pg_class.oid = tgrelid
@@ -227,7 +253,7 @@ end $$;
 create function pg_temp.ensure_key(p_table regclass, p_column text) returns void
 language plpgsql as $$
 begin
-  -- What Realtime publishes cannot be changed without a primary key.
+  -- Rows of a table that Realtime publishes cannot be changed without a primary key.
   if not exists (select from pg_catalog.pg_index where indrelid = p_table and indisprimary) then
     execute format('alter table %s add primary key (%I)', p_table, p_column);
   end if;
@@ -235,8 +261,8 @@ begin
 end $$;
 
 -- Tables -----------------------------------------------------------------------------------------
--- Each begins with its key alone: one list of columns for new tables and for those that are there. What has another value
--- in each older row gets its default afterwards.
+-- Each table is created with its key alone, so that one list of columns serves new and existing tables. A column whose value
+-- differs between existing rows gets its default after them.
 
 create table if not exists public.users (
   id uuid primary key references auth.users (id) on delete cascade
@@ -282,13 +308,13 @@ alter table public.chat_rooms
   alter column archived_by_user1 set default false,
   alter column archived_by_user2 set default false;
 select pg_temp.ensure_key('public.chat_rooms', 'id');
--- Each message updates its conversation: with room on the page, without a new entry in every index.
+-- Each message updates its conversation. Free space on the page allows HOT updates, without a new entry in each index.
 alter table public.chat_rooms set (fillfactor = 80);
 comment on table public.chat_rooms is 'A conversation of two people.';
 comment on column public.chat_rooms.last_message is 'The beginning of the newest message, 200 characters; kept by triggers.';
 comment on column public.chat_rooms.unread_count_user1 is 'Messages that user1 has not read; kept by triggers.';
 comment on column public.chat_rooms.accepted_by_user1 is
-  'user1 has written in it. Whoever opens a conversation learns of the other person''s presence only when both have.';
+  'Whether user1 has written in it. A person sees the presence of the other one only when both have written.';
 
 create table if not exists public.chat_messages (
   id uuid primary key
@@ -324,12 +350,12 @@ alter table public.chat_messages
   alter column deleted_at drop not null,
   alter column delivered_at drop not null;
 select pg_temp.ensure_key('public.chat_messages', 'id');
-comment on table public.chat_messages is 'Messages. A push job is written in the same transaction as each of them.';
-comment on column public.chat_messages.client_msg_id is 'Made by the app; a message that is sent again is refused as a duplicate.';
+comment on table public.chat_messages is 'Messages. A push job is stored in the transaction of each message.';
+comment on column public.chat_messages.client_msg_id is
+  'Created by the app; a message that is sent again is rejected as a duplicate.';
 comment on column public.chat_messages.server_timestamp is
   'Order of messages, by the server''s clock; within one conversation also the order of commits.';
 
--- One receipt per message and person: device_id is the first device that delivered the message.
 create table if not exists public.message_receipts (
   id uuid primary key default gen_random_uuid()
 );
@@ -381,7 +407,7 @@ select pg_temp.ensure_key('public.user_devices', 'id');
 comment on table public.user_devices is 'Installations that push notifications are sent to.';
 comment on column public.user_devices.session_id is 'The session (auth.sessions.id) that registered the device.';
 comment on column public.user_devices.last_seen_at is
-  'When the app last registered, by the server''s clock; an older answer of Expo cannot switch the device off.';
+  'When the app registered last, by the server''s clock. An answer of Expo to an older push cannot deactivate the device.';
 
 create table if not exists public.user_presence (
   user_id uuid primary key references public.users (id) on delete cascade
@@ -399,7 +425,7 @@ alter table public.user_presence
   alter column updated_at set default now();
 select pg_temp.ensure_key('public.user_presence', 'user_id');
 comment on table public.user_presence is
-  'Heartbeat of each person''s app and the conversation on its screen; counts only while it is fresh.';
+  'Last heartbeat of each person''s app, and the conversation on its screen. It counts for push.settings.presence_fresh_for.';
 
 insert into push.migration_report (what, subject)
 select case when before.table_name is null then 'table created' else 'column added' end,
@@ -411,7 +437,7 @@ where now.table_schema = 'public'
   and (now.table_name, now.column_name) not in (select table_name, column_name from columns_before)
 group by 1, 2 order by 1 desc, 2;
 
--- Rows that were there before --------------------------------------------------------------------
+-- Existing rows ----------------------------------------------------------------------------------
 
 with changed as (
   update public.chat_rooms room
@@ -495,7 +521,7 @@ with changed as (
 insert into push.migration_report (what, subject, affected_rows)
 select 'rows filled in', 'chat_rooms: last_message, last_message_at', count(*) from changed having count(*) > 0;
 
--- Devices: a token of another form is not Expo's, and each token is that of the row that was seen last.
+-- Devices: a token of another form is not a token of Expo, and each token belongs to the row that was seen last.
 with changed as (
   update public.user_devices device
   set device_id = coalesce(device.device_id, device.id::text),
@@ -516,8 +542,7 @@ with changed as (
   update public.user_devices
   set push_provider = case platform when 'ios' then 'apns' else 'fcm' end
   where push_provider = 'expo' and push_token is not null
-    and push_token !~ '^(Exponent|Expo)PushToken\[[^][[:space:]]{1,80}\]$'
-    and push_token !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+    and not private.is_expo_token(push_token)
   returning 1
 )
 insert into push.migration_report (what, subject, affected_rows)
@@ -528,10 +553,10 @@ with changed as (
   set push_token = null, is_active = false
   from (
     select id, row_number() over (
-      partition by replace(push_token, 'ExpoPushToken[', 'ExponentPushToken[') order by last_seen_at desc, id) as place
+      partition by private.canonical_push_token(push_token) order by last_seen_at desc, id) as rank
     from public.user_devices where push_token is not null
   ) ranked
-  where ranked.id = device.id and ranked.place > 1
+  where ranked.id = device.id and ranked.rank > 1
   returning 1
 )
 insert into push.migration_report (what, subject, affected_rows)
@@ -546,12 +571,9 @@ alter table public.user_devices
   alter column created_at set not null,
   alter column updated_at set not null;
 select pg_temp.ensure_unique('public.user_devices', 'unique_user_device', '{user_id,device_id}');
--- Expo's own check, and the bare UUID that its Node SDK accepts too.
 alter table public.user_devices drop constraint if exists expo_push_token_format;
 alter table public.user_devices add constraint expo_push_token_format check (
-  push_provider <> 'expo'
-  or push_token ~ '^(Exponent|Expo)PushToken\[[^][[:space:]]{1,80}\]$'
-  or push_token ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+  push_provider <> 'expo' or private.is_expo_token(push_token)
 );
 
 update public.user_presence
@@ -572,16 +594,16 @@ end $$;
 drop function pg_temp.ensure_key(regclass, text);
 drop function pg_temp.ensure_unique(regclass, text, text[]);
 
--- Pages of a conversation, newest first.
+-- get_messages_paginated: pages of a conversation, newest first.
 create index if not exists idx_messages_conversation_cursor
   on public.chat_messages (room_id, server_timestamp desc, id);
--- Messages that were missed while offline.
+-- get_missed_messages: messages since a time.
 create index if not exists idx_messages_room_after_timestamp
   on public.chat_messages (room_id, server_timestamp);
--- A message that is sent again is not stored again.
+-- A message that an app sends again is not stored again.
 create unique index if not exists idx_messages_client_msg_id_unique
   on public.chat_messages (sender_id, client_msg_id) where client_msg_id is not null;
--- The anti-spam limit counts a sender's newest messages.
+-- limit_message_rate counts the newest messages of a sender.
 create index if not exists idx_messages_sender_timestamp
   on public.chat_messages (sender_id, server_timestamp);
 -- Unread counters and mark_messages_read.
@@ -589,9 +611,9 @@ create index if not exists idx_messages_unread
   on public.chat_messages (room_id, sender_id) where is_read is not true;
 create index if not exists idx_devices_active
   on public.user_devices (user_id, is_active) where is_active = true;
--- A push token names one installation, so it belongs to one row. Expo's has two spellings.
+-- A push token names one installation, so it belongs to one row.
 create unique index if not exists idx_devices_push_token_unique
-  on public.user_devices (replace(push_token, 'ExpoPushToken[', 'ExponentPushToken[')) where push_token is not null;
+  on public.user_devices (private.canonical_push_token(push_token)) where push_token is not null;
 create index if not exists idx_receipts_user on public.message_receipts (user_id);
 create index if not exists idx_rooms_user1 on public.chat_rooms (user1_id);
 create index if not exists idx_rooms_user2 on public.chat_rooms (user2_id);

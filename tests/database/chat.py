@@ -1,9 +1,10 @@
-"""What the database tests are told in: people, their conversation, and the workers' calls."""
+"""What the database tests share: connections, people and their conversation, and the calls of workers."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +18,8 @@ from local.supabase.postgres import Postgres
 
 type Connection = psycopg.AsyncConnection[DictRow]
 type Row = dict[str, Any]
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @asynccontextmanager
@@ -92,13 +95,13 @@ def as_user(connection: Connection, user_id: UUID, **more_claims: str) -> Abstra
 
 
 @asynccontextmanager
-async def refused(connection: Connection, sqlstate: str, told: str = "") -> AsyncIterator[None]:
-    """What is done inside must fail with this SQLSTATE, and say so; the transaction around goes on."""
+async def refused(connection: Connection, sqlstate: str, reason: str = "") -> AsyncIterator[None]:
+    """The block must fail with this SQLSTATE, and its message must contain the reason. The transaction continues."""
     with pytest.raises(psycopg.Error) as error:
         async with connection.transaction():
             yield
     assert error.value.sqlstate == sqlstate, str(error.value)
-    assert told in str(error.value.diag.message_primary)
+    assert reason in str(error.value.diag.message_primary)
 
 
 async def waits_for_lock(
@@ -110,7 +113,7 @@ async def waits_for_lock(
             waits = "select exists (select from pg_locks where pid = %s and not granted)"
             if await value(observer, waits, waiting.info.backend_pid):
                 return
-            await asyncio.sleep(0.005)  # nothing tells when a backend begins to wait
+            await asyncio.sleep(0.005)  # Postgres has no event for a backend that begins to wait.
 
 
 async def person(connection: Connection, role: str = "tourist", name: str | None = None) -> UUID:
@@ -165,6 +168,15 @@ class Chat:
     async def job(self, message_id: UUID) -> Row:
         return await row(self.connection, "select * from push.jobs where message_id = %s", message_id)
 
+    async def see_message(self, message_id: UUID) -> Row:
+        return await row(self.connection, "select * from public.chat_messages where id = %s", message_id)
+
+    async def server_time(self) -> datetime:
+        """The clock of the database."""
+        now = await value(self.connection, "select clock_timestamp()")
+        assert isinstance(now, datetime)
+        return now
+
     async def see_room(self) -> Row:
         return await row(self.connection, "select * from public.chat_rooms where id = %s", self.room)
 
@@ -211,6 +223,26 @@ async def claim_one(connection: Connection, message_id: UUID) -> tuple[Row, Row]
     claimed = await claim(connection, message_id)
     [job] = claimed["jobs"]
     return claimed, job
+
+
+async def is_active(chat: Chat, device: Row) -> bool:
+    active = await value(chat.connection, "select is_active from public.user_devices where id = %s", device["id"])
+    assert isinstance(active, bool)
+    return active
+
+
+# What record_push_results returns when it recorded all results and each lease was held.
+ALL_RECORDED = {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": []}
+
+
+def decision(claimed: Row) -> str:
+    """What a claim of one message decided, and why."""
+    if claimed["jobs"]:
+        return "send"
+    if claimed["deferred"]:
+        return "deferred"
+    [finished] = claimed["finished"]
+    return f"{finished['outcome']}: {finished['reason']}"
 
 
 def worker_report(job: Row, *answers: str, **more: Any) -> Row:

@@ -1,5 +1,5 @@
 -- An app as it stood before Chat Push, on an older Supabase project: people, conversations and messages with only the
--- specification's "existing columns", its own policies, and ALL granted to every API role by default.
+-- columns of an older app, its own policies, and ALL granted to every API role by default.
 
 alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
 alter default privileges in schema public grant all on functions to anon, authenticated, service_role;

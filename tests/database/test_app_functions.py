@@ -29,9 +29,9 @@ async def test_conversation_is_the_same_for_both_and_in_either_order(chat: Chat)
     assert made != chat.room == await open_chat(chat, chat.guide, chat.guide, chat.tourist)
 
 
-@pytest.mark.parametrize(("other", "sqlstate"), [("nobody", "23503"), ("self", "23514"), ("null", "23502")])
-async def test_conversation_with_nobody_is_refused(chat: Chat, other: str, sqlstate: str) -> None:
-    others = {"nobody": uuid4(), "self": chat.tourist, "null": None}
+@pytest.mark.parametrize(("other", "sqlstate"), [("unknown", "23503"), ("self", "23514"), ("null", "23502")])
+async def test_a_conversation_with_an_unknown_person_is_rejected(chat: Chat, other: str, sqlstate: str) -> None:
+    others = {"unknown": uuid4(), "self": chat.tourist, "null": None}
     async with refused(chat.connection, sqlstate):
         await open_chat(chat, chat.tourist, chat.tourist, others[other])
 
@@ -89,7 +89,7 @@ async def test_size_of_a_page_is_bounded(long_chat: Chat, asked: int | None, giv
     assert len(page) == given
 
 
-async def test_page_is_30_by_default(long_chat: Chat) -> None:
+async def test_a_page_has_30_messages_by_default(long_chat: Chat) -> None:
     async with as_user(long_chat.connection, long_chat.guide):
         page = await rows(long_chat.connection, "select from public.get_messages_paginated(%s)", long_chat.room)
     assert len(page) == 30

@@ -1,7 +1,7 @@
 """A statement over many messages does work in proportion to them, also in a session that has planned it for one.
 
 Work is counted, not timed: the blocks that were read. Among them are those of the rows that are kept for triggers,
-because they go to disk where little memory is allowed: whoever compares each row with each reads them again and again.
+because they go to disk where little memory is allowed. A plan that compares each row with each reads them repeatedly.
 """
 
 from collections.abc import AsyncIterator

@@ -64,7 +64,7 @@ async def test_parallel_workers_claim_every_job_exactly_once(chat: Chat, databas
     assert sum(bool(mine) for mine in claimed) > 1, "the workers did not run in parallel"
 
 
-async def test_doorbell_and_sweep_send_once(chat: Chat, database: Database) -> None:
+async def test_webhook_and_sweep_send_once(chat: Chat, database: Database) -> None:
     """Whoever holds the lease sends; the other one passes over and never waits."""
     await chat.device()
     message = await chat.message()
@@ -75,7 +75,7 @@ async def test_doorbell_and_sweep_send_once(chat: Chat, database: Database) -> N
         assert (await claim(other))["jobs"] == []
 
 
-async def test_a_person_who_holds_a_dead_device_makes_no_worker_wait(chat: Chat, database: Database) -> None:
+async def test_a_worker_does_not_wait_for_the_locked_row_of_a_dead_device(chat: Chat, database: Database) -> None:
     device = await chat.device()
     claimed = await claim(chat.connection, await chat.message())
     [job] = claimed["jobs"]
@@ -98,7 +98,7 @@ async def test_workers_that_claim_at_once_reserve_one_slot_after_the_other(chat:
     assert await value(chat.connection, "select free_at from push.rate_limiter") - before == timedelta(seconds=3 / 25)
 
 
-async def test_report_takes_its_jobs_in_one_order(chat: Chat, database: Database) -> None:
+async def test_a_report_locks_its_jobs_in_one_order(chat: Chat, database: Database) -> None:
     """Or two workers that report the same messages would wait for each other."""
     await chat.device()
     low, high = sorted([await chat.message(), await chat.message()])
@@ -229,12 +229,12 @@ ACTS = {
         " on conflict (message_id, user_id) do update set read_at = excluded.read_at",
     ),
 }
-# Statements of apps from before Chat Push, whose row order nobody knows: pair by pair they are tested as all others
+# Statements of apps from before Chat Push, whose row order is unknown: pair by pair they are tested as all others
 # are, but among thousands one may meet a deadlock and is to be made again (docs/decisions.md, "One order of locks").
 OLD_APPS = {"delete", "update is_read", "update is_read of all"}
-# How the upsert of a receipt is refused once its message was erased.
+# How the upsert of a receipt is refused once its message was deleted.
 ERASED = {"42501", "23503"}
-# Where a statement is held up, with all that it has locked by then: by somebody who has this row.
+# Where a statement is held up, with all that it has locked by then: by a transaction that has this row.
 GATES = {
     "conversation": "select from chat_rooms where id = %(room)s for no key update",
     "first message": "select from chat_messages where id = %(first)s for no key update",
@@ -273,7 +273,7 @@ async def test_two_statements_over_the_same_messages_never_deadlock(
     assert all(outcome is None or isinstance(outcome, psycopg.Error) for outcome in outcomes)
 
 
-async def test_one_persons_changes_in_opposite_orders_wait_for_each_other(chat: Chat, database: Database) -> None:
+async def test_statements_of_one_person_in_opposite_orders_wait_for_each_other(chat: Chat, database: Database) -> None:
     """The order in which a statement finds its rows is the plan's: here two statements stand for one."""
     low, high = sorted([await chat.message(), await chat.message()])
     other = await database.connect()
@@ -293,7 +293,7 @@ async def test_one_persons_changes_in_opposite_orders_wait_for_each_other(chat: 
 
 
 @pytest.mark.parametrize("act", ["mark_messages_read", "mark_messages_delivered", "upsert receipts"])
-async def test_a_persons_changes_in_any_order_and_the_readers_marks_wait_for_each_other(
+async def test_changes_of_a_sender_and_marks_of_a_reader_wait_for_each_other(
     chat: Chat, database: Database, act: str
 ) -> None:
     low, high = sorted([await chat.message(), await chat.message()])
@@ -308,14 +308,14 @@ async def test_a_persons_changes_in_any_order_and_the_readers_marks_wait_for_eac
 
 
 @pytest.mark.parametrize("act", ["mark_messages_read", "mark_messages_delivered"])
-async def test_a_message_that_is_erased_meanwhile_does_not_fail_the_marks_of_the_others(
+async def test_marking_succeeds_when_one_of_the_messages_is_deleted_meanwhile(
     chat: Chat, database: Database, act: str
 ) -> None:
-    erased, kept = [await chat.message() for _ in range(2)]
+    deleted, kept = [await chat.message() for _ in range(2)]
     reader = await database.connect()
     async with chat.connection.transaction():
-        await chat.connection.execute("delete from chat_messages where id = %s", (erased,))
-        waiting = asyncio.create_task(ACTS[act].perform(chat, reader, [erased, kept]))
+        await chat.connection.execute("delete from chat_messages where id = %s", (deleted,))
+        waiting = asyncio.create_task(ACTS[act].perform(chat, reader, [deleted, kept]))
         await waits_for_lock(await database.connect(), reader)
     await waiting
     assert await rows(chat.connection, "select message_id from message_receipts") == [{"message_id": kept}]
@@ -393,7 +393,7 @@ UPSERT_DEVICE = """
 """
 
 
-async def test_concurrent_registration_one_row(chat: Chat, database: Database) -> None:
+async def test_concurrent_registrations_of_one_device_leave_one_row(chat: Chat, database: Database) -> None:
     async def register(device_id: str) -> None:
         connection = await database.connect()
         async with as_user(connection, chat.guide):
@@ -526,10 +526,10 @@ async def register_at_once(
 
 @pytest.mark.parametrize("first", ["register_device", "upsert"])
 @pytest.mark.parametrize("second", ["register_device", "upsert"])
-async def test_two_people_who_swap_their_push_tokens_both_get_them(
+async def test_two_people_who_exchange_their_push_tokens_both_succeed(
     chat: Chat, database: Database, first: str, second: str
 ) -> None:
-    for _ in range(5):  # whoever wakes first may be through before the other one does
+    for _ in range(5):  # the first to wake may finish before the other one wakes
         swap = ((first, chat.guide, OF_TOURIST), (second, chat.tourist, OF_GUIDE))
         assert await register_at_once(chat, database, *swap) == [None, None]
         devices = await rows(chat.connection, "select user_id, push_token, is_active from user_devices")
@@ -541,10 +541,10 @@ async def test_two_people_who_swap_their_push_tokens_both_get_them(
 
 @pytest.mark.parametrize("first", WAYS_TO_REGISTER)
 @pytest.mark.parametrize("second", WAYS_TO_REGISTER)
-async def test_of_two_people_who_swap_by_an_update_one_may_have_to_try_again_at_once(
+async def test_an_exchange_of_push_tokens_by_updates_may_reject_one_person_with_409(
     chat: Chat, database: Database, first: str, second: str
 ) -> None:
-    """An update has locked its own row before its trigger runs: it must not wait for whoever waits for that row."""
+    """An update locks its row before its trigger runs. It must not wait for a transaction that waits for that row."""
     ended = await register_at_once(chat, database, (first, chat.guide, OF_TOURIST), (second, chat.tourist, OF_GUIDE))
     assert [error.sqlstate for error in ended if error] in ([], ["PT409"])
     assert all(way == "update" for way, error in zip((first, second), ended, strict=True) if error)
@@ -554,7 +554,7 @@ async def test_of_two_people_who_swap_by_an_update_one_may_have_to_try_again_at_
 
 @pytest.mark.parametrize("first", WAYS_TO_REGISTER)
 @pytest.mark.parametrize("second", WAYS_TO_REGISTER)
-async def test_one_person_who_registers_one_phone_in_two_ways_at_once_waits_for_neither(
+async def test_one_person_who_registers_a_phone_in_two_ways_at_once_gets_no_deadlock(
     chat: Chat, database: Database, first: str, second: str
 ) -> None:
     tokens = [f"ExponentPushToken[{name}]" for name in ("one", "two")]

@@ -61,175 +61,192 @@ async def set_up(chat: Chat, **settings: int) -> None:
         await chat.connection.execute(f"update push.settings set {name} = {number}")
 
 
-class TestRegister:
-    async def test_a_new_device(self, chat: Chat) -> None:
-        answer = await register(chat, chat.guide, app_version="1.4.0")
-        device = await stored(chat, chat.guide)
-        for time in ("last_seen_at", "created_at"):
-            assert datetime.fromisoformat(answer["device"].pop(time)) == device[time]
-        assert answer == {
-            "created": True,
-            "device": {
-                "device_id": "phone",
-                "platform": "ios",
-                "push_provider": "expo",
-                "push_token": "ExponentPushToken[one]…",
-                "app_version": "1.4.0",
-                "is_active": True,
-            },
-        }
+async def test_register_device_stores_a_new_device(chat: Chat) -> None:
+    answer = await register(chat, chat.guide, app_version="1.4.0")
+    device = await stored(chat, chat.guide)
+    for time in ("last_seen_at", "created_at"):
+        assert datetime.fromisoformat(answer["device"].pop(time)) == device[time]
+    assert answer == {
+        "created": True,
+        "device": {
+            "device_id": "phone",
+            "platform": "ios",
+            "push_provider": "expo",
+            "push_token": "ExponentPushToken[one]…",
+            "app_version": "1.4.0",
+            "is_active": True,
+        },
+    }
 
-    async def test_again_changes_nothing_but_when_it_was_seen(self, chat: Chat) -> None:
-        await register(chat, chat.guide, app_version="1.4.0")
-        first = await stored(chat, chat.guide)
-        answer = await register(chat, chat.guide, app_version="1.4.0")
-        again = await stored(chat, chat.guide)
-        assert not answer["created"]
-        assert {name for name in first if first[name] != again[name]} == {"last_seen_at", "updated_at"}
-        assert again["last_seen_at"] > first["last_seen_at"]
 
-    async def test_again_without_a_version_keeps_it(self, chat: Chat) -> None:
-        for version in ("1.4.0", "1.5.0"):
-            await register(chat, chat.guide, app_version=version)
-            assert (await register(chat, chat.guide))["device"]["app_version"] == version
+async def test_registering_again_changes_only_when_the_device_was_seen(chat: Chat) -> None:
+    await register(chat, chat.guide, app_version="1.4.0")
+    first = await stored(chat, chat.guide)
+    answer = await register(chat, chat.guide, app_version="1.4.0")
+    again = await stored(chat, chat.guide)
+    assert not answer["created"]
+    assert {name for name in first if first[name] != again[name]} == {"last_seen_at", "updated_at"}
+    assert again["last_seen_at"] > first["last_seen_at"]
 
-    async def test_again_switches_it_on(self, chat: Chat) -> None:
+
+async def test_registering_again_without_a_version_keeps_the_version(chat: Chat) -> None:
+    for version in ("1.4.0", "1.5.0"):
+        await register(chat, chat.guide, app_version=version)
+        assert (await register(chat, chat.guide))["device"]["app_version"] == version
+
+
+async def test_registering_again_activates_the_device(chat: Chat) -> None:
+    await register(chat, chat.guide)
+    await chat.connection.execute("update user_devices set is_active = false, push_token = null")
+    assert not (await register(chat, chat.guide))["created"]
+    assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
+
+
+async def test_register_device_stores_the_session(chat: Chat) -> None:
+    first, second = uuid4(), uuid4()
+    await register(chat, chat.guide, session=first)
+    assert (await stored(chat, chat.guide))["session_id"] == first
+    await register(chat, chat.guide, session=second)
+    assert (await stored(chat, chat.guide))["session_id"] == second
+
+
+async def test_a_direct_insert_stores_the_session_too(chat: Chat) -> None:
+    session = uuid4()
+    async with as_user(chat.connection, chat.guide, session_id=str(session)):
+        await insert(chat.connection, "public.user_devices", user_id=chat.guide, device_id="phone", platform="web")
+    assert (await stored(chat, chat.guide))["session_id"] == session
+
+
+async def test_a_device_that_a_backend_inserts_has_no_session(chat: Chat) -> None:
+    async with acting_as(chat.connection, "service_role"):
+        await chat.device(device_id="phone")
+    assert (await stored(chat, chat.guide))["session_id"] is None
+
+
+async def test_register_device_accepts_the_platform_web(chat: Chat) -> None:
+    assert (await register(chat, chat.guide, platform="web"))["device"]["platform"] == "web"
+
+
+@pytest.mark.parametrize("provider", ["fcm", "apns"])
+async def test_register_device_accepts_a_native_token(chat: Chat, provider: str) -> None:
+    answer = await register(chat, chat.guide, "0a" * 32, push_provider=provider)
+    assert (answer["device"]["push_provider"], answer["device"]["push_token"]) == (provider, "0a0a…")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sqlstate"),
+    [
+        ({"platform": "windows"}, "23514"),
+        ({"push_provider": "other"}, "23514"),
+        ({"token": "0a" * 32}, "23514"),
+        ({"device_id": ""}, "22023"),
+        ({"device_id": "x" * 201}, "22023"),
+        ({"device_id": None}, "23502"),
+    ],
+)
+async def test_register_device_rejects_what_the_table_rejects(
+    chat: Chat, changes: dict[str, Any], sqlstate: str
+) -> None:
+    async with refused(chat.connection, sqlstate):
+        await register(chat, chat.guide, **changes)
+
+
+async def test_register_device_rejects_an_account_without_a_profile(chat: Chat) -> None:
+    account = await insert(chat.connection, "auth.users", email="new@example.com")
+    async with refused(chat.connection, "23503"):
+        await register(chat, account["id"])
+
+
+async def test_register_device_rejects_a_caller_who_is_not_signed_in(chat: Chat) -> None:
+    async with refused(chat.connection, "42501"), acting_as(chat.connection, "authenticated"):
+        await chat.connection.execute(b"select public.register_device('phone', 'ios', 'ExponentPushToken[a]')")
+
+
+async def test_the_last_login_takes_the_phone_from_its_former_account(chat: Chat) -> None:
+    await register(chat, chat.guide)
+    before = await stored(chat, chat.guide)
+    assert (await register(chat, chat.tourist))["created"]
+    assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
+    assert (await stored(chat, chat.guide))["last_seen_at"] == before["last_seen_at"]
+
+
+async def test_a_person_who_logs_in_again_gets_the_phone_back(chat: Chat) -> None:
+    for user, created in ((chat.guide, True), (chat.tourist, True), (chat.guide, False), (chat.tourist, False)):
+        assert (await register(chat, user))["created"] == created
+    assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
+
+
+async def test_the_last_login_with_another_device_id_takes_the_token(chat: Chat) -> None:
+    await register(chat, chat.guide, device_id="before")
+    seen = (await stored(chat, chat.guide, "before"))["last_seen_at"]
+    await register(chat, chat.guide, device_id="after")
+    assert await owners(chat) == {(chat.guide, "before", None, False), (chat.guide, "after", ONE, True)}
+    assert (await stored(chat, chat.guide, "before"))["last_seen_at"] == seen
+
+
+async def test_a_login_with_a_new_token_replaces_the_old_one(chat: Chat) -> None:
+    await register(chat, chat.guide, ONE)
+    assert not (await register(chat, chat.guide, TWO))["created"]
+    assert await owners(chat) == {(chat.guide, "phone", TWO, True)}
+
+
+async def test_a_login_takes_a_token_from_a_row_of_another_provider(chat: Chat) -> None:
+    token = str(uuid4())
+    await register(chat, chat.guide, token, push_provider="fcm")
+    await register(chat, chat.tourist, token)
+    assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", token, True)}
+
+
+async def test_beyond_25_active_devices_the_least_recently_seen_is_deactivated(chat: Chat) -> None:
+    await set_up(chat, registration_limit=100)
+    for number in range(25):
+        await register(chat, chat.guide, f"ExponentPushToken[{number}]", f"phone {number}")
+    await register(chat, chat.guide, "ExponentPushToken[0]", "phone 0")
+    oldest = await stored(chat, chat.guide, "phone 1")
+    await register(chat, chat.guide, "ExponentPushToken[25]", "phone 25")
+    deactivated = [one for one in await rows(chat.connection, "table user_devices") if not one["is_active"]]
+    [gone] = deactivated
+    assert (gone["device_id"], gone["last_seen_at"]) == ("phone 1", oldest["last_seen_at"])
+    await register(chat, chat.guide, "ExponentPushToken[1]", "phone 1")
+    active = {one["device_id"] for one in await my_devices(chat, chat.guide) if one["is_active"]}
+    assert active == {f"phone {number}" for number in range(26)} - {"phone 2"}
+
+
+async def test_the_device_limit_ignores_devices_of_others_and_inactive_ones(chat: Chat) -> None:
+    await set_up(chat, device_limit=2)
+    await chat.device(user_id=chat.tourist)
+    await chat.device(is_active=False)
+    for number in range(2):
+        await register(chat, chat.guide, f"ExponentPushToken[{number}]", f"phone {number}")
+    assert await value(chat.connection, "select count(*) from user_devices where is_active") == 3
+
+
+async def test_the_21st_registration_in_a_minute_is_rejected(chat: Chat) -> None:
+    for _ in range(20):
         await register(chat, chat.guide)
-        await chat.connection.execute("update user_devices set is_active = false, push_token = null")
-        assert not (await register(chat, chat.guide))["created"]
-        assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
-
-    async def test_the_session_is_remembered(self, chat: Chat) -> None:
-        first, second = uuid4(), uuid4()
-        await register(chat, chat.guide, session=first)
-        assert (await stored(chat, chat.guide))["session_id"] == first
-        await register(chat, chat.guide, session=second)
-        assert (await stored(chat, chat.guide))["session_id"] == second
-
-    async def test_the_session_of_a_direct_insert_is_remembered_too(self, chat: Chat) -> None:
-        session = uuid4()
-        async with as_user(chat.connection, chat.guide, session_id=str(session)):
-            await insert(chat.connection, "public.user_devices", user_id=chat.guide, device_id="phone", platform="web")
-        assert (await stored(chat, chat.guide))["session_id"] == session
-
-    async def test_a_backends_device_has_no_session(self, chat: Chat) -> None:
-        async with acting_as(chat.connection, "service_role"):
-            await chat.device(device_id="phone")
-        assert (await stored(chat, chat.guide))["session_id"] is None
-
-    async def test_the_web(self, chat: Chat) -> None:
-        assert (await register(chat, chat.guide, platform="web"))["device"]["platform"] == "web"
-
-    @pytest.mark.parametrize("provider", ["fcm", "apns"])
-    async def test_a_native_token(self, chat: Chat, provider: str) -> None:
-        answer = await register(chat, chat.guide, "0a" * 32, push_provider=provider)
-        assert (answer["device"]["push_provider"], answer["device"]["push_token"]) == (provider, "0a0a…")
-
-    @pytest.mark.parametrize(
-        ("changes", "sqlstate"),
-        [
-            ({"platform": "windows"}, "23514"),
-            ({"push_provider": "other"}, "23514"),
-            ({"token": "0a" * 32}, "23514"),
-            ({"device_id": ""}, "22023"),
-            ({"device_id": "x" * 201}, "22023"),
-            ({"device_id": None}, "23502"),
-        ],
-    )
-    async def test_what_the_table_refuses(self, chat: Chat, changes: dict[str, Any], sqlstate: str) -> None:
-        async with refused(chat.connection, sqlstate):
-            await register(chat, chat.guide, **changes)
-
-    async def test_an_account_without_a_profile_is_refused(self, chat: Chat) -> None:
-        account = await insert(chat.connection, "auth.users", email="new@example.com")
-        async with refused(chat.connection, "23503"):
-            await register(chat, account["id"])
-
-    async def test_nobody_is_refused(self, chat: Chat) -> None:
-        async with refused(chat.connection, "42501"), acting_as(chat.connection, "authenticated"):
-            await chat.connection.execute(b"select public.register_device('phone', 'ios', 'ExponentPushToken[a]')")
-
-
-class TestLastLogin:
-    async def test_takes_the_phone_from_its_former_account(self, chat: Chat) -> None:
+    with pytest.raises(psycopg.Error) as raised:
+        async with chat.connection.transaction():
+            await register(chat, chat.guide, TWO)
+    assert raised.value.sqlstate == "PT429"
+    assert raised.value.diag.message_primary == "too many registrations: at most 20 in 60 seconds"
+    assert 50 < json.loads(str(raised.value.diag.message_detail))["retry_after_seconds"] <= 60
+    assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
+    # Other people can still register, and everybody can log out.
+    await register(chat, chat.tourist, TWO)
+    assert await unregister(chat, chat.guide)
+    passed = "update push.registration_counts set window_began_at = window_began_at - interval '61 s'"
+    await chat.connection.execute(passed.encode())
+    for _ in range(20):
         await register(chat, chat.guide)
-        before = await stored(chat, chat.guide)
-        assert (await register(chat, chat.tourist))["created"]
-        assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
-        assert (await stored(chat, chat.guide))["last_seen_at"] == before["last_seen_at"]
-
-    async def test_back_on_the_same_phone(self, chat: Chat) -> None:
-        for user, created in ((chat.guide, True), (chat.tourist, True), (chat.guide, False), (chat.tourist, False)):
-            assert (await register(chat, user))["created"] == created
-        assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
-
-    async def test_of_one_account_with_two_ids_for_one_installation(self, chat: Chat) -> None:
-        await register(chat, chat.guide, device_id="before")
-        seen = (await stored(chat, chat.guide, "before"))["last_seen_at"]
-        await register(chat, chat.guide, device_id="after")
-        assert await owners(chat) == {(chat.guide, "before", None, False), (chat.guide, "after", ONE, True)}
-        assert (await stored(chat, chat.guide, "before"))["last_seen_at"] == seen
-
-    async def test_with_a_new_token(self, chat: Chat) -> None:
-        await register(chat, chat.guide, ONE)
-        assert not (await register(chat, chat.guide, TWO))["created"]
-        assert await owners(chat) == {(chat.guide, "phone", TWO, True)}
-
-    async def test_with_a_token_that_another_provider_has_too(self, chat: Chat) -> None:
-        token = str(uuid4())
-        await register(chat, chat.guide, token, push_provider="fcm")
-        await register(chat, chat.tourist, token)
-        assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", token, True)}
-
-
-class TestLimits:
-    async def test_25_active_devices_of_which_the_least_recently_seen_goes(self, chat: Chat) -> None:
-        await set_up(chat, registration_limit=100)
-        for number in range(25):
-            await register(chat, chat.guide, f"ExponentPushToken[{number}]", f"phone {number}")
-        await register(chat, chat.guide, "ExponentPushToken[0]", "phone 0")
-        oldest = await stored(chat, chat.guide, "phone 1")
-        await register(chat, chat.guide, "ExponentPushToken[25]", "phone 25")
-        deactivated = [one for one in await rows(chat.connection, "table user_devices") if not one["is_active"]]
-        [gone] = deactivated
-        assert (gone["device_id"], gone["last_seen_at"]) == ("phone 1", oldest["last_seen_at"])
-        await register(chat, chat.guide, "ExponentPushToken[1]", "phone 1")
-        active = {one["device_id"] for one in await my_devices(chat, chat.guide) if one["is_active"]}
-        assert active == {f"phone {number}" for number in range(26)} - {"phone 2"}
-
-    async def test_devices_of_others_and_inactive_ones_do_not_count(self, chat: Chat) -> None:
-        await set_up(chat, device_limit=2)
-        await chat.device(user_id=chat.tourist)
-        await chat.device(is_active=False)
-        for number in range(2):
-            await register(chat, chat.guide, f"ExponentPushToken[{number}]", f"phone {number}")
-        assert await value(chat.connection, "select count(*) from user_devices where is_active") == 3
-
-    async def test_20_registrations_a_minute(self, chat: Chat) -> None:
-        for _ in range(20):
-            await register(chat, chat.guide)
-        with pytest.raises(psycopg.Error) as raised:
-            async with chat.connection.transaction():
-                await register(chat, chat.guide, TWO)
-        assert raised.value.sqlstate == "PT429"
-        assert raised.value.diag.message_primary == "too many registrations: at most 20 in 60 seconds"
-        assert 50 < json.loads(str(raised.value.diag.message_detail))["retry_after_seconds"] <= 60
-        assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
-        # Nobody else is kept from registering, and nobody at all from logging out.
-        await register(chat, chat.tourist, TWO)
-        assert await unregister(chat, chat.guide)
-        passed = "update push.registration_counts set window_began_at = window_began_at - interval '61 s'"
-        await chat.connection.execute(passed.encode())
-        for _ in range(20):
-            await register(chat, chat.guide)
-        async with refused(chat.connection, "PT429"):
-            await register(chat, chat.guide)
-
-    async def test_of_registrations_is_a_setting(self, chat: Chat) -> None:
-        await set_up(chat, registration_limit=1)
+    async with refused(chat.connection, "PT429"):
         await register(chat, chat.guide)
-        async with refused(chat.connection, "PT429"):
-            await register(chat, chat.guide)
+
+
+async def test_the_registration_limit_is_a_setting(chat: Chat) -> None:
+    await set_up(chat, registration_limit=1)
+    await register(chat, chat.guide)
+    async with refused(chat.connection, "PT429"):
+        await register(chat, chat.guide)
 
 
 async def insert_devices(chat: Chat, number: int, first: int = 0) -> None:
@@ -249,7 +266,7 @@ async def count_devices(chat: Chat) -> tuple[int, int]:
     return counted["active"], counted["stored"]
 
 
-async def test_20000_devices_in_one_statement_are_refused_as_429(chat: Chat) -> None:
+async def test_20000_devices_in_one_statement_are_rejected_with_429(chat: Chat) -> None:
     with pytest.raises(psycopg.Error) as raised:
         async with as_user(chat.connection, chat.guide):
             await insert_devices(chat, 20000)
@@ -308,7 +325,7 @@ async def test_direct_writes_and_register_device_share_one_registration_limit(ch
     assert await owners(chat) == {(chat.guide, "phone", None, False)}
 
 
-async def test_whose_token_is_taken_has_not_registered(chat: Chat) -> None:
+async def test_losing_a_token_does_not_count_as_a_registration(chat: Chat) -> None:
     await set_up(chat, registration_limit=1)
     await register(chat, chat.guide)
     await register(chat, chat.tourist)
@@ -334,7 +351,7 @@ async def test_a_backend_keeps_the_device_limit_and_has_no_registration_limit(ch
     assert await count_devices(chat) == (25, 100)
 
 
-async def test_of_too_many_stored_devices_those_that_are_deactivated_longest_are_deleted(chat: Chat) -> None:
+async def test_beyond_stored_device_limit_the_devices_deactivated_longest_ago_are_deleted(chat: Chat) -> None:
     await set_up(chat, stored_device_limit=4, device_limit=2)
     for number in range(6):
         await register(chat, chat.guide, f"ExponentPushToken[{number}]", f"phone {number}")
@@ -352,7 +369,7 @@ async def test_of_too_many_stored_devices_those_that_are_deactivated_longest_are
     assert {one["device_id"] for one in await my_devices(chat, chat.guide)} == {"phone 3", "phone 4", "phone 5", "off"}
 
 
-async def test_an_import_of_20000_devices_takes_no_lock_for_each(chat: Chat) -> None:
+async def test_an_import_of_20000_devices_takes_at_most_1000_token_locks(chat: Chat) -> None:
     """Locks of all sessions share one table; when it is full, everybody's statements fail."""
     await set_up(chat, device_limit=20000)
     await insert_devices(chat, 20000)
@@ -361,59 +378,62 @@ async def test_an_import_of_20000_devices_takes_no_lock_for_each(chat: Chat) -> 
     assert await count_devices(chat) == (20000, 20000)
 
 
-class TestUnregister:
-    async def test_removes_the_device(self, chat: Chat) -> None:
-        await register(chat, chat.guide)
-        await register(chat, chat.guide, TWO, "tablet")
-        assert await unregister(chat, chat.guide) is True
-        assert await owners(chat) == {(chat.guide, "tablet", TWO, True)}
-
-    async def test_nothing_to_remove(self, chat: Chat) -> None:
-        assert await unregister(chat, chat.guide) is False
-
-    async def test_nobody_elses(self, chat: Chat) -> None:
-        await register(chat, chat.guide)
-        assert await unregister(chat, chat.tourist) is False
-        assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
-
-    async def test_a_late_logout_keeps_the_new_owners_device(self, chat: Chat) -> None:
-        await register(chat, chat.guide)
-        await register(chat, chat.tourist)
-        assert await unregister(chat, chat.guide) is True
-        assert await owners(chat) == {(chat.tourist, "phone", ONE, True)}
+async def test_unregister_removes_the_device(chat: Chat) -> None:
+    await register(chat, chat.guide)
+    await register(chat, chat.guide, TWO, "tablet")
+    assert await unregister(chat, chat.guide) is True
+    assert await owners(chat) == {(chat.guide, "tablet", TWO, True)}
 
 
-class TestMyDevices:
-    async def test_newest_first_with_those_that_are_deactivated(self, chat: Chat) -> None:
-        for device_id in ("a", "b", "c"):
-            await register(chat, chat.guide, f"ExponentPushToken[{device_id * 22}]", device_id)
-        await register(chat, chat.guide, f"ExponentPushToken[{'a' * 22}]", "a")
-        await register(chat, chat.tourist, f"ExponentPushToken[{'b' * 22}]", "b")
-        assert [
-            (device["device_id"], device["push_token"], device["is_active"])
-            for device in await my_devices(chat, chat.guide)
-        ] == [
-            ("a", "ExponentPushToken[aaaa…", True),
-            ("c", "ExponentPushToken[cccc…", True),
-            ("b", None, False),
-        ]
+async def test_unregister_of_an_unknown_device_returns_false(chat: Chat) -> None:
+    assert await unregister(chat, chat.guide) is False
 
-    async def test_none(self, chat: Chat) -> None:
-        assert await my_devices(chat, chat.guide) == []
 
-    @pytest.mark.parametrize(
-        ("token", "provider", "shown"),
-        [
-            ("ExponentPushToken[abcdefghijklmnopqrstuv]", "expo", "ExponentPushToken[abcd…"),
-            ("ExpoPushToken[abcdefghijklmnopqrstuv]", "expo", "ExpoPushToken[abcd…"),
-            ("8f14e45f-ceea-467f-a8d2-0d6f2f1c7a55", "expo", "8f14…"),
-            ("cXyz_9-8:APA91bH", "fcm", "cXyz…"),
-        ],
-    )
-    async def test_tokens_are_shortened(self, chat: Chat, token: str, provider: str, shown: str) -> None:
-        await register(chat, chat.guide, token, push_provider=provider)
-        [device] = await my_devices(chat, chat.guide)
-        assert device["push_token"] == shown
+async def test_unregister_keeps_the_device_of_another_account(chat: Chat) -> None:
+    await register(chat, chat.guide)
+    assert await unregister(chat, chat.tourist) is False
+    assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
+
+
+async def test_a_late_logout_keeps_the_device_of_the_new_account(chat: Chat) -> None:
+    await register(chat, chat.guide)
+    await register(chat, chat.tourist)
+    assert await unregister(chat, chat.guide) is True
+    assert await owners(chat) == {(chat.tourist, "phone", ONE, True)}
+
+
+async def test_my_devices_lists_active_and_deactivated_devices_newest_first(chat: Chat) -> None:
+    for device_id in ("a", "b", "c"):
+        await register(chat, chat.guide, f"ExponentPushToken[{device_id * 22}]", device_id)
+    await register(chat, chat.guide, f"ExponentPushToken[{'a' * 22}]", "a")
+    await register(chat, chat.tourist, f"ExponentPushToken[{'b' * 22}]", "b")
+    assert [
+        (device["device_id"], device["push_token"], device["is_active"])
+        for device in await my_devices(chat, chat.guide)
+    ] == [
+        ("a", "ExponentPushToken[aaaa…", True),
+        ("c", "ExponentPushToken[cccc…", True),
+        ("b", None, False),
+    ]
+
+
+async def test_my_devices_is_empty_without_devices(chat: Chat) -> None:
+    assert await my_devices(chat, chat.guide) == []
+
+
+@pytest.mark.parametrize(
+    ("token", "provider", "shown"),
+    [
+        ("ExponentPushToken[abcdefghijklmnopqrstuv]", "expo", "ExponentPushToken[abcd…"),
+        ("ExpoPushToken[abcdefghijklmnopqrstuv]", "expo", "ExpoPushToken[abcd…"),
+        ("8f14e45f-ceea-467f-a8d2-0d6f2f1c7a55", "expo", "8f14…"),
+        ("cXyz_9-8:APA91bH", "fcm", "cXyz…"),
+    ],
+)
+async def test_my_devices_shortens_push_tokens(chat: Chat, token: str, provider: str, shown: str) -> None:
+    await register(chat, chat.guide, token, push_provider=provider)
+    [device] = await my_devices(chat, chat.guide)
+    assert device["push_token"] == shown
 
 
 def odd_tokens() -> list[str]:
@@ -429,7 +449,7 @@ def odd_tokens() -> list[str]:
     ]
 
 
-async def test_the_function_accepts_no_expo_token_that_the_table_refuses(chat: Chat) -> None:
+async def test_register_device_accepts_no_expo_token_that_the_table_rejects(chat: Chat) -> None:
     """Else it would answer 503. Printable ASCII they judge alike; what else is a space, collations decide."""
     expression = await value(
         chat.connection,

@@ -26,26 +26,26 @@ async def execute(chat: Chat, *statements: str) -> None:
         await chat.connection.execute(statement.encode())
 
 
-async def test_every_migration_is_applied(chat: Chat) -> None:
+async def test_diagnosis_lists_each_applied_migration(chat: Chat) -> None:
     files = sorted(file.name.split("_")[0] for file in MIGRATIONS.glob("*.sql"))
     assert (await diagnose(chat))["migrations"] == files
 
 
-async def test_migrations_are_unknown_without_the_cli(chat: Chat) -> None:
+async def test_diagnosis_knows_no_migrations_without_the_cli(chat: Chat) -> None:
     await execute(chat, "drop schema supabase_migrations cascade")
     assert (await diagnose(chat))["migrations"] is None
 
 
-async def test_triggers_before_the_webhook_is_configured(chat: Chat) -> None:
+async def test_diagnosis_shows_no_webhook_before_it_is_configured(chat: Chat) -> None:
     [trigger] = (await diagnose(chat))["triggers"]
     assert (trigger["name"], trigger["calls"], trigger["enabled"]) == ("create_push_job", "push.create_job", True)
 
 
-async def test_webhook_shows_its_target_and_a_digest_of_its_secret(chat: Chat) -> None:
+async def test_diagnosis_shows_the_url_and_a_hash_of_the_secret_of_the_webhook(chat: Chat) -> None:
     await configure(chat)
     diagnosis = await diagnose(chat)
-    [_, bell] = diagnosis["triggers"]
-    assert bell == {
+    [_, webhook] = diagnosis["triggers"]
+    assert webhook == {
         "name": "notify_webhook",
         "calls": "push.notify_webhook",
         "enabled": True,
@@ -56,22 +56,22 @@ async def test_webhook_shows_its_target_and_a_digest_of_its_secret(chat: Chat) -
     assert SECRET not in json.dumps(diagnosis)
 
 
-async def test_webhook_whose_secrets_came_from_another_vault_is_unreadable(chat: Chat) -> None:
+async def test_diagnosis_shows_a_webhook_whose_secrets_vault_cannot_decrypt(chat: Chat) -> None:
     await configure(chat)
     await execute(chat, RESTORED)
-    [jobs, bell] = (await diagnose(chat))["triggers"]
-    assert (bell["readable"], bell["url"]) == (False, None)
+    [jobs, webhook] = (await diagnose(chat))["triggers"]
+    assert (webhook["readable"], webhook["url"]) == (False, None)
     assert jobs["readable"]
 
 
 @pytest.mark.parametrize("how", ["disable trigger", "enable replica trigger"])
-async def test_trigger_that_does_not_fire_is_not_enabled(chat: Chat, how: str) -> None:
+async def test_diagnosis_shows_a_disabled_trigger(chat: Chat, how: str) -> None:
     await configure(chat)
     await execute(chat, f"alter table chat_messages {how} notify_webhook")
     assert [trigger["enabled"] for trigger in (await diagnose(chat))["triggers"]] == [True, False]
 
 
-async def test_webhook_of_the_dashboard_is_found(chat: Chat) -> None:
+async def test_diagnosis_finds_a_webhook_of_the_dashboard(chat: Chat) -> None:
     await execute(
         chat,
         "create schema supabase_functions",
@@ -86,7 +86,7 @@ async def test_webhook_of_the_dashboard_is_found(chat: Chat) -> None:
     assert hook["secret_sha256"] == sha256(SECRET.encode()).hexdigest()
 
 
-async def test_answers_of_the_last_hour_are_counted_by_status(chat: Chat) -> None:
+async def test_diagnosis_counts_webhook_answers_of_the_last_hour_by_status(chat: Chat) -> None:
     await execute(
         chat,
         "insert into net._http_response (id, status_code, timed_out, created) values (1, 202, false, now()),"
@@ -96,13 +96,13 @@ async def test_answers_of_the_last_hour_are_counted_by_status(chat: Chat) -> Non
     assert (await diagnose(chat))["answers"] == {"202": 2, "401": 1, "timeout": 1, "no answer": 1}
 
 
-async def test_database_without_pg_net_has_no_answers(database: Database) -> None:
+async def test_diagnosis_has_no_webhook_answers_without_pg_net(database: Database) -> None:
     connection = await database.connect(SUPERUSER)
     await connection.execute("drop schema net cascade")
     assert await value(connection, "select public.diagnose_push() -> 'answers'") is None
 
 
-async def test_row_level_security_of_each_table(chat: Chat) -> None:
+async def test_diagnosis_shows_row_level_security_of_each_table(chat: Chat) -> None:
     await execute(chat, "alter table user_devices disable row level security")
     assert (await diagnose(chat))["row_level_security"] == {
         **dict.fromkeys(("users", "chat_rooms", "chat_messages", "message_receipts", "user_presence"), True),
@@ -110,24 +110,24 @@ async def test_row_level_security_of_each_table(chat: Chat) -> None:
     }
 
 
-async def test_no_right_is_open_that_should_not_be(chat: Chat) -> None:
+async def test_diagnosis_finds_no_open_right_after_the_migrations(chat: Chat) -> None:
     assert (await diagnose(chat))["open_rights"] == []
 
 
 @pytest.mark.parametrize("name", WORKER_FUNCTIONS)
-async def test_worker_function_that_an_app_may_call_is_found(chat: Chat, name: str) -> None:
+async def test_diagnosis_finds_a_worker_function_that_an_app_may_call(chat: Chat, name: str) -> None:
     query = "select 'execute on function public.' || oid::regprocedure from pg_proc where proname = %s"
     right = await value(chat.connection, query, name)
     await execute(chat, f"grant {right} to anon")
     assert (await diagnose(chat))["open_rights"] == [{"right": right, "role": "anon"}]
 
 
-async def test_schema_push_that_is_open_is_found(chat: Chat) -> None:
+async def test_diagnosis_finds_an_open_schema_push(chat: Chat) -> None:
     await execute(chat, "grant usage on schema push to authenticated")
     assert (await diagnose(chat))["open_rights"] == [{"right": "usage on schema push", "role": "authenticated"}]
 
 
-async def test_jobs_that_wait_and_how_long_the_oldest_is_due(chat: Chat) -> None:
+async def test_diagnosis_counts_waiting_jobs_and_the_age_of_the_oldest(chat: Chat) -> None:
     assert (await diagnose(chat))["jobs"] == {"waiting": 0, "oldest_due_seconds": None, "leases_expired": 0}
     await execute(chat, "update push.settings set lease_for = '1 hour'")
     await chat.device()
@@ -139,7 +139,7 @@ async def test_jobs_that_wait_and_how_long_the_oldest_is_due(chat: Chat) -> None
     assert 400 <= jobs["oldest_due_seconds"] < 4000  # since the end of the lease
 
 
-async def test_receipts_that_wait(chat: Chat) -> None:
+async def test_diagnosis_counts_waiting_receipts(chat: Chat) -> None:
     await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
     await record(chat.connection, claimed, worker_report(job))
@@ -150,7 +150,7 @@ async def test_receipts_that_wait(chat: Chat) -> None:
     assert (await diagnose(chat))["receipts"]["oldest_due_seconds"] > 2600
 
 
-async def test_runs_that_the_breaker_holds(chat: Chat) -> None:
+async def test_diagnosis_lists_runs_that_the_breaker_holds(chat: Chat) -> None:
     run: UUID = uuid4()
     await execute(
         chat,
@@ -162,7 +162,7 @@ async def test_runs_that_the_breaker_holds(chat: Chat) -> None:
     assert (held["id"], held["devices"]) == (str(run), 3)
 
 
-async def test_devices_are_counted_by_the_form_of_their_tokens(chat: Chat) -> None:
+async def test_diagnosis_counts_devices_by_the_form_of_their_tokens(chat: Chat) -> None:
     await execute(chat, "alter table user_devices drop constraint expo_push_token_format")
     good = ("ExponentPushToken[a]", "ExpoPushToken[b]", str(uuid4()))
     bad = ("a" * 64, "ExponentPushToken[]", "ExponentPushToken[c]\n", "exponentPushToken[d]")

@@ -1,4 +1,4 @@
-"""Apps that have any of the specification's tables and columns, with rows in them: migrated or refused whole.
+"""Apps that have some of the chat tables and columns, with rows: they are migrated or rejected as a whole.
 
 By plain execution of the files, each in a transaction of its own, as the Supabase CLI applies them.
 """
@@ -29,7 +29,7 @@ MIGRATIONS = sorted((Path(__file__).parents[2] / "supabase" / "migrations").glob
 COLUMNS = {table: [*columns, *ADDED_COLUMNS.get(table, [])] for table, columns in SPECIFICATION.items()} | {
     "users": ["id", "display_name", "role", "avatar_url", "locale"]
 }
-# What nobody can make up for rows that are there.
+# Columns whose values for existing rows are unknown.
 NEEDED = {
     "users": ["id"],
     "chat_rooms": ["id", "user1_id", "user2_id"],
@@ -41,7 +41,7 @@ NEEDED = {
 ADDABLE = [
     f"{table}.{column}" for table, columns in COLUMNS.items() for column in columns if column not in NEEDED[table]
 ]
-# Counted anew from the messages.
+# Counted again from the messages.
 COUNTED = {"unread_count_user1", "unread_count_user2", "accepted_by_user1", "accepted_by_user2"}
 
 
@@ -168,7 +168,7 @@ def subsets() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("missing", list(subsets()), ids=lambda missing: str(len(missing)))
-async def test_columns_that_are_missing_are_added_whichever_they_are(
+async def test_any_combination_of_missing_columns_is_added(
     server: Postgres, whole_app: str, missing: list[str]
 ) -> None:
     async with app_without(server, whole_app, missing) as connection:
@@ -176,7 +176,7 @@ async def test_columns_that_are_missing_are_added_whichever_they_are(
 
 
 @pytest.mark.parametrize("table", ["message_receipts", "user_devices", "user_presence", "chat_messages"])
-async def test_an_empty_table_lacks_nothing_that_cannot_be_added(server: Postgres, whole_app: str, table: str) -> None:
+async def test_each_missing_column_of_an_empty_table_is_added(server: Postgres, whole_app: str, table: str) -> None:
     async with app_without(server, whole_app, []) as connection:
         await connection.execute(f"truncate {table} cascade".encode())
         for column in COLUMNS[table]:
@@ -212,23 +212,25 @@ async def schema(connection: Connection) -> dict[str, list[Row]]:
     }
 
 
-async def check_refused(connection: Connection, sqlstate: str, *told: str) -> None:
+async def check_refused(connection: Connection, sqlstate: str, *reason: str) -> None:
     before = await schema(connection)
     with pytest.raises(psycopg.Error) as raised:
         await apply(connection)
     assert raised.value.sqlstate == sqlstate, str(raised.value)
-    for part in told:
+    for part in reason:
         assert part in str(raised.value.diag.message_primary)
     assert "Nothing was changed" in str(raised.value.diag.message_hint)
     assert await schema(connection) == before
 
 
 @pytest.mark.parametrize("missing", LACKED)
-async def test_a_column_that_nobody_can_make_up_is_refused_by_its_name(
+async def test_a_missing_column_whose_values_are_unknown_is_rejected_by_its_name(
     server: Postgres, whole_app: str, missing: str
 ) -> None:
     async with app_without(server, whole_app, [missing]) as connection:
-        await check_refused(connection, "42804", f"{missing} is missing, and nobody can make it up")
+        await check_refused(
+            connection, "42804", f"{missing} is missing, and its values for the existing rows are unknown"
+        )
 
 
 UNSUPPORTED = {
@@ -251,16 +253,14 @@ UNSUPPORTED = {
 }
 
 
-@pytest.mark.parametrize("told", UNSUPPORTED)
-async def test_a_column_that_functions_cannot_work_with_is_refused_by_its_name(
-    server: Postgres, whole_app: str, told: str
-) -> None:
+@pytest.mark.parametrize("reason", UNSUPPORTED)
+async def test_a_column_of_another_type_is_rejected_by_its_name(server: Postgres, whole_app: str, reason: str) -> None:
     async with app_without(server, whole_app, []) as connection:
-        await connection.execute(UNSUPPORTED[told].encode())
-        await check_refused(connection, "42804", told)
+        await connection.execute(UNSUPPORTED[reason].encode())
+        await check_refused(connection, "42804", reason)
 
 
-async def test_all_faults_are_named_at_once(server: Postgres, whole_app: str) -> None:
+async def test_all_obstacles_are_named_in_one_error(server: Postgres, whole_app: str) -> None:
     async with app_without(server, whole_app, ["chat_messages.message", "user_devices.platform"]) as connection:
         await check_refused(connection, "42804", "chat_messages.message is missing", "user_devices.platform is missing")
 
@@ -277,14 +277,14 @@ TAKEN = {
 }
 
 
-@pytest.mark.parametrize("told", TAKEN)
-async def test_a_name_that_is_taken_is_refused(server: Postgres, whole_app: str, told: str) -> None:
+@pytest.mark.parametrize("reason", TAKEN)
+async def test_a_name_that_is_already_used_is_rejected(server: Postgres, whole_app: str, reason: str) -> None:
     async with app_without(server, whole_app, []) as connection:
-        await connection.execute(TAKEN[told].encode())
-        await check_refused(connection, "42710", told)
+        await connection.execute(TAKEN[reason].encode())
+        await check_refused(connection, "42710", reason)
 
 
-async def test_every_name_that_the_migrations_make_is_looked_for_first(database_names: set[str]) -> None:
+async def test_the_first_migration_checks_each_name_that_the_migrations_create(database_names: set[str]) -> None:
     first = MIGRATIONS[0].read_text()
     assert {name for name in database_names if name not in first} == set()
 
@@ -305,9 +305,7 @@ async def database_names(server: Postgres, template: str) -> set[str]:
     return {one["name"] for one in found}
 
 
-async def test_db_push_leaves_nothing_of_what_it_refuses_and_passes_once_that_is_mended(
-    server: Postgres, whole_app: str
-) -> None:
+async def test_a_rejected_db_push_changes_nothing_and_passes_after_the_fix(server: Postgres, whole_app: str) -> None:
     async with app_without(server, whole_app, []) as connection:
         await connection.execute("alter table chat_messages rename message to content")
         before = await schema(connection)
@@ -318,7 +316,7 @@ async def test_db_push_leaves_nothing_of_what_it_refuses_and_passes_once_that_is
     await migrate(server.dsn("partial"))
 
 
-async def test_rows_that_contradict_a_key_are_named_and_nothing_is_left(server: Postgres, whole_app: str) -> None:
+async def test_rows_that_violate_a_key_are_named_and_nothing_is_changed(server: Postgres, whole_app: str) -> None:
     async with app_without(server, whole_app, []) as connection:
         await connection.execute("alter table user_devices drop constraint unique_user_device")
         await connection.execute(
@@ -349,7 +347,7 @@ COMPATIBLE = """
 """
 
 
-async def test_other_types_that_hold_the_same_are_taken_as_they_are(server: Postgres, whole_app: str) -> None:
+async def test_columns_of_compatible_types_are_kept(server: Postgres, whole_app: str) -> None:
     async with app_without(server, whole_app, []) as connection:
         await connection.execute(COMPATIBLE.encode())
         await check_migrates(connection, [])
@@ -365,7 +363,7 @@ async def test_other_types_that_hold_the_same_are_taken_as_they_are(server: Post
         assert await value(connection, deleted, message)
 
 
-async def test_a_token_that_two_people_have_stays_with_the_one_seen_last_and_other_tokens_are_not_expos(
+async def test_a_shared_token_stays_with_the_device_seen_last_and_other_forms_are_no_expo_tokens(
     server: Postgres, whole_app: str
 ) -> None:
     async with app_without(
@@ -430,7 +428,7 @@ async def test_the_report_says_what_was_filled_in_and_replaced(server: Postgres,
         assert {"what": "policy replaced", "subject": replaced, "affected_rows": None} in report
 
 
-async def test_mark_existing_messages_read_takes_what_is_older_than_the_installation_as_read(
+async def test_mark_existing_messages_read_marks_messages_older_than_the_installation(
     server: Postgres, whole_app: str
 ) -> None:
     async with app_without(server, whole_app, ["chat_messages.is_read", "chat_messages.read_at"]) as connection:
@@ -448,7 +446,7 @@ async def test_mark_existing_messages_read_takes_what_is_older_than_the_installa
         assert await value(connection, "select push.mark_existing_messages_read()") == 0
 
 
-async def test_mark_existing_messages_read_knows_when_an_app_that_lacked_nothing_was_installed(
+async def test_mark_existing_messages_read_works_in_an_app_that_lacked_no_column(
     server: Postgres, whole_app: str
 ) -> None:
     async with app_without(server, whole_app, []) as connection:

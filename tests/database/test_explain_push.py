@@ -1,4 +1,4 @@
-"""What explain_push answers whoever asks why a phone did not ring."""
+"""explain_push: what happened to the push of a message, for support and operators."""
 
 import re
 from datetime import datetime
@@ -26,13 +26,13 @@ from tests.database.chat import (
 HOUR = 3600
 
 
-async def told_of(chat: Chat, message: UUID) -> str:
+async def explanation_of(chat: Chat, message: UUID) -> str:
     """The explanation of a message, its times left out."""
     explained = await explain(chat.connection, message)
     return without_times(explained["explanation"])
 
 
-async def told_of_device(chat: Chat, message: UUID) -> tuple[str, str]:
+async def explanation_of_device(chat: Chat, message: UUID) -> tuple[str, str]:
     """Status and explanation of its only delivery, times left out."""
     [delivery] = (await explain(chat.connection, message))["deliveries"]
     return delivery["status"], without_times(delivery["explanation"])
@@ -63,7 +63,7 @@ async def receipt_of(chat: Chat, answer: str) -> None:
     await finish_run(chat.connection, run)
 
 
-async def test_keys_for_programs_and_words_for_people(chat: Chat) -> None:
+async def test_explain_push_returns_state_for_programs_and_sentences_for_people(chat: Chat) -> None:
     device = await chat.device(device_id="Gina's phone")
     message = await sent(chat, "retry", retry_after_seconds=60)
     explained = await explain(chat.connection, message)
@@ -87,78 +87,81 @@ async def test_keys_for_programs_and_words_for_people(chat: Chat) -> None:
                 "error": "Http503",
                 "ticket_id": None,
                 "attempts": 1,
-                "explanation": f"Refused for now (Http503); sent again at {at}.",
+                "explanation": f"Rejected for now (Http503); sent again at {at}.",
             }
         ],
     }
 
 
-async def test_unknown_message_is_null(chat: Chat) -> None:
+async def test_an_unknown_message_has_no_explanation(chat: Chat) -> None:
     assert await explain(chat.connection, uuid4()) is None
 
 
 # A message -------------------------------------------------------------------------------------
 
 
-async def test_message_that_nobody_took_yet(chat: Chat) -> None:
-    assert await told_of(chat, await chat.message()) == "Due since T: the webhook or the next sweep takes it."
+async def test_a_message_that_no_worker_has_claimed_is_explained(chat: Chat) -> None:
+    assert (
+        await explanation_of(chat, await chat.message())
+        == "Due since T: the webhook or the next sweep starts a worker that claims it."
+    )
 
 
-async def test_message_that_a_worker_has(chat: Chat) -> None:
+async def test_a_leased_message_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await chat.message()
     await claim(chat.connection)
-    assert await told_of(chat, message) == "Being sent: a worker has it until T."
+    assert await explanation_of(chat, message) == "Being sent: a worker has leased it until T."
 
 
-async def test_message_whose_worker_died(chat: Chat) -> None:
+async def test_a_message_whose_lease_expired_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await chat.message()
     await claim(chat.connection)
     await chat.pass_time(31)
-    expected = "The lease of its worker ran out at T without a report: the next sweep takes it again."
-    assert await told_of(chat, message) == expected
+    expected = "The lease of its worker expired at T without a report: the next sweep claims it again."
+    assert await explanation_of(chat, message) == expected
 
 
-async def test_message_that_waits_because_its_recipient_is_looking(chat: Chat) -> None:
+async def test_a_message_deferred_by_presence_is_explained(chat: Chat) -> None:
     await chat.device()
     await chat.look(chat.room)
     message = await chat.message()
     await claim(chat.connection)
-    expected = "Waiting: the recipient is looking at the conversation; decided anew at T."
-    assert await told_of(chat, message) == expected
+    expected = "Waiting: the recipient is looking at the conversation; decided again at T."
+    assert await explanation_of(chat, message) == expected
 
 
-async def test_message_that_was_skipped(chat: Chat) -> None:
+async def test_a_skipped_message_is_explained(chat: Chat) -> None:
     message = await chat.message()
     await claim(chat.connection)
-    no_device = "the recipient has no active device with a push token that it could go to"
-    assert await told_of(chat, message) == f"Skipped: {no_device}."
+    no_device = "the recipient has no active device with a push token of Expo"
+    assert await explanation_of(chat, message) == f"Skipped: {no_device}."
     message = await chat.message()
     await chat.read()
     await claim(chat.connection)
-    assert (await told_of(chat, message)).startswith("Skipped: the recipient had read it.")
+    assert (await explanation_of(chat, message)).startswith("Skipped: the recipient had read it.")
 
 
-async def test_message_that_was_given_up(chat: Chat) -> None:
+async def test_a_message_that_ended_without_success_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await sent(chat, "retry")
     await chat.pass_time(24 * HOUR)
     await claim(chat.connection)
     because = "not sent again because it became older than its time to live (24:00:00)."
-    assert await told_of(chat, message) == f"Failed on every device; {because}"
-    assert await told_of_device(chat, message) == ("retry", f"Refused for now (Http503); {because}")
+    assert await explanation_of(chat, message) == f"Failed on every device; {because}"
+    assert await explanation_of_device(chat, message) == ("retry", f"Rejected for now (Http503); {because}")
 
 
-async def test_message_whose_worker_never_reported(chat: Chat) -> None:
+async def test_a_message_whose_workers_never_reported_is_explained(chat: Chat) -> None:
     await chat.device()
     await chat.connection.execute("update push.settings set max_attempts = 1")
     message = await chat.message()
     for _ in range(2):
         await claim(chat.connection)
         await chat.pass_time(31)
-    assert await told_of(chat, message) == (
-        "May have been sent: Expo or a worker took it and never answered;"
+    assert await explanation_of(chat, message) == (
+        "May have been sent: Expo or a worker got it and never answered;"
         " not sent again because all 1 attempts were used."
     )
 
@@ -166,75 +169,75 @@ async def test_message_whose_worker_never_reported(chat: Chat) -> None:
 # A device --------------------------------------------------------------------------------------
 
 
-async def test_push_that_was_accepted(chat: Chat) -> None:
+async def test_an_accepted_push_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await sent(chat, "accepted")
-    assert await told_of(chat, message) == "Accepted by Expo for at least one device."
-    expected = ("accepted", "Accepted by Expo at T; receipt not there yet, Expo is asked at T.")
-    assert await told_of_device(chat, message) == expected
+    assert await explanation_of(chat, message) == "Accepted by Expo for at least one device."
+    expected = ("accepted", "Accepted by Expo at T; the receipt is not there yet, Expo is asked at T.")
+    assert await explanation_of_device(chat, message) == expected
     await receipt_of(chat, "missing")
-    assert await told_of_device(chat, message) == expected
+    assert await explanation_of_device(chat, message) == expected
 
 
-async def test_push_whose_tickets_could_not_be_read(chat: Chat) -> None:
+async def test_an_accepted_push_without_a_readable_ticket_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await sent(chat, "accepted")
     await chat.connection.execute("update push.deliveries set status = 'accepted', ticket_id = null")
-    expected = "Accepted by Expo at T; its answer held no readable ticket, so there is no receipt to ask for."
-    assert await told_of_device(chat, message) == ("accepted", expected)
+    expected = "Accepted by Expo at T; its answer had no readable ticket, so no receipt can be asked for."
+    assert await explanation_of_device(chat, message) == ("accepted", expected)
 
 
 @pytest.mark.parametrize(("platform", "service"), [("ios", "APNs"), ("android", "FCM")])
-async def test_push_that_was_handed_over(chat: Chat, platform: str, service: str) -> None:
+async def test_a_push_that_was_handed_over_is_explained(chat: Chat, platform: str, service: str) -> None:
     await chat.device(platform=platform)
     message = await sent(chat, "accepted")
     await receipt_of(chat, "handed_over")
     expected = f"Handed over to {service}, by the receipt that Expo gave at T."
-    assert await told_of_device(chat, message) == ("handed_over", expected)
+    assert await explanation_of_device(chat, message) == ("handed_over", expected)
 
 
-async def test_push_whose_receipt_was_lost(chat: Chat) -> None:
+async def test_a_push_whose_receipt_was_lost_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await sent(chat, "accepted")
     await chat.pass_time(24 * HOUR)
     await receipt_of(chat, "missing")
-    expected = "Accepted by Expo at T; it never gave a receipt, so nobody knows more."
-    assert await told_of_device(chat, message) == ("receipt_lost", expected)
+    expected = "Accepted by Expo at T; it never gave a receipt, so its delivery is unknown."
+    assert await explanation_of_device(chat, message) == ("receipt_lost", expected)
 
 
-async def test_push_that_may_have_been_sent(chat: Chat) -> None:
+async def test_a_push_that_may_have_been_sent_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await sent(chat, "maybe_sent")
     expected = "Sent at T without a clear answer (Http503), so it may have arrived; sent again at T."
-    assert await told_of_device(chat, message) == ("maybe_sent", expected)
+    assert await explanation_of_device(chat, message) == ("maybe_sent", expected)
 
 
-async def test_push_that_was_refused_for_good(chat: Chat) -> None:
+async def test_a_permanently_rejected_push_is_explained(chat: Chat) -> None:
     await chat.device()
     for error, expected in {
-        "MessageTooBig": "Refused for good: the notification is over 4096 bytes (MessageTooBig).",
-        "DeveloperError": "Refused for good after 1 attempt(s): DeveloperError.",
+        "MessageTooBig": "Rejected permanently: the notification is over 4096 bytes (MessageTooBig).",
+        "DeveloperError": "Rejected permanently after 1 attempt(s): DeveloperError.",
     }.items():
-        assert await told_of_device(chat, await sent(chat, error)) == ("failed", expected)
+        assert await explanation_of_device(chat, await sent(chat, error)) == ("failed", expected)
 
 
 @pytest.mark.parametrize(
     ("meanwhile", "expected"),
     [
-        ("", "device switched off until it registers again."),
-        ("delete from user_devices", "the device is gone by now."),
-        ("update user_devices set push_token = 'ExponentPushToken[new]'", "the device has another token by now."),
+        ("", "device deactivated until it registers again."),
+        ("delete from user_devices", "the device was deleted meanwhile."),
+        ("update user_devices set push_token = 'ExponentPushToken[new]'", "the device has another token now."),
         (
             "update user_devices set last_seen_at = clock_timestamp()",
-            "device left on, it registered again after the send.",
+            "device stays active, it registered again after the send.",
         ),
         (
             "update push.settings set breaker_devices = 1",
-            "device left on, too many tokens died at once: decide with push.review_held_deactivations.",
+            "device stays active, too many tokens died at once: decide with push.review_held_deactivations.",
         ),
     ],
 )
-async def test_push_to_a_dead_token(chat: Chat, meanwhile: str, expected: str) -> None:
+async def test_a_push_to_a_dead_token_is_explained(chat: Chat, meanwhile: str, expected: str) -> None:
     await chat.device()
     message = await sent(chat, "accepted")
     await chat.pass_time(1)
@@ -244,7 +247,7 @@ async def test_push_to_a_dead_token(chat: Chat, meanwhile: str, expected: str) -
     run = uuid4()
     await record_receipts(chat.connection, run, *[receipt(one, "DeviceNotRegistered") for one in due])
     await finish_run(chat.connection, run)
-    assert await told_of_device(chat, message) == ("failed", f"Token dead (DeviceNotRegistered): {expected}")
+    assert await explanation_of_device(chat, message) == ("failed", f"Token dead (DeviceNotRegistered): {expected}")
 
 
 async def due_later(chat: Chat) -> list[Row]:
@@ -263,7 +266,7 @@ async def report_delivered(chat: Chat, message: UUID, device_id: str | None) -> 
         assert await value(chat.connection, marked, chat.guide, message, device_id) == 1
 
 
-async def test_push_that_the_device_itself_reported_is_delivered(chat: Chat) -> None:
+async def test_a_push_that_the_device_reported_is_explained_as_delivered(chat: Chat) -> None:
     await chat.device(device_id="reports")
     await chat.device(device_id="does not")
     message = await sent(chat, "accepted", "accepted")
@@ -276,10 +279,10 @@ async def test_push_that_the_device_itself_reported_is_delivered(chat: Chat) -> 
     assert explained["delivered_at"]
 
 
-async def test_report_that_names_no_device_counts_for_the_message(chat: Chat) -> None:
+async def test_a_delivery_report_without_a_device_counts_for_the_message(chat: Chat) -> None:
     await chat.device()
     message = await sent(chat, "accepted")
     await report_delivered(chat, message, None)
     expected = "Accepted by Expo for at least one device. The recipient's app reported it at T."
-    assert await told_of(chat, message) == expected
-    assert (await told_of_device(chat, message))[0] == "accepted"
+    assert await explanation_of(chat, message) == expected
+    assert (await explanation_of_device(chat, message))[0] == "accepted"

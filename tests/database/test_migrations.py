@@ -70,7 +70,7 @@ async def before_and_after(any_server: Postgres) -> tuple[str, str]:
     return before, any_server.dsn("after")
 
 
-# specification.md section A: what apps rely on by name. Types as format_type writes them.
+# The names that apps rely on. Types as format_type writes them.
 SPECIFICATION = {
     "chat_rooms": {
         "id": "uuid",
@@ -149,7 +149,7 @@ SPECIFIED_CONSTRAINTS = {
 
 
 async def check_contract(connection: Connection) -> None:
-    """Tables, columns, indexes and constraints of the specification are there by name."""
+    """The tables, columns, indexes and constraints that apps rely on exist."""
     for table, columns in SPECIFICATION.items():
         found = await rows(
             connection,
@@ -206,7 +206,7 @@ async def check_messages_are_pushed(chat: Chat) -> None:
     assert page == [{"id": message, "is_read": True}]
 
 
-async def test_empty_database(empty: str) -> None:
+async def test_the_migrations_apply_to_an_empty_database(empty: str) -> None:
     async with connected(empty) as connection:
         await check_contract(connection)
         await check_messages_are_pushed(await start_chat(connection))
@@ -218,16 +218,16 @@ async def test_second_push_of_the_migrations_changes_nothing(empty: str) -> None
 
 
 @only_newest
-async def test_empty_database_has_no_advice(empty: str) -> None:
+async def test_the_supabase_advisors_find_nothing_in_an_empty_database(empty: str) -> None:
     await advise(empty)
 
 
 @only_newest
-async def test_existing_app_has_no_advice(before_and_after: tuple[str, str]) -> None:
+async def test_the_supabase_advisors_find_nothing_in_an_existing_app(before_and_after: tuple[str, str]) -> None:
     await advise(before_and_after[1])
 
 
-async def test_existing_app_has_the_contract(before_and_after: tuple[str, str]) -> None:
+async def test_an_existing_app_gets_all_columns_and_constraints(before_and_after: tuple[str, str]) -> None:
     async with connected(before_and_after[1]) as connection:
         await check_contract(connection)
 
@@ -243,7 +243,7 @@ OLD_ROWS = {
 
 
 @pytest.mark.parametrize("table", OLD_ROWS)
-async def test_existing_app_loses_no_row(before_and_after: tuple[str, str], table: str) -> None:
+async def test_an_existing_app_loses_no_row(before_and_after: tuple[str, str], table: str) -> None:
     async with connected(before_and_after[0]) as before, connected(before_and_after[1]) as after:
         old, new = await rows(before, OLD_ROWS[table]), await rows(after, OLD_ROWS[table])
     assert len(old) in (200, 300, 6000)
@@ -305,7 +305,7 @@ def unread(messages: list[Row], by: UUID) -> int:
     return sum(message["sender_id"] == by and not message["is_read"] for message in messages)
 
 
-async def test_existing_app_works(before_and_after: tuple[str, str]) -> None:
+async def test_an_existing_app_works_after_the_migrations(before_and_after: tuple[str, str]) -> None:
     async with connected(before_and_after[1]) as connection, connection.transaction(force_rollback=True):
         # Two rooms of the same two people: the older one is their conversation.
         twice = await row(
@@ -341,7 +341,7 @@ OLDER_THAN_THE_BOUNDS = {
 
 
 @pytest.mark.parametrize("table", OLDER_THAN_THE_BOUNDS)
-async def test_a_row_that_is_older_than_its_bound_can_be_changed_in_all_other_columns(
+async def test_a_row_that_is_older_than_a_limit_can_be_changed_in_all_other_columns(
     before_and_after: tuple[str, str], table: str
 ) -> None:
     too_long, other = OLDER_THAN_THE_BOUNDS[table]

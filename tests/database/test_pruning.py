@@ -1,4 +1,4 @@
-"""The end of old rows: devices nobody uses, jobs nobody asks about, presence of apps that were killed."""
+"""Pruning of old rows: unseen devices, old jobs, presence of apps that were killed."""
 
 from typing import Any
 from uuid import UUID
@@ -43,7 +43,7 @@ async def finished_job(chat: Chat) -> UUID:
     return message
 
 
-async def test_nothing_old_nothing_done(chat: Chat) -> None:
+async def test_pruning_without_old_rows_changes_nothing(chat: Chat) -> None:
     await chat.device()
     await finished_job(chat)
     await chat.look(chat.room)
@@ -70,7 +70,7 @@ async def test_device_deactivated_for_90_days_is_deleted(chat: Chat) -> None:
     await age_devices(chat, 61)
     await prune(chat.connection)
     await age_devices(chat, 89)
-    assert await prune(chat.connection) == NOTHING, "it was switched off 89 days ago"
+    assert await prune(chat.connection) == NOTHING, "it was deactivated 89 days ago"
     await age_devices(chat, 1.1)
     assert await prune(chat.connection) == NOTHING | {"devices_deleted": 1}
 
@@ -114,7 +114,7 @@ async def test_job_that_has_not_ended_is_never_pruned(chat: Chat) -> None:
     assert finished["reason"] == "expired"
 
 
-async def test_old_runs_of_receipts_go_but_not_those_that_wait_for_an_operator(chat: Chat) -> None:
+async def test_old_runs_are_deleted_except_those_that_wait_for_an_operator(chat: Chat) -> None:
     await chat.connection.execute(
         "insert into push.receipt_runs (id, state) select gen_random_uuid(), state"
         " from unnest(array['finished', 'confirmed', 'rejected', 'held']) state"
@@ -142,7 +142,7 @@ async def test_stale_presence_is_set_offline_and_keeps_when_it_was_last_seen(cha
     }
 
 
-async def test_goodbye_of_a_living_app_is_a_sign_of_life(chat: Chat) -> None:
+async def test_setting_presence_offline_counts_as_a_heartbeat_of_a_running_app(chat: Chat) -> None:
     await chat.look(chat.room)
     await chat.pass_time(44)
     before = await row(chat.connection, "table public.user_presence")
@@ -162,7 +162,7 @@ async def test_goodbye_of_a_living_app_is_a_sign_of_life(chat: Chat) -> None:
     ],
     ids=str,
 )
-async def test_each_age_is_a_setting(chat: Chat, setting: dict[str, Any], done: str) -> None:
+async def test_each_age_of_pruning_is_a_setting(chat: Chat, setting: dict[str, Any], done: str) -> None:
     await chat.device()
     await finished_job(chat)
     await chat.pass_time(61 * DAY)
@@ -181,7 +181,7 @@ async def test_how_long_a_deactivated_device_is_kept_is_a_setting(chat: Chat) ->
     assert await prune(chat.connection) == NOTHING | {"devices_deleted": 1}
 
 
-async def test_a_batch_is_bounded_and_tells_that_more_wait(chat: Chat) -> None:
+async def test_a_call_prunes_a_bounded_number_of_rows_and_says_that_more_wait(chat: Chat) -> None:
     for _ in range(3):
         await chat.device()
     await age_devices(chat, 61)
@@ -192,7 +192,7 @@ async def test_a_batch_is_bounded_and_tells_that_more_wait(chat: Chat) -> None:
     ]
 
 
-async def test_what_somebody_else_holds_is_left_for_another_time(database: Database) -> None:
+async def test_locked_rows_are_left_for_a_later_call(database: Database) -> None:
     """So no app waits for the pruning, nor the pruning for an app."""
     chat = await start_chat(await database.connect())
     await chat.device()
@@ -213,7 +213,7 @@ async def test_what_somebody_else_holds_is_left_for_another_time(database: Datab
     }
 
 
-async def test_erasing_a_person_erases_what_was_held_of_them_and_of_nobody_else(chat: Chat) -> None:
+async def test_deleting_a_person_deletes_only_the_rows_of_that_person(chat: Chat) -> None:
     """Deleting the account takes devices, jobs, deliveries and presence with it."""
     stranger = await person(chat.connection)
     await chat.device()

@@ -1,4 +1,4 @@
-"""push.configure_webhook and the trigger that rings it, with the stand-ins of pg_net and Vault of the local cloud."""
+"""push.configure_webhook and the trigger that calls it, with the stand-ins of pg_net and Vault of the local cloud."""
 
 import json
 from base64 import b64decode
@@ -25,12 +25,12 @@ async def requests(chat: Chat) -> list[Row]:
     return await rows(chat.connection, "select * from net.http_request_queue order by id")
 
 
-async def test_nothing_rings_before_it_is_configured(chat: Chat) -> None:
+async def test_the_webhook_is_not_called_before_it_is_configured(chat: Chat) -> None:
     await chat.message()
     assert await requests(chat) == []
 
 
-async def test_payload_is_a_database_webhooks_with_ids_only(chat: Chat) -> None:
+async def test_the_payload_is_that_of_a_database_webhook_with_ids_only(chat: Chat) -> None:
     await configure(chat)
     message = await chat.message("A text that stays in the database")
     [request] = await requests(chat)
@@ -45,14 +45,14 @@ async def test_payload_is_a_database_webhooks_with_ids_only(chat: Chat) -> None:
     }
 
 
-async def test_message_of_a_signed_in_person_rings(chat: Chat) -> None:
+async def test_a_message_of_a_signed_in_person_calls_the_webhook(chat: Chat) -> None:
     await configure(chat)
     async with as_user(chat.connection, chat.tourist):
         await chat.message()
     assert len(await requests(chat)) == 1
 
 
-async def test_each_message_of_a_bulk_insert_rings_once(chat: Chat) -> None:
+async def test_each_message_of_a_bulk_insert_calls_the_webhook_once(chat: Chat) -> None:
     await configure(chat)
     await chat.connection.execute(
         "insert into chat_messages (room_id, sender_id, message) select %s, %s, 'Hi' from generate_series(1, 50)",
@@ -63,13 +63,13 @@ async def test_each_message_of_a_bulk_insert_rings_once(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("columns", [{"is_read": True}, {"deleted_at": datetime.now(UTC)}], ids=["read", "deleted"])
-async def test_import_of_old_messages_does_not_ring(chat: Chat, columns: Row) -> None:
+async def test_an_import_of_read_messages_does_not_call_the_webhook(chat: Chat, columns: Row) -> None:
     await configure(chat)
     await chat.message(**columns)
     assert await requests(chat) == []
 
 
-async def test_rolled_back_message_does_not_ring(chat: Chat) -> None:
+async def test_a_rolled_back_message_does_not_call_the_webhook(chat: Chat) -> None:
     await configure(chat)
     async with chat.connection.transaction(force_rollback=True):
         await chat.message()
@@ -97,7 +97,7 @@ async def test_vault_keeps_target_and_secret_and_they_are_not_readable_in_its_ta
         assert URL.encode() not in b64decode(secret["secret"])
 
 
-async def test_after_a_restore_a_message_is_stored_and_configuring_again_mends_the_webhook(chat: Chat) -> None:
+async def test_after_a_restore_messages_are_stored_and_configuring_again_repairs_the_webhook(chat: Chat) -> None:
     await configure(chat)
     await chat.connection.execute(RESTORED)
     warnings: list[str | None] = []
@@ -136,7 +136,9 @@ async def test_secrets_of_others_that_vault_cannot_decrypt_do_not_stop_the_webho
         (URL, "too short", "secret"),
     ],
 )
-async def test_bad_argument_is_named(chat: Chat, url: str | None, secret: str | None, argument: str) -> None:
+async def test_configure_webhook_names_a_wrong_argument(
+    chat: Chat, url: str | None, secret: str | None, argument: str
+) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"^{argument} must"):
         async with chat.connection.transaction():
             await configure(chat, url, secret)
@@ -157,7 +159,7 @@ async def break_extension(database: Database, statement: str) -> None:
 
 
 @pytest.mark.parametrize(("schema", "extension"), [("net", "pg_net"), ("vault", "supabase_vault")])
-async def test_missing_extension_is_named(database: Database, schema: str, extension: str) -> None:
+async def test_configure_webhook_names_a_missing_extension(database: Database, schema: str, extension: str) -> None:
     await break_extension(database, f"drop schema {schema} cascade")
     chat = await start_chat(await database.connect())
     with pytest.raises(psycopg.errors.UndefinedObject, match=f"{extension} is missing"):
@@ -175,7 +177,7 @@ async def test_missing_extension_is_named(database: Database, schema: str, exten
         "alter table net.http_request_queue add check (false)",
     ],
 )
-async def test_broken_webhook_never_aborts_the_insert(database: Database, fault: str) -> None:
+async def test_a_failing_webhook_never_aborts_the_insert_of_a_message(database: Database, fault: str) -> None:
     chat = await start_chat(await database.connect())
     await configure(chat)
     await break_extension(database, fault)
@@ -186,11 +188,11 @@ async def test_broken_webhook_never_aborts_the_insert(database: Database, fault:
     assert (await chat.job(message))["state"] == "pending"
     [warning] = warnings
     assert warning
-    assert warning.startswith("Chat Push: the webhook did not ring: ")
+    assert warning.startswith("Chat Push: the webhook was not called: ")
     assert SECRET not in warning
 
 
-async def test_lost_target_never_aborts_the_insert(chat: Chat) -> None:
+async def test_a_missing_target_never_aborts_the_insert_of_a_message(chat: Chat) -> None:
     await configure(chat)
     await chat.connection.execute("delete from vault.secrets")
     await chat.job(await chat.message())

@@ -83,7 +83,7 @@ async def test_receipt_is_due_15_minutes_after_the_send(chat: Chat) -> None:
     assert claimed["ticket_id"].startswith("ticket of ")
 
 
-async def test_receipt_that_nobody_reported_is_due_again_after_its_lease(chat: Chat) -> None:
+async def test_a_receipt_without_a_report_is_due_again_after_its_lease(chat: Chat) -> None:
     """A worker that died, or Expo that did not answer."""
     await accepted(chat)
     first = await due(chat)
@@ -126,7 +126,7 @@ async def test_parallel_workers_claim_every_receipt_exactly_once(database: Datab
 
 
 @pytest.mark.parametrize("told_as", ["maybe_sent", "retry", "MessageTooBig", "no ticket"])
-async def test_only_a_ticket_has_a_receipt(chat: Chat, told_as: str) -> None:
+async def test_only_a_delivery_with_a_ticket_waits_for_a_receipt(chat: Chat, told_as: str) -> None:
     await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
     report = worker_report(job, "accepted" if told_as == "no ticket" else told_as)
@@ -139,7 +139,7 @@ async def test_only_a_ticket_has_a_receipt(chat: Chat, told_as: str) -> None:
 # States ----------------------------------------------------------------------------------------
 
 
-async def test_accepted_becomes_handed_over(chat: Chat) -> None:
+async def test_a_receipt_makes_an_accepted_delivery_handed_over(chat: Chat) -> None:
     message = await accepted(chat, devices=2)
     counts, finished = await answer(chat, [receipt(one) for one in await due(chat)])
     assert counts == {"handed_over": 2}
@@ -181,7 +181,7 @@ async def test_receipt_that_comes_late_still_counts(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("error", ["MessageTooBig", "DeveloperError", "UnknownError"])
-async def test_error_for_good_fails_that_device_and_keeps_it(chat: Chat, error: str) -> None:
+async def test_a_receipt_with_a_permanent_error_fails_the_delivery_and_keeps_the_device(chat: Chat, error: str) -> None:
     message = await accepted(chat, devices=2)
     first, second = await due(chat)
     counts, finished = await answer(chat, [receipt(first, error), receipt(second)])
@@ -193,7 +193,7 @@ async def test_error_for_good_fails_that_device_and_keeps_it(chat: Chat, error: 
     assert (await claim(chat.connection))["jobs"] == []
 
 
-async def test_receipt_twice_is_recorded_once(chat: Chat) -> None:
+async def test_a_repeated_receipt_is_recorded_once(chat: Chat) -> None:
     message = await accepted(chat)
     [one] = await due(chat)
     assert (await answer(chat, [receipt(one), receipt(one, "MessageTooBig")]))[0] == {"handed_over": 1}
@@ -202,9 +202,9 @@ async def test_receipt_twice_is_recorded_once(chat: Chat) -> None:
 
 
 async def test_receipt_of_an_erased_message_or_of_nothing_known_is_passed_over(chat: Chat) -> None:
-    erased, kept = await accepted(chat), await accepted(chat, devices=0)
+    deleted, kept = await accepted(chat), await accepted(chat, devices=0)
     receipts = [receipt(one) for one in await due(chat)]
-    await chat.connection.execute("delete from public.chat_messages where id = %s", (erased,))
+    await chat.connection.execute("delete from public.chat_messages where id = %s", (deleted,))
     unknown = {**receipts[0], "message_id": str(uuid4())}
     assert (await answer(chat, [unknown, *receipts]))[0] == {"handed_over": 1}
     assert await deliveries(chat, kept) == [("handed_over", None)]
@@ -228,7 +228,7 @@ async def test_receipt_waits_for_a_worker_that_reports_the_same_message(database
 
 
 @pytest.mark.parametrize("error", ["MessageRateExceeded", "ExpoError"])
-async def test_later_sends_again_to_that_device_only(chat: Chat, error: str) -> None:
+async def test_a_receipt_with_a_temporary_error_sends_again_to_that_device_only(chat: Chat, error: str) -> None:
     message = await accepted(chat, devices=2)
     first, second = await due(chat)
     counts, _ = await answer(chat, [receipt(first, error), receipt(second)])
@@ -242,7 +242,7 @@ async def test_later_sends_again_to_that_device_only(chat: Chat, error: str) -> 
     assert await deliveries(chat, message) == [("accepted", None), ("handed_over", None)]
 
 
-async def test_later_is_bounded_for_each_device(chat: Chat) -> None:
+async def test_receipts_with_temporary_errors_send_a_bounded_number_of_times(chat: Chat) -> None:
     await chat.connection.execute("update push.settings set max_attempts_per_device = 3")
     message = await accepted(chat)
     attempts = 1
@@ -256,7 +256,7 @@ async def test_later_is_bounded_for_each_device(chat: Chat) -> None:
     assert (await chat.job(message))["state"] == "done"
 
 
-async def test_later_ends_with_the_time_to_live_of_the_message(chat: Chat) -> None:
+async def test_sending_again_ends_with_the_time_to_live_of_the_message(chat: Chat) -> None:
     message = await accepted(chat)
     await answer(chat, [receipt(one, "ExpoError") for one in await due(chat)])
     await chat.pass_time(24 * HOUR)
@@ -274,7 +274,7 @@ async def test_message_that_was_read_meanwhile_is_not_sent_again(chat: Chat) -> 
     assert (await chat.job(message))["reason"] == "read"
 
 
-async def test_receipt_of_a_ticket_that_was_sent_anew_says_nothing(chat: Chat) -> None:
+async def test_the_receipt_of_an_older_send_is_ignored(chat: Chat) -> None:
     message = await accepted(chat)
     [old] = await due(chat)
     await answer(chat, [receipt(old, "ExpoError")])
@@ -311,7 +311,7 @@ async def test_configuration_fault_touches_no_device_and_uses_up_no_attempt(chat
 # Dead tokens -----------------------------------------------------------------------------------
 
 
-async def test_dead_token_switches_its_device_off_and_nothing_more_is_sent_there(chat: Chat) -> None:
+async def test_a_dead_token_deactivates_its_device_and_nothing_more_is_sent_there(chat: Chat) -> None:
     message = await accepted(chat, devices=2)
     dead, alive = await due(chat)
     counts, finished = await answer(chat, [receipt(dead, "DeviceNotRegistered"), receipt(alive)])
@@ -322,7 +322,7 @@ async def test_dead_token_switches_its_device_off_and_nothing_more_is_sent_there
     assert [device["device_id"] for device in job["devices"]] == [alive["device_id"]]
 
 
-async def test_device_with_another_token_than_was_sent_to_stays_on(chat: Chat) -> None:
+async def test_a_receipt_for_an_old_token_keeps_the_device_active(chat: Chat) -> None:
     await accepted(chat)
     dead = await due(chat)
     await chat.connection.execute("update public.user_devices set push_token = 'ExponentPushToken[new]'")
@@ -330,7 +330,7 @@ async def test_device_with_another_token_than_was_sent_to_stays_on(chat: Chat) -
     assert (finished["deactivated"], await active(chat)) == (0, 1)
 
 
-async def test_device_that_registered_again_after_the_send_stays_on(chat: Chat) -> None:
+async def test_a_receipt_keeps_a_device_active_that_registered_again_after_the_send(chat: Chat) -> None:
     """Even if it did so before Expo's answer was recorded."""
     await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
@@ -389,7 +389,7 @@ async def test_breaker_compares_receipts_with_receipts(chat: Chat) -> None:
     assert finished == {"deactivated": 0, "held": 20}
 
 
-async def test_breaker_is_a_setting(chat: Chat) -> None:
+async def test_the_limits_of_the_breaker_are_settings(chat: Chat) -> None:
     await chat.connection.execute("update push.settings set breaker_devices = 2, breaker_share = 0.5")
     assert (await run_with(chat, dead=2, alive=1))[1] == {"deactivated": 0, "held": 2}
 
@@ -417,7 +417,7 @@ async def test_operator_confirms_or_rejects_what_the_breaker_held(
         await value(chat.connection, "select push.review_held_deactivations(%s, %s)", run, switch_off)
 
 
-async def test_confirmed_switch_off_spares_a_device_that_registered_since(chat: Chat) -> None:
+async def test_a_confirmed_deactivation_spares_a_device_that_registered_meanwhile(chat: Chat) -> None:
     run, _ = await run_with(chat, dead=20, alive=0)
     await chat.connection.execute(
         "update public.user_devices set last_seen_at = clock_timestamp() where device_id = 'dead 7'"
@@ -437,7 +437,7 @@ async def test_run_of_a_worker_that_died_is_finished_by_a_later_one(chat: Chat) 
     assert await finish_run(chat.connection, uuid4()) == {"deactivated": 1, "held": 0}
 
 
-async def test_thousand_receipts_are_recorded_in_a_moment(chat: Chat) -> None:
+async def test_a_thousand_receipts_are_recorded_in_one_call(chat: Chat) -> None:
     """One round trip of a worker whose call may take five seconds."""
     message = await accepted(chat)
     await chat.connection.execute(

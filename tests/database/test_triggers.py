@@ -1,7 +1,7 @@
 """What the server decides whatever a client writes: clocks, roles, counters, receipts, the owner of a token."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from secrets import token_hex
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.database.chat import (
+    LONG_AGO,
     Chat,
     acting_as,
     as_user,
@@ -23,72 +24,59 @@ from tests.database.chat import (
     value,
 )
 
-FORGED = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-async def message_row(chat: Chat, message_id: UUID) -> dict[str, Any]:
-    return await row(chat.connection, "select * from chat_messages where id = %s", message_id)
-
-
-async def server_time(chat: Chat) -> datetime:
-    now = await value(chat.connection, "select clock_timestamp()")
-    assert isinstance(now, datetime)
-    return now
-
-
 # Messages --------------------------------------------------------------------------------------
 
 
 async def test_order_of_messages_is_by_the_servers_clock(chat: Chat) -> None:
-    before = await server_time(chat)
-    first = await message_row(chat, await chat.message(server_timestamp=datetime.max))
-    second = await message_row(chat, await chat.message(server_timestamp=FORGED))
+    before = await chat.server_time()
+    first = await chat.see_message(await chat.message(server_timestamp=datetime.max))
+    second = await chat.see_message(await chat.message(server_timestamp=LONG_AGO))
     assert before < first["server_timestamp"] < second["server_timestamp"]
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-async def test_sender_role_is_the_senders(chat: Chat, backwards: bool) -> None:
+async def test_sender_role_is_the_role_of_the_sender(chat: Chat, backwards: bool) -> None:
     for sender, role in ((chat.tourist, "tourist"), (chat.guide, "guide")):
         message = await chat.message(sender_id=sender, sender_role="guide" if backwards else "tourist")
-        assert (await message_row(chat, message))["sender_role"] == role
+        assert (await chat.see_message(message))["sender_role"] == role
 
 
 @pytest.mark.parametrize("change", [{"message": "Edited"}, {"attachments": '[{"type": "file"}]'}])
-async def test_edit_is_stamped(chat: Chat, change: dict[str, str]) -> None:
+async def test_an_edit_sets_edited_at_and_updated_at(chat: Chat, change: dict[str, str]) -> None:
     message = await chat.message()
-    before = await server_time(chat)
+    before = await chat.server_time()
     [(column, new)] = change.items()
     async with as_user(chat.connection, chat.tourist):
         await chat.connection.execute(f"update chat_messages set {column} = %s", (new,))
-    edited = await message_row(chat, message)
+    edited = await chat.see_message(message)
     assert edited["edited_at"] > before
     assert edited["updated_at"] > before
 
 
-async def test_reading_is_no_edit(chat: Chat) -> None:
+async def test_reading_a_message_does_not_set_edited_at(chat: Chat) -> None:
     message = await chat.message()
     await chat.read()
-    assert (await message_row(chat, message))["edited_at"] is None
+    assert (await chat.see_message(message))["edited_at"] is None
 
 
 async def test_time_of_deletion_is_the_servers_and_stays(chat: Chat) -> None:
     message = await chat.message()
-    before = await server_time(chat)
+    before = await chat.server_time()
     for _ in range(2):
         async with as_user(chat.connection, chat.tourist):
-            await chat.connection.execute("update chat_messages set deleted_at = %s", (FORGED,))
-    deleted_at = (await message_row(chat, message))["deleted_at"]
-    assert before < deleted_at < await server_time(chat)
+            await chat.connection.execute("update chat_messages set deleted_at = %s", (LONG_AGO,))
+    deleted_at = (await chat.see_message(message))["deleted_at"]
+    assert before < deleted_at < await chat.server_time()
     await chat.connection.execute("update chat_messages set deleted_at = now()")
-    assert (await message_row(chat, message))["deleted_at"] == deleted_at
+    assert (await chat.see_message(message))["deleted_at"] == deleted_at
 
 
 @pytest.mark.parametrize("table", ["chat_rooms", "chat_messages", "user_devices", "user_presence"])
-async def test_updated_at_is_kept(chat: Chat, table: str) -> None:
+async def test_updated_at_is_set_by_the_server(chat: Chat, table: str) -> None:
     await chat.message()
     await chat.device()
     await chat.look(None)
-    before = await server_time(chat)
+    before = await chat.server_time()
     await chat.connection.execute(f"update {table} set updated_at = '2000-01-01'")
     assert await value(chat.connection, f"select updated_at from {table}") > before
 
@@ -107,7 +95,7 @@ async def test_unread_counters_of_both_through_a_conversation(chat: Chat) -> Non
     assert await counters(chat) == (1, 2)
 
     await chat.message("already read", is_read=True)
-    await chat.message("already deleted", deleted_at=FORGED)
+    await chat.message("already deleted", deleted_at=LONG_AGO)
     assert await counters(chat) == (1, 2)
 
     await chat.connection.execute("update chat_messages set deleted_at = now() where id = %s", (first,))
@@ -148,7 +136,7 @@ async def last(chat: Chat) -> tuple[str | None, datetime | None]:
 async def test_last_message_follows_edits_and_deletions(chat: Chat) -> None:
     assert await last(chat) == (None, None)
     first, second = await chat.message("first"), await chat.message("second")
-    times = [(await message_row(chat, message))["server_timestamp"] for message in (first, second)]
+    times = [(await chat.see_message(message))["server_timestamp"] for message in (first, second)]
     assert await last(chat) == ("second", times[1])
     await chat.connection.execute("update chat_messages set message = 'edited' where id = %s", (second,))
     assert await last(chat) == ("edited", times[1])
@@ -174,7 +162,7 @@ async def test_two_people_have_one_conversation(chat: Chat, swapped: bool) -> No
         await insert(chat.connection, "public.chat_rooms", user1_id=user1, user2_id=user2)
 
 
-async def test_nobody_talks_to_themselves(chat: Chat) -> None:
+async def test_a_conversation_with_oneself_is_rejected(chat: Chat) -> None:
     async with refused(chat.connection, "23514"):
         await insert(chat.connection, "public.chat_rooms", user1_id=chat.guide, user2_id=chat.guide)
 
@@ -225,7 +213,7 @@ async def send_many(chat: Chat, sender: UUID, number: int) -> None:
     )
 
 
-async def test_31st_message_in_10_seconds_is_refused_as_429(chat: Chat) -> None:
+async def test_the_31st_message_in_10_seconds_is_rejected_with_429(chat: Chat) -> None:
     async with as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 30)
     async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.tourist):
@@ -255,7 +243,7 @@ async def test_an_outbox_of_36_passes_in_one_statement_after_a_silence(chat: Cha
     assert 9 <= await retry_after(chat, 1) <= 10
 
 
-async def test_a_refused_message_says_when_there_is_room_and_passes_then(chat: Chat) -> None:
+async def test_a_rejected_message_names_the_seconds_to_wait_and_passes_then(chat: Chat) -> None:
     async with as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 20)
     await chat.pass_time(6)
@@ -269,7 +257,7 @@ async def test_a_refused_message_says_when_there_is_room_and_passes_then(chat: C
 
 
 @pytest.mark.parametrize("before", [1, 29, 30])
-async def test_a_refused_outbox_says_when_it_passes_and_passes_then(chat: Chat, before: int) -> None:
+async def test_a_rejected_outbox_names_the_seconds_to_wait_and_passes_then(chat: Chat, before: int) -> None:
     async with as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, before)
     seconds = await retry_after(chat, 36)
@@ -293,8 +281,8 @@ async def test_after_the_largest_statement_the_next_waits_until_single_messages_
 
 
 async def test_a_statement_that_can_never_pass_names_the_maximum_and_stores_nothing(chat: Chat) -> None:
-    told = "too many messages in one request: at most 100"
-    async with refused(chat.connection, "22023", told), as_user(chat.connection, chat.tourist):
+    reason = "too many messages in one request: at most 100"
+    async with refused(chat.connection, "22023", reason), as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 101)
     assert await value(chat.connection, "select count(*) from push.jobs") == 0
     await chat.connection.execute("update private.chat_settings set message_batch_limit = 2, message_limit = 3")
@@ -309,7 +297,7 @@ async def test_two_statements_of_one_transaction_are_not_one(chat: Chat) -> None
             await send_many(chat, chat.tourist, 1)
 
 
-async def test_rate_limit_is_a_setting(chat: Chat) -> None:
+async def test_the_message_rate_limit_is_a_setting(chat: Chat) -> None:
     await chat.connection.execute("update private.chat_settings set message_limit = 2, message_limit_window = '1 hour'")
     async with as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 2)
@@ -318,7 +306,7 @@ async def test_rate_limit_is_a_setting(chat: Chat) -> None:
         await send_many(chat, chat.tourist, 1)
 
 
-async def test_backend_is_not_limited(chat: Chat) -> None:
+async def test_a_backend_has_no_message_rate_limit(chat: Chat) -> None:
     async with acting_as(chat.connection, "service_role"):
         await send_many(chat, chat.tourist, 100)
 
@@ -328,9 +316,9 @@ async def test_backend_is_not_limited(chat: Chat) -> None:
 URL = "https://example.com/" + "x" * 1000
 
 
-def state_of(told: str) -> str:
+def state_of(reason: str) -> str:
     """Both are HTTP 400."""
-    return "22001" if "is too long" in told else "22023"
+    return "22001" if "is too long" in reason else "22023"
 
 
 TOO_LONG = {
@@ -347,22 +335,20 @@ TOO_LONG = {
 
 @pytest.mark.parametrize("as_whom", ["tourist", "backend"])
 @pytest.mark.parametrize("case", TOO_LONG)
-async def test_a_message_beyond_a_bound_is_refused_by_the_name_of_its_field(
-    chat: Chat, case: str, as_whom: str
-) -> None:
-    content, told = TOO_LONG[case]
+async def test_a_message_over_a_limit_is_rejected_by_the_name_of_its_field(chat: Chat, case: str, as_whom: str) -> None:
+    content, reason = TOO_LONG[case]
     columns = {"message": "Hello", "room_id": chat.room, "sender_id": chat.tourist, case.split()[0]: content}
     role, user = ("authenticated", chat.tourist) if as_whom == "tourist" else ("service_role", None)
     insertion = f"insert into chat_messages ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
-    async with refused(chat.connection, state_of(told), told), acting_as(chat.connection, role, user):
+    async with refused(chat.connection, state_of(reason), reason), acting_as(chat.connection, role, user):
         await chat.connection.execute(insertion.encode(), list(columns.values()))
 
 
 @pytest.mark.parametrize("case", [case for case in TOO_LONG if "client_msg_id" not in case])
-async def test_an_edit_has_the_bounds_of_a_new_message(chat: Chat, case: str) -> None:
+async def test_an_edit_has_the_limits_of_a_new_message(chat: Chat, case: str) -> None:
     await chat.message()
-    content, told = TOO_LONG[case]
-    async with refused(chat.connection, state_of(told), told), as_user(chat.connection, chat.tourist):
+    content, reason = TOO_LONG[case]
+    async with refused(chat.connection, state_of(reason), reason), as_user(chat.connection, chat.tourist):
         await chat.connection.execute(f"update chat_messages set {case.split()[0]} = %s".encode(), (content,))
 
 
@@ -376,7 +362,7 @@ async def test_an_edit_has_the_bounds_of_a_new_message(chat: Chat, case: str) ->
         ("attachments", Jsonb(["odd", 1, None, [[]], {"type": {"deep": []}}])),
     ],
 )
-async def test_what_is_within_the_bounds_is_stored_whatever_its_shape(chat: Chat, column: str, content: Any) -> None:
+async def test_a_message_within_the_limits_is_stored_in_any_form(chat: Chat, column: str, content: Any) -> None:
     columns = {"message": "Hello", "room_id": chat.room, "sender_id": chat.tourist, column: content}
     insertion = f"insert into chat_messages ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
     async with as_user(chat.connection, chat.tourist):
@@ -385,7 +371,7 @@ async def test_what_is_within_the_bounds_is_stored_whatever_its_shape(chat: Chat
             await chat.connection.execute(f"update chat_messages set {column} = %s".encode(), (content,))
 
 
-async def test_bounds_of_a_message_are_settings(chat: Chat) -> None:
+async def test_the_limits_of_a_message_are_settings(chat: Chat) -> None:
     changed = "message_bytes_limit = 20000, attachment_limit = 1, attachments_bytes_limit = 50"
     await chat.connection.execute(f"update private.chat_settings set {changed}".encode())
     await chat.message("x" * 20000, attachments='["one"]')
@@ -395,20 +381,20 @@ async def test_bounds_of_a_message_are_settings(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("column", ["display_name", "avatar_url", "locale"])
-async def test_a_profile_beyond_its_bound_is_refused_by_the_name_of_its_field(chat: Chat, column: str) -> None:
+async def test_a_profile_over_its_limit_is_rejected_by_the_name_of_its_field(chat: Chat, column: str) -> None:
     update = f"update users set {column} = repeat('é', %s) where id = %s".encode()
     async with as_user(chat.connection, chat.guide):
         await chat.connection.execute(update, (1024, chat.guide))
-    told = f"{column} is too long: 2050 bytes, at most 2048"
-    async with refused(chat.connection, state_of(told), told), as_user(chat.connection, chat.guide):
+    reason = f"{column} is too long: 2050 bytes, at most 2048"
+    async with refused(chat.connection, state_of(reason), reason), as_user(chat.connection, chat.guide):
         await chat.connection.execute(update, (1025, chat.guide))
     account = await insert(chat.connection, "auth.users", email="new@example.com")
     insertion = f"insert into users (id, {column}) values (%s, repeat('é', 1025))".encode()
-    async with refused(chat.connection, state_of(told), told), as_user(chat.connection, account["id"]):
+    async with refused(chat.connection, state_of(reason), reason), as_user(chat.connection, account["id"]):
         await chat.connection.execute(insertion, (account["id"],))
 
 
-async def test_a_receipt_names_no_endless_device(chat: Chat) -> None:
+async def test_a_receipt_with_a_too_long_device_id_is_rejected(chat: Chat) -> None:
     message = await chat.message()
     await upsert_receipt(chat, message, device_id="x" * 800)
     later = await chat.message()
@@ -419,7 +405,7 @@ async def test_a_receipt_names_no_endless_device(chat: Chat) -> None:
 async def test_last_message_is_the_beginning_of_the_message(chat: Chat) -> None:
     text = "📱" * 1000
     message = await chat.message(text)
-    assert await last(chat) == (text[:200], (await message_row(chat, message))["server_timestamp"])
+    assert await last(chat) == (text[:200], (await chat.see_message(message))["server_timestamp"])
     await chat.connection.execute("update chat_messages set message = message || '!'")
     assert (await last(chat))[0] == text[:200]
     people = [await person(chat.connection) for _ in range(2)]
@@ -431,13 +417,13 @@ async def test_last_message_is_the_beginning_of_the_message(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize(("sender", "recipient"), [("tourist", "guide"), ("guide", "tourist")])
-async def test_job_is_for_the_other_person(chat: Chat, sender: str, recipient: str) -> None:
+async def test_the_job_of_a_message_is_for_the_other_person(chat: Chat, sender: str, recipient: str) -> None:
     message = await chat.message(sender_id=getattr(chat, sender))
     job = await chat.job(message)
     assert (job["recipient_id"], job["state"], job["attempts"]) == (getattr(chat, recipient), "pending", 0)
 
 
-@pytest.mark.parametrize("columns", [{"is_read": True}, {"deleted_at": FORGED}], ids=str)
+@pytest.mark.parametrize("columns", [{"is_read": True}, {"deleted_at": LONG_AGO}], ids=str)
 async def test_import_of_old_messages_makes_no_job(chat: Chat, columns: dict[str, Any]) -> None:
     await chat.message(**columns)
     assert await rows(chat.connection, "table push.jobs") == []
@@ -468,18 +454,18 @@ async def upsert_receipt(chat: Chat, message: UUID, **columns: Any) -> None:
         )
 
 
-async def test_first_receipt_counts_and_the_servers_clock(chat: Chat) -> None:
+async def test_the_first_receipt_counts_by_the_servers_clock(chat: Chat) -> None:
     message = await chat.message()
-    before = await server_time(chat)
-    await upsert_receipt(chat, message, device_id="phone", delivered_at=FORGED)
+    before = await chat.server_time()
+    await upsert_receipt(chat, message, device_id="phone", delivered_at=LONG_AGO)
     first = await receipt(chat, message)
-    assert before < first["delivered_at"] < await server_time(chat)
+    assert before < first["delivered_at"] < await chat.server_time()
     assert (first["device_id"], first["read_at"]) == ("phone", None)
 
     await upsert_receipt(chat, message, device_id="tablet", delivered_at=datetime.max)
     assert await receipt(chat, message) == first
 
-    await upsert_receipt(chat, message, read_at=FORGED)
+    await upsert_receipt(chat, message, read_at=LONG_AGO)
     read = await receipt(chat, message)
     assert read["read_at"] > first["delivered_at"]
     assert read["delivered_at"] == first["delivered_at"]
@@ -488,23 +474,23 @@ async def test_first_receipt_counts_and_the_servers_clock(chat: Chat) -> None:
     assert await receipt(chat, message) == read
 
 
-async def test_message_shows_what_the_receipt_says(chat: Chat) -> None:
+async def test_a_receipt_marks_its_message(chat: Chat) -> None:
     message = await chat.message()
-    await upsert_receipt(chat, message, delivered_at=FORGED)
-    delivered = await message_row(chat, message)
+    await upsert_receipt(chat, message, delivered_at=LONG_AGO)
+    delivered = await chat.see_message(message)
     assert delivered["delivered_at"] == (await receipt(chat, message))["delivered_at"]
     assert (delivered["is_read"], await counters(chat)) == (False, (0, 1))
 
-    await upsert_receipt(chat, message, read_at=FORGED)
-    read = await message_row(chat, message)
+    await upsert_receipt(chat, message, read_at=LONG_AGO)
+    read = await chat.see_message(message)
     assert (read["is_read"], read["read_at"]) == (True, (await receipt(chat, message))["read_at"])
     assert read["delivered_at"] == delivered["delivered_at"]
     assert await counters(chat) == (0, 0)
 
 
-async def test_read_message_has_been_delivered(chat: Chat) -> None:
+async def test_a_read_message_has_been_delivered(chat: Chat) -> None:
     message = await chat.message()
-    await upsert_receipt(chat, message, read_at=FORGED)
+    await upsert_receipt(chat, message, read_at=LONG_AGO)
     read = await receipt(chat, message)
     assert read["delivered_at"] == read["read_at"]
 
@@ -551,7 +537,7 @@ async def test_registering_again_keeps_the_device(chat: Chat) -> None:
     assert again["last_seen_at"] > first["last_seen_at"]
 
 
-async def test_registering_a_deactivated_device_switches_it_on(chat: Chat) -> None:
+async def test_registering_activates_a_deactivated_device(chat: Chat) -> None:
     await register(chat, chat.guide, ONE)
     await chat.connection.execute("update user_devices set is_active = false")
     await register(chat, chat.guide, TWO)
@@ -576,7 +562,7 @@ async def test_token_moves_by_an_update_too(chat: Chat) -> None:
     assert await devices(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
 
 
-async def test_duplicate_registration_by_two_ids(chat: Chat) -> None:
+async def test_one_token_under_two_device_ids_belongs_to_the_later_one(chat: Chat) -> None:
     await register(chat, chat.guide, ONE, device_id="before reinstall")
     await register(chat, chat.guide, ONE, device_id="after reinstall")
     assert await devices(chat) == {
@@ -608,7 +594,7 @@ async def test_late_logout_keeps_transferred_token(chat: Chat) -> None:
         (f"ExponentPushToken[{'x' * 81}]", False),
     ],
 )
-async def test_format_of_an_expo_token(chat: Chat, token: str, valid: bool) -> None:
+async def test_a_malformed_expo_token_is_rejected(chat: Chat, token: str, valid: bool) -> None:
     if valid:
         await register(chat, chat.guide, token)
     else:
@@ -659,10 +645,12 @@ async def test_both_spellings_of_an_expo_token_are_one_token(chat: Chat, spellin
 
 @pytest.mark.parametrize("provider", ["fcm", "apns"])
 @pytest.mark.parametrize("token", [ONE, "ExpoPushToken[one]", "exponentpushtoken[one]"])
-async def test_an_expo_token_under_another_provider_is_refused_by_the_name_of_push_provider(
+async def test_an_expo_token_under_another_provider_is_rejected_and_names_push_provider(
     chat: Chat, provider: str, token: str
 ) -> None:
-    with pytest.raises(psycopg.Error, match=f"push_provider is {provider}, but push_token is one of Expo's") as refusal:
+    with pytest.raises(
+        psycopg.Error, match=f"push_provider is {provider}, but push_token is a token of Expo"
+    ) as refusal:
         await register(chat, chat.guide, token, push_provider=provider)
     assert (refusal.value.sqlstate, "[one]" in str(refusal.value)) == ("22023", False)
     await register(chat, chat.guide, ONE)
@@ -671,7 +659,7 @@ async def test_an_expo_token_under_another_provider_is_refused_by_the_name_of_pu
 
 
 @pytest.mark.parametrize(
-    ("columns", "told"),
+    ("columns", "reason"),
     [
         ({"device_id": "📱" * 201}, "device_id has 201 characters; it must have 1 to 200"),
         ({"device_id": ""}, "device_id has 0 characters; it must have 1 to 200"),
@@ -680,10 +668,10 @@ async def test_an_expo_token_under_another_provider_is_refused_by_the_name_of_pu
         ({"token": "x" * 3000000, "push_provider": "apns"}, "push_token is too long"),
     ],
 )
-async def test_a_device_beyond_a_bound_is_refused_by_the_name_of_its_field(
-    chat: Chat, columns: dict[str, str], told: str
+async def test_a_device_over_a_limit_is_rejected_by_the_name_of_its_field(
+    chat: Chat, columns: dict[str, str], reason: str
 ) -> None:
-    async with refused(chat.connection, state_of(told), told):
+    async with refused(chat.connection, state_of(reason), reason):
         await register(chat, chat.guide, **{"token": ONE, **columns})
 
 
@@ -696,7 +684,7 @@ async def test_a_native_token_of_2048_bytes_is_stored(chat: Chat) -> None:
 
 @pytest.mark.parametrize("is_online", [True, False])
 async def test_presence_counts_from_the_servers_clock(chat: Chat, is_online: bool) -> None:
-    before = await server_time(chat)
+    before = await chat.server_time()
     for _ in range(2):
         async with as_user(chat.connection, chat.guide):
             await chat.connection.execute(
@@ -706,5 +694,5 @@ async def test_presence_counts_from_the_servers_clock(chat: Chat, is_online: boo
                 (chat.guide, is_online),
             )
         presence = await row(chat.connection, "table user_presence")
-        assert before < presence["updated_at"] == presence["last_seen_at"] < await server_time(chat)
+        assert before < presence["updated_at"] == presence["last_seen_at"] < await chat.server_time()
         before = presence["updated_at"]

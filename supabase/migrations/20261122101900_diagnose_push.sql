@@ -1,28 +1,23 @@
--- What only the database knows of its own health, as facts for ./dev doctor. It holds no secret, no token and no text.
-
-create function push.is_expo_token(p_push_token text) returns boolean
-language sql immutable set search_path = '' as $$
-  select p_push_token ~ '^(Exponent|Expo)PushToken\[[^][[:space:]]{1,80}\]$'
-    or p_push_token ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
-$$;
-comment on function push.is_expo_token(text) is 'Whether Expo could have issued this token, by its form.';
+-- diagnose_push: facts that only the database has, for ./dev doctor, which judges them. They hold no secret, no token and no
+-- message text.
 
 create function push.sha256(p_secret text) returns text
 language sql immutable set search_path = '' as $$
   select encode(sha256(convert_to(p_secret, 'UTF8')), 'hex');
 $$;
-comment on function push.sha256(text) is 'By which two secrets are compared without showing either.';
+comment on function push.sha256(text) is 'Returns a hash, by which two secrets are compared without showing either.';
 
 create function push.diagnose_migrations() returns jsonb
 language plpgsql stable set search_path = '' as $$
 begin
-  -- Whoever applies the files by other means than the Supabase CLI has no such table.
+  -- The table is missing if the files were applied by other means than the Supabase CLI.
   if to_regclass('supabase_migrations.schema_migrations') is not null then
     return (select jsonb_agg(version order by version) from supabase_migrations.schema_migrations);
   end if;
   return null;
 end $$;
-comment on function push.diagnose_migrations() is 'Versions of the migrations that the Supabase CLI applied; null: unknown.';
+comment on function push.diagnose_migrations() is
+  'Returns the versions of the migrations that the Supabase CLI applied; null: unknown.';
 
 create function push.diagnose_triggers() returns jsonb
 language sql stable set search_path = '' as $$
@@ -39,7 +34,7 @@ language sql stable set search_path = '' as $$
   join pg_catalog.pg_proc on pg_proc.oid = tgfoid
   join pg_catalog.pg_namespace namespace on namespace.oid = pronamespace
   left join lateral push.diagnose_webhook_target() target on (namespace.nspname, proname) = ('push', 'notify_webhook')
-  -- A webhook made in the dashboard keeps url, method, headers, … in the arguments of its trigger.
+  -- A webhook of the dashboard has url, method, headers, … as arguments of its trigger.
   left join lateral (select string_to_array(encode(tgargs, 'escape'), '\000') as arguments) dashboard
     on (namespace.nspname, proname) = ('supabase_functions', 'http_request')
   where tgrelid = 'public.chat_messages'::regclass
@@ -47,7 +42,8 @@ language sql stable set search_path = '' as $$
       ('push', 'create_job'), ('push', 'notify_webhook'), ('supabase_functions', 'http_request'));
 $$;
 comment on function push.diagnose_triggers() is
-  'Triggers of chat_messages that store the job of a message or ring for it: [{name, calls, enabled, readable, url, secret_sha256}].';
+  'Returns the triggers of chat_messages that store the job of a message or call the webhook: [{name, calls, enabled, '
+  'readable, url, secret_sha256}].';
 
 create function push.diagnose_answers() returns jsonb
 language plpgsql stable set search_path = '' as $$
@@ -66,7 +62,8 @@ begin
   return null;
 end $$;
 comment on function push.diagnose_answers() is
-  'Answers to pg_net in the last hour, by HTTP status; of all requests of this database. Null: pg_net is missing.';
+  'Returns how many requests of pg_net were answered in the last hour, by HTTP status, over all requests of this database. '
+  'Null: pg_net is missing.';
 
 create function push.diagnose_tables() returns jsonb
 language sql stable set search_path = '' as $$
@@ -75,7 +72,7 @@ language sql stable set search_path = '' as $$
   where relnamespace = 'public'::regnamespace and relname in (
     'users', 'chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence');
 $$;
-comment on function push.diagnose_tables() is 'Whether row level security is on, by table.';
+comment on function push.diagnose_tables() is 'Returns whether row level security is enabled, by table.';
 
 create function push.diagnose_rights() returns jsonb
 language sql stable set search_path = '' as $$
@@ -93,7 +90,7 @@ language sql stable set search_path = '' as $$
   ) open;
 $$;
 comment on function push.diagnose_rights() is
-  'Rights that an app''s user holds and should not: [{right, role}]; none, when all is well.';
+  'Returns rights that the users of an app have and must not have: [{right, role}].';
 
 create function push.diagnose_work() returns jsonb
 language sql stable set search_path = '' as $$
@@ -120,14 +117,15 @@ language sql stable set search_path = '' as $$
     'devices', (
       select jsonb_build_object(
         'active', count(*),
-        'malformed', count(*) filter (where push_provider = 'expo' and not push.is_expo_token(push_token)),
+        'malformed', count(*) filter (where push_provider = 'expo' and not private.is_expo_token(push_token)),
         'other_provider', count(*) filter (where push_provider <> 'expo')
       ) from public.user_devices where is_active
     )
   );
 $$;
 comment on function push.diagnose_work() is
-  'What waits, and how long the longest has been due (negative: it is not yet); runs that the breaker holds; device counts.';
+  'Returns how much work waits and for how long the oldest has been due (negative: not yet), the runs that the circuit '
+  'breaker holds, and counts of devices.';
 
 create function push.diagnose_existing_app() returns jsonb
 language sql stable set search_path = '' as $$
@@ -139,7 +137,7 @@ language sql stable set search_path = '' as $$
         from push.migration_report where what <> 'installed' group by what
       ) grouped
     ),
-    -- Of a thousand people: whether they have names is a matter of columns, not of each.
+    -- A thousand people are enough: a missing name column shows in each of them.
     'people', (select count(*) from (select from public.users limit 1000) asked),
     'named', (
       select count(push.display_name(id)) from (select id from public.users limit 1000) asked
@@ -147,7 +145,7 @@ language sql stable set search_path = '' as $$
   );
 $$;
 comment on function push.diagnose_existing_app() is
-  'What the migrations changed, by kind, and how many of up to 1,000 people have a name that pushes show.';
+  'Returns what the migrations changed, by kind, and how many of up to 1,000 people have a name that pushes show.';
 
 create function public.diagnose_push() returns jsonb
 language sql stable security definer set search_path = '' as $$
@@ -160,11 +158,9 @@ language sql stable security definer set search_path = '' as $$
     'existing_app', push.diagnose_existing_app()
   );
 $$;
-comment on function public.diagnose_push() is 'Facts for ./dev doctor, which judges them. No secret, no token, no text.';
+comment on function public.diagnose_push() is
+  'Returns facts for ./dev doctor, without a secret, token or message text.';
 
-revoke execute on function
-  push.is_expo_token(text), push.sha256(text), push.diagnose_migrations(), push.diagnose_triggers(),
-  push.diagnose_answers(), push.diagnose_tables(), push.diagnose_rights(), push.diagnose_work(), push.diagnose_existing_app()
-from public;
+revoke execute on all functions in schema push from public;
 revoke execute on function public.diagnose_push() from public, anon, authenticated;
 grant execute on function public.diagnose_push() to service_role;

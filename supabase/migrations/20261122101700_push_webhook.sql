@@ -1,4 +1,5 @@
--- The doorbell: tells send_chat_push at once that a message is there. pg_net may lose it; the sweep finds the job.
+-- The webhook: calls send_chat_push right after a message is stored. pg_net may lose a call; the scheduled sweep then finds the
+-- job. push.configure_webhook stores URL and secret in Supabase Vault and creates the trigger.
 
 create function push.webhook_target(out url text, out secret text)
 language plpgsql stable set search_path = '' as $$
@@ -9,7 +10,7 @@ begin
   from vault.decrypted_secrets where name in ('push_webhook_url', 'push_webhook_secret');
 end $$;
 comment on function push.webhook_target() is
-  'Where to ring and with which secret; nulls when not configured. Fails when Vault cannot decrypt them, as after a restore.';
+  'Returns URL and secret of the webhook; nulls when not configured. Fails when Vault cannot decrypt them, as after a restore.';
 
 create function push.diagnose_webhook_target(out url text, out secret text, out readable boolean)
 language plpgsql stable set search_path = '' as $$
@@ -19,39 +20,43 @@ exception when others then
   readable := false;
 end $$;
 comment on function push.diagnose_webhook_target() is
-  'What webhook_target says, for diagnose_push, which must tell of an unreadable Vault and not fail of it.';
+  'webhook_target for diagnose_push: readable is false when Vault cannot decrypt the secrets.';
 
 create function push.store_vault_secret(p_name text, p_value text) returns void
 language plpgsql set search_path = '' as $$
 begin
-  -- Not vault.update_secret: it decrypts the old value first. Vault's key is no part of the database, so after a restore
-  -- into another project the old value cannot be decrypted, and could never be replaced.
+  -- Not vault.update_secret: it decrypts the old value first. The key of Vault is not in the database. So after a restore into
+  -- another project, the old value cannot be decrypted, and vault.update_secret could never replace it.
   delete from vault.secrets where name = p_name;
   perform vault.create_secret(p_value, p_name, 'Chat Push: push.configure_webhook()');
 end $$;
-comment on function push.store_vault_secret(text, text) is 'Stores or replaces a secret of Supabase Vault, readable or not.';
+comment on function push.store_vault_secret(text, text) is
+  'Stores or replaces a secret of Supabase Vault, also one that cannot be decrypted.';
 
 create function push.notify_webhook() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 declare
   target record;
 begin
   select * into target from push.webhook_target();
-  -- The payload of a Supabase Database Webhook, but with ids only: no message text leaves the database here.
+  -- The payload of a Supabase Database Webhook, with ids only: no message text leaves the database here.
   perform net.http_post(
     url => target.url,
     body => jsonb_build_object('type', tg_op, 'table', tg_table_name, 'schema', tg_table_schema,
-      'record', jsonb_build_object('id', new.id, 'room_id', new.room_id), 'old_record', null),
+      'record', jsonb_build_object('id', added.id, 'room_id', added.room_id), 'old_record', null),
     headers => jsonb_build_object('Content-Type', 'application/json', 'x-webhook-secret', target.secret),
     timeout_milliseconds => 5000
-  );
+  )
+  -- The messages that create_push_job, which runs before, has stored a job for.
+  from new_messages added join push.jobs job on job.message_id = added.id;
   return null;
 exception when others then
-  -- Whatever is wrong with the doorbell, the message is stored, and the sweep sends its push.
-  raise warning 'Chat Push: the webhook did not ring: %', sqlerrm;
+  -- The message is stored even if the webhook cannot be called; the sweep sends its push.
+  raise warning 'Chat Push: the webhook was not called: %', sqlerrm;
   return null;
 end $$;
-comment on function push.notify_webhook() is 'Rings the webhook after the commit; never aborts the insert of a message.';
+comment on function push.notify_webhook() is
+  'Calls the webhook for each new message that has a job, after the commit. It never aborts the insert of a message.';
 
 create function push.configure_webhook(url text, secret text) returns void
 language plpgsql set search_path = '' as $$
@@ -81,14 +86,13 @@ begin
   if not exists (
     select from pg_trigger where tgname = 'notify_webhook' and tgrelid = 'public.chat_messages'::regclass
   ) then
-    -- For messages that have a job, as create_push_job does.
+    -- Its name sorts after create_push_job, so it runs after it.
     create trigger notify_webhook after insert on public.chat_messages
-      for each row when (new.is_read is not true and new.deleted_at is null)
-      execute function push.notify_webhook();
+      referencing new table as new_messages
+      for each statement execute function push.notify_webhook();
   end if;
 end $$;
 comment on function push.configure_webhook(text, text) is
-  'Sets target and secret of the webhook and installs its trigger; call it again to change either, and after a restore.';
+  'Sets URL and secret of the webhook and creates its trigger. Call it again to change them, and after a restore.';
 
-revoke execute on function push.webhook_target(), push.diagnose_webhook_target(), push.store_vault_secret(text, text), push.notify_webhook(),
-  push.configure_webhook(text, text) from public;
+revoke execute on all functions in schema push from public;

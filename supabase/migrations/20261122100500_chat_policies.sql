@@ -1,15 +1,16 @@
--- Who may see and write which rows and columns (specification, section B). Grants are explicit: Supabase makes none
--- by itself since 2026-10-30. Columns that no grant names are the server's.
+-- Row level security, policies and grants: who may see and write which rows and columns of the chat tables. Each table's
+-- policies stand before its grants. Grants are explicit, because Supabase grants nothing by itself since 2026-10-30. Columns
+-- that no grant names are written by the server only.
 
--- Helpers run as their owner, so that policies which refer to each other do not recurse. A person has tens of
--- conversations, not the 1000 that the planner takes a function for.
+-- These functions run as their owner, so that policies which refer to each other do not recurse. `rows 20`: a person has
+-- tens of conversations; without it, the planner would assume 1000.
 create function private.my_rooms() returns setof uuid
 language sql stable security definer rows 20 set search_path = '' as $$
   select id from public.chat_rooms where user1_id = (select auth.uid())
   union all
   select id from public.chat_rooms where user2_id = (select auth.uid());
 $$;
-comment on function private.my_rooms() is 'Conversations of the caller.';
+comment on function private.my_rooms() is 'Ids of the conversations of the caller.';
 
 create function private.my_partners() returns setof uuid
 language sql stable security definer rows 20 set search_path = '' as $$
@@ -17,7 +18,7 @@ language sql stable security definer rows 20 set search_path = '' as $$
   union all
   select user1_id from public.chat_rooms where user2_id = (select auth.uid());
 $$;
-comment on function private.my_partners() is 'People whom the caller has a conversation with.';
+comment on function private.my_partners() is 'Ids of the people with whom the caller has a conversation.';
 
 create function private.my_contacts() returns setof uuid
 language sql stable security definer rows 20 set search_path = '' as $$
@@ -27,12 +28,13 @@ language sql stable security definer rows 20 set search_path = '' as $$
   select user1_id from public.chat_rooms
   where user2_id = (select auth.uid()) and accepted_by_user1 and accepted_by_user2;
 $$;
-comment on function private.my_contacts() is 'People who wrote to the caller and whom the caller wrote to.';
+comment on function private.my_contacts() is
+  'Ids of the people who have written to the caller, and to whom the caller has written.';
 
 revoke execute on function private.my_rooms(), private.my_partners(), private.my_contacts() from public;
 grant execute on function private.my_rooms(), private.my_partners(), private.my_contacts() to authenticated;
 
--- users: an app that was there before keeps its own rules; a table without any is closed.
+-- users: an existing app keeps its own policies and grants. Without row level security, the table gets ours.
 do $$
 begin
   if not (select relrowsecurity from pg_class where oid = 'public.users'::regclass) then
@@ -56,7 +58,7 @@ alter table public.message_receipts enable row level security;
 alter table public.user_devices enable row level security;
 alter table public.user_presence enable row level security;
 
--- Only the policies below: permissive ones add up, so an older one beside them would open what they close.
+-- Older policies are dropped: permissive policies add up, so an older one would allow what the policies below forbid.
 do $$
 declare
   older record;
@@ -71,7 +73,7 @@ begin
   end loop;
 end $$;
 
--- An app's own columns stay as writable as they were, as far as the policies below let one write the row.
+-- An app's own columns stay writable as before, in the rows that the policies below allow to write.
 create temporary table own_columns on commit drop as
   select relname, attname, privilege
   from pg_catalog.pg_attribute join pg_catalog.pg_class on pg_class.oid = attrelid
@@ -89,8 +91,8 @@ revoke all on public.chat_rooms, public.chat_messages, public.message_receipts, 
 grant all on public.chat_rooms, public.chat_messages, public.message_receipts, public.user_devices,
   public.user_presence to service_role;
 
--- Conversations are never deleted by a person, only archived: by a delete, too (archive_deleted_room). The columns behind
--- the first line of a grant are accepted because apps from before Chat Push name them; triggers decide what is stored.
+-- A person archives conversations and never deletes them: a delete archives, too (archive_deleted_room). The columns behind
+-- the first line of a grant are granted because old apps name them; triggers decide what is stored.
 create policy chat_rooms_select_participants on public.chat_rooms for select to authenticated
   using ((select auth.uid()) in (user1_id, user2_id));
 create policy chat_rooms_insert_participant on public.chat_rooms for insert to authenticated
@@ -107,8 +109,8 @@ grant select, delete,
     last_message, last_message_at, updated_at, unread_count_user1, unread_count_user2)
   on public.chat_rooms to authenticated;
 
--- Messages are deleted by deleted_at: by a delete, too (soft_delete_messages). The recipient marks them through receipts, or
--- by an update of what is unread, which becomes receipts (guard_message_change, create_receipts).
+-- A person deletes messages by deleted_at: a delete sets it, too (soft_delete_messages). The recipient marks messages by
+-- receipts, or by an update of unread messages, which writes receipts (guard_message_change, create_receipts).
 create policy chat_messages_select_participants on public.chat_messages for select to authenticated
   using (room_id in (select private.my_rooms()));
 create policy chat_messages_insert_sender on public.chat_messages for insert to authenticated
@@ -137,8 +139,8 @@ begin
   from own_columns group by relname, attname order by relname, attname;
 end $$;
 
--- Receipts stay. user_id and message_id may be updated only because an upsert names them. Whose receipts can be seen at
--- all is asked once, as an array, which an index takes; chat_messages' own policy says which of a partner's are shared.
+-- Nobody deletes receipts. user_id and message_id are granted for update because an upsert names them. The array of partners
+-- is computed once and read by an index; the policy of chat_messages then selects the receipts of shared conversations.
 create policy receipts_select_participants on public.message_receipts for select to authenticated
   using (
     user_id = (select auth.uid())
@@ -167,7 +169,7 @@ create policy devices_update_own on public.user_devices for update to authentica
   using (user_id = (select auth.uid())) with check (user_id = (select auth.uid()));
 create policy devices_delete_own on public.user_devices for delete to authenticated
   using (user_id = (select auth.uid()));
--- The times are accepted because apps send them; triggers replace them by the server's clock. So with those of presence.
+-- The times are granted because apps send them, here and in user_presence; triggers replace them by the server's clock.
 grant select, delete,
   insert (user_id, device_id, platform, push_token, push_provider, app_version, is_active,
     last_seen_at, created_at, updated_at),
@@ -175,7 +177,7 @@ grant select, delete,
     last_seen_at, created_at, updated_at)
   on public.user_devices to authenticated;
 
--- A policy cannot hide one column: whoever looks at a conversation with somebody else is not seen meanwhile, as if away.
+-- A policy cannot hide one column. So the row of a person who views a conversation with a third person is hidden meanwhile.
 create policy presence_select_self_and_contacts on public.user_presence for select to authenticated
   using (
     user_id = (select auth.uid())
@@ -193,7 +195,7 @@ grant select, delete,
   update (user_id, is_online, last_seen_at, current_conversation_id, updated_at)
   on public.user_presence to authenticated;
 
--- Realtime: what apps subscribe to.
+-- Realtime: the tables whose changes apps subscribe to.
 do $$
 declare
   name text;

@@ -1,22 +1,12 @@
--- What apps call. They run with the caller's rights, under the policies above.
-
-create function private.require_caller(p_user_id uuid) returns void
-language plpgsql stable set search_path = '' as $$
-begin
-  if auth.uid() is null or p_user_id is distinct from auth.uid() then
-    raise insufficient_privilege using
-      message = 'p_user_id is not the signed-in user',
-      hint = 'Pass the id of the session''s own user.';
-  end if;
-end $$;
-comment on function private.require_caller(uuid) is 'Refuses a p_user_id that is not auth.uid(): 42501, HTTP 403.';
+-- The functions of the chat that apps call over the Data API. They run with the rights of the caller, under the policies
+-- above. A user id that is passed must be that of the caller (private.require_caller).
 
 create function public.get_or_create_conversation(p_user1_id uuid, p_user2_id uuid) returns uuid
 language plpgsql set search_path = '' as $$
 declare
   conversation uuid;
 begin
-  perform private.require_caller(case when p_user2_id = auth.uid() then p_user2_id else p_user1_id end);
+  perform private.require_caller(case when p_user2_id = auth.uid() then p_user2_id else p_user1_id end, 'p_user_id');
   loop
     select id into conversation from public.chat_rooms
     where (user1_id = p_user1_id and user2_id = p_user2_id) or (user1_id = p_user2_id and user2_id = p_user1_id)
@@ -29,12 +19,12 @@ begin
       returning id into conversation;
       return conversation;
     exception when unique_violation then
-      null;  -- The other person opened it in the same moment: look again.
+      null;  -- The other person created it at the same time: select it.
     end;
   end loop;
 end $$;
 comment on function public.get_or_create_conversation(uuid, uuid) is
-  'Id of the conversation of the two people, one of whom is the caller; made when there is none.';
+  'Returns the id of the conversation of the caller and another person; creates the conversation if there is none.';
 
 create function public.get_messages_paginated(
   p_conversation_id uuid,
@@ -51,7 +41,8 @@ language sql stable set search_path = '' as $$
   limit least(greatest(p_limit, 1), 200);
 $$;
 comment on function public.get_messages_paginated(uuid, integer, timestamptz, uuid) is
-  'Messages of a conversation, newest first; the cursor is server_timestamp and id of the last one of the page before.';
+  'Returns a page of the messages of a conversation, newest first. The cursor is server_timestamp and id of the last message '
+  'of the page before.';
 
 create function public.get_missed_messages(
   p_user_id uuid,
@@ -63,7 +54,7 @@ language plpgsql stable set search_path = '' as $$
 declare
   page_size constant integer := least(greatest(p_limit, 1), 1000);
   since constant timestamptz := case
-    -- A message of another conversation may commit up to this much later than its timestamp says.
+    -- A message of another conversation may commit up to a minute after its timestamp.
     when p_after_id is null then coalesce(p_since_timestamp, '-infinity') - interval '1 minute'
     else p_since_timestamp
   end;
@@ -71,13 +62,14 @@ declare
   deepest integer;
   -- The page ends here at the latest.
   until timestamptz := 'infinity';
-  -- How many messages of each conversation have been looked at.
+  -- Messages that a round reads of each conversation.
   depth integer := 1;
 begin
-  perform private.require_caller(p_user_id);
+  perform private.require_caller(p_user_id, 'p_user_id');
   rooms := array(select private.my_rooms());
-  -- Which conversations reach into the page, and how far it reaches: a page of each of a thousand would be read for one.
-  -- Each round looks twice as deep, into the conversations that may have more before the end found so far.
+  -- Finds the end of the page, and the conversations with messages before it. Reading a whole page of each of a thousand
+  -- conversations would cost a thousand pages. Each round reads twice as many messages of the conversations that may have
+  -- more before the end that is known so far.
   loop
     with head as materialized (
       select candidate.room_id, message.server_timestamp
@@ -97,14 +89,14 @@ begin
       select room_id, count(*) as messages from head where server_timestamp <= page_end.at group by room_id
     ) reached on true
     group by page_end.at;
-    -- None, or none of which there may be more.
+    -- No conversation is left, or none that may have more.
     exit when deepest is null or deepest < depth or depth >= page_size;
     depth := least(2 * depth, page_size);
   end loop;
   return query
     select message.*
     from unnest(rooms) mine (room_id)
-    -- Each conversation by its index: joined freely, the planner is tempted to read everybody's messages.
+    -- Lateral, so that each conversation is read by its index. In a plain join, the planner may read all messages.
     cross join lateral (
       select * from public.chat_messages
       where room_id = mine.room_id and server_timestamp between since and until
@@ -115,8 +107,9 @@ begin
     limit page_size;
 end $$;
 comment on function public.get_missed_messages(uuid, timestamptz, uuid, integer) is
-  'Messages since a sync, oldest first. p_since_timestamp is the greatest server_timestamp the app holds (null: none), never '
-  'the phone''s clock; the first page overlaps by a minute, so deduplicate by id. Further pages: pass server_timestamp and id of the last row.';
+  'Returns messages since a sync, oldest first. p_since_timestamp is the greatest server_timestamp that the app has (null: '
+  'none), never the clock of the phone. The first page overlaps by a minute: deduplicate by id. For further pages, pass '
+  'server_timestamp and id of the last row.';
 
 create function public.mark_messages_delivered(
   p_user_id uuid,
@@ -127,7 +120,7 @@ language plpgsql set search_path = '' set enable_seqscan = off as $$
 declare
   marked integer;
 begin
-  perform private.require_caller(p_user_id);
+  perform private.require_caller(p_user_id, 'p_user_id');
   insert into public.message_receipts (message_id, user_id, device_id, delivered_at)
   select id, p_user_id, p_device_id, now()
   from private.lock_messages(array(
@@ -141,14 +134,14 @@ begin
   return marked;
 end $$;
 comment on function public.mark_messages_delivered(uuid, uuid[], text) is
-  'Marks messages that reached the caller''s device; returns how many were new.';
+  'Marks messages as delivered to the caller''s device; returns how many were not marked before.';
 
 create function public.mark_messages_read(p_user_id uuid, p_conversation_id uuid) returns integer
 language plpgsql set search_path = '' as $$
 declare
   marked integer;
 begin
-  perform private.require_caller(p_user_id);
+  perform private.require_caller(p_user_id, 'p_user_id');
   insert into public.message_receipts (message_id, user_id, read_at)
   select id, p_user_id, now()
   from private.lock_messages(array(
@@ -161,10 +154,9 @@ begin
   return marked;
 end $$;
 comment on function public.mark_messages_read(uuid, uuid) is
-  'Marks every message of the conversation that the caller received; returns how many were new.';
+  'Marks the messages as read that the caller received in a conversation; returns how many were not marked before.';
 
-revoke execute on function private.require_caller(uuid) from public;
-grant execute on function private.require_caller(uuid), private.lock_messages(uuid[]) to authenticated;
+grant execute on function private.lock_messages(uuid[]) to authenticated;
 revoke execute on function
   public.get_or_create_conversation(uuid, uuid),
   public.get_messages_paginated(uuid, integer, timestamptz, uuid),

@@ -1,0 +1,98 @@
+-- Triggers of message_receipts and user_presence. A receipt gets its times from the server's clock, then marks its message;
+-- a heartbeat counts from the server's clock and names a conversation of its person, or none.
+
+create function private.stamp_receipt() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  before public.message_receipts;
+  now_at constant timestamptz := clock_timestamp();
+begin
+  if tg_op = 'UPDATE' then
+    before := old;
+  else
+    perform private.lock_messages(array[new.message_id]);
+  end if;
+  -- The first value stays, and a message that was read has been delivered.
+  new.read_at := coalesce(before.read_at, case when new.read_at is not null then now_at end);
+  new.delivered_at := coalesce(before.delivered_at,
+    case when coalesce(new.delivered_at, new.read_at) is not null then now_at end);
+  new.device_id := coalesce(before.device_id, new.device_id);
+  return new;
+end $$;
+comment on function private.stamp_receipt() is
+  'Sets the times of a receipt by the server''s clock, once. Locks the message first, as the order of locks demands.';
+
+create function private.mark_messages_of_receipts() returns trigger
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+begin
+  perform private.lock_messages(array(select message_id from new_receipts));
+  update public.chat_messages message
+  set delivered_at = coalesce(message.delivered_at, receipt.delivered_at),
+    is_read = message.is_read is true or receipt.read_at is not null,
+    read_at = coalesce(message.read_at, receipt.read_at)
+  from new_receipts receipt
+  where message.id = receipt.message_id and message.sender_id <> receipt.user_id
+    and ((message.delivered_at is null and receipt.delivered_at is not null)
+      or (message.is_read is not true and receipt.read_at is not null));
+  return null;
+end $$;
+comment on function private.mark_messages_of_receipts() is
+  'Marks messages as delivered and read, by their receipts.';
+
+create trigger stamp_receipt before insert or update on public.message_receipts
+  for each row execute function private.stamp_receipt();
+create trigger serialize_writes before insert or update on public.message_receipts
+  for each statement execute function private.serialize_writes(4);
+
+create function private.limit_receipt() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  if tg_op = 'INSERT' or new.device_id is distinct from old.device_id then
+    perform private.limit_bytes('device_id', new.device_id, 800);
+  end if;
+  return new;
+end $$;
+comment on function private.limit_receipt() is
+  'Limits device_id of a receipt to the bytes that device_id of user_devices can have.';
+
+create trigger limit_receipt before insert or update on public.message_receipts
+  for each row when (octet_length(new.device_id) > 800) execute function private.limit_receipt();
+create trigger mark_messages_after_insert after insert on public.message_receipts
+  referencing new table as new_receipts
+  for each statement execute function private.mark_messages_of_receipts();
+create trigger mark_messages_after_update after update on public.message_receipts
+  referencing new table as new_receipts
+  for each statement execute function private.mark_messages_of_receipts();
+
+create function private.stamp_presence() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  -- A person who is set offline long after the last heartbeat was last seen at that heartbeat.
+  if tg_op = 'UPDATE' and old.is_online and not new.is_online
+    and old.updated_at < clock_timestamp() - (select presence_fresh_for from push.settings)
+  then
+    new.updated_at := old.updated_at;
+  else
+    new.updated_at := clock_timestamp();
+  end if;
+  new.last_seen_at := new.updated_at;
+  -- An offline person views no conversation, and an id that is no conversation of the caller is not shown to others. No
+  -- error: an app may have screens that are no conversations, and a rejected heartbeat would leave the old row in place.
+  if not new.is_online or (auth.uid() is not null and not exists (
+    select from public.chat_rooms
+    where id = new.current_conversation_id and auth.uid() in (user1_id, user2_id)
+  )) then
+    new.current_conversation_id := null;
+  end if;
+  return new;
+end $$;
+comment on function private.stamp_presence() is
+  'Sets the times of a heartbeat by the server''s clock, because a phone''s clock may be hours off, and removes a '
+  'conversation that is not the caller''s.';
+
+create trigger stamp_presence before insert or update on public.user_presence
+  for each row execute function private.stamp_presence();
+
+revoke execute on function
+  private.stamp_receipt(), private.mark_messages_of_receipts(), private.limit_receipt(), private.stamp_presence()
+from public;

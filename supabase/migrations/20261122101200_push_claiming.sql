@@ -1,0 +1,174 @@
+-- Claims: how a worker gets its work. claim_push_jobs locks due jobs, decides each (push.decide), reserves the share of each
+-- recipient, takes as many as one claim may send, composes them, reserves a send slot, and leases the jobs.
+-- It is in public because the Data API must reach it; only service_role may call it.
+-- In plpgsql, which keeps a plan while a connection lasts: before PostgreSQL 18, a function in SQL plans again at each call.
+
+create type push.send_candidate as (message_id uuid, recipient_id uuid, devices integer, position integer);
+comment on type push.send_candidate is 'A job that push.decide wants to send, while a claim checks whether the rates allow it.';
+
+create function push.lock_due_jobs(p_message_ids uuid[], p_at timestamptz, p_limit integer) returns uuid[]
+language plpgsql set search_path = '' as $$
+declare
+  retries integer;
+  due uuid[];
+begin
+  -- Two statements, so that each has its own plan: by primary key, and by due time.
+  if p_message_ids is not null then
+    return array(
+      select job.message_id from unnest(p_message_ids) asked join push.jobs job on job.message_id = asked
+      where job.state <> 'done' and greatest(job.next_attempt_at, job.leased_until) <= p_at
+      limit p_limit for update of job skip locked
+    );
+  end if;
+  -- First attempts go before retries, because retries may be many and may all fail. A quarter is kept for retries: otherwise
+  -- they would wait as long as new messages arrive.
+  select count(*) into retries from (
+    select from push.jobs
+    where state <> 'done' and is_retry and greatest(next_attempt_at, leased_until) <= p_at
+    limit p_limit / 4
+  ) waiting;
+  due := array(
+    select message_id from push.jobs
+    where state <> 'done' and not is_retry and greatest(next_attempt_at, leased_until) <= p_at
+    order by greatest(next_attempt_at, leased_until)
+    limit p_limit - retries for update skip locked
+  );
+  return due || array(
+    select message_id from push.jobs
+    where state <> 'done' and is_retry and greatest(next_attempt_at, leased_until) <= p_at
+    order by greatest(next_attempt_at, leased_until)
+    limit p_limit - cardinality(due) for update skip locked
+  );
+end $$;
+comment on function push.lock_due_jobs(uuid[], timestamptz, integer) is
+  'Locks due jobs and returns their message ids: those of the given messages, or with null all, first attempts before retries, '
+  'the longest waiting first. It skips jobs that another transaction has locked.';
+
+create function public.claim_push_jobs(
+  p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5,
+  p_project_url text default null
+) returns jsonb
+-- One plan for all ids. Otherwise, in databases of some sizes, planning takes a third of each claim.
+language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
+declare
+  now_at constant timestamptz := clock_timestamp();
+  lease constant uuid := gen_random_uuid();
+  known constant uuid[] := array(select job.message_id from push.jobs job where job.message_id = any(p_message_ids));
+  due constant uuid[] := push.lock_due_jobs(p_message_ids, now_at, p_limit);
+  settings push.settings;
+  decision record;
+  candidates push.send_candidate[] := '{}';
+  allowed push.send_candidate[] := '{}';
+  candidate push.send_candidate;
+  to_send uuid[] := '{}';
+  finished uuid[] := '{}';
+  deferred uuid[] := '{}';
+  left_due uuid[] := '{}';
+  expired_message_ids uuid[];
+  notifications integer := 0;
+  wait_until timestamptz;
+  composed record;
+  slot jsonb;
+begin
+  select * into strict settings from push.settings;
+  -- A job that is leased and due: its worker has not reported in time.
+  with expired as (
+    update push.jobs job set expired_leases = job.expired_leases + 1
+    where job.message_id = any(due) and job.state = 'leased' returning job.message_id
+  )
+  select coalesce(array_agg(message_id), '{}') into expired_message_ids from expired;
+
+  -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
+  for decision in select * from push.decide(due, clock_timestamp()) loop
+    case
+      when decision.verdict = 'defer' then
+        deferred := deferred || decision.message_id;
+        perform push.defer_job(decision.message_id, decision.reason, decision.decide_again_at);
+      when decision.verdict = 'finish' then
+        finished := finished || decision.message_id;
+        perform push.finish_job(decision.message_id, decision.reason);
+      else
+        candidates := candidates || row(decision.message_id, decision.recipient_id, decision.devices,
+          cardinality(candidates))::push.send_candidate;
+    end case;
+  end loop;
+
+  -- In the order of the recipients, so that two claims never wait for each other.
+  foreach candidate in array array(select one from unnest(candidates) one order by (one).recipient_id) loop
+    wait_until := push.reserve_recipient_share(candidate.recipient_id, candidate.devices);
+    if wait_until is null then
+      allowed := allowed || candidate;
+    else
+      deferred := deferred || candidate.message_id;
+      perform push.defer_job(candidate.message_id, 'recipient_rate_limited', wait_until);
+    end if;
+  end loop;
+
+  foreach candidate in array array(select one from unnest(allowed) one order by (one).position) loop
+    if notifications > 0 and notifications + candidate.devices > settings.notifications_per_claim then
+      left_due := left_due || candidate.message_id;
+    else
+      notifications := notifications + candidate.devices;
+      to_send := to_send || candidate.message_id;
+    end if;
+  end loop;
+
+  select * into strict composed from push.compose_jobs(to_send, p_project_url, clock_timestamp());
+  perform push.finish_job(message_id, 'unreadable') from unnest(composed.failed) message_id;
+  finished := finished || composed.failed;
+  left_due := left_due || composed.postponed;
+  to_send := array(select unnest(to_send) except select unnest(composed.failed || composed.postponed));
+
+  -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
+  slot := public.reserve_send_slot(composed.devices, lease, p_wait_seconds * interval '1 second');
+  if slot is null then
+    left_due := left_due || to_send;
+    composed.jobs := '[]';
+  else
+    update push.jobs job
+    set state = 'leased', is_retry = true, reason = null, attempts = job.attempts + 1,
+      lease_id = lease,
+      -- Doubled for each expired lease, in case the job itself crashes its workers.
+      leased_until = now_at + settings.lease_for * power(2, job.expired_leases)
+    where job.message_id = any(to_send);
+  end if;
+  -- Jobs that are not sent now take nothing of the share of their recipient.
+  update push.recipient_rates rate set free_at = rate.free_at - push.recipient_share_duration(unused.devices)
+  from (
+    select (one).recipient_id, sum((one).devices)::integer as devices
+    from unnest(allowed) one where (one).message_id = any(left_due || composed.failed) group by 1
+  ) unused
+  where rate.recipient_id = unused.recipient_id;
+
+  return jsonb_build_object(
+    'lease_id', lease,
+    'claimed_at', now_at,
+    'jobs', composed.jobs,
+    'finished', (
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'message_id', job.message_id, 'outcome', job.outcome, 'reason', job.reason)), '[]')
+      from push.jobs job where job.message_id = any(finished)
+    ),
+    'deferred', to_jsonb(deferred),
+    'left_due', to_jsonb(left_due),
+    -- Jobs that another worker has, that wait for their next attempt, or that are done.
+    'not_due', to_jsonb(array(select unnest(known) except select unnest(due))),
+    'unknown', to_jsonb(array(select unnest(p_message_ids) except select unnest(known))),
+    'expired_leases', to_jsonb(expired_message_ids),
+    'slot', slot
+  );
+end $$;
+comment on function public.claim_push_jobs(uuid[], integer, double precision, text) is
+  'Decides the due jobs of the given messages, or with null of any, and leases those to send. Returns jobs and slot (what to '
+  'send, and when), finished (jobs that ended, with outcome and reason), deferred (jobs that are decided again later), left_due '
+  '(jobs that are still due: more than one claim takes, or no send slot within p_wait_seconds), not_due and unknown (given '
+  'messages without a due job, or without a job), and expired_leases (jobs of all these whose last worker never reported). A '
+  'push may show images of the storage of p_project_url.';
+
+revoke execute on all functions in schema push from public;
+revoke execute on function
+  public.claim_push_jobs(uuid[], integer, double precision, text)
+from public, anon, authenticated;
+grant execute on function
+  public.claim_push_jobs(uuid[], integer, double precision, text)
+to service_role;

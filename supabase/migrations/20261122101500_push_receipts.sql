@@ -1,0 +1,138 @@
+-- Receipts: an accepted delivery waits for its receipt (push.schedule_receipt). cleanup_receipts claims those that are due, asks
+-- Expo and records the answers: handed over, failed, sent again, or asked again later. Dead tokens go into the run.
+
+alter table push.deliveries add column receipt_due_at timestamptz;
+comment on column push.deliveries.receipt_due_at is
+  'When Expo is asked for the receipt; a worker that asks moves it two minutes on. Null: there is none to ask for.';
+create index idx_push_deliveries_receipt_due on push.deliveries (receipt_due_at) where receipt_due_at is not null;
+
+create function push.schedule_receipt() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  -- Without a readable ticket id, no receipt can be asked for.
+  new.receipt_due_at := case when new.status = 'accepted' and new.ticket_id is not null
+    then new.sent_at + (select receipt_after from push.settings) end;
+  return new;
+end $$;
+comment on function push.schedule_receipt() is
+  'Sets when the receipt of an accepted delivery is due, and clears it for each other status.';
+
+create trigger schedule_receipt before insert or update of status on push.deliveries
+  for each row execute function push.schedule_receipt();
+
+create function public.claim_due_receipts(p_limit integer default 1000) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  claimed jsonb;
+begin
+  with due as (
+    select message_id, device_id from push.deliveries
+    where receipt_due_at <= clock_timestamp()
+    order by receipt_due_at limit least(p_limit, 1000) for update skip locked
+  ), leased as (
+    update push.deliveries delivery
+    set receipt_due_at = clock_timestamp() + interval '2 minutes'
+    from due where delivery.message_id = due.message_id and delivery.device_id = due.device_id
+    returning delivery.message_id, delivery.device_id, delivery.ticket_id
+  )
+  select coalesce(jsonb_agg(to_jsonb(leased)), '[]') into claimed from leased;
+  return claimed;
+end $$;
+comment on function public.claim_due_receipts(integer) is
+  'Leases deliveries whose receipt is due for two minutes, the longest waiting first. Returns [{message_id, device_id, ticket_id}].';
+
+create function push.next_receipt_at(p_sent_at timestamptz) returns timestamptz
+language sql volatile set search_path = '' as $$
+  -- After 15 minutes, 30, an hour, two …: the time since the send doubles. The last request is when Expo deletes it.
+  select case when clock_timestamp() < p_sent_at + receipt_lost_after
+    then p_sent_at + least(greatest(2 * (clock_timestamp() - p_sent_at), receipt_after), receipt_lost_after) end
+  from push.settings;
+$$;
+comment on function push.next_receipt_at(timestamptz) is
+  'Returns when to ask for a receipt again that is not there yet; null: never, because Expo has deleted it.';
+
+create function push.requeue_delivery(p_delivery push.deliveries, p_error text, p_is_configuration_fault boolean) returns void
+language plpgsql set search_path = '' as $$
+begin
+  p_delivery.status := 'retry';
+  p_delivery.attempts := p_delivery.attempts - p_is_configuration_fault::integer;
+  p_delivery.configuration_faults := p_delivery.configuration_faults + p_is_configuration_fault::integer;
+  p_delivery.retry_at := push.retry_at(p_delivery, p_is_configuration_fault);
+  update push.deliveries
+  set status = p_delivery.status, error = p_error, attempts = p_delivery.attempts,
+    configuration_faults = p_delivery.configuration_faults, retry_at = p_delivery.retry_at, updated_at = clock_timestamp()
+  where message_id = p_delivery.message_id and device_id = p_delivery.device_id;
+  -- A job that is not done sends to this device anyway.
+  update push.jobs
+  set state = 'pending', outcome = null, reason = null, finished_at = null, attempts = attempts - p_is_configuration_fault::integer,
+    next_attempt_at = p_delivery.retry_at
+  where message_id = p_delivery.message_id and state = 'done';
+end $$;
+comment on function push.requeue_delivery(push.deliveries, text, boolean) is
+  'Makes a message due again for one device, until its time to live ends it. A configuration fault does not count as an attempt.';
+
+create function public.record_push_receipts(p_run_id uuid, p_receipts jsonb[]) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  receipt record;
+  delivery push.deliveries;
+  max_attempts constant integer := (select max_attempts_per_device from push.settings);
+  counted jsonb := '{}';
+  answers push.answer[] := '{}';
+begin
+  insert into push.receipt_runs (id) values (p_run_id) on conflict (id) do nothing;
+  for receipt in
+    select r.* from unnest(p_receipts) reported
+    cross join jsonb_to_record(reported) r (message_id uuid, device_id uuid, ticket_id text, status text, error text)
+    order by r.message_id, r.device_id
+  loop
+    -- The job is locked before its deliveries, as record_push_results does, so that the two do not deadlock.
+    perform from push.jobs where message_id = receipt.message_id for update;
+    select * into delivery from push.deliveries
+    where message_id = receipt.message_id and device_id = receipt.device_id and ticket_id = receipt.ticket_id
+      and status = 'accepted'
+    for update;
+    continue when not found;  -- It was deleted, sent again, or recorded by another worker.
+
+    if receipt.status = 'missing' then
+      delivery.receipt_due_at := push.next_receipt_at(delivery.sent_at);
+      if delivery.receipt_due_at is null then
+        receipt.status := 'receipt_lost';
+      end if;
+    else
+      answers := answers || row(delivery.device_id, delivery.push_token, delivery.sent_at, receipt.error)::push.answer;
+      if receipt.status = 'retry' and delivery.attempts >= max_attempts then
+        receipt.status := 'failed';
+      end if;
+    end if;
+    counted := jsonb_set(counted, array[receipt.status],
+      to_jsonb(coalesce((counted ->> receipt.status)::integer, 0) + 1));
+
+    case receipt.status
+      when 'missing' then
+        update push.deliveries set receipt_due_at = delivery.receipt_due_at
+        where message_id = delivery.message_id and device_id = delivery.device_id;
+      when 'retry', 'configuration_fault' then
+        perform push.requeue_delivery(delivery, receipt.error, receipt.status = 'configuration_fault');
+      else
+        update push.deliveries set status = receipt.status, error = receipt.error, updated_at = clock_timestamp()
+        where message_id = delivery.message_id and device_id = delivery.device_id;
+    end case;
+  end loop;
+  perform push.add_answers(p_run_id, answers);
+  return counted;
+end $$;
+comment on function public.record_push_receipts(uuid, jsonb[]) is
+  'Records receipts in a run. An element of p_receipts: {message_id, device_id, ticket_id, status, error}; status is '
+  'handed_over, failed, retry, configuration_fault, missing or receipt_lost. Returns the counts by status. finish_receipt_run '
+  'deactivates the devices whose tokens are dead. Safe to repeat.';
+
+revoke execute on all functions in schema push from public;
+revoke execute on function
+  public.claim_due_receipts(integer),
+  public.record_push_receipts(uuid, jsonb[])
+from public, anon, authenticated;
+grant execute on function
+  public.claim_due_receipts(integer),
+  public.record_push_receipts(uuid, jsonb[])
+to service_role;

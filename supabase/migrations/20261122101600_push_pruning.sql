@@ -1,0 +1,70 @@
+-- Pruning: what cleanup_receipts deletes or ends because of its age. The ages are in push.settings.
+
+create index idx_push_jobs_finished on push.jobs (finished_at) where state = 'done';
+create index if not exists idx_devices_last_seen on public.user_devices (last_seen_at);
+create index if not exists idx_presence_online on public.user_presence (updated_at) where is_online;
+
+create function public.prune_push(p_limit integer default 1000) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  settings push.settings;
+  now_at constant timestamptz := clock_timestamp();
+  offline integer;
+  unseen integer;
+  devices integer;
+  jobs integer;
+begin
+  select * into strict settings from push.settings;
+
+  -- Arrays are computed once. A subquery may run again for each row, and lock other rows each time.
+  update public.user_presence set is_online = false
+  where user_id = any(array(
+    select user_id from public.user_presence
+    where is_online and updated_at < now_at - settings.presence_fresh_for
+    limit p_limit for update skip locked
+  ));
+  get diagnostics offline = row_count;
+
+  update public.user_devices set is_active = false
+  where id = any(array(
+    select id from public.user_devices
+    where is_active and last_seen_at < now_at - settings.device_unseen_for
+    limit p_limit for update skip locked
+  ));
+  get diagnostics unseen = row_count;
+
+  delete from public.user_devices
+  where id = any(array(
+    select id from public.user_devices
+    where not is_active and updated_at < now_at - settings.device_kept_for
+      and last_seen_at < now_at - settings.device_kept_for
+    limit p_limit for update skip locked
+  ));
+  get diagnostics devices = row_count;
+
+  delete from push.jobs
+  where message_id = any(array(
+    select message_id from push.jobs
+    where state = 'done' and finished_at < now_at - settings.job_kept_for
+    limit p_limit for update skip locked
+  ));
+  get diagnostics jobs = row_count;
+
+  delete from push.recipient_rates where greatest(free_at, queued_until) < now_at - interval '1 minute';
+  delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
+
+  return jsonb_build_object(
+    'presence_offline', offline, 'devices_deactivated', unseen, 'devices_deleted', devices, 'jobs_deleted', jobs,
+    'more', greatest(offline, unseen, devices, jobs) >= p_limit
+  );
+end $$;
+comment on function public.prune_push(integer) is
+  'Sets stale presence offline, deactivates and deletes unseen devices, deletes old jobs: at most p_limit rows of each kind, so '
+  'that no lock lasts. Returns how many; call it again while `more` is true.';
+
+revoke execute on function
+  public.prune_push(integer)
+from public, anon, authenticated;
+grant execute on function
+  public.prune_push(integer)
+to service_role;
