@@ -53,7 +53,11 @@ def dev() -> ModuleType:
 @pytest.mark.parametrize("command", dev_commands(), ids=str)
 def test_dev_knows_the_command_and_its_options(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     without_brackets = command.replace("[", "").replace("]", "")  # as in [--env FILE]
-    _, name, *options = shlex.split(without_brackets)
+    _, *arguments = shlex.split(without_brackets)
+    if arguments in ([], ["--version"]):
+        assert without_packages(*arguments).returncode == 0
+        return
+    name, *options = arguments
     if name in dev().GROUPS["operate"] and not {"--stack", "--env"} & set(options):
         options += ["--stack", "NAME"]  # a sentence may leave it out
     check_dev([name, *options], monkeypatch)
@@ -66,6 +70,9 @@ def check_dev(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         ours = re.fullmatch(r"python -m (local|operate|bench)(.*)", command)
         if ours:
             understood(ours[1], [*ours[2].split(), *options], monkeypatch)
+        elif name == "test":
+            pytest_collect = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", *options]
+            subprocess.run(pytest_collect, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
         else:
             assert not options, f"./dev {name} passes its options to another program"
 

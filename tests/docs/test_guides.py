@@ -196,3 +196,10 @@ def test_client_describes_each_error_of_the_api() -> None:
     for row in table(section("docs/client.md", "Errors")):
         described |= set(re.findall(r"(\d{3}) (\w+)", row[0]))
     assert described == thrown
+
+
+def test_contributing_names_tests_that_exist() -> None:
+    named = set(re.findall(r"\btest_\w+(?=`)", (PROJECT / "CONTRIBUTING.md").read_text()))
+    sources = "".join(file.read_text() for file in (PROJECT / "tests").rglob("test_*.py"))
+    assert len(named) >= 5
+    assert {name for name in named if f"def {name}(" not in sources} == set()
