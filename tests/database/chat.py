@@ -177,6 +177,11 @@ class Chat:
         assert isinstance(now, datetime)
         return now
 
+    async def unread_counters(self) -> tuple[int, int]:
+        """Unread messages of the tourist and of the guide."""
+        room = await self.see_room()
+        return room["unread_count_user1"], room["unread_count_user2"]
+
     async def see_room(self) -> Row:
         return await row(self.connection, "select * from public.chat_rooms where id = %s", self.room)
 

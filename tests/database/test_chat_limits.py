@@ -1,0 +1,201 @@
+"""Limits of what a person may write: the rate of messages, and the size of each value."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.database.chat import Chat, acting_as, as_user, insert, refused, value
+
+# The rate limit --------------------------------------------------------------------------------
+
+
+async def send_many(chat: Chat, sender: UUID, number: int) -> None:
+    await chat.connection.execute(
+        "insert into chat_messages (room_id, sender_id, message) select %s, %s, 'Hi' from generate_series(1, %s)",
+        (chat.room, sender, number),
+    )
+
+
+async def test_the_31st_message_in_10_seconds_is_rejected_with_429(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 30)
+    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 1)
+    async with as_user(chat.connection, chat.guide):
+        await send_many(chat, chat.guide, 30)
+    await chat.pass_time(10)
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 1)
+
+
+async def retry_after(chat: Chat, number: int) -> int:
+    """Sends so many in one statement, which must be refused with 429; returns when to try again."""
+    with pytest.raises(psycopg.Error) as raised:
+        async with as_user(chat.connection, chat.tourist):
+            await send_many(chat, chat.tourist, number)
+    assert raised.value.sqlstate == "PT429"
+    seconds = json.loads(str(raised.value.diag.message_detail))["retry_after_seconds"]
+    assert isinstance(seconds, int)
+    return seconds
+
+
+async def test_an_outbox_of_36_passes_in_one_statement_after_a_silence(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 36)
+    assert await value(chat.connection, "select count(*) from push.jobs") == 36
+    assert 9 <= await retry_after(chat, 1) <= 10
+
+
+async def test_a_rejected_message_names_the_seconds_to_wait_and_passes_then(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 20)
+    await chat.pass_time(6)
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 10)
+    seconds = await retry_after(chat, 1)
+    assert 3 <= seconds <= 4
+    await chat.pass_time(seconds)
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 1)
+
+
+@pytest.mark.parametrize("before", [1, 29, 30])
+async def test_a_rejected_outbox_names_the_seconds_to_wait_and_passes_then(chat: Chat, before: int) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, before)
+    seconds = await retry_after(chat, 36)
+    await chat.pass_time(seconds)
+    if before == 30:
+        # Refused for its first message: the window was full. There is room now, but not the silence.
+        seconds = await retry_after(chat, 36)
+        await chat.pass_time(seconds)
+    assert 20 < seconds <= 34
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 36)
+
+
+async def test_after_the_largest_statement_the_next_waits_until_single_messages_would_be_as_many(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 100)
+    await chat.pass_time(10)
+    assert 23 <= await retry_after(chat, 31) <= 24
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 30)
+
+
+async def test_a_statement_that_can_never_pass_names_the_maximum_and_stores_nothing(chat: Chat) -> None:
+    reason = "too many messages in one request: at most 100"
+    async with refused(chat.connection, "22023", reason), as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 101)
+    assert await value(chat.connection, "select count(*) from push.jobs") == 0
+    await chat.connection.execute("update private.chat_settings set message_batch_limit = 2, message_limit = 3")
+    async with refused(chat.connection, "22023", "at most 3"), as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 4)
+
+
+async def test_two_statements_of_one_transaction_are_not_one(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 30)
+        async with refused(chat.connection, "PT429"):
+            await send_many(chat, chat.tourist, 1)
+
+
+async def test_the_message_rate_limit_is_a_setting(chat: Chat) -> None:
+    await chat.connection.execute("update private.chat_settings set message_limit = 2, message_limit_window = '1 hour'")
+    async with as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 2)
+    await chat.pass_time(60)
+    async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.tourist):
+        await send_many(chat, chat.tourist, 1)
+
+
+async def test_a_backend_has_no_message_rate_limit(chat: Chat) -> None:
+    async with acting_as(chat.connection, "service_role"):
+        await send_many(chat, chat.tourist, 100)
+
+
+# Lengths ----------------------------------------------------------------------------------------
+
+URL = "https://example.com/" + "x" * 1000
+
+
+def state_of(reason: str) -> str:
+    """Both are HTTP 400."""
+    return "22001" if "is too long" in reason else "22023"
+
+
+TOO_LONG = {
+    "message": ("x" * 16385, "message is too long: 16385 bytes, at most 16384"),
+    "message in bytes, not characters": ("📱" * 4097, "message is too long: 16388 bytes, at most 16384"),
+    "client_msg_id": ("x" * 201, "client_msg_id is too long: 201 bytes, at most 200"),
+    "attachments": (Jsonb([{"url": URL}] * 33), "attachments is too long"),
+    "attachments in number": (Jsonb([{}] * 31), "attachments are too many: 31, at most 30"),
+    "attachments as an object": (Jsonb({"url": URL}), "attachments must be an array, not of the type object"),
+    "attachments as a text": (Jsonb("photo"), "attachments must be an array, not of the type string"),
+    "attachments as null": (Jsonb(None), "attachments must be an array, not of the type null"),
+}
+
+
+@pytest.mark.parametrize("as_whom", ["tourist", "backend"])
+@pytest.mark.parametrize("case", TOO_LONG)
+async def test_a_message_over_a_limit_is_rejected_by_the_name_of_its_field(chat: Chat, case: str, as_whom: str) -> None:
+    content, reason = TOO_LONG[case]
+    columns = {"message": "Hello", "room_id": chat.room, "sender_id": chat.tourist, case.split()[0]: content}
+    role, user = ("authenticated", chat.tourist) if as_whom == "tourist" else ("service_role", None)
+    insertion = f"insert into chat_messages ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
+    async with refused(chat.connection, state_of(reason), reason), acting_as(chat.connection, role, user):
+        await chat.connection.execute(insertion.encode(), list(columns.values()))
+
+
+@pytest.mark.parametrize("case", [case for case in TOO_LONG if "client_msg_id" not in case])
+async def test_an_edit_has_the_limits_of_a_new_message(chat: Chat, case: str) -> None:
+    await chat.message()
+    content, reason = TOO_LONG[case]
+    async with refused(chat.connection, state_of(reason), reason), as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(f"update chat_messages set {case.split()[0]} = %s".encode(), (content,))
+
+
+@pytest.mark.parametrize(
+    ("column", "content"),
+    [
+        ("message", "x" * 16384),
+        ("message", "📱" * 4096),
+        ("client_msg_id", "x" * 200),
+        ("attachments", Jsonb([{"url": URL}] * 30)),
+        ("attachments", Jsonb(["odd", 1, None, [[]], {"type": {"deep": []}}])),
+    ],
+)
+async def test_a_message_within_the_limits_is_stored_in_any_form(chat: Chat, column: str, content: Any) -> None:
+    columns = {"message": "Hello", "room_id": chat.room, "sender_id": chat.tourist, column: content}
+    insertion = f"insert into chat_messages ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(insertion.encode(), list(columns.values()))
+        if column != "client_msg_id":
+            await chat.connection.execute(f"update chat_messages set {column} = %s".encode(), (content,))
+
+
+async def test_the_limits_of_a_message_are_settings(chat: Chat) -> None:
+    changed = "message_bytes_limit = 20000, attachment_limit = 1, attachments_bytes_limit = 50"
+    await chat.connection.execute(f"update private.chat_settings set {changed}".encode())
+    await chat.message("x" * 20000, attachments='["one"]')
+    for columns in ({"text": "x" * 20001}, {"attachments": "[1, 2]"}, {"attachments": f'["{"x" * 50}"]'}):
+        async with refused(chat.connection, "22023" if columns == {"attachments": "[1, 2]"} else "22001"):
+            await chat.message(**columns)
+
+
+@pytest.mark.parametrize("column", ["display_name", "avatar_url", "locale"])
+async def test_a_profile_over_its_limit_is_rejected_by_the_name_of_its_field(chat: Chat, column: str) -> None:
+    update = f"update users set {column} = repeat('é', %s) where id = %s".encode()
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute(update, (1024, chat.guide))
+    reason = f"{column} is too long: 2050 bytes, at most 2048"
+    async with refused(chat.connection, state_of(reason), reason), as_user(chat.connection, chat.guide):
+        await chat.connection.execute(update, (1025, chat.guide))
+    account = await insert(chat.connection, "auth.users", email="new@example.com")
+    insertion = f"insert into users (id, {column}) values (%s, repeat('é', 1025))".encode()
+    async with refused(chat.connection, state_of(reason), reason), as_user(chat.connection, account["id"]):
+        await chat.connection.execute(insertion, (account["id"],))

@@ -1,0 +1,214 @@
+"""Triggers of conversations and messages: clocks, roles, counters, and the job of a message."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.database.chat import LONG_AGO, Chat, as_user, insert, person, refused, rows, start_chat, value
+
+# Messages --------------------------------------------------------------------------------------
+
+
+async def test_order_of_messages_is_by_the_servers_clock(chat: Chat) -> None:
+    before = await chat.server_time()
+    first = await chat.see_message(await chat.message(server_timestamp=datetime.max))
+    second = await chat.see_message(await chat.message(server_timestamp=LONG_AGO))
+    assert before < first["server_timestamp"] < second["server_timestamp"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_sender_role_is_the_role_of_the_sender(chat: Chat, backwards: bool) -> None:
+    for sender, role in ((chat.tourist, "tourist"), (chat.guide, "guide")):
+        message = await chat.message(sender_id=sender, sender_role="guide" if backwards else "tourist")
+        assert (await chat.see_message(message))["sender_role"] == role
+
+
+@pytest.mark.parametrize("change", [{"message": "Edited"}, {"attachments": '[{"type": "file"}]'}])
+async def test_an_edit_sets_edited_at_and_updated_at(chat: Chat, change: dict[str, str]) -> None:
+    message = await chat.message()
+    before = await chat.server_time()
+    [(column, new)] = change.items()
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(f"update chat_messages set {column} = %s", (new,))
+    edited = await chat.see_message(message)
+    assert edited["edited_at"] > before
+    assert edited["updated_at"] > before
+
+
+async def test_reading_a_message_does_not_set_edited_at(chat: Chat) -> None:
+    message = await chat.message()
+    await chat.read()
+    assert (await chat.see_message(message))["edited_at"] is None
+
+
+async def test_time_of_deletion_is_the_servers_and_stays(chat: Chat) -> None:
+    message = await chat.message()
+    before = await chat.server_time()
+    for _ in range(2):
+        async with as_user(chat.connection, chat.tourist):
+            await chat.connection.execute("update chat_messages set deleted_at = %s", (LONG_AGO,))
+    deleted_at = (await chat.see_message(message))["deleted_at"]
+    assert before < deleted_at < await chat.server_time()
+    await chat.connection.execute("update chat_messages set deleted_at = now()")
+    assert (await chat.see_message(message))["deleted_at"] == deleted_at
+
+
+@pytest.mark.parametrize("table", ["chat_rooms", "chat_messages", "user_devices", "user_presence"])
+async def test_updated_at_is_set_by_the_server(chat: Chat, table: str) -> None:
+    await chat.message()
+    await chat.device()
+    await chat.look(None)
+    before = await chat.server_time()
+    await chat.connection.execute(f"update {table} set updated_at = '2000-01-01'")
+    assert await value(chat.connection, f"select updated_at from {table}") > before
+
+
+# Conversations ---------------------------------------------------------------------------------
+
+
+async def test_unread_counters_of_both_through_a_conversation(chat: Chat) -> None:
+    first, second = await chat.message("first"), await chat.message("second")
+    answer = await chat.message("answer", sender_id=chat.guide)
+    assert await chat.unread_counters() == (1, 2)
+
+    await chat.message("already read", is_read=True)
+    await chat.message("already deleted", deleted_at=LONG_AGO)
+    assert await chat.unread_counters() == (1, 2)
+
+    await chat.connection.execute("update chat_messages set deleted_at = now() where id = %s", (first,))
+    assert await chat.unread_counters() == (1, 1)
+
+    await chat.connection.execute("update chat_messages set message = 'edited' where id = %s", (second,))
+    assert await chat.unread_counters() == (1, 1)
+
+    assert await chat.read() == 3  # the deleted ones too: they show as deleted
+    assert await chat.unread_counters() == (1, 0)
+    assert await chat.read() == 0
+
+    await chat.connection.execute("delete from chat_messages where id = %s", (answer,))
+    assert await chat.unread_counters() == (0, 0)
+
+
+async def test_counters_of_many_messages_in_one_statement(chat: Chat) -> None:
+    other = await start_chat(chat.connection)
+    await chat.connection.execute(
+        "insert into chat_messages (room_id, sender_id, message)"
+        " select room, sender, 'Hi' from (values (%s::uuid, %s::uuid), (%s, %s)) rooms (room, sender),"
+        " generate_series(1, 10)",
+        (chat.room, chat.tourist, other.room, other.guide),
+    )
+    assert (await chat.unread_counters(), await other.unread_counters()) == ((0, 10), (10, 0))
+    await chat.connection.execute("update chat_messages set is_read = true")
+    assert (await chat.unread_counters(), await other.unread_counters()) == ((0, 0), (0, 0))
+    await chat.connection.execute("update chat_messages set is_read = null")
+    await chat.connection.execute("delete from chat_messages where message = 'Hi'")
+    assert (await chat.unread_counters(), await other.unread_counters()) == ((0, 0), (0, 0))
+
+
+async def last(chat: Chat) -> tuple[str | None, datetime | None]:
+    room = await chat.see_room()
+    return room["last_message"], room["last_message_at"]
+
+
+async def test_last_message_follows_edits_and_deletions(chat: Chat) -> None:
+    assert await last(chat) == (None, None)
+    first, second = await chat.message("first"), await chat.message("second")
+    times = [(await chat.see_message(message))["server_timestamp"] for message in (first, second)]
+    assert await last(chat) == ("second", times[1])
+    await chat.connection.execute("update chat_messages set message = 'edited' where id = %s", (second,))
+    assert await last(chat) == ("edited", times[1])
+    await chat.connection.execute("update chat_messages set deleted_at = now() where id = %s", (second,))
+    assert await last(chat) == ("first", times[0])
+    await chat.connection.execute("update chat_messages set deleted_at = null where id = %s", (second,))
+    assert await last(chat) == ("edited", times[1])
+    await chat.connection.execute("delete from chat_messages")
+    assert await last(chat) == (None, None)
+
+
+async def test_conversation_can_be_erased_with_its_messages(chat: Chat) -> None:
+    await chat.message()
+    await chat.connection.execute("delete from chat_rooms where id = %s", (chat.room,))
+    assert await rows(chat.connection, "select from chat_messages") == []
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_two_people_have_one_conversation(chat: Chat, swapped: bool) -> None:
+    people = [chat.tourist, chat.guide]
+    user1, user2 = reversed(people) if swapped else people
+    async with refused(chat.connection, "23505"):
+        await insert(chat.connection, "public.chat_rooms", user1_id=user1, user2_id=user2)
+
+
+async def test_a_conversation_with_oneself_is_rejected(chat: Chat) -> None:
+    async with refused(chat.connection, "23514"):
+        await insert(chat.connection, "public.chat_rooms", user1_id=chat.guide, user2_id=chat.guide)
+
+
+@pytest.mark.parametrize("roles", [("tourist", "guide"), ("guide", "tourist")])
+async def test_roles_of_a_room_come_from_the_profiles(chat: Chat, roles: tuple[str, str]) -> None:
+    first, second = [await person(chat.connection, role) for role in roles]
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=first, user2_id=second)
+    found = {room["tourist_id"]: "tourist", room["guide_id"]: "guide"}
+    assert found == dict(zip((first, second), roles, strict=True))
+
+
+@pytest.mark.parametrize("role", ["tourist", "guide", None])
+async def test_room_of_two_of_the_same_role_names_none(chat: Chat, role: str | None) -> None:
+    people = [await person(chat.connection) for _ in range(2)]
+    await chat.connection.execute("update users set role = %s where id = any(%s)", (role, people))
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=people[0], user2_id=people[1])
+    assert (room["tourist_id"], room["guide_id"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("who", "column", "allowed"),
+    [
+        ("tourist", "archived_by_user1", True),
+        ("tourist", "archived_by_user2", False),
+        ("guide", "archived_by_user1", False),
+        ("guide", "archived_by_user2", True),
+    ],
+)
+async def test_each_person_archives_only_for_themselves(chat: Chat, who: str, column: str, allowed: bool) -> None:
+    archive = f"update chat_rooms set {column} = true"
+    if allowed:
+        async with as_user(chat.connection, getattr(chat, who)):
+            await chat.connection.execute(archive)
+        assert (await chat.see_room())[column] is True
+    else:
+        async with refused(chat.connection, "42501"), as_user(chat.connection, getattr(chat, who)):
+            await chat.connection.execute(archive)
+
+
+async def test_last_message_is_the_beginning_of_the_message(chat: Chat) -> None:
+    text = "📱" * 1000
+    message = await chat.message(text)
+    assert await last(chat) == (text[:200], (await chat.see_message(message))["server_timestamp"])
+    await chat.connection.execute("update chat_messages set message = message || '!'")
+    assert (await last(chat))[0] == text[:200]
+    people = [await person(chat.connection) for _ in range(2)]
+    room = await insert(chat.connection, "public.chat_rooms", user1_id=people[0], user2_id=people[1], last_message=text)
+    assert room["last_message"] == text[:200]
+
+
+# Push jobs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sender", "recipient"), [("tourist", "guide"), ("guide", "tourist")])
+async def test_the_job_of_a_message_is_for_the_other_person(chat: Chat, sender: str, recipient: str) -> None:
+    message = await chat.message(sender_id=getattr(chat, sender))
+    job = await chat.job(message)
+    assert (job["recipient_id"], job["state"], job["attempts"]) == (getattr(chat, recipient), "pending", 0)
+
+
+@pytest.mark.parametrize("columns", [{"is_read": True}, {"deleted_at": LONG_AGO}], ids=str)
+async def test_import_of_old_messages_makes_no_job(chat: Chat, columns: dict[str, Any]) -> None:
+    await chat.message(**columns)
+    assert await rows(chat.connection, "table push.jobs") == []
+
+
+async def test_sender_who_is_not_in_the_room_makes_no_job(chat: Chat) -> None:
+    """Such as a system message, stored by a backend."""
+    await chat.message(sender_id=await person(chat.connection))
+    assert await rows(chat.connection, "table push.jobs") == []
