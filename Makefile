@@ -1,7 +1,7 @@
 # What `sam build` does for each resource of template.yaml (BuildMethod: makefile): the target named after it runs in
 # a copy of its CodeUri or ContentUri and fills ARTIFACTS_DIR. Not for use by hand: see ./dev.
 
-# For Lambda (python3.13, arm64), unless local/aws/build.py says otherwise to build for this machine.
+# For Lambda (python3.13, arm64). local/aws/build.py sets both to build for this machine.
 BUILD_PYTHON ?= python3.13
 BUILD_PLATFORM ?= manylinux2014_aarch64
 
@@ -14,7 +14,7 @@ build-DependenciesLayer:
 	  --require-hashes --no-deps --only-binary :all: --platform $(BUILD_PLATFORM) \
 	  --no-compile --target "$(ARTIFACTS_DIR)/python" --requirement requirements.txt
 	rm -rf "$(ARTIFACTS_DIR)/python/bin"
-	# 1.7 MB of a page that no function serves.
+	# 1.7 MB of a web page that no function serves.
 	rm "$(ARTIFACTS_DIR)"/python/aws_lambda_powertools/event_handler/openapi/swagger_ui/*.js
 	rm "$(ARTIFACTS_DIR)"/python/aws_lambda_powertools/event_handler/openapi/swagger_ui/*.css
 	$(COMPILE) -p /opt "$(ARTIFACTS_DIR)"

@@ -1,4 +1,4 @@
-"""docs/openapi.json: the API of register_device for whoever writes an app, generated from the function's own code."""
+"""Generates docs/openapi.json, the API of register_device for apps, from the code of the function."""
 
 import json
 import os
@@ -11,7 +11,7 @@ DOCUMENT = PROJECT / "docs" / "openapi.json"
 
 
 def openapi() -> str:
-    """The document, as it is to be committed. Imports the function as Lambda does, so only for a process of its own."""
+    """The content of docs/openapi.json. Imports the function as Lambda does, so call it in a separate process."""
     os.environ |= {
         "SUPABASE_URL": "-",
         "APP_SECRET_ID": "-",
@@ -32,7 +32,7 @@ def openapi() -> str:
             security=[{"session": []}],
         )
     )
-    # Powertools adds its own shape of errors to every operation; this API has another one.
+    # Powertools adds its own error format to every operation. This API has another one.
     for schema in ("HTTPValidationError", "ResponseValidationError", "ValidationError"):
         del document["components"]["schemas"][schema]
     del document["paths"]["/api/push/devices"]["get"]["responses"]["422"]

@@ -1,4 +1,4 @@
-"""Types that the rooms of the local cloud share."""
+"""Types that the packages of the local cloud share."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""template.yaml as SAM translates it, whole or with one change."""
+"""template.yaml as SAM translates it, complete or with one change."""
 
 import inspect
 from collections.abc import Callable, Mapping

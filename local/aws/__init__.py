@@ -1,1 +1,1 @@
-"""What runs in AWS: the template as CloudFormation reads it, and each of its resources as a part that runs here."""
+"""What runs in AWS: the template as CloudFormation reads it, and a local part for each kind of resource."""

@@ -1,4 +1,4 @@
-"""The AWS account that the local cloud plays. Apart from what reads the template, which takes seconds to import."""
+"""The AWS account of the local cloud. Not in template.py, which takes seconds to import."""
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's

@@ -1,7 +1,7 @@
-"""The CloudFormation behind template.yaml: made by AWS's own SAM translator, references become local values.
+"""The CloudFormation template of template.yaml, made by AWS's own SAM translator, with references as local values.
 
-Properties are taken one by one; what the local cloud does not know (a resource type, a property, an intrinsic
-function) is an error and never ignored: else a template could work here and fail in AWS.
+Properties are taken one by one. A resource type, property or intrinsic function that the local cloud does not support
+is an error and never ignored: otherwise a template could work here and fail in AWS.
 """
 
 import re
@@ -19,7 +19,7 @@ from local.types import Json
 
 
 class TemplateError(Exception):
-    """The template is wrong, or uses what the local cloud does not know; the message names the place."""
+    """The template is wrong, or uses what the local cloud does not support; the message names the place."""
 
 
 def translate(path: Path, parameters: Mapping[str, str] | None = None) -> dict[str, Json]:
@@ -72,21 +72,21 @@ class Properties:
         return Properties(f"{self.where}.{key}", value, self._values)
 
     def expect(self, key: str, *allowed: Json) -> None:
-        """Take a value that may be nothing but one of these (None: absent)."""
+        """Take a value that must be one of these (None: absent)."""
         value = self._resolve(self._left.pop(key, None), key)
         if value not in allowed:
             known = " or ".join(map(repr, allowed))
-            raise self.error(key, f"the local cloud knows only {known}, not {value!r}")
+            raise self.error(key, f"the local cloud supports only {known}, not {value!r}")
 
     def ignore(self, *keys: str) -> None:
-        """Pass over properties that change nothing that could be seen on one machine."""
+        """Skip properties that have no effect on one machine."""
         for key in keys:
             self._left.pop(key, None)
 
     def end(self) -> None:
         """Raise TemplateError if anything is left."""
         for key in self._left:
-            raise self.error(key, "unknown to the local cloud")
+            raise self.error(key, "not supported by the local cloud")
 
     def error(self, key: str, what: str) -> TemplateError:
         """The error to raise for the value of `key`."""
@@ -104,7 +104,7 @@ class Properties:
             case {"Fn::Sub": text}:
                 return self._resolve({"Fn::Sub": [text, {}]}, key)
             case dict() if any(name.startswith("Fn::") for name in value):
-                raise self.error(key, f"{next(iter(value))} is unknown to the local cloud")
+                raise self.error(key, f"{next(iter(value))} is not supported by the local cloud")
             case dict():
                 return {name: self._resolve(item, key) for name, item in value.items()}
             case list():
@@ -139,7 +139,7 @@ class Stack:
         for name, resource in self._resources.items():
             if resource["Type"] == kind:
                 if "Condition" in resource:
-                    raise TemplateError(f"{name}: a {kind} on a condition is unknown to the local cloud")
+                    raise TemplateError(f"{name}: a {kind} on a condition is not supported by the local cloud")
                 yield name, Properties(name, resource.get("Properties", {}), self._values)
 
     def ref(self, name: str) -> str:
@@ -158,7 +158,7 @@ class Stack:
         raise TemplateError(f"{where}: {reference} is no queue of this template")
 
     def function_named(self, reference: str, where: str) -> str:
-        """The logical id of the function of which a name, an ARN (perhaps of its alias) or a URI speaks."""
+        """The logical id of the function that a name, an ARN (also of its alias) or a URI refers to."""
         arn = re.search(r":function:(\w+)", reference)
         name = arn[1] if arn else reference
         if self.types().get(name) != "AWS::Lambda::Function":
@@ -191,11 +191,11 @@ def _fits(value: str, declaration: Mapping[str, Json]) -> bool:
         case {"Type": "Number", "MinValue": minimum, "MaxValue": maximum}:
             return re.fullmatch("[0-9]+", value) is not None and minimum <= int(value) <= maximum
         case _:
-            raise TemplateError(f"the local cloud knows no parameter such as {dict(declaration)}")
+            raise TemplateError(f"the local cloud supports no parameter such as {dict(declaration)}")
 
 
 def _check_rules(rules: Mapping[str, Json], values: Mapping[str, str]) -> None:
-    """Raise TemplateError for parameters that do not go together, in the words of the template."""
+    """Raise TemplateError for parameters that contradict each other, with the template's own message."""
     for name, rule in rules.items():
         if "RuleCondition" not in rule or _holds(rule["RuleCondition"], values, name):
             for assertion in rule["Assertions"]:
@@ -211,7 +211,7 @@ def _holds(condition: Json, values: Mapping[str, str], where: str) -> bool:
         case {"Fn::Equals": [{"Ref": parameter}, str(value)]}:
             return values.get(parameter) == value
         case _:
-            raise TemplateError(f"{where}: the local cloud knows no condition such as {condition}")
+            raise TemplateError(f"{where}: the local cloud supports no condition such as {condition}")
 
 
 def _reference_values(name: str, resource: Json, endpoint_url: str) -> dict[str, str]:
@@ -222,11 +222,11 @@ def _reference_values(name: str, resource: Json, endpoint_url: str) -> dict[str,
         case {"Type": "AWS::Lambda::Alias", "Properties": {"FunctionName": {"Ref": function}, "Name": alias}}:
             return {name: _arn("lambda", f"function:{function}:{alias}")}
         case {"Type": "AWS::Lambda::LayerVersion", "Properties": {"Content": {"S3Key": folder}}}:
-            return {name: folder}  # no ARN: who refers to a layer wants its folder
+            return {name: folder}  # the folder and no ARN: references to a layer need its files
         case {"Type": "AWS::SQS::Queue"}:
             return {name: f"{endpoint_url}/{ACCOUNT}/{name}", f"{name}.Arn": _arn("sqs", name)}
         case {"Type": "AWS::SecretsManager::Secret"}:
-            return {name: name}  # no ARN, which is random in part: Secrets Manager takes names as well
+            return {name: name}  # the name and no ARN, which has a random part: Secrets Manager accepts both
         case _:
             return {}
 

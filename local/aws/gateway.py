@@ -1,6 +1,6 @@
-"""The HTTP API of the local cloud: API Gateway's part between a caller and a queue or a function.
+"""The HTTP API of the local cloud: what API Gateway does between a caller and a queue or a function.
 
-What callers and functions see (payload format 2.0, error bodies, limits) is API Gateway's:
+Events (payload format 2.0), error bodies and limits are those of API Gateway:
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 """
 
@@ -48,7 +48,7 @@ class Gateway:
         self._authorizations: dict[tuple[Authorizer, str], tuple[float, Json]] = {}  # with the time of their end
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Find the route, ask its authorizer, hand the request on."""
+        """Find the route, invoke its authorizer, pass the request to its queue or function."""
         route = self._route(request.method, request.path)
         if route is None:
             return _message(404, "Not Found")
@@ -83,10 +83,10 @@ class Gateway:
         return next((self._routes[key] for key in keys if key in self._routes), None)
 
     async def _authorization(self, route: Route, authorizer: Authorizer, identity: str, request: web.Request) -> Json:
-        """The authorizer's answer, which holds for its time to live for all requests with this identity.
+        """The authorizer's answer, cached for its time to live for all requests with this identity.
 
-        Requests that come before it is there ask, too: API Gateway does not make them wait for each other. For whom the
-        account then has no room, the answer is 500, as it is for any function that could not be started:
+        Concurrent requests on a cold cache each invoke the authorizer: API Gateway lets none wait for another. Those
+        that the account throttles get 500, as for any function that could not be started:
         https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html
         """
         ends, answer = self._authorizations.get((authorizer, identity), (0.0, None))
@@ -103,14 +103,14 @@ class Gateway:
     async def _send(self, integration: SqsIntegration, body: bytes) -> web.Response:
         message = _mapped(integration.message_body, body)
         if message is None:
-            # What API Gateway sends to SQS then is not documented; SQS refuses a message without a body.
+            # AWS does not document what API Gateway sends to SQS here; SQS rejects a message without a body.
             return _message(400, "Bad Request")
         url = self._queues[integration.queue].url
         try:
             sent = await asyncio.to_thread(self._sqs.send_message, QueueUrl=url, MessageBody=message)
         except ClientError as error:
             return _message(error.response["ResponseMetadata"]["HTTPStatusCode"], str(error))
-        # The answer's body is SQS's own; AWS does not say in which form, so callers should read the status only.
+        # The body is the answer of SQS. AWS does not document its form, so callers should read only the status.
         text = f"<SendMessageResponse><MessageId>{escape(sent['MessageId'])}</MessageId></SendMessageResponse>"
         return web.Response(status=integration.status, text=text, content_type="text/xml")
 
@@ -149,9 +149,9 @@ def _message(status: int, message: str) -> web.Response:
 
 
 def _mapped(mapping: str, body: bytes) -> str | None:
-    """The value of $request.body or of a path in it such as $request.body.record.id; None: there is none.
+    """The value of $request.body or of a path in it such as $request.body.record.id; None if it is missing.
 
-    A path is looked up in the first 100 KB only: what lies beyond counts as missing.
+    API Gateway reads a path only from the first 100 KB of the body.
     """
     _, *path = mapping.removeprefix("$request.").split(".")
     if not path:
@@ -233,7 +233,7 @@ def _is_text(content_type: str) -> bool:
 
 
 def _response(answer: Json) -> web.Response:
-    """The HTTP response of a function's answer: format 2.0, or any JSON value, which stands for a body with 200."""
+    """The HTTP response for an answer: in format 2.0, or any other JSON value, which is a body with status 200."""
     if not isinstance(answer, dict) or "statusCode" not in answer:
         return web.json_response(answer)
     body = answer.get("body") or ""

@@ -9,6 +9,7 @@ The environment variable CHAT_PUSH_LAMBDA_RUNTIME chooses the kind of environmen
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -25,22 +26,22 @@ _ENVIRONMENTS = {"emulator": EmulatorEnvironment, "process": ProcessEnvironment}
 
 
 class TooManyRequests(FunctionError):
-    """The account runs as many invocations as it may: the function was not started. What retries this is the caller."""
+    """The account is at its concurrency limit: the function was not started. The caller may retry."""
 
     def __init__(self, function: str) -> None:
         super().__init__(function, "TooManyRequestsException", "Rate Exceeded.")
 
 
 class Account:
-    """What all functions of an AWS account share: so many invocations at a time, and no more."""
+    """The concurrency limit that all functions of an AWS account share."""
 
     def __init__(self, concurrency: int = ACCOUNT_CONCURRENCY) -> None:
-        self.throttled = 0  # invocations that were refused
+        self.throttled = 0  # invocations that were rejected
         self._free = concurrency
 
     @contextmanager
     def execution(self, function: str) -> Iterator[None]:
-        """One invocation of a function. Raises TooManyRequests at once: Lambda lets no caller wait."""
+        """Count one invocation while the context is open. Raises TooManyRequests at once: no caller waits for room."""
         if self._free == 0:
             self.throttled += 1
             raise TooManyRequests(function)
@@ -70,26 +71,40 @@ class LambdaFunction:
     async def invoke(self, event: Json) -> Json:
         """The handler's answer to `event`; raises FunctionError, TooManyRequests if it was not started.
 
-        A caller that goes away does not end the invocation, as in Lambda.
+        As in Lambda, the invocation continues if the caller is cancelled.
         """
         invocation = asyncio.create_task(self._invoke(event))
         self._invocations.add(invocation)
         invocation.add_done_callback(self._forget)
         return await asyncio.shield(invocation)
 
+    async def invoke_with_retries(self, event: Json, *, until: float, wait: float, longest_wait: float) -> Json:
+        """The handler's answer to `event`. While the account is at its limit, try again after waits in s that double.
+
+        Raises FunctionError; TooManyRequests if the next attempt would come after `until` (of time.monotonic()).
+        """
+        while True:
+            try:
+                return await self.invoke(event)
+            except TooManyRequests:
+                if time.monotonic() + wait > until:
+                    raise
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, longest_wait)
+
     async def kill(self) -> None:
-        """End all processes at once, whatever they are doing; the next invocation starts a new one."""
+        """Kill all processes at once. Invocations under way fail; the next invocation starts a new process."""
         await asyncio.gather(*(environment.kill() for environment in self._environments))
 
     def log_streams(self) -> list[list[str]]:
-        """The lines that each execution environment has written so far, as CloudWatch has a log stream of each.
+        """The lines that each execution environment has written so far; CloudWatch has a log stream for each, too.
 
-        START, END and REPORT of each invocation, and the function's lines in between.
+        Each invocation has START, END and REPORT, with the function's own lines between START and END.
         """
         return [environment.log_lines() for environment in self._environments]
 
     def log_lines(self) -> list[str]:
-        """What the function has written so far: its log streams, one after the other."""
+        """All log streams, one after the other."""
         return [line for stream in self.log_streams() for line in stream]
 
     def environments(self) -> int:
@@ -110,7 +125,7 @@ class LambdaFunction:
                 name = self.name if number == 1 else f"{self.name}-{number}"
                 self._idle.append(self._kind(name, self._function, self._variables, self._folder))
                 self._environments.append(self._idle[-1])
-            environment = self._idle.pop()  # the one that was used last, so that under little load all but one rest
+            environment = self._idle.pop()  # the one that was used last: under little load, all others stay idle
             try:
                 return await environment.invoke(event)
             finally:
@@ -119,7 +134,7 @@ class LambdaFunction:
     def _forget(self, invocation: asyncio.Task[Json]) -> None:
         self._invocations.discard(invocation)
         if not invocation.cancelled():
-            invocation.exception()  # seen, even if the caller has gone away
+            invocation.exception()  # read it, or asyncio warns about it if the caller was cancelled
 
 
 @asynccontextmanager
@@ -133,8 +148,9 @@ async def lambda_function(
 ) -> AsyncIterator[LambdaFunction]:
     """Run a function of the template while the context is open; it logs to `folder/<name>.log`, `<name>-2.log`, ...
 
-    `runtime` is what Lambda's runtime carries (local/aws/build.py). `environment` is added to what the template and
-    Lambda itself set: it names the AWS services' endpoint and credentials. `account`: its own unless given.
+    `runtime` is the folder with the packages of Lambda's runtime (local/aws/build.py). `environment` is added to the
+    variables of the template and of Lambda: endpoint and credentials of the AWS services. Without `account`, the
+    function has one of its own. Raises ValueError if CHAT_PUSH_LAMBDA_RUNTIME has an unknown value.
     """
     running = LambdaFunction(function, runtime, environment, folder, account or Account())
     try:
@@ -151,7 +167,7 @@ def _chosen_kind() -> type[Environment]:
 
 
 def _environment(function: Function, runtime: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """All environment variables of the function; the emulator adds a few of Lambda's own."""
+    """The environment variables of the function; its environments add a few of Lambda's own."""
     path = [function.folder]
     path += [layer / "python" for layer in function.layers]
     path += [runtime]
@@ -163,7 +179,7 @@ def _environment(function: Function, runtime: Path, environment: Mapping[str, st
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(int(function.timeout.total_seconds())),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "HOME": "/nonexistent",  # else boto3 would find the settings of whoever runs this
+        "HOME": "/nonexistent",  # otherwise boto3 would read the settings of the user who runs this
         "LAMBDA_TASK_ROOT": str(function.folder),
         "LANG": "C.UTF-8",
         "PATH": "/usr/bin:/bin",

@@ -1,8 +1,8 @@
-"""An event source mapping: gives the messages of an SQS queue to a function in batches, as Lambda's pollers do.
+"""An event source mapping: passes the messages of an SQS queue to a function in batches, as Lambda's pollers do.
 
-Several batches at a time, up to the mapping's MaximumConcurrency and what the account allows. Messages of failed
-batches come back after the queue's visibility timeout, and go to its dead-letter queue after maxReceiveCount receives.
-Delivery is at least once: now and then a message comes again although its batch was handled well.
+Batches run concurrently, up to the mapping's MaximumConcurrency and the limit of the account. The messages of a failed
+batch return after the queue's visibility timeout, and go to its dead-letter queue after maxReceiveCount receives.
+Delivery is at least once: some messages are delivered a second time although the function handled them.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from local.aws.account import REGION
-from local.aws.lambda_runtime import FunctionError, LambdaFunction, TooManyRequests
+from local.aws.lambda_runtime import FunctionError, LambdaFunction
 from local.aws.template import EventSourceMapping, Queue
 from local.types import Json
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import DeleteMessageBatchRequestEntryTypeDef, MessageTypeDef
 
-# Every so many-th message that was handled well is delivered once more. SQS says only that it happens; here often
-# enough that no test of some size goes without.
+# One of this many handled messages is delivered a second time. SQS says only that this happens; here it happens often
+# enough for every larger test to see it.
 REDELIVERED_EVERY = 20
 
 logger = logging.getLogger(__name__)
@@ -32,13 +32,13 @@ class QueuePoller:
     """Polls from its creation until `polling` is cancelled."""
 
     def __init__(self, mapping: EventSourceMapping, queue: Queue, function: LambdaFunction, sqs: "SQSClient") -> None:
-        self.redelivered = 0  # messages that came again although they were handled well
+        self.redelivered = 0  # messages that were delivered a second time although they were handled
         self._mapping = mapping
         self._queue = queue
         self._function = function
         self._sqs = sqs
         self._failed: dict[str, tuple[str, float]] = {}  # message id: receipt handle, monotonic time of return
-        self._to_redeliver: set[str] = set()  # messages that are on their second way
+        self._to_redeliver: set[str] = set()  # messages that return for their second delivery
         self._handled = 0
         self._in_work = 0  # batches
         self._change = asyncio.Condition()
@@ -47,12 +47,12 @@ class QueuePoller:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Receive nothing while the context is open: what is sent then can come in one batch."""
+        """Receive nothing while the context is open: messages that are sent meanwhile can arrive in one batch."""
         async with self._receiving:
             yield
 
     async def until_idle(self) -> None:
-        """Wait until no message is in work and none waits, but for failed ones before their time of return."""
+        """Wait until the queue is empty and no batch is in work. Failed messages that are still hidden do not count."""
         idle = asyncio.create_task(self._until_idle())
         try:
             await asyncio.wait({idle, self.polling}, return_when=asyncio.FIRST_COMPLETED)
@@ -63,7 +63,7 @@ class QueuePoller:
             idle.cancel()
 
     async def return_failed(self) -> None:
-        """Let the visibility timeout of all failed messages be over now."""
+        """End the visibility timeout of all failed messages now."""
         failed, self._failed = self._failed, {}
         for receipt_handle, _ in failed.values():
             await self._return(receipt_handle)
@@ -117,10 +117,13 @@ class QueuePoller:
         returns_at = time.monotonic() + self._queue.visibility_timeout.total_seconds()
         ids = [message["MessageId"] for message in messages]
         try:
-            answer = await self._invoke({"Records": [self._record(message) for message in messages]}, returns_at)
+            # Lambda retries a throttled batch until its messages return to the queue:
+            # https://docs.aws.amazon.com/lambda/latest/operatorguide/sqs-retries.html
+            event = {"Records": [self._record(message) for message in messages]}
+            answer = await self._function.invoke_with_retries(event, until=returns_at, wait=0.1, longest_wait=5)
             failed = failed_messages(answer, ids) if self._mapping.reports_item_failures else set()
         except FunctionError as error:
-            logger.warning("a batch of %s came back: %s", self._mapping.name, error)
+            logger.warning("a batch of %s failed and returns to the queue: %s", self._mapping.name, error)
             failed = set(ids)
         done: list[DeleteMessageBatchRequestEntryTypeDef] = []
         for message in messages:
@@ -133,23 +136,8 @@ class QueuePoller:
         if done:
             await asyncio.to_thread(self._sqs.delete_message_batch, QueueUrl=self._queue.url, Entries=done)
 
-    async def _invoke(self, event: Json, until: float) -> Json:
-        """The function's answer. While the account is at its limit Lambda tries again, until the messages come back.
-
-        https://docs.aws.amazon.com/lambda/latest/operatorguide/sqs-retries.html
-        """
-        wait = 0.1
-        while True:
-            try:
-                return await self._function.invoke(event)
-            except TooManyRequests:
-                if time.monotonic() + wait > until:
-                    raise
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, 5)
-
     def _comes_again(self, message_id: str) -> bool:
-        if message_id in self._to_redeliver:  # it was here before; twice is enough
+        if message_id in self._to_redeliver:  # this was its second delivery
             self._to_redeliver.remove(message_id)
             return False
         self._handled += 1
@@ -185,7 +173,7 @@ class QueuePoller:
 
 
 def failed_messages(answer: Json, message_ids: Collection[str]) -> set[str]:
-    """The messages that come back after a function with ReportBatchItemFailures gave this answer.
+    """The messages that return to the queue after a function with ReportBatchItemFailures gave this answer.
 
     An answer that names a message Lambda did not send, or has the wrong shape, fails the whole batch:
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html

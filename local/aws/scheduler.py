@@ -1,4 +1,4 @@
-"""EventBridge Scheduler: invokes functions at a fixed rate, asynchronously; a slow one is not waited for."""
+"""EventBridge Scheduler: invokes functions at a fixed rate, and does not wait for them."""
 
 import asyncio
 import logging
@@ -6,10 +6,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from local.aws.lambda_runtime import FunctionError, LambdaFunction, TooManyRequests
+from local.aws.lambda_runtime import FunctionError, LambdaFunction
 from local.aws.template import Schedule
-
-_LONGEST_WAIT_SECONDS = 300
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ class Scheduler:
     async def fire(self, name: str) -> None:
         """Invoke the function of a schedule now, and wait for its end.
 
-        An error is only logged: nobody gets the answer of an asynchronous invocation.
+        An error is only logged: an asynchronous invocation has no caller to answer.
         """
         try:
             await self._invoke(self._schedules[name])
@@ -32,35 +30,27 @@ class Scheduler:
             logger.warning("%s failed: %s", name, error)
 
     async def run(self, name: str) -> None:
-        """Fire a schedule once in its period for ever, whether or not the last invocation has ended."""
+        """Fire a schedule in each period, for ever, whether or not the last invocation has ended."""
         async with asyncio.TaskGroup() as invocations:
             while True:
                 await asyncio.sleep(self._schedules[name].period.total_seconds())
                 invocations.create_task(self.fire(name))
 
     async def _invoke(self, schedule: Schedule) -> None:
-        """Lambda keeps an asynchronous event while the account is at its limit, until the event is too old.
+        """Invoke the function. While the account is at its limit, Lambda retries until the event is too old.
 
         https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
         """
         until = time.monotonic() + schedule.maximum_event_age.total_seconds()
-        wait = 1.0
-        while True:
-            try:
-                await self._functions[schedule.function].invoke(schedule.event)
-                return
-            except TooManyRequests:
-                if time.monotonic() + wait > until:
-                    raise
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+        function = self._functions[schedule.function]
+        await function.invoke_with_retries(schedule.event, until=until, wait=1, longest_wait=300)
 
 
 @asynccontextmanager
 async def scheduler(
     schedules: Mapping[str, Schedule], functions: Mapping[str, LambdaFunction], *, automatic: bool = True
 ) -> AsyncIterator[Scheduler]:
-    """Fire the schedules in their time while the context is open; not `automatic`: only when `fire` is called."""
+    """Fire the schedules while the context is open; if not `automatic`, only when `fire` is called."""
     running = Scheduler(schedules, functions)
     tasks = [asyncio.create_task(running.run(name)) for name in schedules] if automatic else []
     try:

@@ -1,4 +1,4 @@
-"""SQS and Secrets Manager of the local cloud: a moto server, spoken to with boto3 over HTTP."""
+"""SQS and Secrets Manager of the local cloud: a moto server that boto3 calls over HTTP."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ class Aws:
             "AWS_REGION": REGION,
             "AWS_SECRET_ACCESS_KEY": "local",
         }
-        # No retries: the server is here or it is gone, and a retry would only delay the end.
+        # No retries: the server is on this machine, and a retry would only delay the error.
         once = Config(retries={"total_max_attempts": 1})
         self.sqs: SQSClient = session.client("sqs", endpoint_url=endpoint_url, config=once)
         self.secrets_manager: SecretsManagerClient = session.client(
@@ -69,7 +69,7 @@ class Aws:
             policy = {"deadLetterTargetArn": dead_letters.arn, "maxReceiveCount": queue.redrive.max_receive_count}
             attributes["RedrivePolicy"] = json.dumps(policy)
         url = self.sqs.create_queue(QueueName=queue.name, Attributes=attributes)["QueueUrl"]
-        assert url == queue.url, f"the queue has the URL {url}, but others were told {queue.url}"
+        assert url == queue.url, f"the queue has the URL {url}, but the template's references have {queue.url}"
 
     def _create_secret(self, secret: Secret) -> None:
         self.secrets_manager.create_secret(Name=secret.name)
@@ -86,7 +86,7 @@ async def aws(folder: Path) -> AsyncIterator[Aws]:
     """Run the AWS services while the context is open; the server logs to `folder/aws.log`."""
     port = free_port()
     argv = (sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port))
-    # It keeps nothing, and takes 4 s to end politely.
+    # It has no state to save, and takes 4 s to end on SIGTERM.
     async with child("aws", *argv, folder=folder, stop_signal=signal.SIGKILL) as server:
         endpoint_url = f"http://127.0.0.1:{port}"
         clients = await asyncio.to_thread(Aws, endpoint_url)  # half a second, in which the server starts

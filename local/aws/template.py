@@ -144,7 +144,7 @@ class Template:
 def read_template(path: Path, parameters: Mapping[str, str], endpoint_url: str) -> Template:
     """The template at `path`, with these parameters, in a cloud whose AWS services answer at `endpoint_url`.
 
-    Raises TemplateError for a wrong parameter, and for all that the local cloud does not know.
+    Raises TemplateError for a wrong parameter, and for all that the local cloud does not support.
     """
     stack = Stack(translate(path, parameters), parameters, endpoint_url)
     for name, kind in stack.types().items():
@@ -216,14 +216,14 @@ def _function(name: str, p: Properties) -> Function:
 
 @dataclass(frozen=True)
 class _Asynchronous:
-    """What becomes of an asynchronous invocation that did not succeed."""
+    """How Lambda retries an asynchronous invocation that did not succeed."""
 
     retries: int = 2
     maximum_event_age: timedelta = timedelta(hours=6)
 
 
 def _asynchronous(stack: Stack, p: Properties) -> tuple[str, _Asynchronous]:
-    """A function, and what holds for its asynchronous invocations."""
+    """A function, and the settings of its asynchronous invocations."""
     p.ignore("Qualifier")
     p.expect("DestinationConfig", None, {})
     function = stack.function_named(p.take("FunctionName", str), p.where)
@@ -292,7 +292,7 @@ def _schedule(stack: Stack, invocations: Mapping[str, _Asynchronous], name: str,
     p.ignore("Description")
     p.expect("FlexibleTimeWindow", {"Mode": "OFF"})
     target = p.take_properties("Target")
-    # Both are about failed delivery, which does not happen here.
+    # Both are for failed deliveries, which do not happen here.
     target.ignore("RoleArn", "RetryPolicy")
     if "DeadLetterConfig" in target:
         dead_letters = target.take_properties("DeadLetterConfig")
@@ -310,7 +310,7 @@ def _schedule(stack: Stack, invocations: Mapping[str, _Asynchronous], name: str,
     target.end()
     p.end()
     if asynchronous.retries != 0:
-        raise TemplateError(f"{name}: the local cloud knows no retries of invocations (EventInvokeConfig)")
+        raise TemplateError(f"{name}: the local cloud supports no retries of invocations (EventInvokeConfig)")
     return schedule
 
 
@@ -318,7 +318,7 @@ def _period(expression: str, where: str) -> timedelta:
     """The period of rate(1 minute), rate(2 hours) and so on."""
     rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
     if not rate:
-        raise TemplateError(f"{where}: the local cloud knows only rate(...), not {expression}")
+        raise TemplateError(f"{where}: the local cloud supports only rate(...), not {expression}")
     return timedelta(**{f"{rate[2]}s": int(rate[1])})
 
 
@@ -343,7 +343,7 @@ def _routes(stack: Stack, p: Properties) -> list[Route]:
 
 
 def _check_stage(p: Properties, route_keys: Collection[str]) -> None:
-    """Throttling has no local part: it is best effort in AWS, too. But it must be of routes that there are."""
+    """Check that throttled routes exist. Throttling itself is best effort in AWS, and not done here."""
     p.ignore("AccessLogSettings", "ApiId", "StageName", "Tags")
     p.expect("AutoDeploy", True)
     limits = [p.take_properties("DefaultRouteSettings")] if "DefaultRouteSettings" in p else []
@@ -369,7 +369,7 @@ def _authorizer(stack: Stack, name: str, p: Properties) -> Authorizer:
     sources = how.take("identitySource", list)
     header = re.fullmatch(r"\$request\.header\.([\w-]+)", sources[0]) if len(sources) == 1 else None
     if header is None:
-        raise how.error("identitySource", f"the local cloud knows only a single header, not {sources}")
+        raise how.error("identitySource", f"the local cloud supports only a single header, not {sources}")
     authorizer = Authorizer(
         name=name,
         function=stack.function_named(how.take("authorizerUri", str), name),
@@ -383,7 +383,7 @@ def _authorizer(stack: Stack, name: str, p: Properties) -> Authorizer:
 
 def _route(stack: Stack, method: str, path: str, p: Properties, authorizers: Mapping[str, Authorizer]) -> Route:
     if "{" in path.removesuffix("/{proxy+}"):
-        raise TemplateError(f"{p.where}: the local cloud knows only plain paths, and {{proxy+}} at their end")
+        raise TemplateError(f"{p.where}: the local cloud supports only plain paths, and {{proxy+}} at their end")
     p.ignore("parameters", "responses")
     names = [name for requirement in p.take("security", list, []) for name in requirement]
     if len(names) > 1 or not authorizers.keys() >= set(names):
@@ -412,10 +412,10 @@ def _sqs_integration(stack: Stack, p: Properties) -> SqsIntegration:
     parameters = p.take_properties("requestParameters")
     message_body = parameters.take("MessageBody", str)
     if not re.fullmatch(r"\$request\.body(\.\w+)*", message_body):
-        raise parameters.error("MessageBody", f"the local cloud knows only paths in the body, not {message_body}")
+        raise parameters.error("MessageBody", f"the local cloud supports only paths in the body, not {message_body}")
     responses = p.take("responseParameters", dict, {"200": {}})
     if responses.keys() != {"200"} or not responses["200"].keys() <= {"overwrite:statuscode"}:
-        raise p.error("responseParameters", "the local cloud knows only overwrite:statuscode of 200")
+        raise p.error("responseParameters", "the local cloud supports only overwrite:statuscode of 200")
     integration = SqsIntegration(
         queue=stack.queue_named(parameters.take("QueueUrl", str), p.where),
         message_body=message_body,

@@ -1,1 +1,1 @@
-"""What Apple, Google and Expo run: the push services, and the phones that they reach."""
+"""The push services of Apple, Google and Expo, and the phones that they reach."""

@@ -1,4 +1,4 @@
-"""Phones with the app installed: what arrived on each, and what its user sees (reference, section 5)."""
+"""Phones with the app installed: what arrived on each, and what it shows."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -41,11 +41,11 @@ class Installation(BaseModel):
 class Phone(Installation):
     """An installation and everything that reached it."""
 
-    # How Expo reports the token once the app is gone: in the ticket, or only in the receipt. None: installed.
+    # Where the provider reports the removed app: in the ticket, or only in the receipt. None: installed.
     uninstalled: DeadTokenReport | None = None
     arrived: list[Arrival] = []
 
-    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorated properties
     @property
     def shown(self) -> list[Arrival]:
         """The notifications on the screen, oldest first; a later one replaces that of the same key."""
@@ -60,13 +60,13 @@ class Phone(Installation):
         return screen
 
     def receive(self, message: dict[str, JsonValue], ticket_id: str, at: datetime) -> None:
-        """The notification reaches the phone, which shows it if it can."""
+        """The notification reaches the phone, which shows it unless something hides it."""
         self.arrived.append(Arrival(at=at, ticket_id=ticket_id, message=message, hidden=self._hidden(message)))
 
     def _hidden(self, message: dict[str, JsonValue]) -> Literal["unknown channel", "no text"] | None:
         if not (message.get("title") or message.get("body")):
             return "no text"
-        # Without a channelId, Expo uses a channel it creates by itself; one the app never made hides it.
+        # Without a channelId, Expo uses a channel that it creates. Android hides a push to a missing channel.
         channel = message.get("channelId")
         if self.platform == "android" and channel is not None and channel not in self.channels:
             return "unknown channel"

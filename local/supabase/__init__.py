@@ -1,1 +1,1 @@
-"""What Supabase hosts: Postgres, the Data API, Auth and pg_net."""
+"""The parts of Supabase: Postgres, Data API, Auth and pg_net."""

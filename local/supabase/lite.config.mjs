@@ -1,4 +1,4 @@
-// Configuration of Supabase Lite in the local cloud; supabase.py sets the environment.
+// Configuration of Supabase Lite in the local cloud; project.py sets the environment.
 import { PostgrestConnection } from "./postgrest.mjs";
 
 // Lite 0.10.0 turns the JSON arguments of functions and the users' metadata into strings of JSON before it hands them

@@ -1,4 +1,4 @@
-"""What pg_net's background worker does: makes the HTTP requests that net.http_post queued (sql/pg_net.sql).
+"""Stands in for pg_net's background worker: sends the HTTP requests that net.http_post queued (sql/pg_net.sql).
 
 Its semantics are those of pg_net 0.20.4, read in its src/worker.c and src/core.c: a request starts at COMMIT;
 there is one attempt, no retry after any failure, and no order; both tables are UNLOGGED, so that a crash of
@@ -41,11 +41,11 @@ class _Response:
 
 
 class PgNet:
-    """The running worker: what it did, and what shall go wrong."""
+    """The running worker: what it has sent, and the faults to inject."""
 
     def __init__(self, dsn: str) -> None:
         self.requests = 0  # HTTP requests made
-        self.lost = 0  # requests that `lose` made vanish
+        self.lost = 0  # requests dropped by `lose`
         self._dsn = dsn
         self._to_lose = 0
         self._to_duplicate = 0
@@ -53,11 +53,11 @@ class PgNet:
         self._running.set()
 
     def lose(self, count: int = 1) -> None:
-        """Let the next `count` requests vanish without a trace, as a crash of the server does."""
+        """Drop the next `count` requests without a trace, as a crash of the server does."""
         self._to_lose += count
 
     def duplicate(self, count: int = 1) -> None:
-        """Let the worker fail after each of the next `count` batches: it rolls back and sends all again."""
+        """Let the worker fail after each of the next `count` batches: it rolls back and sends the batch again."""
         self._to_duplicate += count
 
     def pause(self) -> None:
@@ -65,7 +65,7 @@ class PgNet:
         self._running.clear()
 
     def resume(self) -> None:
-        """Go on, with what was queued in the meantime first."""
+        """Send again, beginning with what was queued in the meantime."""
         self._running.set()
 
     async def connect(self) -> _Connection:
@@ -77,7 +77,7 @@ class PgNet:
     async def work(self, connection: _Connection) -> None:
         """Make requests forever; connect again when the server was restarted."""
         async with aiohttp.ClientSession(
-            # curl repeats a POST when a kept connection turns out dead; fresh connections need no such care.
+            # curl repeats a POST on a dead kept connection. New connections make that unnecessary.
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             headers={"User-Agent": "pg_net/0.20.4"},
             skip_auto_headers=["Accept-Encoding"],
@@ -93,12 +93,12 @@ class PgNet:
             try:
                 return await self.connect()
             except psycopg.OperationalError:
-                await asyncio.sleep(0.1)  # nothing tells when a server is back
+                await asyncio.sleep(0.1)  # there is no event for a server that is back
 
     async def _serve(self, connection: _Connection, session: aiohttp.ClientSession) -> None:
-        # The first commit after the worker woke cuts its pause short, later ones do not: so pg_net sends
-        # within milliseconds when idle, but only once a second under load (`should_wake` in worker.c).
-        woken = True  # a restarted worker looks first at what is left in the queue
+        # Only the first commit after the worker woke ends its pause early. So pg_net sends within milliseconds
+        # when idle, but once a second under load (`should_wake` in worker.c).
+        woken = True  # a restarted worker first sends what is left in the queue
         while True:
             if not woken:
                 await self._commit(connection)
@@ -120,7 +120,7 @@ class PgNet:
         """Send up to 200 requests in parallel and wait for the slowest; False if there were none."""
         async with connection.transaction(), connection.cursor() as cursor:
             await cursor.execute(_CONSUME, (BATCH_SIZE,))
-            batch = sorted(await cursor.fetchall())  # by id: what was queued first is lost first
+            batch = sorted(await cursor.fetchall())  # by id: the first queued is the first to be lost
             lost, self._to_lose = batch[: self._to_lose], max(0, self._to_lose - len(batch))
             self.lost += len(lost)
             responses = await asyncio.gather(*(self._send(session, *request) for request in batch[len(lost) :]))

@@ -6,6 +6,7 @@ import pwd
 import secrets
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ SQL = Path(__file__).parent / "sql"
 # The superuser, by the name it has on hosted Supabase. There `postgres` is no superuser.
 SUPERUSER = "supabase_admin"
 
+# Not every macOS has C.UTF-8.
+LOCALE = "C.UTF-8" if sys.platform == "linux" else "en_US.UTF-8"
+
 # PostgreSQL refuses to run as root; then this account, which every Linux has, runs it.
 UNPRIVILEGED = "nobody"
 
@@ -32,7 +36,7 @@ class Postgres:
         self.bin = bin
         self.port = port
         self._data = data
-        self._vault_key = secrets.token_hex(32)  # of this server, whatever is dumped and restored
+        self._vault_key = secrets.token_hex(32)  # a dump does not contain it
         self._user = user
         self._running = AsyncExitStack()
         self._server: Child | None = None
@@ -50,7 +54,7 @@ class Postgres:
                 *("-D", self._data, "-h", "127.0.0.1", "-p", str(self.port), "-k", ""),  # no unix socket
                 *("-c", "fsync=off", "-c", "wal_level=logical", "-c", "timezone=UTC"),
                 *("-c", f"vault.root_key={self._vault_key}"),  # sql/vault.sql
-                *("-c", "track_commit_timestamp=on"),  # local/chaos/history.py tells by it what a worker could see
+                *("-c", "track_commit_timestamp=on"),  # local/chaos/history.py reads commit times
                 folder=self._data.parent,
                 user=self._user,
                 stop_signal=signal.SIGINT,  # "fast": does not wait for clients to leave
@@ -97,7 +101,7 @@ class Postgres:
 async def postgres(folder: Path, version: int = 18) -> AsyncIterator[Postgres]:
     """A new, empty server of PostgreSQL 15, 16, 17 or 18 with its data in `folder`/postgres-<version>.
 
-    As root it runs as `nobody`, who must be able to enter `folder` (see `temporary_folder`).
+    Under root it runs as the user `nobody`, which must be able to enter `folder` (see `temporary_folder`).
     """
     home = folder / f"postgres-{version}"
     home.mkdir()
@@ -114,7 +118,7 @@ async def postgres(folder: Path, version: int = 18) -> AsyncIterator[Postgres]:
     await run(
         "initdb",
         install / "bin" / "initdb",
-        *("-D", data, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"),
+        *("-D", data, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale", LOCALE, "--no-sync"),
         folder=home,
         user=user,
     )

@@ -3,7 +3,7 @@
 import { sql } from "kysely";
 import { PostgresConnection } from "@supabase/lite/postgres";
 
-// The first that fits wins. Everything else is 400: what raise exception, a check, or a wrong value end in.
+// The first match wins. Everything else is 400: raise exception, a failed check, a wrong value.
 const STATUS = [
   [/^08/, 503], // connection
   [/^09/, 500], // triggered action
@@ -23,7 +23,7 @@ const STATUS = [
   [/^P0/, 500], // plpgsql
 ];
 
-// These Lite answers as PostgREST does; some by what it alone knows: who asks, and which names stand in the request.
+// Lite answers these as PostgREST does. Some depend on the role and on the names in the request.
 const LITES_OWN = /^(PGRST|PT...|42(?!P01)...)$/;
 const WITHOUT_WHERE = /requires a WHERE clause$/; // 21000 of pg_safe_update is the caller's fault
 

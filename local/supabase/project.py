@@ -53,7 +53,7 @@ class Supabase:
         await self._running.aclose()
 
     async def restart(self) -> None:
-        """Start Supabase Lite again on the same port, with the same keys; it reads the schema anew."""
+        """Start Supabase Lite again on the same port, with the same keys; it reads the schema again."""
         await self.stop()
         await self.start()
 
@@ -105,5 +105,5 @@ async def supabase_cli(*arguments: str) -> None:
             cli,
             *(*arguments, "--workdir", str(PROJECT)),
             folder=home,
-            env={**os.environ, **_NO_TELEMETRY, "HOME": str(home), "TMPDIR": str(home)},  # it leaves notes in both
+            env={**os.environ, **_NO_TELEMETRY, "HOME": str(home), "TMPDIR": str(home)},  # it writes files to both
         )

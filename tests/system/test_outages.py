@@ -85,7 +85,7 @@ async def test_webhooks_that_came_while_the_data_api_was_down_are_sent_afterward
     await chat.cloud.supabase.stop()
     try:
         messages = await insert_messages(chat.cloud, *[(chat.id, chat.tina.id, TEXT)] * 3)
-        await log.until("push not done, its record comes back")
+        await log.until("push not sent, SQS delivers its record again")
         await chat.cloud.poller.until_idle()
         assert chat.cloud.expo.requests == []
     finally:
@@ -188,7 +188,7 @@ async def test_a_record_that_is_no_message_id_becomes_a_dead_letter_and_its_batc
     assert (first["level"], first["sqs_message_id"]) == ("ERROR", bad)
     sent_with_it = [
         line["correlation_id"]
-        for line in log.records("push tried")
+        for line in log.records("push attempted")
         if line["function_request_id"] == first["function_request_id"]
     ]
     assert sorted(sent_with_it) == sorted(map(str, messages))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import select
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -18,9 +17,9 @@ import psycopg
 import pytest
 from boto3.session import Session
 
-from local.aws.account import REGION
 from local.packages import PROJECT
 from local.processes import temporary_folder
+from tests.local.aws.conftest import is_running
 
 
 @dataclass
@@ -52,26 +51,13 @@ class Supervisor:
 
     async def end(self, number: signal.Signals) -> int:
         """Sends it a signal, waits until it and its descendants have ended, and returns its exit code."""
-        family = []
-        for descendant in psutil.Process(self.process.pid).children(recursive=True):
-            with suppress(ProcessLookupError):  # it has ended
-                family.append(os.pidfd_open(descendant.pid))
-        try:
-            self.process.send_signal(number)
-            code = await asyncio.wait_for(self.process.wait(), 30)
-            for descriptor in family:
-                await asyncio.to_thread(_until_ended, descriptor, 10)
-        finally:
-            for descriptor in family:
-                os.close(descriptor)
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(number)
+        code = await asyncio.wait_for(self.process.wait(), 30)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
+        outliving = [process for process in alive if is_running(process.pid)]
+        assert not outliving, f"processes outlive their supervisor for 10 s: {outliving}"
         return code
-
-
-def _until_ended(descriptor: int, seconds: float) -> None:
-    """Waits for the end of a process, which makes its descriptor readable."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    assert poll.poll(seconds * 1000), f"a process outlives its supervisor for {seconds} s"
 
 
 @asynccontextmanager
@@ -112,6 +98,7 @@ async def test_each_url_and_key_in_the_env_file_works(supervisors: list[Supervis
             *("API_URL", "WEBHOOK_SECRET"),
             *("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY"),
             *("DATABASE_URL", "EXPO_URL", "EXPO_CONTROL_URL", "SQS_URL", "DEAD_LETTERS_URL"),
+            *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"),
         ]
         token = f"ExponentPushToken[{uuid4().hex[:22]}]"
         webhook = {"record": {"id": str(uuid4())}}
@@ -139,14 +126,16 @@ async def test_each_url_and_key_in_the_env_file_works(supervisors: list[Supervis
             assert await answer("GET", f"{env['EXPO_CONTROL_URL']}/phones/{token}") == 200
         async with await psycopg.AsyncConnection.connect(env["DATABASE_URL"]) as connection:
             await connection.execute("update push.settings set time_to_live = time_to_live")
-        assert await asyncio.to_thread(_queue_exists, env["SQS_URL"])
-        assert await asyncio.to_thread(_queue_exists, env["DEAD_LETTERS_URL"])
-    values = [value for supervisor in supervisors for value in supervisor.environment().values()]
-    assert len(set(values)) == len(values)
+        assert await asyncio.to_thread(_queue_exists, env, env["SQS_URL"])
+        assert await asyncio.to_thread(_queue_exists, env, env["DEAD_LETTERS_URL"])
+    first, second = (supervisor.environment() for supervisor in supervisors)
+    account = {"AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"}
+    assert {name for name in first if first[name] == second[name]} == account
 
 
-def _queue_exists(url: str) -> bool:
-    sqs = Session("local", "local", region_name=REGION).client("sqs", endpoint_url=url.rsplit("/", 2)[0])
+def _queue_exists(env: dict[str, str], url: str) -> bool:
+    session = Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], region_name=env["AWS_REGION"])
+    sqs = session.client("sqs", endpoint_url=env["AWS_ENDPOINT_URL"])
     return "Attributes" in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
 
 

@@ -1,4 +1,4 @@
-"""A deployment goes live: what functions run with changes, and `live` gets a version that has it.
+"""A deployment takes effect: each change of code, layers or parameters publishes a version, and `live` points to it.
 
 SAM names a version after a hash of the template, in which parameters are still references. CloudFormation makes another
 version if its name changes, or the value of a property that it can only replace. But Lambda publishes no version of a
@@ -21,7 +21,7 @@ from tests.stack import ENDPOINT, PARAMETERS, TEMPLATE, assert_broken, changed
 
 FUNCTIONS = {"AuthorizeWebhook", "CleanupReceipts", "RegisterDevice", "SendChatPush"}
 
-# The parameters that functions run with, and another value of each.
+# The parameters that functions use, with another value for each.
 MATTER = {"SupabaseUrl": "https://other.supabase.co", "ExpoUrl": "https://push.example.com", "SnapStart": "off"}
 OTHERS = {
     "AlarmEmail": "on-call@example.com",
@@ -42,7 +42,7 @@ ARTIFACTS = {
 
 @dataclass(frozen=True)
 class Published:
-    """A version as CloudFormation knows it, and the function that Lambda would publish."""
+    """The properties by which CloudFormation sees a version, and the function that Lambda would publish."""
 
     version: str
     function: str
@@ -96,33 +96,33 @@ def check_artifacts(template: Path) -> None:
         assert new_versions(before, published(newer)) == functions, artifact
 
 
-def test_another_parameter_goes_live() -> None:
+def test_a_changed_parameter_publishes_new_versions_of_the_functions_that_use_it() -> None:
     check_parameters(TEMPLATE)
 
 
-def test_another_layer_or_function_goes_live(tmp_path: Path) -> None:
+def test_a_changed_layer_or_function_publishes_new_versions_of_the_functions_that_run_it(tmp_path: Path) -> None:
     check_artifacts(changed(tmp_path, "", ""))
 
 
 @pytest.mark.parametrize("setting", [("Timeout: 20", "Timeout: 15"), ("MemorySize: 512", "MemorySize: 1024")])
-def test_another_setting_goes_live(tmp_path: Path, setting: tuple[str, str]) -> None:
+def test_a_changed_timeout_or_memory_size_publishes_a_new_version(tmp_path: Path, setting: tuple[str, str]) -> None:
     before = published(changed(tmp_path, "", ""))
     assert "SendChatPush" in new_versions(before, published(changed(tmp_path, *setting)))
 
 
 def test_a_deployment_without_a_change_publishes_nothing() -> None:
-    """Else each would leave a version, and pay for its snapshot."""
+    """Otherwise each deployment would leave a version with a snapshot that costs money."""
     assert new_versions(published(TEMPLATE), published(TEMPLATE)) == set()
 
 
-def test_a_version_goes_when_another_takes_its_place() -> None:
-    """By another name it is deleted; of the same name it is replaced."""
+def test_a_version_is_deleted_when_a_new_one_replaces_it() -> None:
+    """A version with another logical id is deleted; one with the same logical id is replaced."""
     for resource in translate(TEMPLATE)["Resources"].values():
         if resource["Type"] == "AWS::Lambda::Version":
             assert (resource["DeletionPolicy"], resource.get("UpdateReplacePolicy", "Delete")) == ("Delete", "Delete")
 
 
-def test_every_parameter_that_functions_run_with_is_among_those_that_go_live() -> None:
+def test_every_parameter_that_functions_use_is_among_those_that_publish_versions() -> None:
     document = translate(TEMPLATE, PARAMETERS)
     functions = [r for r in document["Resources"].values() if r["Type"] == "AWS::Lambda::Function"]
     used = _named_in(functions, document["Parameters"]) | {
@@ -141,7 +141,7 @@ def _named_in(part: Any, parameters: Mapping[str, Any]) -> set[str]:
     return named & parameters.keys()
 
 
-def test_the_longest_parameters_fit_into_the_description_of_a_version() -> None:
+def test_the_longest_parameters_fit_into_a_version_description() -> None:
     longest = PARAMETERS | {name: "https://".ljust(100, "x") for name in ("SupabaseUrl", "ExpoUrl")}
     stack = Stack(translate(TEMPLATE), longest, ENDPOINT)
     schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, "AWS::Lambda::Version").schema
@@ -159,7 +159,7 @@ def test_the_longest_parameters_fit_into_the_description_of_a_version() -> None:
         ("${ExpoUrl} SnapStart ${SnapStart}", "${ExpoUrl} ${SnapStart} ${AlarmEmail}", check_parameters),
     ],
 )
-def test_a_template_whose_deployments_do_not_go_live_fails(
+def test_a_template_that_would_not_publish_a_change_fails_the_checks(
     tmp_path: Path, correct: str, wrong: str, check: Any
 ) -> None:
     assert_broken(check, template=changed(tmp_path, correct, wrong))

@@ -1,4 +1,4 @@
-"""Rules of the platform that no linter knows, held against what SAM makes of template.yaml; and how it is read."""
+"""Rules of AWS that no linter checks, tested on the output of SAM for template.yaml; and how template.py reads it."""
 
 import inspect
 import json
@@ -38,39 +38,39 @@ def properties(resources: Resources, kind: str) -> list[dict[str, Any]]:
     return list(properties_by_name(resources, kind).values())
 
 
-# Rules of the platform; the comments in the template say why they are as they are
+# Rules of AWS. The comments in the template give the reasons
 
 
-def test_a_queue_hides_a_message_six_times_as_long_as_its_function_may_run(template: Template) -> None:
+def test_the_visibility_timeout_is_at_least_six_times_the_timeout_of_the_function(template: Template) -> None:
     for mapping in template.event_source_mappings.values():
         function, queue = template.functions[mapping.function], template.queues[mapping.queue]
         assert queue.visibility_timeout >= 6 * function.timeout
 
 
-def test_a_function_ends_before_its_lease_of_a_job_does(template: Template) -> None:
-    """Else another one claims the job while the first still sends."""
+def test_the_function_timeout_is_shorter_than_the_lease_of_a_job(template: Template) -> None:
+    """Otherwise another invocation claims the job while the first one still sends."""
     settings = (PROJECT / "supabase" / "migrations" / "20261122100000_settings.sql").read_text()
     lease = re.search(r"lease_for interval not null default '(\d+) seconds'", settings)
     assert lease
     assert template.functions["SendChatPush"].timeout < timedelta(seconds=int(lease[1]))
 
 
-def test_a_batch_above_ten_would_need_a_window(resources: Resources) -> None:
+def test_a_batch_size_above_ten_has_a_batching_window(resources: Resources) -> None:
     for mapping in properties(resources, "Lambda::EventSourceMapping"):
         assert mapping["BatchSize"] <= 10 or mapping["MaximumBatchingWindowInSeconds"] >= 1
 
 
-def test_failed_records_come_back_alone(template: Template) -> None:
+def test_only_the_failed_records_of_a_batch_return_to_the_queue(template: Template) -> None:
     assert template.event_source_mappings
     assert all(mapping.reports_item_failures for mapping in template.event_source_mappings.values())
 
 
-def test_the_queue_leaves_half_of_a_new_accounts_concurrency_to_everything_else(document: dict[str, Any]) -> None:
-    """A new account may have ten executions at once, for all its functions."""
+def test_the_queue_leaves_half_of_a_new_accounts_concurrency_to_other_invocations(document: dict[str, Any]) -> None:
+    """A new account allows ten concurrent executions of all its functions together."""
     assert document["Parameters"]["MaximumConcurrency"]["Default"] + OTHER_EXECUTIONS <= 10
 
 
-def test_the_queue_is_what_limits_concurrency(resources: Resources) -> None:
+def test_the_event_source_mapping_limits_concurrency_and_no_function_reserves_any(resources: Resources) -> None:
     """Reserved concurrency would throttle the pollers, and each throttled poll counts as a receive."""
     for mapping in properties(resources, "Lambda::EventSourceMapping"):
         assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}}
@@ -78,14 +78,16 @@ def test_the_queue_is_what_limits_concurrency(resources: Resources) -> None:
         assert "ReservedConcurrentExecutions" not in function
 
 
-def test_all_batches_at_once_are_fewer_pushes_than_expo_takes_in_a_second(document: dict[str, Any]) -> None:
+def test_all_concurrent_batches_together_stay_below_the_rate_limit_of_expo(document: dict[str, Any]) -> None:
     allowed = document["Parameters"]["MaximumConcurrency"]
     [mapping] = properties(document["Resources"], "Lambda::EventSourceMapping")
     assert allowed["MaxValue"] * mapping["BatchSize"] < 600
-    assert 2 <= allowed["MinValue"] <= allowed["Default"] <= allowed["MaxValue"]  # 2 is Lambda's least
+    assert 2 <= allowed["MinValue"] <= allowed["Default"] <= allowed["MaxValue"]  # Lambda allows no less than 2
 
 
-def test_a_message_is_tried_five_times_and_outlives_its_queue_as_a_dead_letter(template: Template) -> None:
+def test_a_message_becomes_a_dead_letter_after_five_attempts_and_is_kept_longer_than_in_its_queue(
+    template: Template,
+) -> None:
     redriven = [queue for queue in template.queues.values() if queue.redrive]
     assert {queue.name for queue in redriven} == {m.queue for m in template.event_source_mappings.values()}
     for queue in redriven:
@@ -95,7 +97,7 @@ def test_a_message_is_tried_five_times_and_outlives_its_queue_as_a_dead_letter(t
         assert queue.retention < timedelta(days=14)
 
 
-def test_what_a_schedule_could_not_deliver_is_kept_as_long_as_aws_keeps_anything(
+def test_the_dead_letters_of_schedules_are_kept_for_the_longest_time_that_sqs_allows(
     template: Template, resources: Resources
 ) -> None:
     for schedule in properties(resources, "Scheduler::Schedule"):
@@ -103,12 +105,12 @@ def test_what_a_schedule_could_not_deliver_is_kept_as_long_as_aws_keeps_anything
     assert template.queues["ScheduleDeadLetters"].retention == timedelta(days=14)
 
 
-def test_queues_are_encrypted(resources: Resources) -> None:
+def test_all_queues_are_encrypted(resources: Resources) -> None:
     assert all(queue["SqsManagedSseEnabled"] is True for queue in properties(resources, "SQS::Queue"))
 
 
-def test_what_a_schedule_failed_to_do_is_left_to_its_next_time(resources: Resources) -> None:
-    """EventBridge Scheduler invokes asynchronously: it repeats the delivery, and Lambda what failed then."""
+def test_a_failed_run_of_a_schedule_is_not_retried(resources: Resources) -> None:
+    """EventBridge Scheduler invokes asynchronously: it retries the delivery, and Lambda retries the invocation."""
     schedules = properties(resources, "Scheduler::Schedule")
     assert [schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] for schedule in schedules] == [0, 0]
     scheduled = {
@@ -121,7 +123,7 @@ def test_what_a_schedule_failed_to_do_is_left_to_its_next_time(resources: Resour
         assert resources[f"{config['FunctionName']['Ref']}Alias{config['Qualifier']}"]["Type"] == "AWS::Lambda::Alias"
 
 
-def test_two_stacks_fit_into_one_account(resources: Resources) -> None:
+def test_no_resource_has_a_fixed_name_so_that_two_stacks_fit_into_one_account(resources: Resources) -> None:
     names = ("Name", "FunctionName", "QueueName", "RoleName")
     for kind in ("Lambda::Function", "SQS::Queue", "IAM::Role", "Logs::LogGroup", "Scheduler::Schedule"):
         for resource in properties(resources, kind):
@@ -132,15 +134,15 @@ def test_two_stacks_fit_into_one_account(resources: Resources) -> None:
         assert "${AWS::StackName}" in str(group.get("LogGroupName", "${AWS::StackName}"))
 
 
-def test_the_access_log_needs_no_entry_in_the_accounts_policy_of_log_delivery(resources: Resources) -> None:
-    """That policy has room for 5120 characters, and covers all of /aws/vendedlogs/ with one."""
+def test_the_access_log_group_needs_no_entry_in_the_log_delivery_policy_of_the_account(resources: Resources) -> None:
+    """That policy has room for 5120 characters. One entry covers all log groups below /aws/vendedlogs/."""
     [stage] = properties(resources, "ApiGatewayV2::Stage")
     group = resources[stage["AccessLogSettings"]["DestinationArn"]["Fn::GetAtt"][0]]
     assert group["Properties"]["LogGroupName"]["Fn::Sub"].startswith("/aws/vendedlogs/")
 
 
-def test_everybody_calls_the_alias(resources: Resources) -> None:
-    """Else they would meet $LATEST, which has no SnapStart."""
+def test_all_callers_of_functions_use_the_alias(resources: Resources) -> None:
+    """Otherwise they would invoke $LATEST, which has no SnapStart."""
     aliases = {name for name, resource in resources.items() if resource["Type"] == "AWS::Lambda::Alias"}
     callers = [mapping["FunctionName"] for mapping in properties(resources, "Lambda::EventSourceMapping")]
     callers += [schedule["Target"]["Arn"] for schedule in properties(resources, "Scheduler::Schedule")]
@@ -156,7 +158,7 @@ def test_everybody_calls_the_alias(resources: Resources) -> None:
     assert set(uris) <= aliases
 
 
-def test_functions_run_where_they_are_cheap_and_start_from_snapshots(document: dict[str, Any]) -> None:
+def test_functions_run_on_arm64_and_start_from_snapshots(document: dict[str, Any]) -> None:
     for function in properties(document["Resources"], "Lambda::Function"):
         assert function["Runtime"] == "python3.13"
         assert function["Architectures"] == ["arm64"]
@@ -164,13 +166,13 @@ def test_functions_run_where_they_are_cheap_and_start_from_snapshots(document: d
     assert document["Conditions"]["StartsFromSnapshots"] == {"Fn::Equals": [{"Ref": "SnapStart"}, "on"]}
 
 
-def test_each_function_has_a_log_group_that_forgets(resources: Resources) -> None:
+def test_each_function_has_a_log_group_with_a_retention_period(resources: Resources) -> None:
     groups = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in properties(resources, "Lambda::Function")]
     assert len(set(groups)) == len(groups)
     assert all(resources[group]["Properties"]["RetentionInDays"] for group in groups)
 
 
-def test_functions_answer_before_the_gateway_gives_up(template: Template) -> None:
+def test_functions_behind_the_api_time_out_before_the_api_does(template: Template) -> None:
     for route in template.routes:
         if route.authorizer:
             assert template.functions[route.authorizer.function].timeout < timedelta(seconds=10)
@@ -178,8 +180,8 @@ def test_functions_answer_before_the_gateway_gives_up(template: Template) -> Non
             assert template.functions[route.integration.function].timeout < timedelta(seconds=30)
 
 
-def test_the_webhooks_authorizer_is_for_the_webhook_alone(template: Template) -> None:
-    """The routes of apps have none: register_device checks the access token itself."""
+def test_only_the_webhook_route_has_the_webhook_authorizer(template: Template) -> None:
+    """The routes for apps have no authorizer: register_device checks the access token itself."""
     assert {route.key: route.authorizer and route.authorizer.name for route in template.routes} == {
         "POST /api/push/chat-message": "WebhookAuthorizer",
         "POST /api/push/register": None,
@@ -189,20 +191,22 @@ def test_the_webhooks_authorizer_is_for_the_webhook_alone(template: Template) ->
     }
 
 
-def test_every_route_is_throttled_and_so_is_one_that_is_added(template: Template, resources: Resources) -> None:
-    """Also the webhook's: each wrong secret that its authorizer does not know costs an execution."""
+def test_every_route_is_throttled_and_there_is_a_default_limit_for_new_routes(
+    template: Template, resources: Resources
+) -> None:
+    """The webhook's, too: each wrong secret that is not in the authorizer's cache costs an execution."""
     [stage] = properties(resources, "ApiGatewayV2::Stage")
     assert stage["RouteSettings"].keys() == {route.key for route in template.routes}
     for limits in [stage["DefaultRouteSettings"], *stage["RouteSettings"].values()]:
         assert 0 < limits["ThrottlingRateLimit"] <= limits["ThrottlingBurstLimit"] < 5000  # the account's
 
 
-def test_the_webhooks_limit_has_room_for_all_that_pg_net_sends(resources: Resources) -> None:
+def test_the_rate_limit_of_the_webhook_is_above_the_rate_of_pg_net(resources: Resources) -> None:
     [stage] = properties(resources, "ApiGatewayV2::Stage")
     assert stage["RouteSettings"]["POST /api/push/chat-message"]["ThrottlingRateLimit"] > 200
 
 
-def test_register_device_knows_no_secret_but_the_publishable_key(template: Template) -> None:
+def test_register_device_has_no_secret_but_the_publishable_key(template: Template) -> None:
     environment = template.functions["RegisterDevice"].environment
     assert environment.keys() - {name for name in environment if name.startswith("POWERTOOLS_")} == {
         "SUPABASE_URL",
@@ -212,7 +216,7 @@ def test_register_device_knows_no_secret_but_the_publishable_key(template: Templ
     assert environment["APP_SECRET_ID"] == "AppSecret"
 
 
-def test_a_role_may_do_what_its_owner_does_and_nothing_else(resources: Resources) -> None:
+def test_each_role_allows_exactly_the_actions_that_its_owner_needs(resources: Resources) -> None:
     """tests/system/test_permissions.py compares these with the calls that the functions make."""
     granted: dict[str, set[tuple[str, str]]] = {}
     for name, role in properties_by_name(resources, "IAM::Role").items():
@@ -255,7 +259,7 @@ def _of_every_function(name: str) -> set[tuple[str, str]]:
     return {
         ("logs:CreateLogStream", f"{name}Logs.Arn"),
         ("logs:PutLogEvents", f"{name}Logs.Arn"),
-        ("xray:PutTelemetryRecords", "*"),  # X-Ray knows no resources.
+        ("xray:PutTelemetryRecords", "*"),  # X-Ray has no resources.
         ("xray:PutTraceSegments", "*"),
     }
 
@@ -269,7 +273,7 @@ def _names(reference: dict[str, Any]) -> str:
     return reference["Ref"] if "Ref" in reference else ".".join(reference["Fn::GetAtt"])
 
 
-def test_each_role_can_be_taken_by_its_owner_alone(resources: Resources) -> None:
+def test_only_its_owner_can_assume_a_role(resources: Resources) -> None:
     roles = properties_by_name(resources, "IAM::Role")
     functions = properties_by_name(resources, "Lambda::Function")
     assert {f"{name}Role": function["Role"]["Fn::GetAtt"] for name, function in functions.items()} == {
@@ -283,12 +287,12 @@ def test_each_role_can_be_taken_by_its_owner_alone(resources: Resources) -> None
     assert not roles
 
 
-def test_no_secret_passes_through_the_template(resources: Resources) -> None:
+def test_no_secret_value_is_in_the_template(resources: Resources) -> None:
     assert all("SecretString" not in secret for secret in properties(resources, "SecretsManager::Secret"))
 
 
-def test_the_webhooks_secret_is_generated_once_and_never_again(resources: Resources) -> None:
-    """CloudFormation generates it anew if any of this changes: a secret that was rotated since would be lost."""
+def test_the_properties_that_generate_the_webhook_secret_never_change(resources: Resources) -> None:
+    """If one changes, CloudFormation generates a new secret and overwrites one that was rotated by hand."""
     [generated] = [s for s in properties(resources, "SecretsManager::Secret") if "GenerateSecretString" in s]
     assert generated["GenerateSecretString"] == {
         "SecretStringTemplate": '{"previous": null}',
@@ -298,13 +302,13 @@ def test_the_webhooks_secret_is_generated_once_and_never_again(resources: Resour
     }
 
 
-def test_the_gateway_queues_the_id_alone(template: Template) -> None:
+def test_the_api_puts_only_the_message_id_into_the_queue(template: Template) -> None:
     [route] = [route for route in template.routes if isinstance(route.integration, SqsIntegration)]
     assert route.key == "POST /api/push/chat-message"
     assert route.integration == SqsIntegration("PushQueue", "$request.body.record.id", 202)
 
 
-def test_the_urls_that_are_put_out_have_the_domain_if_there_is_one(document: dict[str, Any]) -> None:
+def test_the_urls_in_the_outputs_use_the_domain_name_if_one_is_given(document: dict[str, Any]) -> None:
     of_aws = "https://${Api}.execute-api.${AWS::Region}.${AWS::URLSuffix}"
     for output, path in (("ApiUrl", ""), ("WebhookUrl", "/api/push/chat-message")):
         condition, own, given = document["Outputs"][output]["Value"]["Fn::If"]
@@ -313,7 +317,9 @@ def test_the_urls_that_are_put_out_have_the_domain_if_there_is_one(document: dic
     assert "/api/push/chat-message" in document["Resources"]["Api"]["Properties"]["Body"]["paths"]
 
 
-def test_a_domain_leads_to_the_stage_and_is_there_only_if_it_is_named(document: dict[str, Any]) -> None:
+def test_a_custom_domain_is_mapped_to_the_stage_and_exists_only_if_a_domain_name_is_given(
+    document: dict[str, Any],
+) -> None:
     parts = {name: document["Resources"][name] for name in ("ApiDomain", "ApiDomainMapping")}
     assert {part["Condition"] for part in parts.values()} == {"HasDomainName"}
     assert document["Conditions"]["HasDomainName"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "DomainName"}, ""]}]}
@@ -323,13 +329,13 @@ def test_a_domain_leads_to_the_stage_and_is_there_only_if_it_is_named(document: 
     assert document["Outputs"]["DomainTarget"]["Condition"] == "HasDomainName"
 
 
-def test_the_outputs_name_what_comes_next(document: dict[str, Any]) -> None:
+def test_the_outputs_hold_all_that_the_operator_needs_next(document: dict[str, Any]) -> None:
     outputs = {"ApiUrl", "WebhookUrl", "BackendSecret", "WebhookSecret", "AlarmTopic", "Dashboard"}
     assert document["Outputs"].keys() >= outputs
     assert all(len(output["Description"]) > 30 for output in document["Outputs"].values())
 
 
-def test_every_parameter_is_explained_and_has_a_place_in_the_form(document: dict[str, Any]) -> None:
+def test_every_parameter_has_a_description_a_constraint_description_and_a_group(document: dict[str, Any]) -> None:
     parameters = document["Parameters"]
     groups = document["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(parameters)
@@ -338,8 +344,8 @@ def test_every_parameter_is_explained_and_has_a_place_in_the_form(document: dict
         assert parameter["ConstraintDescription"].startswith("must be ")
 
 
-def test_each_environment_has_a_stack_of_its_own_and_tags_on_everything() -> None:
-    """CloudFormation gives a stack's tags to every resource that can have some."""
+def test_each_environment_has_its_own_stack_name_and_tags() -> None:
+    """CloudFormation gives the tags of a stack to every resource that supports tags."""
     config = tomllib.loads((PROJECT / "samconfig.toml").read_text())
     for environment in ("dev", "prod"):
         deploy = config[environment]["deploy"]["parameters"]
@@ -349,7 +355,7 @@ def test_each_environment_has_a_stack_of_its_own_and_tags_on_everything() -> Non
     assert config["prod"]["deploy"]["parameters"]["confirm_changeset"] is True
 
 
-def test_the_makefile_builds_what_the_template_asks_it_to(resources: Resources) -> None:
+def test_the_makefile_has_one_target_for_each_function_and_layer(resources: Resources) -> None:
     built = {name for name, resource in resources.items() if resource["Type"] == "AWS::Lambda::Function"}
     built |= {layer["LayerName"] for layer in properties(resources, "Lambda::LayerVersion")}
     targets = re.findall(r"build-(\w+)(?=.*:$)", (PROJECT / "Makefile").read_text(), re.MULTILINE)
@@ -359,7 +365,7 @@ def test_the_makefile_builds_what_the_template_asks_it_to(resources: Resources) 
 # How it is read
 
 
-def test_references_become_local_values(template: Template) -> None:
+def test_references_in_the_template_become_values_of_the_local_cloud(template: Template) -> None:
     sender = template.functions["SendChatPush"]
     assert sender.environment["SUPABASE_URL"] == PARAMETERS["SupabaseUrl"]
     assert sender.environment["EXPO_URL"] == "https://exp.host"
@@ -397,7 +403,7 @@ def test_references_become_local_values(template: Template) -> None:
         (PARAMETERS | {"Supabase": "x"}, "no such parameter: Supabase"),
     ],
 )
-def test_a_wrong_parameter_is_refused(parameters: dict[str, str], message: str) -> None:
+def test_a_wrong_parameter_raises_an_error_with_the_constraint(parameters: dict[str, str], message: str) -> None:
     with pytest.raises(TemplateError, match=message):
         read_template(TEMPLATE, parameters, ENDPOINT)
 
@@ -407,34 +413,38 @@ def test_a_wrong_parameter_is_refused(parameters: dict[str, str], message: str) 
     [
         ("Timeout: 20", "TimeOut: 20", "TimeOut"),
         ("Timeout: 20", "Timeout: twenty", "SendChatPush.Timeout: expected int"),
-        ("Timeout: 20", "Timeout: 20\n      VpcConfig: {SubnetIds: [a]}", "SendChatPush.VpcConfig: unknown"),
+        ("Timeout: 20", "Timeout: 20\n      VpcConfig: {SubnetIds: [a]}", "SendChatPush.VpcConfig: not supported"),
         ("!Ref ExpoUrl", "!Ref ExpoUri", "SendChatPush.Environment: refers to ExpoUri"),
-        ("!Ref ExpoUrl", "!ImportValue x", "SendChatPush.Environment: Fn::ImportValue is unknown"),
-        ("python3.13\n    Arch", "nodejs24.x\n    Arch", "Runtime: the local cloud knows only 'python3.13'"),
+        ("!Ref ExpoUrl", "!ImportValue x", "SendChatPush.Environment: Fn::ImportValue is not supported"),
+        ("python3.13\n    Arch", "nodejs24.x\n    Arch", "Runtime: the local cloud supports only 'python3.13'"),
         ("QueueUrl: !Ref PushQueue", "QueueUrl: !Ref Api", "requestParameters.QueueUrl: refers to Api"),
         ("QueueUrl: !Ref PushQueue", "QueueUrl: !Ref WebhookSecret", "WebhookSecret is no queue"),
-        ("QueueUrl: !Ref", "DelaySeconds: 9\n                  QueueUrl: !Ref", "DelaySeconds: unknown"),
+        ("QueueUrl: !Ref", "DelaySeconds: 9\n                  QueueUrl: !Ref", "DelaySeconds: not supported"),
         ("$request.body.record.id", "$request.header.x-id", "only paths in the body"),
-        ("SQS-SendMessage", "Kinesis-PutRecord", "knows only 'SQS-SendMessage'"),
+        ("SQS-SendMessage", "Kinesis-PutRecord", "supports only 'SQS-SendMessage'"),
         ("security: [{WebhookAuthorizer", "security: [{Nobody", "'Nobody'"),
-        ("/api/push/chat-message:", "/api/{proxy}:", "knows only plain paths"),
+        ("/api/push/chat-message:", "/api/{proxy}:", "supports only plain paths"),
         ("POST /api/push/register:", "POST /api/push/registre:", "POST /api/push/registre: is no route"),
-        ("20, ThrottlingRateLimit: 10}\n      Auth", "20, Throttling: 10}\n      Auth", "{proxy+}.Throttling: unknown"),
-        ("10} # of a route", "10, Logs: 1} # of a route", "DefaultRouteSettings.Logs: unknown"),
-        ("RuleCondition: !Not [", "RuleCondition: !Or [", "DomainNameNeedsCertificate: the local cloud knows no"),
-        ("rate(1 minute)", "cron(0 * * * ? *)", r"SendChatPushSweep: the local cloud knows only rate"),
-        ("EventInvokeConfig: {MaximumRetryAttempts: 0,", "EventInvokeConfig: {", "knows no retries"),
-        ("WindowInSeconds: 0", "WindowInSeconds: 5", "MaximumBatchingWindowInSeconds: the local cloud knows only"),
+        (
+            "20, ThrottlingRateLimit: 10}\n      Auth",
+            "20, Throttling: 10}\n      Auth",
+            "{proxy+}.Throttling: not supported",
+        ),
+        ("10} # of a route", "10, Logs: 1} # of a route", "DefaultRouteSettings.Logs: not supported"),
+        ("RuleCondition: !Not [", "RuleCondition: !Or [", "DomainNameNeedsCertificate: the local cloud supports no"),
+        ("rate(1 minute)", "cron(0 * * * ? *)", r"SendChatPushSweep: the local cloud supports only rate"),
+        ("EventInvokeConfig: {MaximumRetryAttempts: 0,", "EventInvokeConfig: {", "supports no retries"),
+        ("WindowInSeconds: 0", "WindowInSeconds: 5", "MaximumBatchingWindowInSeconds: the local cloud supports only"),
         ("Queue: !GetAtt PushQueue.Arn", "Queue: !GetAtt Pushqueue.Arn", "Pushqueue.Arn"),
         ("Type: AWS::Logs::LogGroup", "Type: AWS::DynamoDB::Table", "the local cloud has no AWS::DynamoDB::Table"),
-        ("Type: AWS::SNS::Subscription", "Type: AWS::SQS::Queue", "AWS::SQS::Queue on a condition is unknown"),
+        ("Type: AWS::SNS::Subscription", "Type: AWS::SQS::Queue", "AWS::SQS::Queue on a condition is not supported"),
         ("{Arn: !GetAtt ScheduleDeadLetters.Arn}", "{Arn: !GetAtt Api.Arn}", "DeadLetterConfig.Arn: refers to Api.Arn"),
-        ("    Type: Number", "    Type: CommaDelimitedList", "knows no parameter such as"),
+        ("    Type: Number", "    Type: CommaDelimitedList", "supports no parameter such as"),
         ("maxReceiveCount: 5", "maxReceives: 5", "maxReceiveCount: expected int"),
     ],
     ids=lambda text: text[:30],
 )
-def test_what_the_local_cloud_does_not_know_is_an_error_that_names_the_place(
+def test_what_the_local_cloud_does_not_support_raises_an_error_that_names_the_place(
     tmp_path: Path, correct: str, wrong: str, message: str
 ) -> None:
     path = changed(tmp_path, correct, wrong)
@@ -442,7 +452,7 @@ def test_what_the_local_cloud_does_not_know_is_an_error_that_names_the_place(
         read_template(path, PARAMETERS, ENDPOINT)
 
 
-def test_a_route_to_a_function_is_read(tmp_path: Path) -> None:
+def test_a_route_to_a_function_becomes_a_lambda_integration(tmp_path: Path) -> None:
     text = TEMPLATE.read_text()
     event = {"Type": "HttpApi", "Properties": {"ApiId": {"Ref": "Api"}, "Method": "get", "Path": "/sent"}}
     text = text.replace("      Events:\n", f"      Events:\n        Sent: {json.dumps(event)}\n", 1)
@@ -462,122 +472,140 @@ def test_a_route_to_a_function_is_read(tmp_path: Path) -> None:
         (
             "VisibilityTimeout: 120",
             "VisibilityTimeout: 60",
-            test_a_queue_hides_a_message_six_times_as_long_as_its_function_may_run,
+            test_the_visibility_timeout_is_at_least_six_times_the_timeout_of_the_function,
         ),
-        ("Timeout: 20", "Timeout: 30", test_a_function_ends_before_its_lease_of_a_job_does),
-        ("BatchSize: 10", "BatchSize: 100", test_a_batch_above_ten_would_need_a_window),
-        ("BatchSize: 10", "BatchSize: 20", test_all_batches_at_once_are_fewer_pushes_than_expo_takes_in_a_second),
-        ("[ReportBatchItemFailures]", "[]", test_failed_records_come_back_alone),
+        ("Timeout: 20", "Timeout: 30", test_the_function_timeout_is_shorter_than_the_lease_of_a_job),
+        ("BatchSize: 10", "BatchSize: 100", test_a_batch_size_above_ten_has_a_batching_window),
+        ("BatchSize: 10", "BatchSize: 20", test_all_concurrent_batches_together_stay_below_the_rate_limit_of_expo),
+        ("[ReportBatchItemFailures]", "[]", test_only_the_failed_records_of_a_batch_return_to_the_queue),
         (
             "ScalingConfig: {MaximumConcurrency: !Ref MaximumConcurrency}",
             "Enabled: true",
-            test_the_queue_is_what_limits_concurrency,
+            test_the_event_source_mapping_limits_concurrency_and_no_function_reserves_any,
         ),
         (
             "      Timeout: 20",
             "      ReservedConcurrentExecutions: 5\n      Timeout: 20",
-            test_the_queue_is_what_limits_concurrency,
+            test_the_event_source_mapping_limits_concurrency_and_no_function_reserves_any,
         ),
         (
             "maxReceiveCount: 5",
             "maxReceiveCount: 3",
-            test_a_message_is_tried_five_times_and_outlives_its_queue_as_a_dead_letter,
+            test_a_message_becomes_a_dead_letter_after_five_attempts_and_is_kept_longer_than_in_its_queue,
         ),
         (
             "MessageRetentionPeriod: 1209600",
             "MessageRetentionPeriod: 345600",
-            test_a_message_is_tried_five_times_and_outlives_its_queue_as_a_dead_letter,
+            test_a_message_becomes_a_dead_letter_after_five_attempts_and_is_kept_longer_than_in_its_queue,
         ),
         (
             "            DeadLetterConfig: {Arn: !GetAtt ScheduleDeadLetters.Arn}\n",
             "",
-            test_what_a_schedule_could_not_deliver_is_kept_as_long_as_aws_keeps_anything,
+            test_the_dead_letters_of_schedules_are_kept_for_the_longest_time_that_sqs_allows,
         ),
-        ("SqsManagedSseEnabled: true", "SqsManagedSseEnabled: false", test_queues_are_encrypted),
+        ("SqsManagedSseEnabled: true", "SqsManagedSseEnabled: false", test_all_queues_are_encrypted),
         (
             "RetryPolicy: {MaximumRetryAttempts: 0}",
             "RetryPolicy: {MaximumRetryAttempts: 5}",
-            test_what_a_schedule_failed_to_do_is_left_to_its_next_time,
+            test_a_failed_run_of_a_schedule_is_not_retried,
         ),
         (
             "      EventInvokeConfig: {MaximumRetryAttempts: 0, MaximumEventAgeInSeconds: 600}\n",
             "",
-            test_what_a_schedule_failed_to_do_is_left_to_its_next_time,
+            test_a_failed_run_of_a_schedule_is_not_retried,
         ),
-        ("            OmitName: true\n", "", test_two_stacks_fit_into_one_account),
+        ("            OmitName: true\n", "", test_no_resource_has_a_fixed_name_so_that_two_stacks_fit_into_one_account),
         (
             "FunctionArn: !Ref AuthorizeWebhook.Alias",
             "FunctionArn: !GetAtt AuthorizeWebhook.Arn",
-            test_everybody_calls_the_alias,
+            test_all_callers_of_functions_use_the_alias,
         ),
         (
             "[arm64]\n    Handler",
             "[x86_64]\n    Handler",
-            test_functions_run_where_they_are_cheap_and_start_from_snapshots,
+            test_functions_run_on_arm64_and_start_from_snapshots,
         ),
-        ("RetentionInDays: 30", "LogGroupClass: STANDARD", test_each_function_has_a_log_group_that_forgets),
-        ("Timeout: 9 ", "Timeout: 12 ", test_functions_answer_before_the_gateway_gives_up),
-        ("security: [{WebhookAuthorizer: []}]", "security: []", test_the_webhooks_authorizer_is_for_the_webhook_alone),
+        ("RetentionInDays: 30", "LogGroupClass: STANDARD", test_each_function_has_a_log_group_with_a_retention_period),
+        ("Timeout: 9 ", "Timeout: 12 ", test_functions_behind_the_api_time_out_before_the_api_does),
+        ("security: [{WebhookAuthorizer: []}]", "security: []", test_only_the_webhook_route_has_the_webhook_authorizer),
         (
             "https://${DomainName}/api/push/chat-message",
             "https://${DomainName}/api/push/message",
-            test_the_urls_that_are_put_out_have_the_domain_if_there_is_one,
+            test_the_urls_in_the_outputs_use_the_domain_name_if_one_is_given,
         ),
         (
             "    Condition: HasDomainName\n    Properties: {ApiId",
             "    Properties: {ApiId",
-            test_a_domain_leads_to_the_stage_and_is_there_only_if_it_is_named,
+            test_a_custom_domain_is_mapped_to_the_stage_and_exists_only_if_a_domain_name_is_given,
         ),
         (
             "    Default: 5 ",
             "    Default: 10 ",
-            test_the_queue_leaves_half_of_a_new_accounts_concurrency_to_everything_else,
+            test_the_queue_leaves_half_of_a_new_accounts_concurrency_to_other_invocations,
         ),
         (
             "        GET /api/push/devices: {ThrottlingBurstLimit: 200, ThrottlingRateLimit: 100}\n",
             "",
-            test_every_route_is_throttled_and_so_is_one_that_is_added,
+            test_every_route_is_throttled_and_there_is_a_default_limit_for_new_routes,
         ),
         (
             "500, ThrottlingRateLimit: 300",
             "200, ThrottlingRateLimit: 100",
-            test_the_webhooks_limit_has_room_for_all_that_pg_net_sends,
+            test_the_rate_limit_of_the_webhook_is_above_the_rate_of_pg_net,
         ),
-        ("/aws/vendedlogs/apis/", "/apis/", test_the_access_log_needs_no_entry_in_the_accounts_policy_of_log_delivery),
-        ("apis/${AWS::StackName}", "apis/chat-push", test_two_stacks_fit_into_one_account),
-        ("PasswordLength: 48", "PasswordLength: 64", test_the_webhooks_secret_is_generated_once_and_never_again),
+        (
+            "/aws/vendedlogs/apis/",
+            "/apis/",
+            test_the_access_log_group_needs_no_entry_in_the_log_delivery_policy_of_the_account,
+        ),
+        (
+            "apis/${AWS::StackName}",
+            "apis/chat-push",
+            test_no_resource_has_a_fixed_name_so_that_two_stacks_fit_into_one_account,
+        ),
+        ("PasswordLength: 48", "PasswordLength: 64", test_the_properties_that_generate_the_webhook_secret_never_change),
         (
             "Action: secretsmanager:GetSecretValue",
             'Action: "secretsmanager:*"',
-            test_a_role_may_do_what_its_owner_does_and_nothing_else,
+            test_each_role_allows_exactly_the_actions_that_its_owner_needs,
         ),
         (
             "Resource: !GetAtt SendChatPushLogs.Arn",
             'Resource: "*"',
-            test_a_role_may_do_what_its_owner_does_and_nothing_else,
+            test_each_role_allows_exactly_the_actions_that_its_owner_needs,
         ),
         (
             "      AssumeRolePolicyDocument:",
             "      ManagedPolicyArns: [arn:aws:iam::aws:policy/ReadOnlyAccess]\n      AssumeRolePolicyDocument:",
-            test_a_role_may_do_what_its_owner_does_and_nothing_else,
+            test_each_role_allows_exactly_the_actions_that_its_owner_needs,
         ),
         (
             "Role: !GetAtt CleanupReceiptsRole.Arn",
             "Role: !GetAtt SendChatPushRole.Arn",
-            test_each_role_can_be_taken_by_its_owner_alone,
+            test_only_its_owner_can_assume_a_role,
         ),
         (
             "      GenerateSecretString:",
             "      SecretString: x\n      GenerateSecretString:",
-            test_no_secret_passes_through_the_template,
+            test_no_secret_value_is_in_the_template,
         ),
-        ("$request.body.record.id", "$request.body.record", test_the_gateway_queues_the_id_alone),
-        ("  Dashboard:\n    Description", "  Board:\n    Description", test_the_outputs_name_what_comes_next),
-        ("Parameters: [SnapStart]", "Parameters: []", test_every_parameter_is_explained_and_has_a_place_in_the_form),
+        ("$request.body.record.id", "$request.body.record", test_the_api_puts_only_the_message_id_into_the_queue),
+        (
+            "  Dashboard:\n    Description",
+            "  Board:\n    Description",
+            test_the_outputs_hold_all_that_the_operator_needs_next,
+        ),
+        (
+            "Parameters: [SnapStart]",
+            "Parameters: []",
+            test_every_parameter_has_a_description_a_constraint_description_and_a_group,
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", str(value).strip())[:40],
 )
-def test_a_template_that_breaks_a_rule_fails_it(tmp_path: Path, correct: str, wrong: str, rule: Any) -> None:
+def test_a_template_that_breaks_a_rule_fails_the_test_of_that_rule(
+    tmp_path: Path, correct: str, wrong: str, rule: Any
+) -> None:
     path = changed(tmp_path, correct, wrong)
     document = translate(path)
     parts: dict[str, Any] = {"document": document, "resources": document["Resources"]}

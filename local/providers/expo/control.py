@@ -1,7 +1,4 @@
-"""The control API of the fake Expo service: what its Python methods do, over HTTP.
-
-`GET /control` describes it.
-"""
+"""The control API: the methods of ExpoService over HTTP. `GET /control` describes it."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,7 +15,7 @@ type _Handler = Callable[[ExpoService, web.Request], Awaitable[object]]
 
 
 class Uninstallation(BaseModel):
-    """How Expo will tell that the app is gone; the query of an uninstall."""
+    """The query of an uninstall: where Expo reports that the app is gone."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -58,7 +55,7 @@ async def _describe(expo: ExpoService, request: web.Request) -> object:
 
 
 async def _reset(expo: ExpoService, request: web.Request) -> None:
-    """Forgets phones, faults, receipts, requests and settings."""
+    """Deletes phones, faults, receipts, requests and settings."""
     expo.reset()
 
 
@@ -73,17 +70,17 @@ async def _phone(expo: ExpoService, request: web.Request) -> object:
 
 
 async def _install(expo: ExpoService, request: web.Request) -> object:
-    """Installs the app on a phone; a phone that was known before begins anew."""
+    """Installs the app on a phone; replaces an earlier phone with this token."""
     return expo.install(**dict(ExpoInstallation.model_validate_json(await request.read())))
 
 
 async def _uninstall(expo: ExpoService, request: web.Request) -> object:
-    """Uninstalls the app; `report` in the query says where Expo will tell it."""
+    """Uninstalls the app; `report` in the query: Expo reports it in the "ticket" or the "receipt"."""
     return expo.uninstall(request.match_info["token"], **dict(Uninstallation.model_validate(dict(request.query))))
 
 
 async def _faults(expo: ExpoService, request: web.Request) -> object:
-    """The faults that are still to strike."""
+    """The faults that have not struck yet."""
     return expo.faults.scripts
 
 
@@ -94,7 +91,7 @@ async def _script(expo: ExpoService, request: web.Request) -> object:
 
 
 async def _clear_faults(expo: ExpoService, request: web.Request) -> None:
-    """Drops the faults that are still to strike."""
+    """Deletes the faults that have not struck yet."""
     expo.faults.scripts.clear()
 
 
@@ -104,7 +101,7 @@ async def _settings(expo: ExpoService, request: web.Request) -> object:
 
 
 async def _configure(expo: ExpoService, request: web.Request) -> object:
-    """Changes the settings that are given, and leaves the others."""
+    """Changes the given settings and keeps the others."""
     return expo.configure(TypeAdapter(dict[str, JsonValue]).validate_json(await request.read()))
 
 

@@ -1,7 +1,7 @@
-"""Faults of the Expo push service, to be scripted: how each one looks to the sender, and when it strikes.
+"""The faults that a script can inject into the Expo push service: what the sender sees, and when a fault strikes.
 
-`accepted` says whether the phones got the notifications all the same. A sender cannot know that: a 504 or a
-reset often hides a delivery (reference, section 8).
+`accepted` says whether the phones received the notifications. A sender cannot see this: after a 504 or a reset,
+the notification may have been delivered.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ class RequestFault(_Fault):
 
     @abstractmethod
     async def respond(self, answer: Json | None) -> web.Response | None:
-        """What the sender gets instead of `answer` (None: nothing was accepted). Returns None for a reset."""
+        """The response in place of `answer` (None: nothing was accepted). Returns None for a reset."""
 
 
 class HttpError(RequestFault):
-    """A failing status; its body as Expo's JSON, as the HTML of a gateway in front of it, or empty."""
+    """An error status. The body is Expo's JSON, the HTML of a gateway, or empty."""
 
     kind: Literal["http_error"] = "http_error"
     status: Annotated[int, Field(ge=400, le=599)]
@@ -76,11 +76,11 @@ class HttpError(RequestFault):
             case status if status >= 500:
                 return errors_body("INTERNAL_SERVER_ERROR", "An unknown error occurred.")
             case _:
-                return errors_body("API_ERROR", "The request was refused.")
+                return errors_body("API_ERROR", "The request was rejected.")
 
 
 class ProjectConflict(RequestFault):
-    """PUSH_TOO_MANY_EXPERIENCE_IDS with any `details`, also a map of one project, which cannot be split."""
+    """PUSH_TOO_MANY_EXPERIENCE_IDS with these `details`. With a single project the sender cannot split the request."""
 
     kind: Literal["project_conflict"] = "project_conflict"
     accepted: Literal[False] = False
@@ -92,7 +92,7 @@ class ProjectConflict(RequestFault):
 
 
 class Reset(RequestFault):
-    """The connection is reset after the request was read."""
+    """Resets the connection after the request was read."""
 
     kind: Literal["reset"] = "reset"
 
@@ -119,7 +119,7 @@ _ODD_BODIES = {
 
 
 class OddAnswer(RequestFault):
-    """Status 200 without a result: JSON cut off, `null`, an object without `data`, or `errors`."""
+    """Status 200 without a result: truncated JSON, `null`, an object without `data`, or `errors`."""
 
     kind: Literal["odd_answer"] = "odd_answer"
     accepted: bool = True
@@ -130,7 +130,7 @@ class OddAnswer(RequestFault):
 
 
 class TicketCount(RequestFault):
-    """Status 200 with another number of tickets than there were recipients."""
+    """Status 200 with a number of tickets that differs from the number of recipients."""
 
     kind: Literal["ticket_count"] = "ticket_count"
     accepted: Literal[True] = True
@@ -143,12 +143,12 @@ class TicketCount(RequestFault):
                 given = sent
             case one:
                 given = [one]
-        # Tickets beyond the true ones repeat the last.
+        # Surplus tickets repeat the last one.
         return web.json_response({"data": (given + given[-1:] * self.tickets)[: self.tickets]})
 
 
 class RecipientFault(_Fault):
-    """Strikes the recipients with the script's token, or all of the request. Their phones get nothing."""
+    """Strikes the recipient with the script's token, or all recipients of the request. Their phones receive nothing."""
 
     kind: str
     error: str | None  # details.error; None: an outcome without details
@@ -163,14 +163,14 @@ class TicketError(RecipientFault):
     """An error ticket."""
 
     kind: Literal["ticket_error"] = "ticket_error"
-    id: str | None = None  # error tickets used to carry one: only `status` decides (reference, section 3)
+    id: str | None = None  # some error tickets carry one, so a sender must decide by `status`
 
     def outcome(self) -> Json:
         return super().outcome() | ({} if self.id is None else {"id": self.id})
 
 
 class ReceiptError(RecipientFault):
-    """An ok ticket, whose receipt will be an error."""
+    """An ok ticket and, later, an error receipt."""
 
     kind: Literal["receipt_error"] = "receipt_error"
 
@@ -196,13 +196,13 @@ class Script(BaseModel):
 
 
 class ScriptedFaults:
-    """The scripts still to strike, in order. One strikes a whole request at most, and one each recipient."""
+    """The scripts that have not struck yet, in order. At most one strikes a request, and one each recipient."""
 
     def __init__(self) -> None:
         self.scripts: list[Script] = []
 
     def take_request_fault(self, endpoint: Endpoint, tokens: Collection[str]) -> RequestFault | None:
-        """The fault that strikes this request, used up by one; None: none does."""
+        """The fault that strikes this request, or None. Decrements its count."""
         for script in self._matching(endpoint, tokens):
             if isinstance(script.fault, RequestFault):
                 self._use_up(script)
@@ -210,7 +210,7 @@ class ScriptedFaults:
         return None
 
     def take_recipient_faults(self, tokens: Collection[str]) -> dict[str, RecipientFault]:
-        """The fault of each recipient that meets one. A script is used up by one, however many it strikes."""
+        """The faults by recipient. A request decrements the count of a script once, for one or many recipients."""
         struck: dict[str, RecipientFault] = {}
         for script in self._matching("send", tokens):
             targets = tokens if script.token is None else [script.token]

@@ -1,7 +1,7 @@
-"""The wire of the Expo push service: messages, tickets, receipts and refusals.
+"""The protocol of the Expo push service: messages, tickets, receipts and rejected requests.
 
-Numbers in brackets are the sections of the project's Expo protocol reference that a rule comes from. Where
-that says "unconfirmed", the stricter reading is taken: a sender that passes here must pass there.
+Sources: https://docs.expo.dev/push-notifications/sending-notifications/ and answers of the service itself. Where
+neither is clear, this fake takes the stricter reading, so that a sender that passes here also passes there.
 """
 
 import json
@@ -17,22 +17,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, T
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-MAX_RECIPIENTS = 100  # per request, and per list `to` [2]
-MAX_RECEIPT_IDS = 1000  # per request [2]
-MAX_PAYLOAD_BYTES = 4096  # of one message as handed to APNs or FCM [2]
-RECEIPTS_KEPT = timedelta(hours=24)  # [4]
+MAX_RECIPIENTS = 100  # per request, and per list `to`
+MAX_RECEIPT_IDS = 1000  # per request
+MAX_PAYLOAD_BYTES = 4096  # of one message as Expo passes it to APNs or FCM
+RECEIPTS_KEPT = timedelta(hours=24)
 
 type Json = dict[str, JsonValue]
 
 _UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-# What a backend should take for a push token [12], and the narrower form that production issues: Expo calls
-# `ExponentPushToken[xd]` invalid [9]. PUSH_TOKEN is for pydantic, whose `$` allows no trailing newline.
+# What a backend should accept as a push token, and the narrower form that Expo issues: Expo calls
+# `ExponentPushToken[xd]` invalid. PUSH_TOKEN is for pydantic, whose `$` allows no trailing newline.
 PUSH_TOKEN = rf"^(?:(?:Exponent|Expo)PushToken\[[^\[\]\s]+\]|{_UUID})$"
 _ISSUED_TOKEN = re.compile(rf"(?:Exponent|Expo)PushToken\[[A-Za-z0-9_-]{{22}}\]|{_UUID}")
 
 
 class RefusedError(Exception):
-    """The whole request is refused: nothing of it was sent. `body` and `status` are the answer [6][9]."""
+    """The whole request is rejected and nothing was sent. `body` and `status` are the answer."""
 
     def __init__(self, status: HTTPStatus, body: Json) -> None:
         super().__init__(f"{status.value} {body}")
@@ -41,36 +41,36 @@ class RefusedError(Exception):
 
 
 def errors_body(code: str, message: str, **further: JsonValue) -> Json:
-    """The body of a failed request: `{"errors": [{code, message, requestId, ...}]}` [3]."""
+    """The body of a failed request: `{"errors": [{code, message, requestId, ...}]}`."""
     return {"errors": [{"code": code, "message": message, "requestId": str(uuid4()), **further}]}
 
 
 def bad_request(code: str, message: str, **further: JsonValue) -> RefusedError:
-    """A 400; the only status for which `type` and `isTransient` are recorded [9]."""
+    """A 400, the only status for which `type` and `isTransient` have been observed."""
     body = errors_body(code, message, type="USER", isTransient=False, **further)
     return RefusedError(HTTPStatus.BAD_REQUEST, body)
 
 
 def too_many_requests(limit_per_second: int) -> RefusedError:
-    """More notifications per second than the project may send [2]."""
+    """More notifications per second than the project may send."""
     message = f"Exceeded {limit_per_second} notifications per second, please try again."
     return RefusedError(HTTPStatus.TOO_MANY_REQUESTS, errors_body("TOO_MANY_REQUESTS", message))
 
 
 def unauthorized() -> RefusedError:
-    """Push security is on and the bearer is missing or has no rights. Its status is unconfirmed [6]."""
+    """Push security is on and the bearer is missing or has no rights. Its status is not documented."""
     message = "Insufficient permissions to send push notifications."
     return RefusedError(HTTPStatus.FORBIDDEN, errors_body("UNAUTHORIZED", message))
 
 
 def invalid_token() -> RefusedError:
-    """A bearer that Expo does not know; not in the `errors` shape [9]."""
+    """A bearer that Expo does not know; not in the `errors` shape."""
     body: Json = {"error": "invalid_token", "error_description": "The bearer token is invalid"}
     return RefusedError(HTTPStatus.UNAUTHORIZED, body)
 
 
 def mixed_projects(tokens_of: Mapping[str, list[str]]) -> RefusedError:
-    """Recipients of several projects in one request; `details` maps each project to its tokens [9]."""
+    """Recipients of several projects in one request; `details` maps each project to its tokens."""
     return bad_request(
         "PUSH_TOO_MANY_EXPERIENCE_IDS",
         "All push notification messages in the same request must be for the same project; "
@@ -95,13 +95,16 @@ class RichContent(_Strict):
 
 def _recipients(to: object) -> object:
     if isinstance(to, list) and len(to) > MAX_RECIPIENTS:
-        # The recorded text: "character(s)" stands for list entries [9].
+        # The text of the service, in which "character(s)" means list entries.
         raise PydanticCustomError("too_long", "String must contain at most 100 character(s)")
     return to if isinstance(to, list) else [to]
 
 
 class PushMessage(_Strict):
-    """One message. The fields are the allow-list of [5]; a sender of anything else must not pass."""
+    """One message. Any other field is rejected.
+
+    https://docs.expo.dev/push-notifications/sending-notifications/#message-request-format
+    """
 
     to: Annotated[list[str], Field(min_length=1), BeforeValidator(_recipients)]
     title: str = ""
@@ -142,7 +145,7 @@ _MESSAGES: TypeAdapter[list[PushMessage]] = TypeAdapter(Annotated[list[PushMessa
 
 
 def read_messages(body: object) -> list[PushMessage]:
-    """The messages of a send request, whose body is one message or an array of them [2].
+    """The messages of a send request, whose body is one message or an array of them.
 
     Raises RefusedError: VALIDATION_ERROR (the text names index and field), PUSH_TOO_MANY_NOTIFICATIONS.
     """
@@ -177,12 +180,12 @@ def _too_many(verb: str, noun: str, limit: int, received: int) -> str:
 
 
 def payload_bytes(payload: Json) -> int:
-    """Bytes of a message as compact UTF-8 JSON. Expo's own overhead is unknown [14] and not counted."""
+    """Bytes of a message as compact UTF-8 JSON. Expo's own overhead is unknown and not counted."""
     return len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def error_outcome(message: str, code: str | None, **further: JsonValue) -> Json:
-    """An error ticket or receipt. Without a code it carries no `details`, which senders must survive [7]."""
+    """An error ticket or receipt. Without a code it carries no `details`, which senders must tolerate."""
     outcome: Json = {"status": "error", "message": message}
     if code is not None or further:
         outcome["details"] = further if code is None else {"error": code, **further}
@@ -190,14 +193,14 @@ def error_outcome(message: str, code: str | None, **further: JsonValue) -> Json:
 
 
 def not_registered_ticket(token: str) -> Json:
-    """The ticket for a token that is malformed [9], was never issued, or whose app is known gone [7]."""
+    """The ticket for a token that is malformed, was never issued, or whose app is known to be removed."""
     issued = _ISSUED_TOKEN.fullmatch(token)
     what = "a registered push notification recipient" if issued else "a valid Expo push token"
     return error_outcome(f'"{token}" is not {what}', "DeviceNotRegistered", expoPushToken=token)
 
 
 def uuid7(now: datetime) -> UUID:
-    """A version 7 UUID: its first 48 bits are `now` in milliseconds, as in Expo's ticket ids [3]."""
+    """A version 7 UUID: its first 48 bits are `now` in milliseconds, as in Expo's ticket ids."""
     milliseconds = int(now.timestamp() * 1000)
     random = secrets.randbits(74)
     return UUID(int=milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1)

@@ -18,7 +18,7 @@ from local.providers.expo.state import ExpoService, LoggedRequest
 
 @dataclass(frozen=True)
 class _Call:
-    """A valid request: whom it concerns, and what answers it once it is done."""
+    """A valid request: the recipients it concerns, and the function that performs it and returns the answer."""
 
     tokens: list[str]
     receipt_ids: list[str]
@@ -43,7 +43,7 @@ def _read_send(expo: ExpoService, body: object) -> _Call:
 
     def perform() -> Json:
         tickets = expo.accept(messages)
-        # A bare message to one recipient is answered by a bare ticket (reference, section 9).
+        # Expo answers a single message object with a single ticket object, not with a list.
         return {"data": tickets[0] if isinstance(body, dict) and len(tickets) == 1 else list(tickets)}
 
     return _Call(tokens, [], perform)
@@ -69,12 +69,12 @@ async def _answer(expo: ExpoService, endpoint: Endpoint, read: _Read, request: w
     expo.changed()
     if response is None:
         _reset_connection(request)
-        return web.Response()  # aiohttp wants one; nobody is there to get it
+        return web.Response()  # aiohttp needs a return value; the connection is closed
     return response
 
 
 async def _perform(expo: ExpoService, call: _Call, logged: LoggedRequest) -> web.Response | None:
-    """What the sender gets; None: a reset."""
+    """The response; None: the connection is to be reset."""
     fault = expo.faults.take_request_fault(logged.endpoint, call.tokens)
     if fault is None:
         return web.json_response(call.perform())
@@ -88,7 +88,7 @@ def _check_bearer(request: web.Request, access_token: str | None) -> None:
     authorization = request.headers.get("Authorization")
     if authorization is None and access_token is not None:
         raise expo_protocol.unauthorized()
-    # With push security off no bearer is known, and Expo may refuse a bad one even then (section 1).
+    # Without an access token every bearer is unknown. This fake rejects it, as Expo may.
     if authorization is not None and (access_token is None or authorization != f"Bearer {access_token}"):
         raise expo_protocol.invalid_token()
 
@@ -110,7 +110,7 @@ def _headers_without_secret(request: web.Request) -> dict[str, str]:
 
 def _reset_connection(request: web.Request) -> None:
     if request.transport is None:
-        return  # the sender was faster
-    # Without lingering the close becomes a TCP reset instead of an orderly end.
+        return  # the sender has closed the connection
+    # With a linger time of 0, closing sends a TCP reset.
     request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     request.transport.abort()

@@ -1,8 +1,7 @@
-"""A fake Expo push service: stands in for https://exp.host, enforces its protocol, and fails when told to.
+"""The state of the fake Expo push service: phones, tickets, receipts, scripted faults, and the log of requests.
 
-It knows phones (`install`), keeps what each of them shows, and answers sends and receipts as Expo does.
-Faults are scripted (`script`, local/providers/expo/faults.py). All of it can also be done over HTTP under /control
-(local/providers/expo/control.py). Numbers in brackets are sections of the project's Expo protocol reference.
+`install` adds a phone. `script` adds a fault (faults.py). push_api.py answers sends and receipts from this state, as
+https://exp.host does. control.py offers the methods over HTTP.
 """
 
 import asyncio
@@ -29,9 +28,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    latency_seconds: Annotated[float, Field(ge=0)] = 0  # from what a request does to its answer
+    latency_seconds: Annotated[float, Field(ge=0)] = 0  # between the effect of a request and its answer
     rate_limit_per_second: Annotated[int, Field(ge=1)] = 600  # notifications per project
-    access_token: str | None = None  # set: push security is on, and every request needs it as its bearer
+    access_token: str | None = None  # if set, every request needs it as its bearer ("enhanced push security")
     receipt_delay_seconds: Annotated[float, Field(ge=0)] = 0  # from a send to its receipts; up to 30 minutes at Expo
 
 
@@ -41,7 +40,7 @@ class LoggedRequest(BaseModel):
     at: AwareDatetime
     endpoint: Endpoint
     headers: dict[str, str]  # names in lower case; the value of `authorization` is left out
-    tokens: list[str] = []  # the recipients, or those of the tickets whose receipts are asked for
+    tokens: list[str] = []  # the recipients, or those of the requested receipts
     receipt_ids: list[str] = []
     fault: str | None = None  # kind of the fault that struck the whole request
     status: int | None = None  # None: not answered yet, or reset
@@ -92,7 +91,7 @@ class ExpoService:
         project: str = "@chat-push/app",
         channels: Collection[str] = ("chat-messages",),
     ) -> Phone:
-        """The app starts on a phone and gets `token` from Expo. A phone that was known before begins anew.
+        """The app starts on a phone and gets `token` from Expo. Replaces an earlier phone with this token.
 
         Raises ValueError: not a push token, not a project ("@owner/slug").
         """
@@ -102,7 +101,7 @@ class ExpoService:
         return phone
 
     def uninstall(self, token: str, report: DeadTokenReport = "ticket") -> Phone:
-        """The app is removed; Expo tells it in the ticket, or only in the receipt.
+        """The app is removed. Expo reports it in the ticket, or only in the receipt.
 
         Raises KeyError: no such phone.
         """
@@ -118,7 +117,7 @@ class ExpoService:
         self.faults.scripts.append(Script(fault=fault, times=times, on=on, token=token))
 
     def configure(self, changes: Mapping[str, object]) -> Settings:
-        """The settings after these changes. Raises pydantic's ValidationError, and changes nothing."""
+        """Changes some settings; returns all. Raises pydantic's ValidationError, and then changes nothing."""
         self.settings = Settings.model_validate({**self.settings.model_dump(), **changes})
         return self.settings
 
@@ -128,7 +127,7 @@ class ExpoService:
         self.changed()
 
     async def until[T](self, condition: Callable[[], T], seconds: float = 30) -> T:
-        """The first true value of `condition`, asked anew with every push request. Raises TimeoutError."""
+        """The first true value of `condition`, which is evaluated after every push request. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             while not (found := condition()):
                 await self._change.wait()
@@ -157,12 +156,12 @@ class ExpoService:
         return self._clock()
 
     def changed(self) -> None:
-        """Wakes those who wait in `until`."""
+        """Wakes every waiting `until`."""
         self._change.set()
         self._change = asyncio.Event()
 
     def check_project(self, tokens: Iterable[str]) -> None:
-        """Raises RefusedError: the tokens belong to several projects. One never issued belongs to none."""
+        """Raises RefusedError: the tokens belong to several projects. An unknown token belongs to none."""
         tokens_of: defaultdict[str, list[str]] = defaultdict(list)
         for token in tokens:
             if phone := self.phones.get(token):
@@ -171,7 +170,7 @@ class ExpoService:
             raise expo_protocol.mixed_projects(tokens_of)
 
     def accept(self, messages: list[PushMessage]) -> list[Json]:
-        """Sends messages to the phones of one project; a ticket for each recipient, in their order [3].
+        """Sends messages to the phones of one project; returns a ticket for each recipient, in their order.
 
         Raises RefusedError: the project has sent too many in the last second.
         """
@@ -188,7 +187,7 @@ class ExpoService:
         return tickets
 
     def receipts(self, ids: Iterable[str]) -> Json:
-        """The receipts by ticket id. Those unknown, not ready yet, or 24 hours old are absent [3][4]."""
+        """The receipts by ticket id. Those unknown, not ready yet, or 24 hours old are absent."""
         delay = timedelta(seconds=self.settings.receipt_delay_seconds)
         found = {ticket_id: self._receipts[ticket_id] for ticket_id in ids if ticket_id in self._receipts}
         return {
@@ -228,7 +227,7 @@ class ExpoService:
         return {"status": "ok", "id": ticket_id}
 
     def _receipt_error(self, phone: Phone, payload: Json) -> Json | None:
-        """Why APNs or FCM refuse the notification; None: they take it."""
+        """The error by which APNs or FCM reject the notification; None: they accept it."""
         if (size := expo_protocol.payload_bytes(payload)) > expo_protocol.MAX_PAYLOAD_BYTES:
             return expo_protocol.error_outcome(f"The notification payload was too big ({size} bytes)", "MessageTooBig")
         if phone.uninstalled:

@@ -1,5 +1,5 @@
 -- Stand-in for the extension pg_net 0.20.4, as far as the project uses it: the tables and http_post as in its own
--- sql/pg_net.sql. The requests are made by local/supabase/pg_net.py, which a commit wakes as it wakes pg_net's worker.
+-- sql/pg_net.sql. local/supabase/pg_net.py sends the requests. A commit wakes it, as it wakes pg_net's worker.
 
 create schema net;
 

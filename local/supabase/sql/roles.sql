@@ -4,11 +4,11 @@
 create role anon nologin;
 create role authenticated nologin;
 create role service_role nologin bypassrls;
--- service_role has no limit of its own: it keeps that of the role as which the Data API logs in, 8 s (lite.sql).
+-- service_role has no limit of its own: it keeps the 8 s of the login role of the Data API (lite.sql).
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
 
--- Migrations run as this role. It is no superuser: what only a superuser may do fails here as it would when hosted.
+-- Migrations run as this role. It is not a superuser, so what needs a superuser fails here as on hosted Supabase.
 create role postgres login createdb createrole replication bypassrls;
 grant anon, authenticated, service_role to postgres with admin option;
 alter database postgres owner to postgres;

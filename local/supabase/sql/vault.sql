@@ -1,6 +1,6 @@
 -- Stand-in for the extension supabase_vault 0.3.1: its interface and its rights as in its own sql/supabase_vault--0.3.0.sql
--- and as hosted Supabase grants them. Only the cipher is another one, made of sha256, as there is no libsodium here.
--- What matters of it is kept: the key is no part of the database, so that a dump restored elsewhere cannot be decrypted.
+-- and as hosted Supabase grants them. Only the cipher differs: it uses sha256, because libsodium is not
+-- available here. As in the extension, the key is not in the database, so a dump restored elsewhere cannot be decrypted.
 -- The key is the server's setting vault.root_key (local/supabase/postgres.py).
 
 create schema vault;
@@ -42,7 +42,7 @@ $$;
 create function vault._crypto_aead_det_decrypt(
   message bytea, additional bytea, key_id bigint, context bytea default 'pgsodium', nonce bytea default null
 ) returns bytea
-language plpgsql stable security definer set search_path = '' as $$  -- it needs the helpers above, which nobody may call
+language plpgsql stable security definer set search_path = '' as $$  -- no role may call the helpers above directly
 declare
   decrypted bytea := vault._xor(substr(message, 33), nonce);
 begin
@@ -112,7 +112,7 @@ begin
   where secrets.id = secret_id;
 end $$;
 
--- Nobody but the extension's owner writes the table.
+-- Only the owner of the extension writes the table.
 revoke execute on all functions in schema vault from public;
 grant usage on schema vault to postgres with grant option;
 grant select, delete, truncate, references on vault.secrets, vault.decrypted_secrets to postgres with grant option;

@@ -1,4 +1,4 @@
-"""`sam build` makes for this machine what it makes for Lambda, and only when something changed."""
+"""`sam build` builds for this machine what it builds for Lambda, and only if an input changed."""
 
 import asyncio
 import importlib.util
@@ -48,14 +48,14 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_a_build_is_made_once_for_the_same_input(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_same_input_is_built_only_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with asyncio.timeout(300):
         await asyncio.gather(*(_build(project) for _ in range(2)))
         await _build(project)
     assert capsys.readouterr().out.count("build: done") == 1
 
 
-async def test_a_build_stays_while_it_is_in_use_and_goes_when_another_replaced_it(project: Path) -> None:
+async def test_a_replaced_build_is_removed_when_nothing_uses_it(project: Path) -> None:
     async with built(project) as first:
         (project / "functions" / "send" / "app.py").write_text("one = 3")
         async with built(project) as second:
@@ -68,7 +68,7 @@ async def test_a_build_stays_while_it_is_in_use_and_goes_when_another_replaced_i
     assert second.template.exists()
 
 
-async def test_a_build_has_bytecode_that_python_uses_unchecked(project: Path) -> None:
+async def test_a_build_has_bytecode_that_python_does_not_check_against_the_source(project: Path) -> None:
     async with built(project) as build:
         function = read_template(build.template, {}, "http://127.0.0.1").functions["SendChatPush"]
         for folder in (function.folder, *function.layers):
@@ -79,7 +79,7 @@ async def test_a_build_has_bytecode_that_python_uses_unchecked(project: Path) ->
 
 
 async def test_the_layers_stay_below_45_megabytes() -> None:
-    """Unzipped, with bytecode: each megabyte is read, and kept in SnapStart's snapshot."""
+    """Unzipped, with bytecode. Each cold start reads them, and the snapshot of SnapStart holds them."""
     async with built() as build:
         layers = list(build.template.parent.glob("*Layer"))
         files = [file for layer in layers for file in layer.rglob("*") if file.is_file()]
@@ -87,7 +87,7 @@ async def test_the_layers_stay_below_45_megabytes() -> None:
         assert sum(file.stat().st_size for file in files) <= 45_000_000
 
 
-async def test_a_build_that_fails_says_why_and_leaves_nothing(project: Path) -> None:
+async def test_a_failed_build_raises_an_error_with_the_reason_and_leaves_nothing(project: Path) -> None:
     (project / "functions" / "send" / "app.py").unlink()
     for _ in range(2):
         with pytest.raises(ChildError, match=r"cp: .*No such file"):
@@ -108,7 +108,7 @@ def functions(build: Build) -> dict[str, Function]:
     return dict(read_template(build.template, PARAMETERS, ENDPOINT).functions)
 
 
-async def test_a_function_imports_only_what_it_its_layers_and_the_runtime_have(
+async def test_every_import_of_a_function_is_in_its_code_its_layers_or_the_runtime(
     build: Build, functions: dict[str, Function], tmp_path: Path
 ) -> None:
     for function in functions.values():
@@ -122,7 +122,7 @@ async def test_a_function_imports_only_what_it_its_layers_and_the_runtime_have(
         )
 
 
-def test_a_layer_has_nothing_that_lambdas_runtime_carries() -> None:
+def test_no_layer_has_a_package_that_the_lambda_runtime_has() -> None:
     locked = (PROJECT / "layers" / "dependencies" / "requirements.txt").read_text()
     packages = set(re.findall(r"^([\w-]+)==", locked, re.MULTILINE))
     assert "httpx" in packages
@@ -138,8 +138,10 @@ def test_each_package_of_the_layer_is_locked_with_hashes() -> None:
         assert "--hash=sha256:" in package
 
 
-def test_all_that_is_built_has_bytecode_that_python_uses_unchecked(functions: dict[str, Function]) -> None:
-    """Lambda's folders are read-only: what has none is compiled anew by each cold start."""
+def test_every_built_file_has_bytecode_that_python_does_not_check_against_the_source(
+    functions: dict[str, Function],
+) -> None:
+    """Lambda's folders are read-only: each cold start would compile the files without bytecode again."""
     for folder in {folder for function in functions.values() for folder in (function.folder, *function.layers)}:
         compiled = {file.parent.parent / f"{file.name.split('.')[0]}.py" for file in folder.rglob("*.pyc")}
         assert compiled == set(folder.rglob("*.py"))

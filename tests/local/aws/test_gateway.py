@@ -119,13 +119,13 @@ async def api(services: Aws, start_function: StartFunction) -> AsyncIterator[Api
         yield Api(http, services, queue, functions["Authorize"], account)
 
 
-async def test_only_the_mapped_path_of_the_body_is_queued(api: Api) -> None:
+async def test_the_api_queues_only_the_mapped_path_of_the_body(api: Api) -> None:
     status, _ = await api.ring({"type": "INSERT", "record": {"id": "m-1", "message": "private"}})
     assert status == 202
     assert await api.queued() == ["m-1"]
 
 
-async def test_a_mapping_of_the_whole_body_queues_it_as_it_is(api: Api) -> None:
+async def test_a_mapping_of_the_whole_body_queues_it_unchanged(api: Api) -> None:
     async with api.http.post("/whole", data=b"not json") as response:
         assert response.status == 200
     assert await api.queued() == ["not json"]
@@ -148,30 +148,32 @@ async def test_a_mapping_of_the_whole_body_queues_it_as_it_is(api: Api) -> None:
     ],
     ids=lambda body: str(body)[:30],
 )
-async def test_a_body_without_the_mapped_path_is_refused_and_not_queued(api: Api, body: Json) -> None:
+async def test_a_body_without_the_mapped_path_is_rejected_and_not_queued(api: Api, body: Json) -> None:
     assert await api.ring(body) == (400, '{"message": "Bad Request"}')
     assert await api.queued() == []
 
 
-async def test_an_id_that_is_no_string_is_queued_as_json(api: Api) -> None:
+async def test_an_id_that_is_not_a_string_is_queued_as_json(api: Api) -> None:
     assert (await api.ring({"record": {"id": 7}}))[0] == 202
     assert await api.queued() == ["7"]
 
 
 @pytest.mark.parametrize("secret", [None, ""])
-async def test_without_identity_the_authorizer_is_not_asked(api: Api, secret: str | None) -> None:
+async def test_a_request_without_the_identity_header_is_401_and_does_not_invoke_the_authorizer(
+    api: Api, secret: str | None
+) -> None:
     assert await api.ring({"record": {"id": "m-1"}}, secret) == (401, '{"message": "Unauthorized"}')
     assert api.times_asked() == 0
     assert await api.queued() == []
 
 
-async def test_a_refusal_of_the_authorizer_is_403(api: Api) -> None:
+async def test_a_request_that_the_authorizer_rejects_is_403(api: Api) -> None:
     assert await api.ring({"record": {"id": "m-1"}}, "wrong") == (403, '{"message": "Forbidden"}')
     assert await api.queued() == []
 
 
 @pytest.mark.parametrize("secret", ["raises", "malformed"])
-async def test_an_authorizer_without_a_proper_answer_is_500_each_time(api: Api, secret: str) -> None:
+async def test_a_malformed_answer_of_the_authorizer_is_500_and_not_cached(api: Api, secret: str) -> None:
     for _ in range(2):
         status, body = await api.ring({"record": {"id": "m-1"}}, secret)
         assert (status, body) == (500, '{"message": "Internal Server Error"}')
@@ -179,13 +181,13 @@ async def test_an_authorizer_without_a_proper_answer_is_500_each_time(api: Api, 
     assert await api.queued() == []
 
 
-async def test_the_answer_of_the_authorizer_is_kept_per_identity(api: Api) -> None:
+async def test_the_answer_of_the_authorizer_is_cached_for_each_identity(api: Api) -> None:
     for secret, status in [("right", 202), ("wrong", 403), ("right", 202), ("wrong", 403)]:
         assert (await api.ring({"record": {"id": "m-1"}}, secret))[0] == status
     assert api.times_asked() == 2
 
 
-async def test_a_burst_on_a_cold_cache_asks_the_authorizer_for_each_request_and_the_account_throttles(
+async def test_each_request_of_a_burst_on_a_cold_cache_invokes_the_authorizer_and_the_account_throttles(
     api: Api, tmp_path: Path
 ) -> None:
     burst = [asyncio.create_task(api.ring({"record": {"id": "m-1"}}, "slow")) for _ in range(20)]
@@ -198,7 +200,7 @@ async def test_a_burst_on_a_cold_cache_asks_the_authorizer_for_each_request_and_
     assert api.times_asked() == CONCURRENCY
 
 
-async def test_a_function_that_the_account_has_no_room_for_is_500(api: Api) -> None:
+async def test_a_throttled_function_is_500(api: Api) -> None:
     with ExitStack() as others:
         for _ in range(CONCURRENCY):
             others.enter_context(api.account.execution("Other"))
@@ -209,7 +211,7 @@ async def test_a_function_that_the_account_has_no_room_for_is_500(api: Api) -> N
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/ring"), ("POST", "/ring/"), ("POST", "/")])
-async def test_what_is_no_route_is_404(api: Api, method: str, path: str) -> None:
+async def test_an_unknown_route_is_404(api: Api, method: str, path: str) -> None:
     async with api.http.request(method, path, headers={"x-webhook-secret": "right"}) as response:
         assert (response.status, await response.json()) == (404, {"message": "Not Found"})
 
@@ -224,7 +226,7 @@ async def test_what_is_no_route_is_404(api: Api, method: str, path: str) -> None
         ("PATCH", "/echo/a/", "ANY /echo/{proxy+}", "a/"),
     ],
 )
-async def test_the_most_specific_route_is_taken(api: Api, method: str, path: str, route: str, rest: str | None) -> None:
+async def test_the_most_specific_route_answers(api: Api, method: str, path: str, route: str, rest: str | None) -> None:
     async with api.http.request(method, path) as response:
         event = await response.json()
     assert (event["routeKey"], event["requestContext"]["routeKey"], event["rawPath"]) == (route, route, path)
@@ -237,7 +239,7 @@ async def test_a_body_over_10_mb_is_413(api: Api) -> None:
         assert (response.status, await response.json()) == (413, {"message": "Request Entity Too Large"})
 
 
-async def test_an_authorizer_gets_format_2_without_the_body(api: Api) -> None:
+async def test_an_authorizer_receives_format_2_without_the_body(api: Api) -> None:
     async with api.http.get("/echo", headers={"x-webhook-secret": "event"}) as response:
         event = (await response.json())["requestContext"]["authorizer"]["lambda"]
     assert event["type"] == "REQUEST"
@@ -249,7 +251,7 @@ async def test_an_authorizer_gets_format_2_without_the_body(api: Api) -> None:
     assert "body" not in event
 
 
-async def test_a_function_gets_format_2(api: Api) -> None:
+async def test_a_function_receives_format_2(api: Api) -> None:
     headers = {"Cookie": "a=1; b=2", "Content-Type": "application/json", "User-Agent": "test"}
     async with api.http.post("/echo?x=1&x=2&y=%20", data=b'{"a": 1}', headers=headers) as response:
         event = await response.json()
@@ -268,13 +270,13 @@ async def test_a_function_gets_format_2(api: Api) -> None:
     assert "authorizer" not in event["requestContext"]
 
 
-async def test_a_body_that_is_no_text_comes_in_base64(api: Api) -> None:
+async def test_a_function_receives_a_binary_body_in_base64(api: Api) -> None:
     async with api.http.post("/echo", data=b"\x00\x01", headers={"Content-Type": "image/png"}) as response:
         event = await response.json()
     assert (event["body"], event["isBase64Encoded"]) == ("AAE=", True)
 
 
-async def test_an_answer_of_format_2_becomes_the_response(api: Api) -> None:
+async def test_an_answer_in_format_2_becomes_the_response(api: Api) -> None:
     async with api.http.post("/echo", data="created") as response:
         assert response.status == 201
         assert await response.text() == "made"
@@ -282,17 +284,17 @@ async def test_an_answer_of_format_2_becomes_the_response(api: Api) -> None:
         assert response.headers.getall("Set-Cookie") == ["a=1", "b=2"]
 
 
-async def test_an_answer_without_a_body_has_none(api: Api) -> None:
+async def test_an_answer_without_a_body_becomes_an_empty_response(api: Api) -> None:
     async with api.http.post("/echo", data="empty") as response:
         assert (response.status, await response.read()) == (204, b"")
 
 
-async def test_an_answer_in_base64_is_decoded(api: Api) -> None:
+async def test_a_base64_answer_is_decoded(api: Api) -> None:
     async with api.http.post("/echo", data="binary") as response:
         assert await response.read() == b"\x00\x01"
 
 
-async def test_an_error_of_the_function_is_500_and_tells_nothing(api: Api) -> None:
+async def test_an_error_of_the_function_is_500_without_details(api: Api) -> None:
     async with api.http.post("/echo", data="raise") as response:
         assert response.status == 500
         assert await response.json() == {"message": "Internal Server Error"}

@@ -83,14 +83,14 @@ async def bench(services: Aws, start_function: StartFunction) -> AsyncIterator[B
         yield bench
 
 
-async def test_messages_reach_the_function_and_leave_the_queue(bench: Bench) -> None:
+async def test_handled_messages_are_deleted_from_the_queue(bench: Bench) -> None:
     await bench.send("a", "b")
     await bench.poller.until_idle()
     assert sorted("".join(bench.batches()).replace("][", ", ")) == sorted('["a", "b"]')
     assert await bench.count(bench.queue) == 0
 
 
-async def test_a_record_looks_as_lambda_builds_it(bench: Bench) -> None:
+async def test_a_record_has_the_fields_that_lambda_gives_it(bench: Bench) -> None:
     await bench.send("record")
     await bench.poller.until_idle()
     [line] = [line for line in bench.function.log_lines() if line.startswith("record: ")]
@@ -100,14 +100,14 @@ async def test_a_record_looks_as_lambda_builds_it(bench: Bench) -> None:
     assert '"messageAttributes": {}' in line
 
 
-async def test_only_the_reported_messages_come_back(bench: Bench) -> None:
+async def test_only_the_messages_reported_as_failed_return_to_the_queue(bench: Bench) -> None:
     await bench.send("a", "poison", "b")
     await bench.poller.until_idle()
     assert await bench.count(bench.queue) == 1
     assert await bench.count(bench.dead_letters) == 0
 
 
-async def test_a_message_that_fails_too_often_becomes_a_dead_letter(bench: Bench) -> None:
+async def test_a_message_becomes_a_dead_letter_after_its_maximum_of_receives(bench: Bench) -> None:
     await bench.send("poison")
     for _ in range(2):
         await bench.poller.until_idle()
@@ -118,13 +118,13 @@ async def test_a_message_that_fails_too_often_becomes_a_dead_letter(bench: Bench
     assert await bench.count(bench.dead_letters) == 1
 
 
-async def test_a_batch_whose_function_raises_comes_back_whole(bench: Bench) -> None:
+async def test_the_whole_batch_returns_to_the_queue_if_the_function_raises(bench: Bench) -> None:
     await bench.send("raise")
     await bench.poller.until_idle()
     assert await bench.count(bench.queue) == 1
 
 
-async def test_a_batch_whose_function_is_killed_comes_back_whole(bench: Bench) -> None:
+async def test_the_whole_batch_returns_to_the_queue_if_the_function_is_killed(bench: Bench) -> None:
     await bench.send("sleep")
     await eventually(lambda: bench.batches() == ['["sleep"]'])
     await bench.function.kill()
@@ -132,7 +132,7 @@ async def test_a_batch_whose_function_is_killed_comes_back_whole(bench: Bench) -
     assert await bench.count(bench.queue) == 1
 
 
-async def test_batches_run_at_the_same_time_up_to_the_maximum_concurrency(bench: Bench, tmp_path: Path) -> None:
+async def test_batches_run_concurrently_up_to_the_maximum_concurrency(bench: Bench, tmp_path: Path) -> None:
     for number in range(1, 4):
         await bench.send("wait")
         await eventually(lambda number=number: len(bench.batches()) == min(number, 2))  # type: ignore[misc]
@@ -143,7 +143,7 @@ async def test_batches_run_at_the_same_time_up_to_the_maximum_concurrency(bench:
     assert bench.function.environments() == 2
 
 
-async def test_a_batch_that_the_account_has_no_room_for_waits_and_costs_no_receive(bench: Bench) -> None:
+async def test_a_throttled_batch_waits_and_is_not_received_again(bench: Bench) -> None:
     with ExitStack() as others:
         for _ in range(ACCOUNT_CONCURRENCY):
             others.enter_context(bench.account.execution("Other"))
@@ -156,7 +156,7 @@ async def test_a_batch_that_the_account_has_no_room_for_waits_and_costs_no_recei
     assert await bench.count(bench.queue) == 0
 
 
-async def test_some_messages_come_once_more_although_they_were_handled_well(bench: Bench) -> None:
+async def test_some_handled_messages_are_delivered_a_second_time(bench: Bench) -> None:
     bodies = [f"message {number}" for number in range(2 * REDELIVERED_EVERY)]
     await bench.send(*bodies)
     await bench.poller.until_idle()
@@ -168,7 +168,7 @@ async def test_some_messages_come_once_more_although_they_were_handled_well(benc
     assert await bench.count(bench.dead_letters) == 0
 
 
-async def test_what_is_sent_while_the_poller_pauses_comes_in_one_batch(bench: Bench) -> None:
+async def test_messages_sent_while_the_poller_is_paused_arrive_in_one_batch(bench: Bench) -> None:
     async with bench.poller.paused():
         await bench.send("a", "b", "c")
     await bench.poller.until_idle()
@@ -193,5 +193,5 @@ async def test_what_is_sent_while_the_poller_pauses_comes_in_one_batch(bench: Be
         ("done", "abc"),
     ],
 )
-def test_an_answer_fails_what_lambda_says_it_fails(answer: Json, failed: str) -> None:
+def test_an_answer_of_the_function_fails_the_messages_that_lambda_would_fail(answer: Json, failed: str) -> None:
     assert failed_messages(answer, ["a", "b", "c"]) == set(failed)

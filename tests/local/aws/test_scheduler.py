@@ -33,7 +33,7 @@ async def test_a_schedule_invokes_its_function_with_its_input(start_function: St
     assert "swept: {'fails': False}" in function.log_lines()
 
 
-async def test_a_schedule_fires_once_in_its_period_whatever_became_of_the_last_time(
+async def test_a_schedule_fires_once_in_its_period_even_if_the_last_invocation_failed(
     start_function: StartFunction,
 ) -> None:
     function = await start_function(FUNCTION)
@@ -42,7 +42,7 @@ async def test_a_schedule_fires_once_in_its_period_whatever_became_of_the_last_t
         await eventually(lambda: function.log_lines().count("swept: {'fails': True}") >= 2)
 
 
-async def test_a_schedule_fires_again_while_its_last_invocation_still_runs(start_function: StartFunction) -> None:
+async def test_a_schedule_fires_while_its_last_invocation_still_runs(start_function: StartFunction) -> None:
     function = await start_function(FUNCTION, account=Account(concurrency=2), seconds=60)
     sweep = schedule(timedelta(milliseconds=10), {"sleep": 60})
     async with scheduler({"Sweep": sweep}, {"Echo": function}):
@@ -50,7 +50,7 @@ async def test_a_schedule_fires_again_while_its_last_invocation_still_runs(start
     assert "ended" not in function.log_lines()
 
 
-async def test_a_schedule_that_the_account_has_no_room_for_is_tried_again_until_its_event_is_too_old(
+async def test_a_throttled_scheduled_invocation_is_retried_until_its_event_is_too_old(
     start_function: StartFunction,
 ) -> None:
     account = Account(concurrency=1)

@@ -92,7 +92,7 @@ async def test_the_metadata_of_a_sign_up_arrives_as_json(project: Supabase) -> N
 
 @pytest.fixture(scope="module")
 async def session(project: Supabase) -> dict[str, str]:
-    """What somebody who is signed in sends along."""
+    """The headers of a signed-in user."""
     person = {"email": "ben@example.com", "password": "correct horse"}
     _, session = await post(project, "/auth/v1/signup", person, apikey=project.publishable_key)
     return {"apikey": project.publishable_key, "Authorization": f"Bearer {session['access_token']}"}
@@ -153,7 +153,7 @@ async def test_lite_grants_nothing_beyond_the_migrations(project: Supabase, serv
     assert await privileges(server.dsn()) == expected
 
 
-async def test_vault_decrypts_with_the_key_of_its_server_alone(server: Postgres) -> None:
+async def test_vault_decrypts_only_with_the_key_of_its_server(server: Postgres) -> None:
     await create_database(server, "vaulted")
     read = "select decrypted_secret from vault.decrypted_secrets where name = 'n'"
     async with await psycopg.AsyncConnection.connect(server.dsn("vaulted"), autocommit=True) as connection:
@@ -171,7 +171,7 @@ async def test_vault_decrypts_with_the_key_of_its_server_alone(server: Postgres)
 async def test_migrations_run_without_a_superuser(server: Postgres) -> None:
     async with await psycopg.AsyncConnection.connect(server.dsn()) as connection:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await connection.execute("create role somebody superuser")
+            await connection.execute("create role intruder superuser")
     async with await psycopg.AsyncConnection.connect(server.dsn(role=SUPERUSER)) as connection:
         await connection.execute("select pg_read_file('PG_VERSION')")
 

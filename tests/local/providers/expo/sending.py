@@ -1,4 +1,4 @@
-"""The other side of the fake Expo service: a clock, three phones, and a sender of whatever it is told."""
+"""A clock, push tokens and an unchecked sender for the tests of the fake Expo service."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ FOREIGN = "ExponentPushToken[foreign000000000000000]"  # of another project
 
 
 class Clock:
-    """A clock that stands still until it is put forward."""
+    """A clock that moves only by `advance`."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 6, 12, tzinfo=UTC)
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Sender:
-    """A sender without a mind of its own: posts what it is told, returns status and JSON."""
+    """Posts any body, valid or not; returns status and JSON."""
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http

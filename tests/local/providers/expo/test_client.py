@@ -95,7 +95,7 @@ FAULTS: dict[str, tuple[Fault, int, str, int, bool]] = {
 
 
 @pytest.mark.parametrize(("fault", "times", "status", "requests", "arrived"), FAULTS.values(), ids=FAULTS)
-async def test_fault(
+async def test_after_each_fault_outcome_requests_and_phone_are_as_listed(
     expo: ExpoService, send: Send, fault: Fault, times: int, status: str, requests: int, arrived: bool
 ) -> None:
     expo.script(fault, times=times)
@@ -118,7 +118,7 @@ async def test_a_resend_is_invisible(expo: ExpoService, send: Send, fault: Fault
     assert (len(phone.arrived), [arrival.message_id for arrival in phone.shown]) == (2, [MESSAGE_ID])
 
 
-async def test_the_ticket_is_that_of_the_phone(expo: ExpoService, send: Send) -> None:
+async def test_each_outcome_has_the_ticket_of_its_phone(expo: ExpoService, send: Send) -> None:
     outcomes = await send(IPHONE, PIXEL)
     assert [outcome.ticket_id for outcome in outcomes] == [
         expo.phones[token].arrived[0].ticket_id for token in (IPHONE, PIXEL)
@@ -126,18 +126,18 @@ async def test_the_ticket_is_that_of_the_phone(expo: ExpoService, send: Send) ->
     assert UUID(outcomes[0].ticket_id)
 
 
-async def test_the_phone_gets_the_payload_as_composed(expo: ExpoService, send: Send) -> None:
+async def test_the_phone_receives_the_payload_unchanged(expo: ExpoService, send: Send) -> None:
     await send(PIXEL)
     assert expo.phones[PIXEL].arrived[0].message == FIELDS
 
 
-async def test_a_zipped_request_is_read(expo: ExpoService, send: Send) -> None:
+async def test_a_gzip_request_is_accepted(expo: ExpoService, send: Send) -> None:
     await send(IPHONE, body="ü" * 200)
     assert expo.requests[0].headers["content-encoding"] == "gzip"
     assert expo.phones[IPHONE].shown[0].message["body"] == "ü" * 200
 
 
-async def test_a_dead_and_a_malformed_token_stop_nobody_else(expo: ExpoService, send: Send) -> None:
+async def test_dead_and_malformed_tokens_fail_alone(expo: ExpoService, send: Send) -> None:
     expo.uninstall(PIXEL)
     outcomes = await send(PIXEL, "ExponentPushToken[xd]", STRANGER, IPHONE)
     assert statuses(outcomes) == ["failed", "failed", "failed", "accepted"]
@@ -145,7 +145,7 @@ async def test_a_dead_and_a_malformed_token_stop_nobody_else(expo: ExpoService, 
     assert len(expo.phones[IPHONE].shown) == 1
 
 
-async def test_phones_of_several_projects_all_get_it_once(expo: ExpoService, send: Send) -> None:
+async def test_phones_of_several_projects_each_receive_one_copy(expo: ExpoService, send: Send) -> None:
     assert statuses(await send(IPHONE, FOREIGN, STRANGER, PIXEL)) == [
         "accepted",
         "accepted",
@@ -155,9 +155,7 @@ async def test_phones_of_several_projects_all_get_it_once(expo: ExpoService, sen
     assert [len(expo.phones[token].arrived) for token in (IPHONE, FOREIGN, PIXEL)] == [1, 1, 1]
 
 
-async def test_a_message_that_expo_refuses_stops_nobody_else(
-    expo: ExpoService, connections: httpx.HTTPTransport
-) -> None:
+async def test_a_message_that_expo_rejects_fails_alone(expo: ExpoService, connections: httpx.HTTPTransport) -> None:
     good, bad = Notification(IPHONE, FIELDS), Notification(PIXEL, {**FIELDS, "badge": -1})
     client = Expo(expo.url, transport=connections)
     outcomes = await asyncio.to_thread(client.send, [good] * 50 + [bad] + [good] * 49, lambda: 60.0)
@@ -165,7 +163,7 @@ async def test_a_message_that_expo_refuses_stops_nobody_else(
     assert len(expo.phones[IPHONE].arrived) == 99
 
 
-async def test_more_than_the_rate_limit_waits(expo: ExpoService, send: Send, clock: Clock) -> None:
+async def test_messages_above_the_rate_limit_are_retried(expo: ExpoService, send: Send, clock: Clock) -> None:
     expo.settings.rate_limit_per_second = 100
     outcomes = await send(*[IPHONE] * 100, *[PIXEL] * 100)
     assert statuses(outcomes) == ["accepted"] * 100 + ["retry"] * 100
@@ -173,7 +171,7 @@ async def test_more_than_the_rate_limit_waits(expo: ExpoService, send: Send, clo
     assert statuses(await send(PIXEL)) == ["accepted"]
 
 
-async def test_push_security_wants_the_access_token(expo: ExpoService, send: Send) -> None:
+async def test_push_security_requires_the_access_token(expo: ExpoService, send: Send) -> None:
     expo.settings.access_token = "robot"
     assert statuses(await send(IPHONE, access_token="robot")) == ["accepted"]
     for wrong in (None, "stranger"):
@@ -181,7 +179,7 @@ async def test_push_security_wants_the_access_token(expo: ExpoService, send: Sen
     assert len(expo.phones[IPHONE].arrived) == 1
 
 
-async def test_nobody_there_is_safe_to_retry(connections: httpx.HTTPTransport) -> None:
+async def test_a_refused_connection_is_retried(connections: httpx.HTTPTransport) -> None:
     client = Expo(f"http://127.0.0.1:{free_port()}", None, connections, pause=lambda seconds: None)
     [outcome] = await asyncio.to_thread(client.send, [Notification(IPHONE, FIELDS)], lambda: 60.0)
     assert (outcome.status, outcome.error) == ("retry", "ConnectError")

@@ -17,18 +17,18 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 
 class TestWaiting:
-    async def test_an_arrival_is_awaited(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_arrival_waits_for_the_message_on_the_phone(self, expo: ExpoService, sender: Sender) -> None:
         waiting = asyncio.create_task(expo.arrival(PIXEL, "m2"))
         await sender.tickets(message(PIXEL, "m1"))
         await sender.tickets(message(PIXEL, "m2"))
         assert await waiting == expo.phones[PIXEL].arrived[1]
 
-    async def test_an_arrival_that_does_not_come_names_those_that_did(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_an_arrival_timeout_names_the_messages_that_arrived(self, expo: ExpoService, sender: Sender) -> None:
         await sender.tickets(message(PIXEL, "m1"))
         with pytest.raises(TimeoutError, match=r"no m2 .* arrived: \['m1'\]"):
             await expo.arrival(PIXEL, "m2", seconds=0.01)
 
-    async def test_a_request_that_is_reset_wakes_too(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_reset_request_wakes_until(self, expo: ExpoService, sender: Sender) -> None:
         expo.script(Reset())
         waiting = asyncio.create_task(expo.until(lambda: [each.fault for each in expo.requests]))
         with reset_by_peer():
@@ -54,7 +54,7 @@ class TestRequestLog:
         assert {each.at for each in expo.requests} == {clock.now}
         assert {each.headers["authorization"] for each in expo.requests} == {"(left out)"}
 
-    async def test_refused_and_reset_requests_are_logged(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_rejected_and_reset_requests_are_logged(self, expo: ExpoService, sender: Sender) -> None:
         expo.script(Reset())
         await sender.send([])
         with reset_by_peer():
@@ -63,7 +63,9 @@ class TestRequestLog:
 
 
 class TestControl:
-    async def test_it_describes_itself(self, expo: ExpoService, http: aiohttp.ClientSession) -> None:
+    async def test_the_control_api_describes_its_endpoints(
+        self, expo: ExpoService, http: aiohttp.ClientSession
+    ) -> None:
         async with http.get(expo.control_url) as response:
             description = await response.json()
         assert description["push_url"] == expo.url
@@ -84,7 +86,7 @@ class TestControl:
         assert all(endpoint["does"] for endpoint in description["endpoints"].values())
         assert "times" in description["endpoints"]["POST /control/faults"]["takes"]["properties"]
 
-    async def test_phones_are_installed_shown_and_uninstalled(
+    async def test_phones_are_installed_listed_and_uninstalled_over_http(
         self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender, clock: Clock
     ) -> None:
         phone = {
@@ -111,7 +113,9 @@ class TestControl:
         async with http.get("/control/phones") as response:
             assert [each["token"] for each in await response.json()] == [IPHONE, PIXEL, FOREIGN, STRANGER]
 
-    async def test_faults_are_scripted_listed_and_dropped(self, http: aiohttp.ClientSession, sender: Sender) -> None:
+    async def test_faults_are_scripted_listed_and_deleted_over_http(
+        self, http: aiohttp.ClientSession, sender: Sender
+    ) -> None:
         script = {
             "fault": {"kind": "http_error", "status": 503, "accepted": True},
             "times": 2,
@@ -126,7 +130,9 @@ class TestControl:
             assert response.status == 204
         assert (await sender.send([message()]))[0] == 200
 
-    async def test_settings_change_one_by_one(self, expo: ExpoService, http: aiohttp.ClientSession) -> None:
+    async def test_a_change_of_one_setting_keeps_the_others(
+        self, expo: ExpoService, http: aiohttp.ClientSession
+    ) -> None:
         for change in ({"latency_seconds": 0.001}, {"rate_limit_per_second": 5}):
             async with http.patch("/control/settings", json=change) as response:
                 assert response.status == 200
@@ -138,13 +144,15 @@ class TestControl:
                 "receipt_delay_seconds": 0,
             }
 
-    async def test_requests_are_listed(self, http: aiohttp.ClientSession, sender: Sender) -> None:
+    async def test_the_control_api_lists_push_requests(self, http: aiohttp.ClientSession, sender: Sender) -> None:
         await sender.send([message()])
         async with http.get("/control/requests") as response:
             [logged] = await response.json()
         assert (logged["endpoint"], logged["status"], logged["tokens"]) == ("send", 200, [IPHONE])
 
-    async def test_everything_is_reset(self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender) -> None:
+    async def test_a_reset_deletes_phones_faults_requests_receipts_and_settings(
+        self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender
+    ) -> None:
         expo.script(Reset(), on="receipts")
         expo.settings.rate_limit_per_second = 1
         [ticket] = await sender.tickets(message())
@@ -179,7 +187,7 @@ class TestControl:
             ("PATCH", "/settings", None, "(body)"),
         ],
     )
-    async def test_bad_input_is_refused_naming_the_field(
+    async def test_invalid_control_input_is_422_and_names_the_field(
         self, http: aiohttp.ClientSession, method: str, path: str, body: JsonValue, field: str
     ) -> None:
         async with http.request(method, f"/control{path}", json=body) as response:
@@ -187,6 +195,6 @@ class TestControl:
             assert field in [error["field"] for error in (await response.json())["errors"]]
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
-    async def test_an_unknown_phone_is_not_found(self, http: aiohttp.ClientSession, method: str) -> None:
+    async def test_an_unknown_phone_is_404(self, http: aiohttp.ClientSession, method: str) -> None:
         async with http.request(method, f"/control/phones/{STRANGER}") as response:
             assert response.status == 404

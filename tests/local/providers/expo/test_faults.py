@@ -1,4 +1,4 @@
-"""The scripted faults of the fake Expo service. The docstrings name sections of the Expo protocol reference."""
+"""The scripted faults of the fake Expo service."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -26,8 +26,6 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 
 class TestRequestFaults:
-    """Sections 6, 8 and 9."""
-
     @pytest.mark.parametrize("on", ["send", "receipts"])
     @pytest.mark.parametrize(
         ("fault", "error"),
@@ -62,7 +60,7 @@ class TestRequestFaults:
             (OddAnswer(body="errors"), "application/json", '"errors"'),
         ],
     )
-    async def test_bodies_that_are_no_answer(
+    async def test_a_fault_sends_a_body_that_is_not_a_push_answer(
         self, expo: ExpoService, http: aiohttp.ClientSession, fault: Fault, content_type: str, text: str
     ) -> None:
         expo.script(fault)
@@ -79,24 +77,23 @@ class TestRequestFaults:
             (datetime(2026, 1, 6, 13, 0, 5, tzinfo=UTC), "Tue, 06 Jan 2026 13:00:05 GMT"),
         ],
     )
-    async def test_retry_after_in_seconds_as_a_date_and_absent(
+    async def test_retry_after_is_seconds_or_a_date_or_absent(
         self,
         expo: ExpoService,
         http: aiohttp.ClientSession,
         retry_after: int | datetime | None,
         text: str | None,
     ) -> None:
-        """Section 13, resilience."""
         expo.script(HttpError(status=429, retry_after=retry_after))
         async with http.post("/--/api/v2/push/send", json=[message()]) as response:
             assert response.headers.get("Retry-After") == text
 
     @pytest.mark.parametrize("accepted", [True, False])
     @pytest.mark.parametrize("kind", ["http_error", "odd_answer", "reset", "hang"])
-    async def test_the_phones_may_have_got_it_all_the_same(
+    async def test_a_failed_request_may_still_reach_the_phones(
         self, expo: ExpoService, sender: Sender, kind: str, accepted: bool
     ) -> None:
-        """Section 8: the sender cannot tell the two apart."""
+        """The sender cannot tell the two apart."""
         send = sender.send([message()])
         match kind:
             case "http_error":
@@ -121,7 +118,7 @@ class TestRequestFaults:
             await sender.send([message()])
 
     @pytest.mark.parametrize(("count", "statuses"), [(0, []), (1, ["ok"]), (3, ["ok", "error", "error"])])
-    async def test_a_wrong_ticket_count(
+    async def test_a_ticket_count_fault_sends_fewer_or_more_tickets(
         self, expo: ExpoService, sender: Sender, count: int, statuses: list[str]
     ) -> None:
         expo.script(TicketCount(tickets=count))
@@ -129,8 +126,8 @@ class TestRequestFaults:
         assert [ticket["status"] for ticket in tickets] == statuses
         assert len(expo.phones[IPHONE].arrived) == 1
 
-    async def test_a_project_conflict_that_cannot_be_split(self, expo: ExpoService, sender: Sender) -> None:
-        """Section 9: a renamed slug; a map with a single group."""
+    async def test_a_project_conflict_may_name_a_single_project(self, expo: ExpoService, sender: Sender) -> None:
+        """A renamed slug; a map with a single group."""
         expo.script(ProjectConflict(projects={"@chat-push/old": [IPHONE]}))
         status, body = await sender.send([message()])
         assert (status, code(body)) == (400, "PUSH_TOO_MANY_EXPERIENCE_IDS")
@@ -138,8 +135,6 @@ class TestRequestFaults:
 
 
 class TestRecipientFaults:
-    """Section 7."""
-
     @pytest.mark.parametrize(
         ("error", "details"),
         [
@@ -149,7 +144,7 @@ class TestRecipientFaults:
             ("ProviderError", {"fcm": {"error": "MismatchSenderId"}}),
         ],
     )
-    async def test_one_recipient_fails_in_the_ticket(
+    async def test_a_ticket_error_of_a_token_fails_that_recipient_alone(
         self, expo: ExpoService, sender: Sender, error: str, details: dict[str, JsonValue]
     ) -> None:
         expo.script(TicketError(error=error, message="No.", details=details), token=PIXEL)
@@ -158,7 +153,9 @@ class TestRecipientFaults:
         assert bad == {"status": "error", "message": "No.", "details": {"error": error, **details}}
         assert expo.phones[PIXEL].arrived == []
 
-    async def test_one_recipient_fails_in_the_receipt(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_receipt_error_of_a_token_fails_that_recipient_alone(
+        self, expo: ExpoService, sender: Sender
+    ) -> None:
         expo.script(ReceiptError(error="InvalidCredentials", message="No."), token=PIXEL)
         tickets = await sender.tickets(message([IPHONE, PIXEL]))
         assert [ticket["status"] for ticket in tickets] == ["ok", "ok"]
@@ -168,7 +165,7 @@ class TestRecipientFaults:
         assert expo.phones[PIXEL].arrived == []
 
     async def test_error_tickets_may_have_an_id_and_no_details(self, expo: ExpoService, sender: Sender) -> None:
-        """Section 3: `status` decides, not `id`."""
+        """A sender must decide by `status`, not by `id`."""
         expo.script(TicketError(error=None, message="No.", id="old"))
         assert await sender.tickets(message()) == [{"status": "error", "message": "No.", "id": "old"}]
 
@@ -186,32 +183,34 @@ class TestRecipientFaults:
 
 
 class TestScripts:
-    async def test_a_fault_strikes_so_many_times(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_fault_strikes_as_often_as_its_times(self, expo: ExpoService, sender: Sender) -> None:
         expo.script(HttpError(status=503), times=2)
         assert [(await sender.send([message()]))[0] for _ in range(3)] == [503, 503, 200]
 
-    async def test_faults_strike_in_order(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_faults_strike_in_the_order_of_their_scripts(self, expo: ExpoService, sender: Sender) -> None:
         expo.script(HttpError(status=429))
         expo.script(HttpError(status=500))
         assert [(await sender.send([message()]))[0] for _ in range(3)] == [429, 500, 200]
 
-    async def test_a_fault_can_wait_for_a_token(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_fault_of_a_token_strikes_only_sends_to_that_token(self, expo: ExpoService, sender: Sender) -> None:
         expo.script(HttpError(status=500), token=PIXEL)
         statuses = [(await sender.send([message(token)]))[0] for token in (IPHONE, PIXEL, PIXEL)]
         assert statuses == [200, 500, 200]
 
-    async def test_a_fault_of_receipts_can_wait_for_a_token(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_receipts_fault_of_a_token_strikes_only_receipts_of_that_token(
+        self, expo: ExpoService, sender: Sender
+    ) -> None:
         other, struck = await sender.tickets(message([IPHONE, PIXEL]))
         expo.script(HttpError(status=500), on="receipts", token=PIXEL)
         assert [(await sender.receipts([ticket["id"]]))[0] for ticket in (other, struck)] == [200, 500]
 
-    async def test_a_refused_request_uses_up_no_fault(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_rejected_request_uses_no_fault(self, expo: ExpoService, sender: Sender) -> None:
         expo.script(HttpError(status=503))
         assert [(await sender.send(body))[0] for body in ([], [message()])] == [400, 503]
 
     @pytest.mark.parametrize(
         "fault", [TicketCount(tickets=0), TicketError(error="ExpoError"), ProjectConflict(projects={})]
     )
-    def test_what_concerns_sends_cannot_strike_receipts(self, fault: Fault) -> None:
+    def test_a_fault_of_sends_cannot_be_scripted_for_receipts(self, fault: Fault) -> None:
         with pytest.raises(ValueError, match="can only strike a send"):
             ExpoService(Clock()).script(fault, on="receipts")

@@ -1,4 +1,4 @@
-"""The fake Expo service against the Expo protocol reference, whose sections the docstrings name."""
+"""The fake Expo service follows https://docs.expo.dev/push-notifications/sending-notifications/."""
 
 import asyncio
 import gzip
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 class TestRequests:
     async def test_tickets_come_in_recipient_order(self, expo: ExpoService, sender: Sender) -> None:
-        """Section 3: message order, a list `to` expanded in place."""
+        """Message order, a list `to` expanded in place."""
         tickets = await sender.tickets(message([PIXEL, "ExponentPushToken[xd]", IPHONE]), message(STRANGER))
         assert [ticket["status"] for ticket in tickets] == ["ok", "error", "ok", "error"]
         assert tickets[0]["id"] == expo.phones[PIXEL].arrived[0].ticket_id
@@ -40,13 +40,11 @@ class TestRequests:
     async def test_only_a_bare_message_to_one_recipient_gets_a_bare_ticket(
         self, sender: Sender, wrap: bool, to: str | list[str], answer: type
     ) -> None:
-        """Section 9, single object."""
         status, body = await sender.send([message(to)] if wrap else message(to))
         assert status == 200
         assert isinstance(body["data"], answer)
 
     async def test_gzip_bodies_are_read_on_both_endpoints(self, expo: ExpoService, http: aiohttp.ClientSession) -> None:
-        """Section 1."""
         headers = {"content-encoding": "gzip", "content-type": "application/json"}
         for path, body in (("send", [message()]), ("getReceipts", {"ids": ["unknown"]})):
             compressed = gzip.compress(json.dumps(body).encode())
@@ -55,13 +53,13 @@ class TestRequests:
         assert [arrival.message_id for arrival in expo.phones[IPHONE].arrived] == ["m1"]
 
     async def test_ticket_ids_are_uuid7_of_the_send_time(self, sender: Sender, clock: Clock) -> None:
-        """Section 3: the first 48 bits equal the send time."""
+        """The first 48 bits equal the send time."""
         [ticket] = await sender.tickets(message())
         milliseconds = int(ticket["id"].replace("-", "")[:12], 16)
         assert datetime.fromtimestamp(milliseconds / 1000, UTC) == clock.now
 
-    async def test_a_hundred_recipients_pass_and_one_more_does_not(self, expo: ExpoService, sender: Sender) -> None:
-        """Section 2: recipients across the whole body."""
+    async def test_at_most_a_hundred_recipients_are_accepted(self, expo: ExpoService, sender: Sender) -> None:
+        """Recipients across the whole body."""
         assert (await sender.send([message([IPHONE] * 60), message([PIXEL] * 40)]))[0] == 200
         status, body = await sender.send([message([IPHONE] * 60), message([PIXEL] * 41)])
         assert (status, code(body)) == (400, "PUSH_TOO_MANY_NOTIFICATIONS")
@@ -70,8 +68,7 @@ class TestRequests:
         )
         assert len(expo.phones[IPHONE].arrived) == 60
 
-    async def test_a_list_of_101_is_refused_with_the_recorded_text(self, sender: Sender) -> None:
-        """Section 9."""
+    async def test_a_list_of_101_is_rejected_with_the_recorded_text(self, sender: Sender) -> None:
         status, body = await sender.send([message([IPHONE] * 101)])
         [error] = body["errors"]
         assert status == 400
@@ -83,15 +80,14 @@ class TestRequests:
             "isTransient": False,
         }
 
-    async def test_mixed_projects_are_refused_with_the_tokens_of_each(self, expo: ExpoService, sender: Sender) -> None:
-        """Section 9. Unknown tokens belong to no project."""
+    async def test_mixed_projects_are_rejected_with_the_tokens_of_each(self, expo: ExpoService, sender: Sender) -> None:
+        """Unknown tokens belong to no project."""
         status, body = await sender.send([message([IPHONE, FOREIGN, STRANGER]), message(PIXEL)])
         assert (status, code(body)) == (400, "PUSH_TOO_MANY_EXPERIENCE_IDS")
         assert body["errors"][0]["details"] == {"@chat-push/app": [IPHONE, PIXEL], "@other/app": [FOREIGN]}
         assert not any(phone.arrived for phone in expo.phones.values())
 
     async def test_a_duplicate_token_is_delivered_twice(self, expo: ExpoService, sender: Sender) -> None:
-        """Section 9."""
         assert len(await sender.tickets(message([IPHONE, IPHONE]))) == 2
         assert len(expo.phones[IPHONE].arrived) == 2
 
@@ -126,7 +122,6 @@ ALL_FIELDS: dict[str, JsonValue] = {
 
 class TestFields:
     async def test_every_documented_field_arrives_as_sent(self, expo: ExpoService, sender: Sender) -> None:
-        """Section 5, all rows."""
         await sender.tickets({"to": IPHONE, **ALL_FIELDS})
         assert expo.phones[IPHONE].arrived[0].message == ALL_FIELDS
 
@@ -175,21 +170,21 @@ class TestFields:
     async def test_unknown_fields_and_wrong_types_refuse_the_whole_request(
         self, expo: ExpoService, sender: Sender, field: str, value: JsonValue
     ) -> None:
-        """Sections 5 and 9: the text begins with the index of the bad message, and nothing is sent."""
+        """The text begins with the index of the bad message, and nothing is sent."""
         status, body = await sender.send([message(), message() | {field: value}])
         assert (status, code(body)) == (400, "VALIDATION_ERROR")
         assert body["errors"][0]["message"].startswith(f'"1.{field}')
         assert expo.phones[IPHONE].arrived == []
 
     @pytest.mark.parametrize("body", [[], None, "text", 3, [[]], {}, {"title": "to nobody"}])
-    async def test_a_body_without_messages_is_refused(self, sender: Sender, body: JsonValue) -> None:
+    async def test_a_body_without_messages_is_rejected(self, sender: Sender, body: JsonValue) -> None:
         status, answer = await sender.send(body)
         assert (status, code(answer)) == (400, "VALIDATION_ERROR")
 
     @pytest.mark.parametrize(
         ("content_type", "text"), [("application/json", "{"), ("text/plain", "[]"), ("application/json", "")]
     )
-    async def test_a_body_that_is_not_json_is_refused(
+    async def test_a_body_that_is_not_json_is_rejected(
         self, http: aiohttp.ClientSession, content_type: str, text: str
     ) -> None:
         headers = {"content-type": content_type}
@@ -207,22 +202,22 @@ class TestTokens:
             (STRANGER, "a registered push notification recipient"),
         ],
     )
-    async def test_a_bad_token_fails_alone(self, expo: ExpoService, sender: Sender, token: str, what: str) -> None:
-        """Section 9: 200 overall, the other recipient is unaffected."""
+    async def test_an_invalid_token_fails_alone(self, expo: ExpoService, sender: Sender, token: str, what: str) -> None:
+        """200 overall, the other recipient is unaffected."""
         bad, good = await sender.tickets(message([token, IPHONE]))
         details = {"error": "DeviceNotRegistered", "expoPushToken": token}
         assert bad == {"status": "error", "message": f'"{token}" is not {what}', "details": details}
         assert good["status"] == "ok"
         assert len(expo.phones[IPHONE].arrived) == 1
 
-    async def test_an_uninstalled_app_is_told_in_the_ticket(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_removed_app_is_reported_in_the_ticket(self, expo: ExpoService, sender: Sender) -> None:
         expo.uninstall(IPHONE, report="ticket")
         [ticket] = await sender.tickets(message())
         assert ticket["details"]["error"] == "DeviceNotRegistered"
         assert expo.phones[IPHONE].arrived == []
 
-    async def test_an_uninstalled_app_is_told_in_the_receipt(self, expo: ExpoService, sender: Sender) -> None:
-        """Section 7: mostly in receipts, which do not carry the token (section 3)."""
+    async def test_a_removed_app_is_reported_in_the_receipt(self, expo: ExpoService, sender: Sender) -> None:
+        """Mostly in receipts, which do not carry the token."""
         expo.uninstall(IPHONE, report="receipt")
         [ticket] = await sender.tickets(message())
         assert ticket["status"] == "ok"
@@ -247,21 +242,19 @@ class TestTokens:
         ],
     )
     def test_only_push_tokens_can_be_installed(self, token: str) -> None:
-        """Section 13, tokens."""
         with pytest.raises(ValidationError, match="token"):
             ExpoService(Clock()).install(token, "ios")
 
     @pytest.mark.parametrize("token", ["ExpoPushToken[x]", "3e5f0a64-7b5c-4b0e-9d6c-1c8a3c1a2b3c"])
-    def test_the_other_formats_can_be_installed(self, token: str) -> None:
-        """Section 12."""
+    def test_the_other_token_formats_can_be_installed(self, token: str) -> None:
         assert ExpoService(Clock()).install(token, "android").token == token
 
 
 class TestReceipts:
-    async def test_ready_after_the_delay_and_gone_after_a_day(
+    async def test_a_receipt_is_ready_after_the_delay_and_gone_after_a_day(
         self, expo: ExpoService, sender: Sender, clock: Clock
     ) -> None:
-        """Section 4; absent ids are simply absent (section 3)."""
+        """Absent ids are simply absent."""
         expo.settings.receipt_delay_seconds = 900
         [ticket] = await sender.tickets(message())
         ready = {"data": {ticket["id"]: {"status": "ok"}}}
@@ -275,8 +268,7 @@ class TestReceipts:
         assert await after(hours=23, minutes=44, seconds=59) == ready
         assert await after(seconds=1) == {"data": {}}
 
-    async def test_a_thousand_ids_pass_and_one_more_does_not(self, sender: Sender) -> None:
-        """Section 9."""
+    async def test_at_most_a_thousand_receipt_ids_are_accepted(self, sender: Sender) -> None:
         assert (await sender.receipts([f"id{n}" for n in range(1000)]))[0] == 200
         status, body = await sender.receipts([f"id{n}" for n in range(1001)])
         assert (status, code(body)) == (400, "PUSH_TOO_MANY_RECEIPTS")
@@ -285,8 +277,8 @@ class TestReceipts:
         )
 
     @pytest.mark.parametrize("ids", [None, "id", [""], [1]])
-    async def test_bad_ids_are_refused(self, sender: Sender, ids: JsonValue) -> None:
-        """Section 13: blank ids are never sent."""
+    async def test_invalid_receipt_ids_are_rejected(self, sender: Sender, ids: JsonValue) -> None:
+        """Blank ids are never sent."""
         status, body = await sender.receipts(ids)
         assert (status, code(body)) == (400, "VALIDATION_ERROR")
 
@@ -294,7 +286,7 @@ class TestReceipts:
     async def test_more_than_4096_bytes_are_too_big_in_the_receipt(
         self, expo: ExpoService, sender: Sender, size: int, fits: bool
     ) -> None:
-        """Section 2: all fields together, in bytes: each of these letters is two."""
+        """All fields together, in bytes: each of these letters is two."""
         overhead = len('{"title":"x","body":""}')
         body = "é" * ((size - overhead) // 2)
         title = "x" * (1 + (size - overhead) % 2)
@@ -305,8 +297,6 @@ class TestReceipts:
 
 
 class TestPushSecurity:
-    """Sections 1, 6 and 9; both endpoints alike."""
-
     @pytest.mark.parametrize("endpoint", ["send", "receipts"])
     @pytest.mark.parametrize(
         ("access_token", "authorization", "status"),
@@ -319,7 +309,7 @@ class TestPushSecurity:
             (None, "Bearer None", 401),
         ],
     )
-    async def test_the_bearer_is_needed_when_set_and_never_wrong(
+    async def test_a_bearer_is_required_when_set_and_must_match(
         self,
         expo: ExpoService,
         sender: Sender,
@@ -342,7 +332,7 @@ class TestPushSecurity:
 
 class TestRateLimit:
     async def test_600_a_second_for_each_project(self, expo: ExpoService, sender: Sender, clock: Clock) -> None:
-        """Section 2: above it requests fail until the rate drops; nothing of a refused one is sent."""
+        """Above it requests fail until the rate drops; nothing of a refused one is sent."""
         for _ in range(6):
             await sender.tickets(message([IPHONE] * 100))
         clock.advance(seconds=0.999)
@@ -354,14 +344,14 @@ class TestRateLimit:
         assert len(expo.phones[IPHONE].arrived) == 700
         assert expo.phones[PIXEL].arrived == []
 
-    async def test_the_limit_can_be_set(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_the_rate_limit_is_a_setting(self, expo: ExpoService, sender: Sender) -> None:
         expo.settings.rate_limit_per_second = 1
         assert (await sender.send([message([IPHONE, PIXEL])]))[0] == 429
         assert (await sender.send([message(IPHONE)]))[0] == 200
 
 
 class TestPhones:
-    """Section 5: what replaces, and what hides."""
+    """What replaces, and what hides."""
 
     @pytest.mark.parametrize(
         ("token", "key", "shown"),
@@ -383,7 +373,7 @@ class TestPhones:
         assert len(expo.phones[token].shown) == shown
         assert expo.phones[token].shown[-1] == expo.phones[token].arrived[1]
 
-    async def test_other_keys_stay_on_the_screen(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_notifications_with_other_keys_stay_on_the_screen(self, expo: ExpoService, sender: Sender) -> None:
         for key in ("m1", "m2", "m1"):
             await sender.tickets(message(message_id=key, collapseId=key))
         assert [arrival.message_id for arrival in expo.phones[IPHONE].shown] == ["m2", "m1"]
@@ -399,7 +389,7 @@ class TestPhones:
             (IPHONE, {"title": "", "body": "", "contentAvailable": True}, "no text"),
         ],
     )
-    async def test_what_hides_a_notification(
+    async def test_a_notification_without_text_or_with_a_missing_channel_is_hidden(
         self, expo: ExpoService, sender: Sender, token: str, fields: dict[str, JsonValue], hidden: str | None
     ) -> None:
         await sender.tickets(message(token) | fields)
@@ -407,14 +397,14 @@ class TestPhones:
         assert arrival.hidden == hidden
         assert expo.phones[token].shown == ([] if hidden else [arrival])
 
-    async def test_arrivals_carry_time_and_ticket(self, expo: ExpoService, sender: Sender, clock: Clock) -> None:
+    async def test_an_arrival_has_its_time_and_ticket_id(self, expo: ExpoService, sender: Sender, clock: Clock) -> None:
         [ticket] = await sender.tickets(message())
         [arrival] = expo.phones[IPHONE].arrived
         assert (arrival.at, arrival.ticket_id) == (clock.now, ticket["id"])
 
 
 class SdkSession:
-    """The session that exponent_server_sdk wants (section 10), over httpx."""
+    """The session that exponent_server_sdk wants, over httpx."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
@@ -426,8 +416,8 @@ class SdkSession:
         return self._client.post(url, content=data, json=json, headers=headers, timeout=timeout)
 
 
-async def test_the_python_sdk_publishes_and_reads_receipts(expo: ExpoService) -> None:
-    """Section 10: the real PushClient, for tickets, receipts and an error of the whole request."""
+async def test_the_official_python_client_publishes_and_reads_receipts(expo: ExpoService) -> None:
+    """The real PushClient, for tickets, receipts and an error of the whole request."""
 
     def publish_and_ask() -> tuple[list[Any], list[Any]]:
         with httpx.Client() as http:
@@ -465,7 +455,7 @@ async def test_leaving_ends_hanging_requests_and_frees_the_port() -> None:
         assert again.url == expo.url
 
 
-def test_uuid7_is_of_version_7_and_never_the_same() -> None:
+def test_uuid7_has_version_7_and_is_unique() -> None:
     now = datetime(2026, 1, 6, tzinfo=UTC)
     ids = {uuid7(now) for _ in range(1000)}
     assert len(ids) == 1000
