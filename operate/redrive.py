@@ -36,7 +36,7 @@ def move_dead_letters(sqs: "SQSClient", dead_letters_url: str, queue_url: str) -
     calls, the record is in both queues. This sends no push twice, because each job has one lease.
     """
     moved = 0
-    # With a wait time SQS asks all of its servers, not a sample (long polling).
+    # With a wait time (long polling), SQS reads all of its servers; without one, it reads a sample.
     while found := sqs.receive_message(QueueUrl=dead_letters_url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get(
         "Messages", []
     ):

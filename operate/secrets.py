@@ -10,12 +10,12 @@ from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Literal
 
-from operate.stack import NotReachable, aws_of, local_aws, local_environment, reached, stack_outputs
+from operate.stack import NotReachable, aws_of, local_aws, local_environment, not_reachable_on_error, stack_outputs
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-type Webhook = Literal["keep", "rotate", "forget"]
+type WebhookSecretChange = Literal["keep", "rotate", "forget"]
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Field:
     title: str
     form: str
     pattern: str
-    found: str
+    found_in: str
     optional: bool = False
 
     def fault(self, value: str) -> str | None:
         """The fault of a value, without quoting it; None if the value has the right form."""
         if re.fullmatch(self.pattern, value, re.ASCII):
             return None
-        return f"{self.name}: the {self.title} must look like {self.form}. You find it in {self.found}."
+        return f"{self.name}: the {self.title} must look like {self.form}. You find it in {self.found_in}."
 
 
-# Legacy keys (JWTs) are refused: Supabase ends them with 2026, and the Data API takes them only as a bearer token.
+# Legacy keys (JWTs) are rejected: the Data API accepts them only as a bearer token, and Supabase removes them in 2026.
 FIELDS = (
     Field(
         "BackendSecret",
@@ -83,7 +83,7 @@ class Secrets:
             return {}
         return value if isinstance(value, dict) else {}
 
-    def put(self, given: Mapping[str, str], webhook: Webhook = "keep") -> list[str]:
+    def put(self, given: Mapping[str, str], webhook: WebhookSecretChange = "keep") -> list[str]:
         """Merges values, by field name, into the secrets. Returns the written fields as secret.field."""
         changes: dict[str, dict[str, Any]] = {}
         for field in FIELDS:
@@ -105,7 +105,7 @@ def put_secrets(stack: str | None, env_file: Path | None) -> None:
     if not sys.stdin.isatty():
         raise NotReachable("it asks for keys without echo: run it in a terminal")
     where = f"--stack {stack}" if stack else f"--env {env_file}"
-    with reached(where):
+    with not_reachable_on_error(where):
         secrets = _of_stack(stack) if stack else _of_local_cloud(env_file)
         given = {field.name: _ask(field) for field in FIELDS}
         written = secrets.put(given, webhook := _ask_for_webhook())
@@ -144,8 +144,8 @@ def _ask(field: Field) -> str:
     return _ask_until_valid(lambda: getpass(f"{field.title}, {field.form} ({keep}): ").strip(), fault)
 
 
-def _ask_for_webhook() -> Webhook:
-    choices: dict[str, Webhook] = {"": "keep", "r": "rotate", "f": "forget"}
+def _ask_for_webhook() -> WebhookSecretChange:
+    choices: dict[str, WebhookSecretChange] = {"": "keep", "r": "rotate", "f": "forget"}
     answer = _ask_until_valid(
         lambda: input("Webhook secret (Enter: keep it, r: rotate it, f: forget the previous one): ").strip(),
         lambda given: None if given in choices else "Webhook secret: answer with Enter, r or f.",

@@ -14,7 +14,7 @@ SAMCONFIG = Path(__file__).parents[1] / "samconfig.toml"
 
 
 class NotReachable(Exception):
-    """The stack or the local cloud cannot be reached. The text names the option and the fix."""
+    """The stack or the local cloud cannot be not_reachable_on_error. The text names the option and the fix."""
 
 
 def aws_of(stack: str) -> boto3.Session:
@@ -33,7 +33,7 @@ def deployed_region(stack: str) -> str | None:
 
 def stack_resource(stack: str, logical_id: str) -> str:
     """The physical id of a resource: a queue's URL, a secret's ARN. Raises NotReachable."""
-    with reached(f"--stack {stack}"):
+    with not_reachable_on_error(f"--stack {stack}"):
         found = (
             aws_of(stack)
             .client("cloudformation")
@@ -44,7 +44,7 @@ def stack_resource(stack: str, logical_id: str) -> str:
 
 def stack_outputs(stack: str) -> dict[str, str]:
     """The outputs of the stack by name. Raises NotReachable."""
-    with reached(f"--stack {stack}"):
+    with not_reachable_on_error(f"--stack {stack}"):
         (described,) = aws_of(stack).client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
 
@@ -74,8 +74,8 @@ def local_aws(environment: Mapping[str, str]) -> tuple[boto3.Session, str]:
 
 
 @contextmanager
-def reached(where: str) -> Iterator[None]:
-    """Turns errors of AWS calls into NotReachable: no stack, no rights, no credentials, no Region, no network."""
+def not_reachable_on_error(where: str) -> Iterator[None]:
+    """Raises NotReachable for an error of AWS: no stack, no rights, no credentials, no Region, no network."""
     try:
         yield
     except (BotoCoreError, ClientError) as error:

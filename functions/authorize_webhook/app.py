@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 
 class Settings(BaseModel):
+    """The environment of this function."""
+
     webhook_secret_id: str
 
 
@@ -21,16 +23,16 @@ log_start()
 @metrics.log_metrics
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, bool]:
-    """The simple response of payload format 2.0.
+    """Whether the request is authorized, as the simple response of payload format 2.0. API Gateway caches it.
 
-    Raises SecretUnavailable: API Gateway then responds 500 and caches nothing, other than for a refusal.
+    Raises SecretUnavailable: API Gateway then responds 500, which it does not cache.
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
     """
     secret = read_secret(settings.webhook_secret_id, WebhookSecret)
     given = (event.get("headers") or {}).get("x-webhook-secret")
     # An empty secret does not count: it would authorize every request with an empty header.
-    accepted = [_bytes(known.get_secret_value()) for known in (secret.current, secret.previous) if known]
-    is_authorized = isinstance(given, str) and any(compare_digest(_bytes(given), known) for known in accepted)
+    accepted = [_bytes(value.get_secret_value()) for value in (secret.current, secret.previous) if value]
+    is_authorized = isinstance(given, str) and any(compare_digest(_bytes(given), value) for value in accepted)
     if not is_authorized:
         count("WebhookRefused")
         logger.warning("webhook refused: wrong secret")

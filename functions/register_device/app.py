@@ -21,6 +21,8 @@ from request_validation import access_token, validate_and_normalize
 
 
 class Settings(BaseModel):
+    """The environment of this function."""
+
     supabase_url: str
     app_secret_id: str
 
@@ -46,6 +48,7 @@ def _one_device(description: str) -> OpenAPIResponse:
     },
 )
 def register(registration: Annotated[Registration, Body()]) -> Response[Device]:
+    """201 with the device if it is new for the caller, else 200. As all routes, raises an error of HANDLED_ERRORS."""
     registered = _registry(_key()).register(app.context["access_token"], registration)
     count("DeviceRegistered")
     return Response(201 if registered.created else 200, "application/json", registered.device)
@@ -63,6 +66,7 @@ def register(registration: Annotated[Registration, Body()]) -> Response[Device]:
     },
 )
 def unregister(device_id: Annotated[DeviceId, Query()]) -> Response[None]:
+    """204, whether the device was registered or not."""
     _registry(_key()).unregister(app.context["access_token"], device_id)
     count("DeviceUnregistered")
     return Response(204)
@@ -82,6 +86,7 @@ def unregister(device_id: Annotated[DeviceId, Query()]) -> Response[None]:
     },
 )
 def devices() -> list[Device]:
+    """The devices of the caller."""
     return _registry(_key()).devices(app.context["access_token"])
 
 
@@ -94,7 +99,7 @@ def handle_failure(error: Exception) -> Response[Any]:
 @metrics.log_metrics
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Verifies the access token first: without one, a caller learns nothing about the form of a request."""
+    """The response for API Gateway. The access token is verified first: without a valid one, every request gets 401."""
     try:
         token = access_token(event)
         logger.append_keys(user_id=str(_auth(_key()).user_id(token)))

@@ -62,11 +62,11 @@ class Failure(Exception):
         )
 
     def response(self) -> Response[str]:
-        """As the response of a route."""
+        """The error response, as a route returns it."""
         return Response(self.status, body=self.body(), headers=self.headers)
 
     def proxy_response(self) -> dict[str, Any]:
-        """As the response of the function, in payload format 2.0."""
+        """The error response, as the function returns it (payload format 2.0)."""
         return {"statusCode": self.status, "headers": self.headers, "body": self.body()}
 
     def body(self) -> str:
@@ -136,7 +136,7 @@ _HEADERS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
 
 def document_errors(*statuses: int) -> dict[int, OpenAPIResponse]:
-    """The part of the OpenAPI document about these errors."""
+    """The responses with these statuses, for the OpenAPI document."""
     documents: dict[int, OpenAPIResponse] = {}
     for status in statuses:
         content: OpenAPIResponseContentModel = {"model": ErrorResponse}

@@ -62,7 +62,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _sweep(until: datetime, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Sweeps. Wakes another sweep if due jobs are left, unless the schedule starts one before that."""
+    """The counts of a sweep. If jobs are left, it wakes another sweep, unless the schedule starts one before that."""
     began = datetime.now(UTC)
     report, is_more_due = sweep(*clients(settings), time_left)
     next_step = max(began + SWEEP_STEP, datetime.now(UTC))
@@ -72,7 +72,7 @@ def _sweep(until: datetime, time_left: Callable[[], float]) -> dict[str, Any]:
 
 
 def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -> list[dict[str, str]]:
-    """A record contains a message id or a wake-up. SQS moves any other to the dead-letter queue in the end."""
+    """The records to deliver again. A record that is neither a message id nor a wake-up becomes a dead letter."""
     failed, message_of, wakeups = [], {}, []
     for queued in records:
         record("QueueAge", max(0, time.time() * 1000 - int(queued["attributes"]["SentTimestamp"])))

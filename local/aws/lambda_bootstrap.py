@@ -74,7 +74,7 @@ class SocketClient:
 def main(handler: str, descriptor: str | None = None) -> None:
     """Serve invocations until the process is killed."""
     if descriptor is None:
-        # The emulator is the parent, and a handler at work does not end with it. So the kernel shall kill this process.
+        # The emulator is the parent. A busy handler does not end with it, so the kernel kills this process.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
     else:

@@ -13,7 +13,7 @@ const STATUS = [
   [/^21000$/, 500], // cardinality
   [/^(25|2D|38|39|3B|40)/, 500], // transaction state, external routine, rollback: deadlock, serialization
   [/^28/, 403], // authorization
-  [/^42P01$/, 404], // a table that only a function names; Lite knows the others
+  [/^42P01$/, 404], // a table that a function names; Lite itself checks the table of a request
   [/^53400$/, 500], // configuration limit
   [/^53/, 503], // resources
   [/^(54|55)/, 500], // too complex, not in the state for it: lock timeout

@@ -196,7 +196,7 @@ comment on table push.migration_report is
 -- The time of the installation, which push.mark_existing_messages_read reads.
 insert into push.migration_report (what, subject) values ('installed', 'chat push');
 
--- Push tokens. Everybody who writes a device runs these two, in a constraint and in an index.
+-- Push tokens. Each write of a device runs these two functions, in a constraint and in an index.
 
 create function private.is_expo_token(p_push_token text) returns boolean
 language sql immutable set search_path = '' as $$
@@ -205,10 +205,10 @@ language sql immutable set search_path = '' as $$
   select p_push_token ~ '^(Exponent|Expo)PushToken\[[^][[:space:]]{1,80}\]$'
     or p_push_token ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
 $$;
-comment on function private.is_expo_token(text) is 'Whether a push token has the form of one that Expo issues.';
+comment on function private.is_expo_token(text) is 'Returns whether a push token has the form of one that Expo issues.';
 
 create function private.canonical_push_token(p_push_token text) returns text
--- Strict, so that Postgres knows that a match is not null, and uses the index, which has no nulls.
+-- Strict: then a match cannot be null, and the planner may use the index, which has no nulls.
 language sql immutable strict set search_path = '' as $$
   select replace(p_push_token, 'ExpoPushToken[', 'ExponentPushToken[');
 $$;

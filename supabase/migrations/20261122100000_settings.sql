@@ -72,7 +72,7 @@ comment on column push.settings.presence_fresh_for is
   'How long a presence row counts after its last heartbeat. An app that is killed sends no last heartbeat.';
 comment on column push.settings.image_url_prefixes is
   'Prefixes of the URLs of images that a push may show, besides the storage of the project. The recipient''s phone downloads '
-  'the image by itself, so the host of each URL learns the address of the phone.';
+  'the image by itself, so the host of each URL sees the address of the phone.';
 comment on column push.settings.lease_for is
   'How long a claimed job belongs to its worker. It must be longer than the timeout of send_chat_push.';
 comment on column push.settings.expired_lease_limit is
@@ -86,7 +86,7 @@ comment on column push.settings.fault_retry_base is
 comment on column push.settings.fault_retry_cap is 'The longest delay after a configuration fault.';
 comment on column push.settings.unanswered_retry_delays is
   'Delays before a message is sent again to a device after a send without a readable answer. After the last delay the '
-  'device gets the message once more, and no further time, because each send may have reached the phone.';
+  'device gets the message once more, then never again, because each send may have reached the phone.';
 comment on column push.settings.notifications_per_second is
   'Rate of all workers together. Expo takes 600 a second from a project; 4 % less leaves room for requests that arrive late.';
 comment on column push.settings.notifications_per_claim is
@@ -110,6 +110,6 @@ comment on column push.settings.receipt_lost_after is
 comment on column push.settings.max_attempts_per_device is
   'Attempts after which a receipt with a temporary error does not send the message to its device again.';
 comment on column push.settings.breaker_share is
-  'If more than this share of a run''s answers call the token dead, no device is deactivated before an operator has looked.';
+  'If more than this share of a run''s answers report a dead token, no device is deactivated before an operator decides.';
 comment on column push.settings.breaker_devices is 'The breaker needs at least this many dead tokens in one run.';
 comment on column push.settings.job_kept_for is 'How long a job and its deliveries are kept after its end.';

@@ -1,4 +1,4 @@
--- Triggers of chat_messages. They decide what the server sets whatever a client writes, what a person may change, and in
+-- Triggers of chat_messages. They decide which values only the server sets, what a person may change, and in
 -- which order statements lock rows. Triggers of one kind run in the order of their names:
 --   before a statement: lock_senders_of_marks, serialize_writes; before a row: guard_message_change, stamp_message (insert) or
 --   stamp_message_change, touch_updated_at; after a statement: count_new_message, create_push_job and
@@ -11,7 +11,7 @@ begin
   new.updated_at := clock_timestamp();
   return new;
 end $$;
-comment on function private.touch_updated_at() is 'updated_at, by the server''s clock.';
+comment on function private.touch_updated_at() is 'Sets updated_at by the server''s clock.';
 
 create function private.stamp_message() returns trigger
 language plpgsql security definer set search_path = '' as $$

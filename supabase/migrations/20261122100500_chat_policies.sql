@@ -1,5 +1,5 @@
 -- Row level security, policies and grants: who may see and write which rows and columns of the chat tables. Each table's
--- policies stand before its grants. Grants are explicit, because Supabase grants nothing by itself since 2026-10-30. Columns
+-- policies stand before its grants. Grants are explicit, because Supabase has no default grants since 2026-10-30. Columns
 -- that no grant names are written by the server only.
 
 -- These functions run as their owner, so that policies which refer to each other do not recurse. `rows 20`: a person has
@@ -10,7 +10,7 @@ language sql stable security definer rows 20 set search_path = '' as $$
   union all
   select id from public.chat_rooms where user2_id = (select auth.uid());
 $$;
-comment on function private.my_rooms() is 'Ids of the conversations of the caller.';
+comment on function private.my_rooms() is 'Returns the ids of the conversations of the caller.';
 
 create function private.my_partners() returns setof uuid
 language sql stable security definer rows 20 set search_path = '' as $$
@@ -18,7 +18,7 @@ language sql stable security definer rows 20 set search_path = '' as $$
   union all
   select user1_id from public.chat_rooms where user2_id = (select auth.uid());
 $$;
-comment on function private.my_partners() is 'Ids of the people with whom the caller has a conversation.';
+comment on function private.my_partners() is 'Returns the ids of the people with whom the caller has a conversation.';
 
 create function private.my_contacts() returns setof uuid
 language sql stable security definer rows 20 set search_path = '' as $$
@@ -29,7 +29,8 @@ language sql stable security definer rows 20 set search_path = '' as $$
   where user2_id = (select auth.uid()) and accepted_by_user1 and accepted_by_user2;
 $$;
 comment on function private.my_contacts() is
-  'Ids of the people who have written to the caller, and to whom the caller has written.';
+  'Returns the ids of the people who have written to the caller and to whom the caller has written: they may see the '
+  'presence of the caller.';
 
 revoke execute on function private.my_rooms(), private.my_partners(), private.my_contacts() from public;
 grant execute on function private.my_rooms(), private.my_partners(), private.my_contacts() to authenticated;
@@ -139,7 +140,7 @@ begin
   from own_columns group by relname, attname order by relname, attname;
 end $$;
 
--- Nobody deletes receipts. user_id and message_id are granted for update because an upsert names them. The array of partners
+-- Users cannot delete receipts. user_id and message_id are granted for update because an upsert names them. The array of partners
 -- is computed once and read by an index; the policy of chat_messages then selects the receipts of shared conversations.
 create policy receipts_select_participants on public.message_receipts for select to authenticated
   using (

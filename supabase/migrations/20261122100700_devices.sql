@@ -278,7 +278,7 @@ language sql set search_path = '' as $$
     where user_id = (select auth.uid()) and device_id = p_device_id returning id)
   select exists (select from removed);
 $$;
-comment on function public.unregister_device(text) is 'Removes a device of the caller at logout; false if there was none.';
+comment on function public.unregister_device(text) is 'Removes a device of the caller at logout. Returns false if there was none.';
 
 create function public.my_devices() returns jsonb
 language sql stable set search_path = '' as $$

@@ -1,5 +1,5 @@
 -- The durable record: one job for each message, written in the transaction of the message, and one delivery for each
--- message and device. create_push_job is the only place that decides whether a message gets a job.
+-- message and device. push.create_job alone decides whether a message gets a job.
 
 -- Enums, because a check constraint would cost time at each insert of a message.
 create type push.job_state as enum ('pending', 'leased', 'done');
@@ -126,6 +126,6 @@ begin
 end $$;
 comment on function push.mark_existing_messages_read() is
   'Marks messages that are older than the installation as read, so that badges begin at zero in an app that never marked '
-  'messages; returns how many. read_at stays null, because nobody has read them.';
+  'messages; returns how many. read_at stays null, because the recipients have not read them.';
 
 revoke execute on all functions in schema push from public;

@@ -1,4 +1,4 @@
--- Decisions: which jobs are sent, deferred or finished. push.decide is the decision table of the README, in its order; it reads
+-- Decisions: which jobs are sent, deferred or finished. push.decide is the decision table of docs/architecture.md; it reads
 -- push.sendable_devices, the devices that a message can still be sent to. finish_job and defer_job carry a decision out.
 
 -- device_limit is applied here, too: rows may be older than the limit, or written while triggers were disabled.

@@ -14,11 +14,11 @@ create table push.receipt_runs (
 create unique index idx_push_receipt_runs_open_tickets on push.receipt_runs (source)
   where source = 'tickets' and state = 'open';
 comment on table push.receipt_runs is
-  'Answers of Expo that the circuit breaker judges together: the receipts of one run of cleanup_receipts, or the tickets of '
+  'Answers of Expo that the circuit breaker evaluates together: the receipts of one run of cleanup_receipts, or the tickets of '
   'about a minute. held: so many tokens are dead that an operator must decide; confirmed, rejected: the operator has decided.';
 comment on column push.receipt_runs.receipts is 'Answers of Expo in this run: receipts, or tickets.';
 comment on column push.receipt_runs.dead_receipts is
-  'Answers that call the token dead. Several messages to one device give several answers.';
+  'Answers that report a dead token. Several messages to one device give several answers.';
 
 create table push.dead_tokens (
   run_id uuid not null references push.receipt_runs (id) on delete cascade,
@@ -28,7 +28,7 @@ create table push.dead_tokens (
   primary key (run_id, device_id)
 );
 create index idx_push_dead_tokens_device on push.dead_tokens (device_id);
-comment on table push.dead_tokens is 'Devices whose token the answers of a run call dead.';
+comment on table push.dead_tokens is 'Devices whose token is dead by the answers of a run.';
 
 create type push.answer as (device_id uuid, push_token text, sent_at timestamptz, error text);
 comment on type push.answer is 'A ticket or receipt of Expo for one device; error is null without an error.';
@@ -38,7 +38,7 @@ language sql immutable set search_path = '' as $$
   select p_error is not distinct from 'DeviceNotRegistered';
 $$;
 comment on function push.is_dead_token(text) is
-  'Whether an error of Expo means that the push token of the device is dead: '
+  'Returns whether an error of Expo means that the push token of the device is dead: '
   'https://docs.expo.dev/push-notifications/sending-notifications/#individual-errors';
 
 create function push.is_held(p_device_id uuid, p_push_token text) returns boolean
@@ -48,7 +48,7 @@ language sql stable set search_path = '' as $$
     where dead.device_id = p_device_id and dead.push_token = p_push_token and run.state = 'held'
   );
 $$;
-comment on function push.is_held(uuid, text) is 'Whether an operator has yet to decide about this token of the device.';
+comment on function push.is_held(uuid, text) is 'Returns whether the circuit breaker holds this token of the device for an operator.';
 
 create function push.add_answers(p_run_id uuid, p_answers push.answer[]) returns void
 language plpgsql set search_path = '' as $$
@@ -65,7 +65,7 @@ begin
   where id = p_run_id;
 end $$;
 comment on function push.add_answers(uuid, push.answer[]) is
-  'Counts answers of Expo in a run, and keeps the device and token of each that calls the token dead. The latest send counts.';
+  'Counts answers of Expo in a run, and keeps the device and token of each that reports a dead token. The latest send counts.';
 
 create function push.deactivate_device(p_device_id uuid, p_push_token text, p_sent_at timestamptz) returns boolean
 language sql set search_path = '' as $$

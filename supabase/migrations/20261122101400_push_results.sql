@@ -21,7 +21,7 @@ language sql volatile set search_path = '' as $$
   from push.settings;
 $$;
 comment on function push.retry_at(push.deliveries, boolean, double precision) is
-  'Returns when a device is sent to again, by what ended the last attempt and how often that happened. Retry-After, the wish of '
+  'Returns when a device is sent to again, by what ended the last attempt and how often that happened. The Retry-After of '
   'Expo, is a lower bound: https://docs.expo.dev/push-notifications/sending-notifications/#retry-on-failure';
 
 create function push.record_delivery(p_message_id uuid, p_claimed_at timestamptz, p_reported jsonb) returns void

@@ -1,5 +1,6 @@
--- The webhook: calls send_chat_push right after a message is stored. pg_net may lose a call; the scheduled sweep then finds the
--- job. push.configure_webhook stores URL and secret in Supabase Vault and creates the trigger.
+-- The webhook: after the commit of a message, pg_net calls the HTTP API, which queues the id for send_chat_push. pg_net may lose
+-- a call; the scheduled sweep then finds the job. push.configure_webhook stores URL and secret in Supabase Vault, and creates
+-- the trigger.
 
 create function push.webhook_target(out url text, out secret text)
 language plpgsql stable set search_path = '' as $$
@@ -20,7 +21,7 @@ exception when others then
   readable := false;
 end $$;
 comment on function push.diagnose_webhook_target() is
-  'webhook_target for diagnose_push: readable is false when Vault cannot decrypt the secrets.';
+  'Returns webhook_target for diagnose_push, which must not fail: readable is false when Vault cannot decrypt the secrets.';
 
 create function push.store_vault_secret(p_name text, p_value text) returns void
 language plpgsql set search_path = '' as $$

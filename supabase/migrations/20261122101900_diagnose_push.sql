@@ -1,5 +1,5 @@
--- diagnose_push: facts that only the database has, for ./dev doctor, which judges them. They hold no secret, no token and no
--- message text.
+-- diagnose_push: facts that only the database has, for ./dev doctor, which decides what is a fault. They hold no secret, no token
+-- and no message text.
 
 create function push.sha256(p_secret text) returns text
 language sql immutable set search_path = '' as $$

@@ -14,7 +14,7 @@ import operate.stack
 from local.aws.services import Aws
 from local.processes import free_port
 from operate.__main__ import main
-from operate.stack import NotReachable, aws_of, local_environment, reached, stack_outputs, stack_resource
+from operate.stack import NotReachable, aws_of, local_environment, not_reachable_on_error, stack_outputs, stack_resource
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_command_prints_the_region_of_the_stack_if_it_differs(
     ids=lambda error: type(error).__name__,
 )
 def test_no_error_message_has_two_full_stops_in_a_row(error: Exception) -> None:
-    with pytest.raises(NotReachable) as refused, reached("--stack chat-push"):
+    with pytest.raises(NotReachable) as refused, not_reachable_on_error("--stack chat-push"):
         raise error
     assert ".." not in str(refused.value)
 

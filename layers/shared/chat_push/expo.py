@@ -1,7 +1,7 @@
 """Client of Expo's push service. expo_errors says what its errors mean; expo_session makes the HTTP requests.
 
-The protocol: https://docs.expo.dev/push-notifications/sending-notifications/. `exponent-server-sdk` speaks it. Each
-request is a call of its own, so that a failing one costs no ticket of another.
+The protocol: https://docs.expo.dev/push-notifications/sending-notifications/. `exponent-server-sdk` implements it.
+Each request is a separate call of the SDK, so that a failed request loses no tickets of another.
 """
 
 import math
@@ -128,7 +128,7 @@ class Expo:
         """Repeats a request only if Expo accepted none of it, and only while there is time.
 
         This is the only wait that Python computes. The database computes when a job is attempted again, from the
-        retry_after_seconds of an outcome and its own backoff (push.retry_wait).
+        retry_after_seconds of an outcome and its own backoff (push.retry_at).
         """
         calls = 0
         while True:
@@ -209,4 +209,5 @@ class _Message(PushMessage):  # type: ignore[misc]  # The SDK has no types.
         return message
 
     def get_payload(self) -> dict[str, Any]:
+        """The message as the SDK sends it."""
         return {"to": self.to, **self.data}

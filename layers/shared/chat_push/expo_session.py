@@ -71,6 +71,7 @@ class Response:
         return data if isinstance(data, list) and all(isinstance(ticket, dict) for ticket in data) else None
 
     def raise_for_status(self) -> None:
+        """Raises PushServerError for a status other than 2xx."""
         if not self._response.is_success:
             raise PushServerError("request failed", self)
 
