@@ -1,4 +1,4 @@
-"""The invariants of the system, checked on the history of a run. docs/architecture.md#invariants lists them.
+"""The invariants of the system, checked on the history of a run. docs/architecture.md#invariants sums them up.
 
 Each check yields one value per case: None, or a violation.
 """

@@ -47,7 +47,7 @@ begin
     and presence.updated_at > p_at - settings.presence_fresh_for
     and presence.updated_at <= p_at
   cross join lateral (
-    select count(*)::integer as known, (count(*) filter (where device.due_at <= p_at))::integer as due, min(device.due_at) as due_at
+    select count(*)::integer as total, (count(*) filter (where device.due_at <= p_at))::integer as due, min(device.due_at) as due_at
     from push.sendable_devices device where device.message_id = job.message_id
   ) sendable
   cross join lateral (
@@ -64,7 +64,7 @@ begin
       when presence.user_id is not null then 'viewing'
       when job.attempts >= settings.max_attempts then 'attempts_exhausted'
       when job.expired_leases >= settings.expired_lease_limit then 'leases_expired'
-      when sendable.known = 0 then 'no_device'
+      when sendable.total = 0 then 'no_device'
       when sendable.due = 0 then 'waiting'
       else 'send'
     end as reason

@@ -66,6 +66,6 @@ def _read_receipts(database: PushDatabase, expo: Expo, time_left: Callable[[], f
 
 
 def _to_recorded_receipt(due: DueReceipt, outcome: Outcome | None) -> RecordedReceipt:
-    """Without an outcome Expo left the id out: the receipt is not ready, unknown, or deleted."""
+    """The receipt to record. Without an outcome, it is missing: not ready, unknown to Expo, or deleted."""
     receipt = {"status": outcome.status, "error": outcome.error} if outcome else {"status": "missing"}
     return RecordedReceipt.model_validate({**due.model_dump(), **receipt})

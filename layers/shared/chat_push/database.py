@@ -67,7 +67,7 @@ class PushDatabase:
         self._url = supabase_url.rstrip("/")
         self._client = SyncPostgrestClient(
             f"{self._url}/rest/v1",
-            # A secret key is no JWT: it belongs into apikey, never into Authorization.
+            # A secret key is no JWT: it belongs in apikey, never in Authorization.
             # https://supabase.com/docs/guides/api/api-keys
             headers={"apikey": secret_key},
             http_client=_http(transport),
