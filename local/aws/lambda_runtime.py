@@ -19,7 +19,7 @@ from local.aws.execution_environment import FunctionError as FunctionError
 from local.aws.template import Function
 from local.types import Json
 
-# Of a new AWS account, until AWS raises it: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+# The limit of a new AWS account, until AWS raises it: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 ACCOUNT_CONCURRENCY = 10
 
 _ENVIRONMENTS = {"emulator": EmulatorEnvironment, "process": ProcessEnvironment}

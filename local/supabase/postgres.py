@@ -25,7 +25,7 @@ SUPERUSER = "supabase_admin"
 # Not every macOS has C.UTF-8.
 LOCALE = "C.UTF-8" if sys.platform == "linux" else "en_US.UTF-8"
 
-# PostgreSQL refuses to run as root; then this account, which every Linux has, runs it.
+# PostgreSQL refuses to run as root. Then this account runs it, which every Linux has.
 UNPRIVILEGED = "nobody"
 
 

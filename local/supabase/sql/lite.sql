@@ -15,8 +15,8 @@ grant supabase_lite to postgres;
 
 -- At its first request Lite grants ALL on everything to anon, authenticated and service_role, in every schema that has
 -- a table with RLS. Hosted Supabase does not, and nothing would test the migrations' own grants. So supabase_lite may
--- pass no right on. It needs one right of its own on everything, though: with none at all, GRANT is an error, not a
--- warning; and Lite could not see the tables in information_schema.
+-- pass on no right. But it needs one right on each object. Without any, GRANT is an error instead of a warning, and Lite
+-- cannot see the tables in information_schema.
 alter default privileges for role postgres grant usage on schemas to supabase_lite;
 alter default privileges for role postgres grant references on tables to supabase_lite;
 alter default privileges for role postgres grant usage on sequences to supabase_lite;
