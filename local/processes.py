@@ -55,7 +55,7 @@ class Child:
         return ChildError("\n".join([f"{self.name} {what}; the end of {self.log}:", *tail]))
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to the whole process group; nothing happens if it has ended."""
+        """Sends a signal to the whole process group; nothing happens if it has ended."""
         with suppress(PermissionError, ProcessLookupError):  # macOS forbids signals to a group of zombies
             os.killpg(self.process.pid, number)
 
@@ -112,7 +112,7 @@ async def child(
     stop_signal: signal.Signals = signal.SIGTERM,
     stop_seconds: float = 5,
 ) -> AsyncIterator[Child]:
-    """Run `argv` while the context is open, with its output appended to `folder/<name>.log`.
+    """Runs `argv` while the context is open, with its output appended to `folder/<name>.log`.
 
     `env` replaces the whole environment (None: ours). `cwd` is `folder` unless given. The child runs as `user` (only
     if we are root) and inherits the file descriptors `pass_fds`. When the context closes, its process group gets
@@ -178,7 +178,7 @@ async def run(
     cwd: Path | None = None,
     user: str | None = None,
 ) -> None:
-    """Run a command to its end, as `child` would; raise ChildError if it exits with anything but 0."""
+    """Runs a command to its end, as `child` would; raises ChildError if it exits with anything but 0."""
     async with child(name, *argv, folder=folder, env=env, cwd=cwd, user=user) as command:
         code = await command.process.wait()
         if code != 0:
@@ -186,7 +186,7 @@ async def run(
 
 
 async def answers(child: Child, check: str | Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    """Wait until `check` holds: a URL that gives any HTTP answer, or a function that returns True.
+    """Waits until `check` holds: a URL that gives any HTTP answer, or a function that returns True.
 
     Raises ChildError when the child ends first, or `seconds` have passed.
     """

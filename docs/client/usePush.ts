@@ -19,7 +19,7 @@ export function usePush(): Registration | undefined {
 //#endregion
 
 //#region ask
-/** Call it when the user sees the reason, such as after the first message. The system asks only once per installation. */
+/** Call it when the user sees why, such as after the first message. The system asks only once per installation. */
 export async function askForPushes(): Promise<void> {
   try {
     if ((await registerPhone({ ask: true })) !== 'not allowed') return;

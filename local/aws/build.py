@@ -79,7 +79,7 @@ def _hash_of_inputs(project: Path) -> str:
 
 
 async def _sam_build(project: Path, folder: Path) -> None:
-    """Run `sam build` into `folder`, which appears only when all is done."""
+    """Runs `sam build` into `folder`, which appears only when all is done."""
     print("build: sam build of functions and layers (half a minute the first time)", flush=True)
     started = time.monotonic()
     unfinished = folder.parent / "unfinished"
@@ -119,7 +119,7 @@ def _sam_cache(project: Path, builds: Path) -> Path:
 
 
 async def copy_runtime(runtime: Path) -> None:
-    """Copy the packages of Lambda's runtime, and no others, from this environment to `runtime`.
+    """Copies the packages of Lambda's runtime, and no others, from this environment to `runtime`.
 
     They are compiled, as in Lambda: pip may have left out the bytecode here, and boto3 alone takes a second to compile.
     """
@@ -141,7 +141,7 @@ def _copy_packages(runtime: Path) -> None:
 
 
 def _remove_unused(builds: Path) -> None:
-    """Remove the builds that no process holds open."""
+    """Removes the builds that no process holds open."""
     for lock in builds.glob("*/in-use"):
         with lock.open() as in_use:
             try:

@@ -72,19 +72,19 @@ class Properties:
         return Properties(f"{self.where}.{key}", value, self._values)
 
     def expect(self, key: str, *allowed: Json) -> None:
-        """Take a value that must be one of these (None: absent)."""
+        """Takes a value that must be one of these (None: absent)."""
         value = self._resolve(self._left.pop(key, None), key)
         if value not in allowed:
             known = " or ".join(map(repr, allowed))
             raise self.error(key, f"the local cloud supports only {known}, not {value!r}")
 
     def ignore(self, *keys: str) -> None:
-        """Skip properties that have no effect on one machine."""
+        """Skips properties that have no effect on one machine."""
         for key in keys:
             self._left.pop(key, None)
 
     def end(self) -> None:
-        """Raise TemplateError if anything is left."""
+        """Raises TemplateError if anything is left."""
         for key in self._left:
             raise self.error(key, "not supported by the local cloud")
 
@@ -195,7 +195,7 @@ def _fits(value: str, declaration: Mapping[str, Json]) -> bool:
 
 
 def _check_rules(rules: Mapping[str, Json], values: Mapping[str, str]) -> None:
-    """Raise TemplateError for parameters that contradict each other, with the template's own message."""
+    """Raises TemplateError for parameters that contradict each other, with the template's own message."""
     for name, rule in rules.items():
         if "RuleCondition" not in rule or _holds(rule["RuleCondition"], values, name):
             for assertion in rule["Assertions"]:

@@ -81,7 +81,7 @@ class Environment(ABC):
             await asyncio.gather(request, return_exceptions=True)
 
     async def kill(self) -> None:
-        """End the process at once. The invocation that it works on fails with Sandbox.Killed."""
+        """Ends the process at once. The invocation that it works on fails with Sandbox.Killed."""
         async with self._starting:
             if self._child is not None:
                 self._child.kill()
@@ -94,11 +94,11 @@ class Environment(ABC):
 
     @abstractmethod
     async def _request(self, event: Json) -> Json:
-        """Start the process if it does not run, and hand it the event."""
+        """Starts the process if it does not run, and passes it the event."""
 
     @abstractmethod
     async def _start(self) -> Child:
-        """Start the process."""
+        """Starts the process."""
 
     @abstractmethod
     def _processes(self, child: Child) -> Iterable[int]:
@@ -259,7 +259,7 @@ class ProcessEnvironment(Environment):
         return self._exit_error(f"signal: {signal.strsignal(-code)}".lower() if code < 0 else f"exit status {code}")
 
     def _report(self, request_id: str, seconds: float, init_seconds: float) -> None:
-        """Log END and REPORT. The duration includes the start of the process, as in the emulator's lines."""
+        """Logs END and REPORT. The duration includes the start of the process, as in the emulator's lines."""
         duration = 1000 * seconds
         fields = [
             f"REPORT RequestId: {request_id}",

@@ -48,7 +48,7 @@ class Gateway:
         self._authorizations: dict[tuple[Authorizer, str], tuple[float, Json]] = {}  # with the time of their end
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Find the route, invoke its authorizer, pass the request to its queue or function."""
+        """Finds the route, invokes its authorizer, passes the request to its queue or function."""
         route = self._route(request.method, request.path)
         if route is None:
             return _message(404, "Not Found")
@@ -131,7 +131,7 @@ class _MalformedAuthorization(Exception):
 
 @asynccontextmanager
 async def gateway(template: Template, functions: Mapping[str, LambdaFunction], sqs: "SQSClient") -> AsyncIterator[str]:
-    """Serve the routes of `template` while the context is open; gives the base URL."""
+    """Serves the routes of `template` while the context is open; gives the base URL."""
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app.router.add_route("*", "/{path:.*}", Gateway(template, functions, sqs).handle)
     runner = web.AppRunner(app, access_log=None)

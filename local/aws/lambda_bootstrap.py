@@ -50,7 +50,7 @@ class SocketClient:
         )
 
     def post_invocation_result(self, request_id: str, result: str, content_type: str, invocation_id: None) -> None:
-        """Answer the invocation."""
+        """Answers the invocation."""
         if len(result.encode()) > _LONGEST_RESULT:
             message = f"Response payload size exceeded maximum allowed payload size ({_LONGEST_RESULT} bytes)."
             error = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": message}
@@ -59,11 +59,11 @@ class SocketClient:
             self._write("result", result)
 
     def post_invocation_error(self, request_id: str, error: str, xray_fault: str, invocation_id: None) -> None:
-        """Answer the invocation with an error."""
+        """Answers the invocation with an error."""
         self._write("error", error)
 
     def post_init_error(self, error: dict[str, Any]) -> None:
-        """Say that there will be no answers."""
+        """Says that there will be no answers."""
         self._write("init-error", json.dumps(error))
 
     def _write(self, kind: str, content: str) -> None:
@@ -72,7 +72,7 @@ class SocketClient:
 
 
 def main(handler: str, descriptor: str | None = None) -> None:
-    """Serve invocations until the process is killed."""
+    """Serves invocations until the process is killed."""
     if descriptor is None:
         # The emulator is the parent. A busy handler does not end with it, so the kernel kills this process.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

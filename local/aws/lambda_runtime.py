@@ -41,7 +41,7 @@ class Account:
 
     @contextmanager
     def execution(self, function: str) -> Iterator[None]:
-        """Count one invocation while the context is open. Raises TooManyRequests at once: no caller waits for room."""
+        """Counts one invocation while the context is open. Raises TooManyRequests at once: no caller waits for room."""
         if self._free == 0:
             self.throttled += 1
             raise TooManyRequests(function)
@@ -93,7 +93,7 @@ class LambdaFunction:
                 wait = min(2 * wait, longest_wait)
 
     async def kill(self) -> None:
-        """Kill all processes at once. Invocations under way fail; the next invocation starts a new process."""
+        """Kills all processes at once. Invocations under way fail; the next invocation starts a new process."""
         await asyncio.gather(*(environment.kill() for environment in self._environments))
 
     def log_streams(self) -> list[list[str]]:
@@ -112,7 +112,7 @@ class LambdaFunction:
         return len(self._environments)
 
     async def close(self) -> None:
-        """Kill the processes and end the invocations that wait."""
+        """Kills the processes and ends the invocations that wait."""
         for invocation in self._invocations:
             invocation.cancel()
         await asyncio.gather(*self._invocations, return_exceptions=True)
@@ -146,7 +146,7 @@ async def lambda_function(
     folder: Path,
     account: Account | None = None,
 ) -> AsyncIterator[LambdaFunction]:
-    """Run a function of the template while the context is open; it logs to `folder/<name>.log`, `<name>-2.log`, ...
+    """Runs a function of the template while the context is open; it logs to `folder/<name>.log`, `<name>-2.log`, ...
 
     `runtime` is the folder with the packages of Lambda's runtime (local/aws/build.py). `environment` is added to the
     variables of the template and of Lambda: endpoint and credentials of the AWS services. Without `account`, the

@@ -47,12 +47,12 @@ class QueuePoller:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Receive nothing while the context is open: messages that are sent meanwhile can arrive in one batch."""
+        """Receives nothing while the context is open, so that messages sent in this time can arrive in one batch."""
         async with self._receiving:
             yield
 
     async def until_idle(self) -> None:
-        """Wait until the queue is empty and no batch is in work. Failed messages that are still hidden do not count."""
+        """Waits until the queue is empty and no batch is handled. Failed messages that are still hidden do not count."""
         idle = asyncio.create_task(self._until_idle())
         try:
             await asyncio.wait({idle, self.polling}, return_when=asyncio.FIRST_COMPLETED)
@@ -63,7 +63,7 @@ class QueuePoller:
             idle.cancel()
 
     async def return_failed(self) -> None:
-        """End the visibility timeout of all failed messages now."""
+        """Ends the visibility timeout of all failed messages now."""
         failed, self._failed = self._failed, {}
         for receipt_handle, _ in failed.values():
             await self._return(receipt_handle)
@@ -195,7 +195,7 @@ def failed_messages(answer: Json, message_ids: Collection[str]) -> set[str]:
 async def queue_poller(
     mapping: EventSourceMapping, queue: Queue, function: LambdaFunction, sqs: "SQSClient"
 ) -> AsyncIterator[QueuePoller]:
-    """Poll `queue` for `function` while the context is open."""
+    """Polls `queue` for `function` while the context is open."""
     poller = QueuePoller(mapping, queue, function, sqs)
     try:
         yield poller

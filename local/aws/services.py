@@ -43,7 +43,7 @@ class Aws:
         )
 
     async def create(self, template: Template) -> None:
-        """Create the queues and secrets of the template, as CloudFormation would."""
+        """Creates the queues and secrets of the template, as CloudFormation would."""
         for queue in sorted(template.queues.values(), key=lambda queue: queue.redrive is not None):
             dead_letters = template.queues[queue.redrive.queue] if queue.redrive else None
             await asyncio.to_thread(self._create_queue, queue, dead_letters)
@@ -57,7 +57,7 @@ class Aws:
         return value
 
     async def put_secret(self, name: str, value: Mapping[str, str | None]) -> None:
-        """Give a secret a new value."""
+        """Gives a secret a new value."""
         await asyncio.to_thread(self.secrets_manager.put_secret_value, SecretId=name, SecretString=json.dumps(value))
 
     def _create_queue(self, queue: Queue, dead_letters: Queue | None) -> None:
@@ -83,7 +83,7 @@ class Aws:
 
 @asynccontextmanager
 async def aws(folder: Path) -> AsyncIterator[Aws]:
-    """Run the AWS services while the context is open; the server logs to `folder/aws.log`."""
+    """Runs the AWS services while the context is open; the server logs to `folder/aws.log`."""
     port = free_port()
     argv = (sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port))
     # It has no state to save, and takes 4 s to end on SIGTERM.

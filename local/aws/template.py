@@ -343,7 +343,7 @@ def _routes(stack: Stack, p: Properties) -> list[Route]:
 
 
 def _check_stage(p: Properties, route_keys: Collection[str]) -> None:
-    """Check that throttled routes exist. Throttling itself is best effort in AWS, and not done here."""
+    """Checks that throttled routes exist. Throttling itself is best effort in AWS, and not done here."""
     p.ignore("AccessLogSettings", "ApiId", "StageName", "Tags")
     p.expect("AutoDeploy", True)
     limits = [p.take_properties("DefaultRouteSettings")] if "DefaultRouteSettings" in p else []

@@ -53,19 +53,19 @@ class PgNet:
         self._running.set()
 
     def lose(self, count: int = 1) -> None:
-        """Drop the next `count` requests without a trace, as a crash of the server does."""
+        """Drops the next `count` requests without a trace, as a crash of the server does."""
         self._to_lose += count
 
     def duplicate(self, count: int = 1) -> None:
-        """Let the worker fail after each of the next `count` batches: it rolls back and sends the batch again."""
+        """Lets the worker fail after each of the next `count` batches: it rolls back and sends the batch again."""
         self._to_duplicate += count
 
     def pause(self) -> None:
-        """Leave requests in the queue until `resume`."""
+        """Leaves requests in the queue until `resume`."""
         self._running.clear()
 
     def resume(self) -> None:
-        """Send again, beginning with what was queued in the meantime."""
+        """Sends again, beginning with what was queued in the meantime."""
         self._running.set()
 
     async def connect(self) -> _Connection:
@@ -75,7 +75,7 @@ class PgNet:
         return connection
 
     async def work(self, connection: _Connection) -> None:
-        """Make requests forever; connect again when the server was restarted."""
+        """Makes requests forever; connects again when the server was restarted."""
         async with aiohttp.ClientSession(
             # curl repeats a POST on a dead kept connection. New connections make that unnecessary.
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
@@ -113,11 +113,11 @@ class PgNet:
                     woken = await self._commit(connection, PAUSE_SECONDS)
 
     async def _commit(self, connection: _Connection, seconds: float | None = None) -> bool:
-        """Wait for a commit that queued requests; False if none came within `seconds`."""
+        """Waits for a commit that queued requests; False if none came within `seconds`."""
         return bool([notify async for notify in connection.notifies(timeout=seconds, stop_after=1)])
 
     async def _send_batch(self, connection: _Connection, session: aiohttp.ClientSession) -> bool:
-        """Send up to 200 requests in parallel and wait for the slowest; False if there were none."""
+        """Sends up to 200 requests in parallel and waits for the slowest; False if there were none."""
         async with connection.transaction(), connection.cursor() as cursor:
             await cursor.execute(_CONSUME, (BATCH_SIZE,))
             batch = sorted(await cursor.fetchall())  # by id: the first queued is the first to be lost

@@ -46,7 +46,7 @@ class Postgres:
         return f"postgresql://{role}@127.0.0.1:{self.port}/{database}"
 
     async def start(self) -> None:
-        """Start the server on its data and its port; return when it answers."""
+        """Starts the server on its data and its port; returns when it answers."""
         self._server = await self._running.enter_async_context(
             child(
                 "postgres",
@@ -63,17 +63,17 @@ class Postgres:
         await answers(self._server, self._accepts)
 
     async def stop(self) -> None:
-        """Stop the server in order."""
+        """Stops the server in order."""
         await self._running.aclose()
         self._server = None
 
     async def restart(self) -> None:
-        """Start the server again on the same data and port, whether it runs or was killed."""
+        """Starts the server again on the same data and port, whether it runs or was killed."""
         await self.stop()
         await self.start()
 
     async def kill(self) -> None:
-        """Kill the server and its backends at once, as a crash does; UNLOGGED tables come back empty."""
+        """Kills the server and its backends at once, as a crash does; UNLOGGED tables come back empty."""
         assert self._server, "the server does not run"
         postmaster = psutil.Process(self._server.process.pid)
         # Each backend leads a process group of its own, and a new server refuses to start while one is alive.
@@ -85,7 +85,7 @@ class Postgres:
         await asyncio.to_thread(psutil.wait_procs, processes)
 
     async def execute_file(self, file: Path, database: str = "postgres") -> None:
-        """Run a file of SQL as the superuser, in one transaction."""
+        """Runs a file of SQL as the superuser, in one transaction."""
         async with await psycopg.AsyncConnection.connect(self.dsn(database, SUPERUSER)) as connection:
             await connection.execute(await asyncio.to_thread(file.read_bytes))
 

@@ -28,7 +28,7 @@ class Supabase:
         self._running = AsyncExitStack()
 
     async def start(self) -> None:
-        """Start Supabase Lite; return when it answers."""
+        """Starts Supabase Lite; returns when it answers."""
         lite = await self._running.enter_async_context(
             child(
                 "supabase",
@@ -49,11 +49,11 @@ class Supabase:
         await answers(lite, f"{self.url}/auth/v1/health")
 
     async def stop(self) -> None:
-        """Stop Supabase Lite; database and users stay."""
+        """Stops Supabase Lite; database and users stay."""
         await self._running.aclose()
 
     async def restart(self) -> None:
-        """Start Supabase Lite again on the same port, with the same keys; it reads the schema again."""
+        """Starts Supabase Lite again on the same port, with the same keys; it reads the schema again."""
         await self.stop()
         await self.start()
 
@@ -80,7 +80,7 @@ async def supabase(folder: Path, server: Postgres) -> AsyncIterator[Supabase]:
 
 
 async def create_database(server: Postgres, name: str) -> str:
-    """Create a database as hosted Supabase has it before the first migration; return its URL for migrations.
+    """Creates a database as hosted Supabase has it before the first migration; returns its URL for migrations.
 
     In place of an Auth server it has sql/auth.sql.
     """
@@ -92,12 +92,12 @@ async def create_database(server: Postgres, name: str) -> str:
 
 
 async def migrate(dsn: str) -> None:
-    """Apply this repository's migrations with `supabase db push`; raise ChildError if one fails."""
+    """Applies this repository's migrations with `supabase db push`; raises ChildError if one fails."""
     await supabase_cli("db", "push", "--yes", "--db-url", f"{dsn}?sslmode=disable")
 
 
 async def supabase_cli(*arguments: str) -> None:
-    """Run the Supabase CLI on this repository; raise ChildError, with its output, if it fails."""
+    """Runs the Supabase CLI on this repository; raises ChildError, with its output, if it fails."""
     cli = NODE_MODULES / "@supabase" / f"cli-{NPM_PLATFORM}" / "bin" / "supabase"
     with temporary_folder() as home:
         await run(

@@ -122,7 +122,7 @@ class ExpoService:
         return self.settings
 
     def reset(self) -> None:
-        """Forget phones, faults, receipts, requests and settings."""
+        """Forgets phones, faults, receipts, requests and settings."""
         self._forget()
         self.changed()
 
