@@ -52,7 +52,7 @@ class QueuePoller:
             yield
 
     async def until_idle(self) -> None:
-        """Waits until the queue is empty and no batch is handled. Failed messages that are still hidden do not count."""
+        """Waits until the queue is empty and no batch is handled. Hidden messages that failed do not count."""
         idle = asyncio.create_task(self._until_idle())
         try:
             await asyncio.wait({idle, self.polling}, return_when=asyncio.FIRST_COMPLETED)
