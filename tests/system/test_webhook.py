@@ -157,12 +157,13 @@ async def test_a_backend_that_calls_with_the_id_alone_causes_the_push(api: Webho
 
 async def test_an_id_of_no_message_causes_no_push_and_is_logged_and_counted(api: WebhookApi, log: Log) -> None:
     """Its insert was rolled back, or the webhook belongs to another table."""
-    record = _record()
+    record, poller = _record(), api.cloud.poller
+    redelivered = poller.redelivered
     assert await api.call(record) == 202
-    [line] = await log.until("no push job: not a message, or its insert was rolled back")
-    await api.cloud.poller.until_idle()
+    line, *_ = await log.until("no push job: not a message, or its insert was rolled back")
+    await poller.until_idle()
     assert (line["level"], line["correlation_id"]) == ("WARNING", record["record"]["id"])
-    assert log.metric("UnknownMessage") == 1
+    assert log.metric("UnknownMessage") == 1 + poller.redelivered - redelivered  # SQS delivers at least once
     assert api.cloud.expo.requests == []
 
 
