@@ -1,6 +1,6 @@
 """Cost of a registration, compared with the one database call that it must make.
 
-Ten users register their phones through the local HTTP API and RegisterDevice, which is warm under Lambda's
+Ten users register their phones in turn, through the local HTTP API and RegisterDevice, which is warm under Lambda's
 Runtime Interface Emulator. One request runs at a time. The same database call alone alternates with the registrations.
 A proxy in front of Supabase Lite, which supports shared secrets only, adds the key set with an ES256 key that hosted
 projects have. The proxy also counts the requests to the database and to Auth. The times include the HTTP API, the

@@ -62,7 +62,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def _sweep(until: datetime, time_left: Callable[[], float]) -> dict[str, Any]:
-    """The counts of a sweep. If jobs are left, it wakes another sweep, unless the schedule starts one before that."""
+    """Sweeps. Wakes another sweep if due jobs are left, unless the schedule starts one before that."""
     began = datetime.now(UTC)
     report, is_more_due = sweep(*clients(settings), time_left)
     next_step = max(began + SWEEP_STEP, datetime.now(UTC))

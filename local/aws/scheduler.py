@@ -20,7 +20,7 @@ class Scheduler:
         self._functions = functions
 
     async def fire(self, name: str) -> None:
-        """Invokes the function of a schedule now, and waits for its end.
+        """Invoke the function of a schedule now, and wait for its end.
 
         An error is only logged: an asynchronous invocation has no caller to answer.
         """
@@ -30,14 +30,14 @@ class Scheduler:
             logger.warning("%s failed: %s", name, error)
 
     async def run(self, name: str) -> None:
-        """Fires a schedule in each period, until it is cancelled, whether or not the last invocation has ended."""
+        """Fire a schedule in each period, for ever, whether or not the last invocation has ended."""
         async with asyncio.TaskGroup() as invocations:
             while True:
                 await asyncio.sleep(self._schedules[name].period.total_seconds())
                 invocations.create_task(self.fire(name))
 
     async def _invoke(self, schedule: Schedule) -> None:
-        """Invokes the function. While the account is at its limit, Lambda retries until the event is too old.
+        """Invoke the function. While the account is at its limit, Lambda retries until the event is too old.
 
         https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
         """
@@ -50,7 +50,7 @@ class Scheduler:
 async def scheduler(
     schedules: Mapping[str, Schedule], functions: Mapping[str, LambdaFunction], *, automatic: bool = True
 ) -> AsyncIterator[Scheduler]:
-    """Fires the schedules while the context is open; if not `automatic`, only when `fire` is called."""
+    """Fire the schedules while the context is open; if not `automatic`, only when `fire` is called."""
     running = Scheduler(schedules, functions)
     tasks = [asyncio.create_task(running.run(name)) for name in schedules] if automatic else []
     try:

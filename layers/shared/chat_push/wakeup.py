@@ -34,7 +34,7 @@ def wake_sweep(queue_url: str, sweep_until: datetime, delay_seconds: int) -> boo
             DelaySeconds=delay_seconds,
         )
     except (BotoCoreError, ClientError) as error:
-        logger.error("no wake-up sent: the next scheduled sweep sends what is left", error=type(error).__name__)
+        logger.error("no wake-up sent: the next scheduled sweep goes on", error=type(error).__name__)
         return False
     return True
 
