@@ -105,7 +105,7 @@ comment on function private.limit_message_size(text, jsonb, text, text) is
   'Rejects a message with a field that is too long (22001) or of a wrong form (22023), HTTP 400. A claim reads a hundred '
   'messages at once, so each has a bounded size. Null passes.';
 
--- An app whose messages have attachments of another form goes on to write them.
+-- An app whose messages have attachments of another form may still write them.
 with changed as (
   update private.chat_settings set attachment_types = null
   from (
