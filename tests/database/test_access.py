@@ -321,7 +321,7 @@ async def test_a_person_who_views_a_conversation_with_a_third_person_has_no_visi
 
 
 @pytest.mark.parametrize("is_known", [False, True])
-async def test_presence_names_a_conversation_of_its_person_or_none(chat: Chat, is_known: bool) -> None:
+async def test_presence_names_a_conversation_of_that_person_or_none(chat: Chat, is_known: bool) -> None:
     if is_known:
         await chat.look(chat.room)
     people = [await person(chat.connection) for _ in range(2)]

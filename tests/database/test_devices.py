@@ -79,7 +79,7 @@ async def test_register_device_stores_a_new_device(chat: Chat) -> None:
     }
 
 
-async def test_registering_again_changes_only_when_the_device_was_seen(chat: Chat) -> None:
+async def test_registering_a_device_again_changes_only_the_time_it_was_seen(chat: Chat) -> None:
     await register(chat, chat.guide, app_version="1.4.0")
     first = await stored(chat, chat.guide)
     answer = await register(chat, chat.guide, app_version="1.4.0")
@@ -89,13 +89,13 @@ async def test_registering_again_changes_only_when_the_device_was_seen(chat: Cha
     assert again["last_seen_at"] > first["last_seen_at"]
 
 
-async def test_registering_again_without_a_version_keeps_the_version(chat: Chat) -> None:
+async def test_registering_a_device_again_without_a_version_keeps_the_version(chat: Chat) -> None:
     for version in ("1.4.0", "1.5.0"):
         await register(chat, chat.guide, app_version=version)
         assert (await register(chat, chat.guide))["device"]["app_version"] == version
 
 
-async def test_registering_again_activates_the_device(chat: Chat) -> None:
+async def test_registering_a_device_again_activates_it(chat: Chat) -> None:
     await register(chat, chat.guide)
     await chat.connection.execute("update user_devices set is_active = false, push_token = null")
     assert not (await register(chat, chat.guide))["created"]
@@ -276,7 +276,7 @@ async def test_20000_devices_in_one_statement_are_rejected_with_429(chat: Chat) 
     assert await count_devices(chat) == (0, 0)
 
 
-async def test_rows_that_are_ignored_as_duplicates_are_counted_too(chat: Chat) -> None:
+async def test_the_registration_limit_counts_rows_that_are_ignored_as_duplicates(chat: Chat) -> None:
     """Else one statement could hold the locks of all tokens, and everybody else would wait."""
     await register(chat, chat.guide)
     async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.guide):
@@ -288,7 +288,7 @@ async def test_rows_that_are_ignored_as_duplicates_are_counted_too(chat: Chat) -
         )
 
 
-async def test_taking_a_token_for_an_inactive_device_is_counted_too(chat: Chat) -> None:
+async def test_the_registration_limit_counts_a_token_that_is_taken_for_an_inactive_device(chat: Chat) -> None:
     await set_up(chat, registration_limit=2)
     await register(chat, chat.guide)
     update = "update user_devices set is_active = false, push_token = %s"
@@ -333,7 +333,7 @@ async def test_losing_a_token_does_not_count_as_a_registration(chat: Chat) -> No
     assert {one["user_id"]: one["registrations"] for one in counted} == {chat.guide: 1, chat.tourist: 1}
 
 
-async def test_direct_writes_keep_the_device_limit(chat: Chat) -> None:
+async def test_direct_writes_obey_the_device_limit(chat: Chat) -> None:
     await set_up(chat, device_limit=3)
     async with as_user(chat.connection, chat.guide):
         await insert_devices(chat, 5)
@@ -345,7 +345,7 @@ async def test_direct_writes_keep_the_device_limit(chat: Chat) -> None:
     assert await count_devices(chat) == (4, 6)
 
 
-async def test_a_backend_keeps_the_device_limit_and_has_no_registration_limit(chat: Chat) -> None:
+async def test_a_backend_obeys_the_device_limit_and_has_no_registration_limit(chat: Chat) -> None:
     async with acting_as(chat.connection, "service_role"):
         await insert_devices(chat, 200)
     assert await count_devices(chat) == (25, 100)

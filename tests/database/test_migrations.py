@@ -213,7 +213,7 @@ async def test_the_migrations_apply_to_an_empty_database(empty: str) -> None:
 
 
 @only_newest
-async def test_second_push_of_the_migrations_changes_nothing(empty: str) -> None:
+async def test_a_second_push_of_the_migrations_changes_nothing(empty: str) -> None:
     await migrate(empty)
 
 

@@ -26,7 +26,9 @@ DECISION_TABLE = {
     ],
     ids=lambda conditions: "+".join(conditions) or "none",
 )
-async def test_the_first_condition_of_the_decision_table_decides(chat: Chat, conditions: list[str]) -> None:
+async def test_the_first_condition_of_the_decision_table_that_applies_decides(
+    chat: Chat, conditions: list[str]
+) -> None:
     message = await chat.message()
     if "expired" in conditions:
         await chat.pass_time(24 * 3600)

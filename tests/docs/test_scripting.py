@@ -35,7 +35,7 @@ def test_the_package_local_exports_each_name_of_the_scripting_api() -> None:
         assert getattr(import_module(value.__module__), name) is value
 
 
-async def test_the_scenario_prints_what_the_guide_says(tmp_path: Path) -> None:
+async def test_the_scenario_of_the_guide_prints_what_the_guide_says(tmp_path: Path) -> None:
     block = code_of("scripting.md")
     (tmp_path / "scenario.py").write_text(block.text)
     printed = await output_of("scenario.py", folder=tmp_path)
@@ -43,7 +43,7 @@ async def test_the_scenario_prints_what_the_guide_says(tmp_path: Path) -> None:
     assert printed.endswith(expected)
 
 
-async def test_the_fixtures_work_in_the_tests_of_another_repository(tmp_path: Path) -> None:
+async def test_the_pytest_fixtures_work_in_the_tests_of_another_repository(tmp_path: Path) -> None:
     (tmp_path / "test_pushes.py").write_text(code_of("client.md").text)
     command = "-m pytest -p local.pytest_plugin test_pushes.py"
     assert [text for text in blocks("text") if text.file.name == "client.md" and command in text.text]

@@ -191,7 +191,7 @@ def _metrics(lines: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{") and '"_aws"' in line]
 
 
-def test_the_search_finds_each_confidential_value_in_each_form(run: Run) -> None:
+def test_the_search_for_confidential_values_finds_each_one_in_each_form(run: Run) -> None:
     token = next(iter(run.cloud.expo.phones))
     for secret in (token, run.gus.access_token, TEXT, ESCAPED_TEXT, *_keys(run.cloud)):
         for line in (f"[ERROR] {secret} was refused", json.dumps({"error": f"refused: {secret}"}), repr([secret])):

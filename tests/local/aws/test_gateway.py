@@ -119,7 +119,7 @@ async def api(services: Aws, start_function: StartFunction) -> AsyncIterator[Api
         yield Api(http, services, queue, functions["Authorize"], account)
 
 
-async def test_the_api_queues_only_the_mapped_path_of_the_body(api: Api) -> None:
+async def test_the_gateway_queues_only_the_mapped_path_of_the_body(api: Api) -> None:
     status, _ = await api.ring({"type": "INSERT", "record": {"id": "m-1", "message": "private"}})
     assert status == 202
     assert await api.queued() == ["m-1"]
@@ -153,7 +153,7 @@ async def test_a_body_without_the_mapped_path_is_rejected_and_not_queued(api: Ap
     assert await api.queued() == []
 
 
-async def test_an_id_that_is_not_a_string_is_queued_as_json(api: Api) -> None:
+async def test_a_mapped_value_that_is_not_a_string_is_queued_as_json(api: Api) -> None:
     assert (await api.ring({"record": {"id": 7}}))[0] == 202
     assert await api.queued() == ["7"]
 
@@ -226,7 +226,9 @@ async def test_an_unknown_route_is_404(api: Api, method: str, path: str) -> None
         ("PATCH", "/echo/a/", "ANY /echo/{proxy+}", "a/"),
     ],
 )
-async def test_the_most_specific_route_answers(api: Api, method: str, path: str, route: str, rest: str | None) -> None:
+async def test_the_most_specific_route_answers_a_request(
+    api: Api, method: str, path: str, route: str, rest: str | None
+) -> None:
     async with api.http.request(method, path) as response:
         event = await response.json()
     assert (event["routeKey"], event["requestContext"]["routeKey"], event["rawPath"]) == (route, route, path)
