@@ -197,9 +197,7 @@ async def test_the_commands_that_dev_up_prints_bring_a_push_to_a_fake_phone(clou
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     phone = cloud.expo.phones["ExponentPushToken[phone-of-gus]"]
-    async with asyncio.timeout(60):
-        while not phone.shown:  # noqa: ASYNC110 - there is no event to await
-            await asyncio.sleep(0.05)
+    await cloud.expo.until(lambda: phone.shown, seconds=60)
     assert [(arrival.message["title"], arrival.message["body"]) for arrival in phone.shown] == [("Tina", "Hello Gus")]
 
 
@@ -239,6 +237,7 @@ def test_each_command_of_dev_shows_its_usage_without_any_package(name: str) -> N
     [
         ("nonsense", "there is no command nonsense\n"),
         ("dmeo", "there is no command dmeo; did you mean ./dev demo?"),
+        ("DEMO", "there is no command DEMO; did you mean ./dev demo?"),
         ("secret put", "there is no command secret; did you mean ./dev secrets?"),
         ("doctor", "one of the arguments --stack --env is required"),
         ("doctor --stack x --send me", "argument --send: invalid UUID value: 'me'"),
@@ -246,6 +245,8 @@ def test_each_command_of_dev_shows_its_usage_without_any_package(name: str) -> N
             "chaos --messages 99",
             "argument --messages: use 100 or more: with fewer messages some faults find no push to strike",
         ),
+        ("lint --fix", "usage: ./dev lint\n./dev lint: there is no option --fix"),
+        ("lock --upgade", "usage: ./dev lock [--upgrade]\n./dev lock: there is no option --upgade"),
         ("bench latnecy", "no such benchmark: latnecy; choose from latency"),
     ],
 )

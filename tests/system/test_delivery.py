@@ -3,7 +3,8 @@
 from chat_push.expo_errors import CONFIGURATION_FAULT
 
 from local.providers.expo.faults import TicketError
-from tests.system.chat import TEXT, Chat, Log, arrived_and_visible, eventually, insert_messages
+from tests.system.chat import TEXT, Chat, Log, arrived_and_visible, insert_messages
+from tests.waiting import eventually
 
 
 async def test_every_device_of_the_recipient_shows_the_message_once(chat: Chat) -> None:

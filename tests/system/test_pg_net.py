@@ -10,6 +10,7 @@ from aiohttp import web
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from local.http_server import serving
 from local.processes import free_port, temporary_folder
 from local.supabase.pg_net import PgNet, pg_net
 from local.supabase.postgres import SUPERUSER, Postgres, postgres
@@ -52,11 +53,8 @@ async def receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver(f"http://127.0.0.1:{port}/hook")
     app = web.Application()
     app.router.add_route("*", "/hook", receiver.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield receiver
-    await runner.cleanup()
+    async with serving(app, port):
+        yield receiver
 
 
 @pytest.fixture(scope="module")

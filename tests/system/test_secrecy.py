@@ -20,7 +20,7 @@ from local.aws.account import STACK
 from local.aws.lambda_runtime import FunctionError
 from local.cloud import LocalCloud
 from local.providers.expo.faults import HttpError, OddAnswer, ReceiptError, TicketError
-from tests.system.chat import TEXT, Chat, Log, Recording, call_webhook, done, new_chat, receive, reset, send_to_queue
+from tests.system.chat import TEXT, Chat, Log, Recording, call_webhook, new_chat, receive, reset, send_to_queue
 from tests.vocabulary import COUNTED
 
 ESCAPED_TEXT = 'Grüße vom "Brunnen" 🐟'  # JSON writes it differently
@@ -125,7 +125,7 @@ async def _cause_errors_of_expo(chat: Chat) -> None:
     expo.script(TicketError(error="DeveloperError", message=f"{chat.phone.token} got {TEXT}"))
     for text in (TEXT, TEXT, TEXT, ESCAPED_TEXT):
         message = await chat.send(text)
-        while not done(await chat.cloud.explain_push(message)):
+        while (await chat.cloud.explain_push(message))["state"] != "done":
             await chat.make_due(message)
             await chat.sweep()
     expo.script(ReceiptError(error="DeveloperError", message=f"{chat.phone.token} got {TEXT}"))

@@ -20,11 +20,11 @@ from tests.system.chat import (
     Log,
     arrived_and_visible,
     call_webhook,
-    eventually,
     execute,
     insert_messages,
     receive,
 )
+from tests.waiting import eventually
 
 
 @dataclass

@@ -19,7 +19,8 @@ from local.aws.lambda_runtime import Account, LambdaFunction
 from local.aws.services import Aws
 from local.aws.template import Authorizer, LambdaIntegration, Queue, Route, SqsIntegration, Template
 from local.types import Json
-from tests.local.aws.conftest import StartFunction, eventually
+from tests.local.aws.conftest import StartFunction
+from tests.waiting import eventually
 
 CONCURRENCY = 3
 

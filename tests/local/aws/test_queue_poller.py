@@ -17,7 +17,8 @@ from local.aws.queue_poller import REDELIVERED_EVERY, QueuePoller, failed_messag
 from local.aws.services import Aws
 from local.aws.template import EventSourceMapping, Queue, Redrive, Template
 from local.types import Json
-from tests.local.aws.conftest import StartFunction, eventually
+from tests.local.aws.conftest import StartFunction
+from tests.waiting import eventually
 
 FUNCTION = """
     import json, os, time
