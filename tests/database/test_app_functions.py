@@ -150,7 +150,7 @@ async def test_missed_messages_are_those_of_all_conversations_of_the_caller(chat
 
 
 async def test_missed_messages_of_many_conversations_read_little_more_than_their_page(chat: Chat) -> None:
-    """A page of each of a thousand conversations was read for one: 0.5 s."""
+    """An earlier query read a page of each of a thousand conversations, which took 0.5 s."""
     connection = chat.connection
     for table in ("chat_rooms", "chat_messages"):
         await connection.execute(f"alter table {table} disable trigger user".encode())

@@ -33,7 +33,7 @@ async def test_the_31st_message_in_10_seconds_is_rejected_with_429(chat: Chat) -
 
 
 async def retry_after(chat: Chat, number: int) -> int:
-    """Sends so many in one statement, which must be refused with 429; returns when to try again."""
+    """Sends so many messages in one statement, which must be rejected with 429. Returns the seconds to wait."""
     with pytest.raises(psycopg.Error) as raised:
         async with as_user(chat.connection, chat.tourist):
             await send_many(chat, chat.tourist, number)

@@ -27,7 +27,7 @@ NOTHING = {"presence_offline": 0, "devices_deactivated": 0, "devices_deleted": 0
 
 
 async def age_devices(chat: Chat, days: float) -> None:
-    """Let time pass for the devices alone."""
+    """Makes the devices, and nothing else, so many days older."""
     await chat.connection.execute(f"""
         alter table public.user_devices disable trigger user;
         update public.user_devices set last_seen_at = last_seen_at - interval '{days} days',
@@ -105,7 +105,7 @@ async def test_pruning_deletes_a_job_and_its_deliveries_30_days_after_its_end_an
 
 
 async def test_pruning_keeps_a_job_that_has_not_ended(chat: Chat) -> None:
-    """It ends first, by its time to live."""
+    """Its time to live ends the job before."""
     await chat.device()
     await chat.message()
     await chat.pass_time(40 * DAY)
@@ -193,7 +193,7 @@ async def test_pruning_stops_at_its_limit_and_reports_that_more_rows_wait(chat: 
 
 
 async def test_pruning_leaves_locked_rows_for_a_later_call(database: Database) -> None:
-    """So no app waits for the pruning, nor the pruning for an app."""
+    """No app waits for the pruning, and the pruning waits for no app."""
     chat = await start_chat(await database.connect())
     await chat.device()
     message = await finished_job(chat)
@@ -214,7 +214,7 @@ async def test_pruning_leaves_locked_rows_for_a_later_call(database: Database) -
 
 
 async def test_deleting_a_person_deletes_only_the_rows_of_that_person(chat: Chat) -> None:
-    """Deleting the account takes devices, jobs, deliveries and presence with it."""
+    """These are devices, jobs, deliveries and presence."""
     stranger = await person(chat.connection)
     await chat.device()
     await chat.device(user_id=stranger)

@@ -63,7 +63,7 @@ async def test_a_dead_token_of_the_former_account_keeps_the_device_of_the_new_ac
 
 
 async def dead_tickets(chat: Chat, dead: int, alive: int) -> Row:
-    """Messages to so many people's devices, of which so many tickets call the token dead; what the record answers."""
+    """Sends to so many devices, and so many tickets report a dead token. Returns the answer to the record."""
     await chat.connection.execute("update push.settings set device_limit = 1000, recipient_share = 1")
     for number in range(dead + alive):
         await chat.device(push_token=f"ExponentPushToken[{'dead' if number < dead else 'alive'}{number}]")

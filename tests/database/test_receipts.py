@@ -125,12 +125,12 @@ async def test_parallel_workers_claim_every_receipt_exactly_once(database: Datab
     assert sum(bool(mine) for mine in claimed) > 1, "the workers did not run in parallel"
 
 
-@pytest.mark.parametrize("told_as", ["maybe_sent", "retry", "MessageTooBig", "no ticket"])
-async def test_only_a_delivery_with_a_ticket_waits_for_a_receipt(chat: Chat, told_as: str) -> None:
+@pytest.mark.parametrize("outcome", ["maybe_sent", "retry", "MessageTooBig", "no ticket"])
+async def test_only_a_delivery_with_a_ticket_waits_for_a_receipt(chat: Chat, outcome: str) -> None:
     await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
-    report = worker_report(job, "accepted" if told_as == "no ticket" else told_as)
-    if told_as == "no ticket":
+    report = worker_report(job, "accepted" if outcome == "no ticket" else outcome)
+    if outcome == "no ticket":
         report["deliveries"][0]["ticket_id"] = None
     await record(chat.connection, claimed, report)
     assert await due(chat) == []

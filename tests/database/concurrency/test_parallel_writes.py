@@ -38,7 +38,7 @@ async def test_timestamps_of_a_conversation_follow_the_order_of_commits(chat: Ch
 async def test_missed_messages_contain_a_message_of_another_conversation_that_commits_late(
     chat: Chat, database: Database
 ) -> None:
-    """A cursor over timestamps that are not ordered by commit skips; the overlap of a minute does not."""
+    """Timestamps are not in the order of commits. The overlap of a minute finds what a cursor alone would skip."""
     other = await start_chat(await database.connect())
     room = await insert(chat.connection, "public.chat_rooms", user1_id=other.tourist, user2_id=chat.guide)
     async with other.connection.transaction():
@@ -103,7 +103,7 @@ async def test_two_people_who_open_a_conversation_at_once_get_the_same_one(chat:
 async def test_two_parallel_messages_with_the_same_client_msg_id_are_stored_once(
     chat: Chat, database: Database
 ) -> None:
-    """23505 is how the app learns that its retry was a duplicate."""
+    """The code 23505 shows the app that its retry was a duplicate."""
     client_msg_id = str(uuid4())
     senders = [Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)]
     outcomes = await asyncio.gather(
@@ -241,7 +241,7 @@ WAYS_TO_REGISTER = {
 async def register_at_once(
     chat: Chat, database: Database, *registrations: tuple[str, UUID, str]
 ) -> list[psycopg.Error | None]:
-    """Each (way, person, token) begins while another transaction holds both phones' rows; how each ended."""
+    """Starts each (way, person, token) while another transaction holds the rows of both phones. Returns the errors."""
     await chat.connection.execute("delete from user_devices")
     for user, token in ((chat.guide, OF_GUIDE), (chat.tourist, OF_TOURIST)):
         await insert(

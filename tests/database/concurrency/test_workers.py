@@ -41,7 +41,7 @@ async def test_parallel_workers_claim_every_job_exactly_once(chat: Chat, databas
 
 
 async def test_webhook_and_sweep_send_a_message_once(chat: Chat, database: Database) -> None:
-    """Whoever holds the lease sends; the other one passes over and never waits."""
+    """The worker with the lease sends. The other one skips the job and does not wait."""
     await chat.device()
     message = await chat.message()
     other = await database.connect()
@@ -75,7 +75,7 @@ async def test_workers_that_claim_at_once_reserve_one_slot_after_the_other(chat:
 
 
 async def test_the_report_of_a_worker_locks_its_jobs_in_one_order(chat: Chat, database: Database) -> None:
-    """Or two workers that report the same messages would wait for each other."""
+    """Otherwise two workers that report the same messages would wait for each other."""
     await chat.device()
     low, high = sorted([await chat.message(), await chat.message()])
     claimed = await claim(chat.connection, low, high)

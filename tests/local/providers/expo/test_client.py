@@ -42,7 +42,7 @@ type Send = Callable[..., Awaitable[list[Outcome]]]
 
 @pytest.fixture
 def connections() -> Iterator[httpx.HTTPTransport]:
-    """The client's usual ones, but closed in the end; a function keeps them as long as it lives."""
+    """The client's usual connections. This fixture closes them; a function never does."""
     with httpx.HTTPTransport(retries=1) as transport:
         yield transport
 
@@ -90,7 +90,7 @@ FAULTS: dict[str, tuple[Fault, int, str, int, bool]] = {
     "too many to one device": (TicketError(error="MessageRateExceeded"), 1, "retry", 1, False),
     "no credentials": (TicketError(error="InvalidCredentials"), 1, "configuration_fault", 1, False),
     "error ticket with an id": (TicketError(error="ExpoError", id="019b"), 1, "retry", 1, False),
-    "an error that only the receipt tells": (ReceiptError(error="MessageTooBig"), 1, "accepted", 1, False),
+    "an error that only the receipt has": (ReceiptError(error="MessageTooBig"), 1, "accepted", 1, False),
 }
 
 

@@ -130,7 +130,7 @@ class TestFields:
         [
             {"sound": None},
             {"channelId": None},
-            {"sound": {"critical": True, "name": "bell.wav", "volume": 0.5}},
+            {"sound": {"critical": True, "name": "chime.wav", "volume": 0.5}},
         ],
     )
     async def test_the_other_documented_forms_of_a_field_arrive_as_sent(
@@ -176,7 +176,7 @@ class TestFields:
         assert body["errors"][0]["message"].startswith(f'"1.{field}')
         assert expo.phones[IPHONE].arrived == []
 
-    @pytest.mark.parametrize("body", [[], None, "text", 3, [[]], {}, {"title": "to nobody"}])
+    @pytest.mark.parametrize("body", [[], None, "text", 3, [[]], {}, {"title": "without a recipient"}])
     async def test_a_body_without_messages_is_rejected(self, sender: Sender, body: JsonValue) -> None:
         status, answer = await sender.send(body)
         assert (status, code(answer)) == (400, "VALIDATION_ERROR")
