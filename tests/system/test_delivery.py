@@ -130,4 +130,5 @@ async def test_a_rolled_back_insert_causes_no_push(chat: Chat) -> None:
     await chat.until_done(stored)
     await chat.sweep()
     assert await chat.cloud.explain_push(rolled_back) is None
+    assert [arrival.message_id for arrival in chat.phone.arrived] == [str(stored)]
     assert (arrived_and_visible(chat.phone, rolled_back), arrived_and_visible(chat.phone, stored)) == ((0, 0), (1, 1))
