@@ -18,6 +18,7 @@ from local.aws.build import Build, built
 from local.aws.lambda_runtime import LambdaFunction, lambda_function
 from local.aws.services import Aws, aws
 from local.aws.template import Function, Template, read_template
+from local.http_server import serving
 from local.packages import node
 from local.processes import temporary_folder
 from local.providers.expo.service import expo_service
@@ -165,14 +166,8 @@ class DelayedDatabase:
         async with aiohttp.ClientSession(auto_decompress=False) as self._session:
             app = web.Application(client_max_size=100_000_000)
             app.router.add_route("*", "/{path:.*}", self._forward)
-            runner = web.AppRunner(app, access_log=None)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            try:
+            async with serving(app) as self.url:
                 yield self
-            finally:
-                await runner.cleanup()
 
     async def _forward(self, request: web.Request) -> web.Response:
         self.requests += 1

@@ -1,7 +1,7 @@
 """Cost of a registration, compared with the one database call that it must make.
 
-Ten users register their phones in turn, through the local HTTP API and RegisterDevice, which is warm under Lambda's
-Runtime Interface Emulator. One request runs at a time. The same database call alone alternates with the registrations.
+Ten users register their phones, one after the other, through the local HTTP API and RegisterDevice, which is warm under
+Lambda's Runtime Interface Emulator. The same database call alone alternates with the registrations.
 A proxy in front of Supabase Lite, which supports shared secrets only, adds the key set with an ES256 key that hosted
 projects have. The proxy also counts the requests to the database and to Auth. The times include the HTTP API, the
 emulator and the proxy. On Lambda, as many registrations run in parallel as there are callers, so the one call is their
@@ -29,6 +29,7 @@ from local.aws.build import built
 from local.aws.gateway import gateway
 from local.aws.lambda_runtime import lambda_function
 from local.cloud import LocalCloud, local_cloud
+from local.http_server import serving
 from local.processes import free_port
 from local.supabase.project import Supabase
 
@@ -64,11 +65,8 @@ class Project:
             application = web.Application()
             application.router.add_get("/auth/v1/.well-known/jwks.json", self._keys)
             application.router.add_post(DATABASE_CALL, self._forward)
-            runner = web.AppRunner(application)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", self._port).start()
-            yield
-            await runner.cleanup()
+            async with serving(application, self._port):
+                yield
 
     async def _keys(self, request: web.Request) -> web.Response:
         self.requests["Auth"] += 1

@@ -92,19 +92,32 @@ class LocalCloud:
     ) -> Json:
         """Waits until the push of a message is done, or until `reached` holds for it. Returns explain_push.
 
-        `sweep`: the schedule of SendChatPush fires meanwhile, so that retries need no minute. Raises TimeoutError,
-        with the last explain_push.
+        `sweep`: the schedule of SendChatPush fires meanwhile, so that retries need no minute. Raises TimeoutError with
+        the last explain_push, and LookupError if the message has no push job.
         """
         job: Json = None
         try:
             async with asyncio.timeout(seconds):
-                while not reached(job := await self.explain_push(message_id)):
+                while (job := await self.explain_push(message_id)) and not reached(job):
                     if sweep:
                         await self.scheduler.fire("SendChatPushSweep")
                     await asyncio.sleep(0.05)  # The database sends no event when a job changes.
         except TimeoutError:
             raise TimeoutError(f"the push of {message_id} did not get there within {seconds:g} s: {job}") from None
+        if job is None:
+            raise LookupError(f"the message {message_id} has no push job")
         return job
+
+    async def collect_receipts(self) -> None:
+        """Makes every receipt due, and runs CleanupReceipts once. A receipt is otherwise due 15 minutes after its send.
+
+        CleanupReceipts also deactivates the devices whose tokens are dead.
+        """
+        async with await psycopg.AsyncConnection.connect(self.database_url) as connection:
+            await connection.execute(
+                "update push.deliveries set receipt_due_at = clock_timestamp() where receipt_due_at is not null"
+            )
+        await self.scheduler.fire("CleanupReceiptsRun")
 
 
 @asynccontextmanager

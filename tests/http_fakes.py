@@ -51,7 +51,7 @@ def errors(status: int, code: str, **fields: Any) -> httpx.Response:
 
 
 class PushService:
-    """Expo's send endpoint: returns the scripted responses in turn, then accepts all. For httpx.MockTransport."""
+    """Expo's send endpoint: returns the scripted responses in order, then accepts all. For httpx.MockTransport."""
 
     def __init__(self, *answers: ExpoAnswer) -> None:
         self.answers = deque(answers)
@@ -84,7 +84,7 @@ def receipts(ready: Json) -> httpx.Response:
 
 
 class ReceiptService:
-    """Expo's receipt endpoint: returns the scripted responses in turn, then `ok` for every ticket."""
+    """Expo's receipt endpoint: returns the scripted responses in order, then `ok` for every ticket."""
 
     def __init__(self, *answers: ReceiptAnswer) -> None:
         self.answers = deque(answers)
@@ -112,7 +112,7 @@ def due(*numbers: int) -> list[Json]:
 
 
 class DataApi:
-    """PostgREST: returns the scripted claims in turn, then empty ones. For httpx.MockTransport."""
+    """PostgREST: returns the scripted claims in order, then empty ones. For httpx.MockTransport."""
 
     def __init__(self, *claims: Json) -> None:
         self.claims = deque(claims)

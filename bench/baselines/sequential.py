@@ -1,7 +1,7 @@
 """Baseline: a hand-written Python service that makes one query after the other, then one publish for each message.
 
 It follows the documentation of supabase-py and exponent-server-sdk, and keeps its clients and connections. It reads
-batches of messages from standard input, one JSON list a line, as from a caller that knows the recipient:
+batches of messages from standard input, one JSON list a line, as from a caller that looked up the recipient:
 [{"id", "room_id", "sender_id", "recipient_id", "message"}]. It prints a line when all pushes of a batch were sent.
 """
 

@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 from local.aws.account import ACCOUNT, REGION
 from local.aws.lambda_runtime import FunctionError, LambdaFunction
 from local.aws.template import Authorizer, LambdaIntegration, Route, SqsIntegration, Template
+from local.http_server import serving
 from local.processes import free_port
 from local.types import Json
 
@@ -134,14 +135,8 @@ async def gateway(template: Template, functions: Mapping[str, LambdaFunction], s
     """Serves the routes of `template` while the context is open; gives the base URL."""
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app.router.add_route("*", "/{path:.*}", Gateway(template, functions, sqs).handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        port = free_port()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
+    async with serving(app, free_port()) as url:
+        yield url
 
 
 def _message(status: int, message: str) -> web.Response:

@@ -140,7 +140,7 @@ class _Reader:
         if known:
             self._end(known, at, by, deactivated=not gone and not active and known.push_token == token)
         if active:
-            # A token belongs to its last login, whatever the database does with the earlier registration.
+            # A token belongs to its last login. The database may keep or delete the earlier registration.
             for other in [other for other in self.active.values() if other.push_token == token]:
                 self._end(other, at, by)
             self.active[device_id] = Registration(device_id, UUID(record["user_id"]), token, at)

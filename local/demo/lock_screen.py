@@ -38,7 +38,7 @@ async def three_messages(cloud: LocalCloud) -> dict[str, Phone]:
             ("Shall we meet at the fountain?", {}),
         ):
             message_id = await tina.send(chat, text, **columns)
-            await cloud.until_push(message_id, lambda job: job["state"] == "done")
+            await cloud.until_push(message_id)
     return phones
 
 

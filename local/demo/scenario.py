@@ -127,7 +127,7 @@ class Scenario:
         """Waits until the push job of the step is done, and records its outcome. `sweep`: runs the sweep meanwhile."""
         assert step.message_id
         try:
-            job = await self.cloud.until_push(step.message_id, lambda job: job["state"] == "done", sweep=sweep)
+            job = await self.cloud.until_push(step.message_id, sweep=sweep)
         finally:
             step.seconds = round(time.monotonic() - step.begun, 2)
         step.push = ": ".join(filter(None, [job["outcome"], job["reason"]]))

@@ -44,18 +44,18 @@ def test_percentiles_of_no_values_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("value", "at_least", "ok"), [(1, False, True), (1.1, False, False), (1, True, True), (0.9, True, False)]
 )
-def test_a_target_includes_its_limit(value: float, at_least: bool, ok: bool) -> None:
+def test_a_target_is_met_at_exactly_its_limit(value: float, at_least: bool, ok: bool) -> None:
     assert Target("t", value, 1, at_least).ok is ok
 
 
-def test_numbers_have_three_significant_digits() -> None:
+def test_reported_numbers_have_three_significant_digits() -> None:
     cells = (0, 0.0, 0.0012345, 1.0, 12.345, 99.96, 123.4, 1234567, "as it is")
     assert [shown(cell) for cell in cells] == [
         *("0", "0", "0.00123", "1.00", "12.3", "100", "123", "1,234,567", "as it is"),
     ]
 
 
-def test_a_table_aligns_numbers_to_the_right() -> None:
+def test_a_table_of_results_aligns_numbers_to_the_right() -> None:
     assert table(FAST).splitlines() == ["what       ms", "ours     12.3", "theirs  2,500"]
 
 
@@ -88,7 +88,7 @@ def test_publishing_one_benchmark_keeps_the_others(root: Path) -> None:
     assert list(publication.results()) == ["fast", "slow"]
 
 
-def test_the_page_shows_table_verdicts_and_plot_and_keeps_its_prose(root: Path) -> None:
+def test_the_performance_page_shows_table_verdicts_and_plot_and_keeps_its_prose(root: Path) -> None:
     publication = Publication(("fast", "slow"), root)
     for _ in range(2):
         publication.add("fast", "How fast.", FAST, MACHINE)

@@ -32,7 +32,7 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
 
 
 class Database:
-    """A database of a test's own, for what happens between connections."""
+    """A database of one test, for what happens between connections."""
 
     def __init__(self, server: Postgres, name: str) -> None:
         self._server = server
@@ -80,7 +80,7 @@ async def insert(connection: Connection, table: str, **columns: Any) -> Row:
 async def acting_as(
     connection: Connection, role: str, user_id: UUID | None = None, **more_claims: str
 ) -> AsyncIterator[None]:
-    """Be `role`, with the claims that PostgREST would set from a user's JWT, in a transaction or savepoint."""
+    """Acts as `role` in a transaction or savepoint, with the claims that PostgREST would set from a user's JWT."""
     claims = Jsonb({"sub": str(user_id), "role": role, **more_claims}) if user_id else ""
     become = "select set_config('role', %s, true), set_config('request.jwt.claims', %s::text, true)"
     async with connection.transaction():
@@ -90,7 +90,7 @@ async def acting_as(
 
 
 def as_user(connection: Connection, user_id: UUID, **more_claims: str) -> AbstractAsyncContextManager[None]:
-    """Be a signed-in user."""
+    """Acts as a signed-in user."""
     return acting_as(connection, "authenticated", user_id, **more_claims)
 
 
@@ -117,7 +117,7 @@ async def waits_for_lock(
 
 
 async def person(connection: Connection, role: str = "tourist", name: str | None = None) -> UUID:
-    """Someone with an account and a profile."""
+    """Creates a person with an account and a profile. Returns the id."""
     account = await insert(connection, "auth.users", email=f"{uuid4()}@example.com")
     await insert(connection, "public.users", id=account["id"], role=role, display_name=name)
     user_id = account["id"]
@@ -186,7 +186,7 @@ class Chat:
         return await row(self.connection, "select * from public.chat_rooms where id = %s", self.room)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass: all that the decisions compare with the clock becomes that much older."""
+        """Lets time pass: makes each time that decisions compare with the clock that much older."""
         await self.connection.execute(f"""
             alter table public.user_presence disable trigger stamp_presence;
             update public.user_presence set updated_at = updated_at - interval '{seconds} s';
@@ -214,7 +214,7 @@ async def start_chat(connection: Connection) -> Chat:
 
 
 async def claim(connection: Connection, *message_ids: UUID, limit: int = 100, wait_seconds: float = 7200) -> Row:
-    """claim_push_jobs for these messages, or for whatever is due."""
+    """claim_push_jobs for these messages, or for all that are due."""
     async with acting_as(connection, "service_role"):
         claimed = await value(
             connection, "select public.claim_push_jobs(%s, %s, %s)", list(message_ids) or None, limit, wait_seconds
@@ -241,7 +241,7 @@ ALL_RECORDED = {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": []
 
 
 def decision(claimed: Row) -> str:
-    """What a claim of one message decided, and why."""
+    """Returns what a claim of one message decided, and why."""
     if claimed["jobs"]:
         return "send"
     if claimed["deferred"]:
@@ -251,7 +251,7 @@ def decision(claimed: Row) -> str:
 
 
 def worker_report(job: Row, *answers: str, **more: Any) -> Row:
-    """A worker's report of a job: for each device a status, or an error for good; `more` is said of each device."""
+    """A worker's report of a job: a status or a permanent error for each device. `more`: fields of each device."""
     deliveries = []
     for device, answer in zip(job["devices"], answers or ["accepted"] * len(job["devices"]), strict=True):
         known = answer in ("accepted", "retry", "maybe_sent", "configuration_fault")

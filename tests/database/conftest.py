@@ -43,14 +43,14 @@ async def copy(server: Postgres, template: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def database(server: Postgres, template: str) -> AsyncIterator[Database]:
-    """A fresh database: what a test commits in it, no other test sees."""
+    """A new database. No other test sees what a test commits in it."""
     async with copy(server, template) as database:
         yield database
 
 
 @pytest.fixture(scope="module")
 async def module_database(server: Postgres, template: str) -> AsyncIterator[Database]:
-    """A fresh database for what is slow to fill and only read."""
+    """A new database for rows that are slow to insert and that tests only read."""
     async with copy(server, template) as database:
         yield database
 

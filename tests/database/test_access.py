@@ -322,7 +322,7 @@ async def test_a_person_who_views_a_conversation_with_a_third_person_has_no_visi
 
 
 @pytest.mark.parametrize("is_known", [False, True])
-async def test_presence_names_a_conversation_of_its_person_or_none(chat: Chat, is_known: bool) -> None:
+async def test_presence_names_a_conversation_of_that_person_or_none(chat: Chat, is_known: bool) -> None:
     if is_known:
         await chat.look(chat.room)
     people = [await person(chat.connection) for _ in range(2)]
@@ -335,7 +335,7 @@ async def test_presence_names_a_conversation_of_its_person_or_none(chat: Chat, i
 
 
 async def test_receipts_of_strangers_are_skipped_without_reading_their_messages(chat: Chat) -> None:
-    """A policy that looks up each row's message took 2.4 s for the newest 20 of 195,000."""
+    """A policy that looked up the message of each row took 2.4 s for the newest 20 of 195,000."""
     await chat.connection.execute(
         "insert into chat_messages (room_id, sender_id, message) select %s, %s, 'Hello' from generate_series(1, 500)",
         (chat.room, chat.tourist),
@@ -400,7 +400,7 @@ PRIVATE_FUNCTIONS = {
     *("my_rooms", "my_partners", "my_contacts", "require_caller", "lock_messages"),
     *("register_device", "device_json"),
 }
-# Run by everybody who writes user_devices: by a constraint and by an index.
+# Each role that writes user_devices runs these: by a constraint and by an index.
 TOKEN_FUNCTIONS = {"is_expo_token", "canonical_push_token"}
 
 
@@ -486,7 +486,7 @@ async def test_devices_of_others_are_invisible_and_cannot_be_changed(world: Worl
 async def test_every_public_table_has_rls_for_signed_in_people_and_explicit_grants(
     shared_connection: Connection,
 ) -> None:
-    """No table relies on default privileges: a project made since 2026-10-30 has none."""
+    """No table relies on default privileges. Projects created since 2026-10-30 have none."""
     tables = await rows(
         shared_connection,
         """
@@ -527,7 +527,7 @@ WRITES_FROM_STABLE = """
 
 
 async def test_no_stable_function_calls_one_that_may_write(shared_connection: Connection) -> None:
-    """Written into a stable function itself, an INSERT is refused by Postgres; behind a call it is not."""
+    """Postgres rejects an INSERT in a stable function, but not in a function that it calls."""
     assert await rows(shared_connection, WRITES_FROM_STABLE) == []
     async with shared_connection.transaction(force_rollback=True):
         await shared_connection.execute(

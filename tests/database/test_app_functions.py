@@ -16,7 +16,7 @@ async def open_chat(chat: Chat, caller: UUID, *people: UUID | None) -> Any:
         return await value(chat.connection, "select public.get_or_create_conversation(%s, %s)", *people)
 
 
-async def test_conversation_is_the_same_for_both_and_in_either_order(chat: Chat) -> None:
+async def test_both_people_open_the_same_conversation_with_their_ids_in_either_order(chat: Chat) -> None:
     new = await person(chat.connection, "guide")
     made = await open_chat(chat, new, new, chat.tourist)
     for caller, people in (
@@ -30,7 +30,9 @@ async def test_conversation_is_the_same_for_both_and_in_either_order(chat: Chat)
 
 
 @pytest.mark.parametrize(("other", "sqlstate"), [("unknown", "23503"), ("self", "23514"), ("null", "23502")])
-async def test_a_conversation_with_an_unknown_person_is_rejected(chat: Chat, other: str, sqlstate: str) -> None:
+async def test_a_conversation_with_an_unknown_person_with_oneself_or_with_null_is_rejected(
+    chat: Chat, other: str, sqlstate: str
+) -> None:
     others = {"unknown": uuid4(), "self": chat.tourist, "null": None}
     async with refused(chat.connection, sqlstate):
         await open_chat(chat, chat.tourist, chat.tourist, others[other])
@@ -60,7 +62,7 @@ OLDEST_FIRST = "select id from chat_messages order by server_timestamp, id"
 
 
 @pytest.mark.parametrize("size", [1, 30, 31, 200])
-async def test_pages_hold_every_message_once_and_in_order(long_chat: Chat, size: int) -> None:
+async def test_pages_of_a_conversation_hold_every_message_once_and_newest_first(long_chat: Chat, size: int) -> None:
     expected = await rows(long_chat.connection, f"{NEWEST_FIRST} limit {40 if size == 1 else 2000}")
     found: list[Row] = []
     cursor: tuple[datetime | None, UUID | None] = (None, None)
@@ -81,7 +83,7 @@ async def test_pages_hold_every_message_once_and_in_order(long_chat: Chat, size:
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, 1), (0, 1), (-5, 1), (30, 30), (10_000, 200)])
-async def test_size_of_a_page_is_bounded(long_chat: Chat, asked: int | None, given: int) -> None:
+async def test_a_page_has_at_least_one_message_and_at_most_200(long_chat: Chat, asked: int | None, given: int) -> None:
     async with as_user(long_chat.connection, long_chat.guide):
         page = await rows(
             long_chat.connection, "select from public.get_messages_paginated(%s, %s)", long_chat.room, asked
@@ -111,7 +113,7 @@ async def missed(chat: Chat, since: datetime | None, after: UUID | None = None, 
 
 
 @pytest.mark.parametrize("size", [7, 500, 1000])
-async def test_missed_messages_page_exactly(long_chat: Chat, size: int) -> None:
+async def test_pages_of_missed_messages_hold_every_message_once_and_oldest_first(long_chat: Chat, size: int) -> None:
     since = datetime.fromisoformat("2026-01-01T00:05:00Z")
     expected = [
         message["id"]
@@ -129,12 +131,12 @@ async def test_missed_messages_page_exactly(long_chat: Chat, size: int) -> None:
     assert found == expected
 
 
-async def test_first_sync_has_no_timestamp_and_gets_everything(long_chat: Chat) -> None:
+async def test_missed_messages_without_a_timestamp_begin_with_the_oldest(long_chat: Chat) -> None:
     everything = await rows(long_chat.connection, f"{OLDEST_FIRST} limit 500")
     assert [message["id"] for message in await missed(long_chat, None)] == [message["id"] for message in everything]
 
 
-async def test_missed_messages_are_those_of_all_own_conversations(chat: Chat) -> None:
+async def test_missed_messages_are_those_of_all_conversations_of_the_caller(chat: Chat) -> None:
     other, stranger = await person(chat.connection), await person(chat.connection)
     room = await insert(chat.connection, "public.chat_rooms", user1_id=other, user2_id=chat.guide)
     foreign = await insert(chat.connection, "public.chat_rooms", user1_id=other, user2_id=stranger)
@@ -148,7 +150,7 @@ async def test_missed_messages_are_those_of_all_own_conversations(chat: Chat) ->
 
 
 async def test_missed_messages_of_many_conversations_read_little_more_than_their_page(chat: Chat) -> None:
-    """A page of each of a thousand conversations was read for one: 0.5 s."""
+    """An earlier query read a page of each of a thousand conversations, which took 0.5 s."""
     connection = chat.connection
     for table in ("chat_rooms", "chat_messages"):
         await connection.execute(f"alter table {table} disable trigger user".encode())
@@ -197,7 +199,7 @@ async def mark_delivered(chat: Chat, user: UUID, *messages: UUID, device_id: str
         )
 
 
-async def test_delivered_counts_once_per_message_and_only_to_the_recipient(chat: Chat) -> None:
+async def test_only_the_recipient_marks_a_message_as_delivered_and_only_once(chat: Chat) -> None:
     messages = [await chat.message(), await chat.message()]
     assert await mark_delivered(chat, chat.tourist, *messages) == 0
     assert await mark_delivered(chat, chat.guide, messages[0], messages[0], uuid4(), device_id="phone") == 1
@@ -215,7 +217,7 @@ async def test_delivered_counts_once_per_message_and_only_to_the_recipient(chat:
     ]
 
 
-async def test_delivery_after_an_empty_receipt_is_recorded(chat: Chat) -> None:
+async def test_a_delivery_after_an_empty_receipt_is_recorded(chat: Chat) -> None:
     message = await chat.message()
     await insert(chat.connection, "public.message_receipts", message_id=message, user_id=chat.guide)
     assert await mark_delivered(chat, chat.guide, message, device_id="phone") == 1
@@ -223,7 +225,7 @@ async def test_delivery_after_an_empty_receipt_is_recorded(chat: Chat) -> None:
     assert (receipt["device_id"], receipt["delivered_at"] is None) == ("phone", False)
 
 
-async def test_reading_marks_all_that_the_other_sent(chat: Chat) -> None:
+async def test_reading_a_conversation_marks_every_message_of_the_other_person(chat: Chat) -> None:
     delivered, unseen = await chat.message(), await chat.message()
     await mark_delivered(chat, chat.guide, delivered)
     answer = await chat.message(sender_id=chat.guide)
@@ -235,7 +237,7 @@ async def test_reading_marks_all_that_the_other_sent(chat: Chat) -> None:
     assert {receipt["message_id"] for receipt in receipts} == {delivered, unseen}
 
 
-async def test_thousand_messages_are_read_in_one_call(long_chat: Chat) -> None:
+async def test_a_thousand_messages_are_marked_as_read_in_one_call(long_chat: Chat) -> None:
     async with long_chat.connection.transaction(force_rollback=True):
         assert await long_chat.read() == 1003
         assert (await long_chat.see_room())["unread_count_user2"] == 0

@@ -89,7 +89,7 @@ async def used_session(server: Postgres) -> AsyncIterator[Connection]:
 
 
 async def bulk_database(server: Postgres) -> str:
-    """A migrated database with a function around any statement: EXPLAIN adds up whatever happens in a function."""
+    """A migrated database with a function around any statement: EXPLAIN adds up all that a function does."""
     dsn = await create_database(server, "bulk")
     await migrate(dsn)
     async with connected(dsn) as connection:
@@ -102,7 +102,7 @@ async def bulk_database(server: Postgres) -> str:
 
 
 async def perform(chat: Chat, bulk: Bulk, number: int) -> int:
-    """What comes before the statement, then the statement, over so many messages; returns its blocks."""
+    """Runs the preparation and then the statement over so many messages. Returns the blocks that the statement read."""
     blocks = 0
     for who, statement in (*bulk.before, (bulk.who, bulk.statement)):
         names = {"room": chat.room, "tourist": chat.tourist, "guide": chat.guide, "number": number}

@@ -33,7 +33,7 @@ async def test_the_31st_message_in_10_seconds_is_rejected_with_429(chat: Chat) -
 
 
 async def retry_after(chat: Chat, number: int) -> int:
-    """Sends so many in one statement, which must be refused with 429; returns when to try again."""
+    """Sends so many messages in one statement, which must be rejected with 429. Returns the seconds to wait."""
     with pytest.raises(psycopg.Error) as raised:
         async with as_user(chat.connection, chat.tourist):
             await send_many(chat, chat.tourist, number)
@@ -78,7 +78,7 @@ async def test_a_rejected_outbox_names_the_seconds_to_wait_and_passes_then(chat:
         await send_many(chat, chat.tourist, 36)
 
 
-async def test_after_the_largest_statement_the_next_waits_until_single_messages_would_be_as_many(chat: Chat) -> None:
+async def test_after_the_largest_statement_the_sender_waits_as_long_as_for_as_many_single_messages(chat: Chat) -> None:
     async with as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 100)
     await chat.pass_time(10)
@@ -97,7 +97,7 @@ async def test_a_statement_that_can_never_pass_names_the_maximum_and_stores_noth
         await send_many(chat, chat.tourist, 4)
 
 
-async def test_two_statements_of_one_transaction_are_not_one(chat: Chat) -> None:
+async def test_two_statements_of_one_transaction_are_limited_as_two_statements(chat: Chat) -> None:
     async with as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 30)
         async with refused(chat.connection, "PT429"):

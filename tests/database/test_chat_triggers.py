@@ -23,7 +23,7 @@ from tests.database.chat import (
 # Messages --------------------------------------------------------------------------------------
 
 
-async def test_order_of_messages_is_by_the_servers_clock(chat: Chat) -> None:
+async def test_messages_are_ordered_by_the_clock_of_the_server(chat: Chat) -> None:
     before = await chat.server_time()
     first = await chat.see_message(await chat.message(server_timestamp=datetime.max))
     second = await chat.see_message(await chat.message(server_timestamp=LONG_AGO))
@@ -31,7 +31,7 @@ async def test_order_of_messages_is_by_the_servers_clock(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-async def test_sender_role_is_the_role_of_the_sender(chat: Chat, backwards: bool) -> None:
+async def test_sender_role_is_the_role_in_the_profile_of_the_sender(chat: Chat, backwards: bool) -> None:
     for sender, role in ((chat.tourist, "tourist"), (chat.guide, "guide")):
         message = await chat.message(sender_id=sender, sender_role="guide" if backwards else "tourist")
         assert (await chat.see_message(message))["sender_role"] == role
@@ -55,7 +55,7 @@ async def test_reading_a_message_does_not_set_edited_at(chat: Chat) -> None:
     assert (await chat.see_message(message))["edited_at"] is None
 
 
-async def test_time_of_deletion_is_the_servers_and_stays(chat: Chat) -> None:
+async def test_the_time_of_a_deletion_is_set_by_the_server_and_never_changes(chat: Chat) -> None:
     message = await chat.message()
     before = await chat.server_time()
     for _ in range(2):
@@ -80,7 +80,7 @@ async def test_updated_at_is_set_by_the_server(chat: Chat, table: str) -> None:
 # Conversations ---------------------------------------------------------------------------------
 
 
-async def test_unread_counters_of_both_through_a_conversation(chat: Chat) -> None:
+async def test_unread_counters_follow_messages_reads_edits_and_deletions(chat: Chat) -> None:
     first, second = await chat.message("first"), await chat.message("second")
     answer = await chat.message("answer", sender_id=chat.guide)
     assert await chat.unread_counters() == (1, 2)
@@ -103,7 +103,7 @@ async def test_unread_counters_of_both_through_a_conversation(chat: Chat) -> Non
     assert await chat.unread_counters() == (0, 0)
 
 
-async def test_counters_of_many_messages_in_one_statement(chat: Chat) -> None:
+async def test_unread_counters_are_exact_after_a_statement_over_many_messages(chat: Chat) -> None:
     other = await start_chat(chat.connection)
     await chat.connection.execute(
         "insert into chat_messages (room_id, sender_id, message)"
@@ -124,7 +124,7 @@ async def last(chat: Chat) -> tuple[str | None, datetime | None]:
     return room["last_message"], room["last_message_at"]
 
 
-async def test_last_message_follows_edits_and_deletions(chat: Chat) -> None:
+async def test_last_message_of_a_conversation_follows_edits_and_deletions(chat: Chat) -> None:
     assert await last(chat) == (None, None)
     first, second = await chat.message("first"), await chat.message("second")
     times = [(await chat.see_message(message))["server_timestamp"] for message in (first, second)]
@@ -137,14 +137,14 @@ async def test_last_message_follows_edits_and_deletions(chat: Chat) -> None:
     assert await last(chat) == (None, None)
 
 
-async def test_conversation_can_be_erased_with_its_messages(chat: Chat) -> None:
+async def test_erasing_a_conversation_erases_its_messages(chat: Chat) -> None:
     await chat.message()
     await chat.connection.execute("delete from chat_rooms where id = %s", (chat.room,))
     assert await rows(chat.connection, "select from chat_messages") == []
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-async def test_two_people_have_one_conversation(chat: Chat, swapped: bool) -> None:
+async def test_a_second_conversation_of_two_people_is_rejected(chat: Chat, swapped: bool) -> None:
     people = [chat.tourist, chat.guide]
     user1, user2 = reversed(people) if swapped else people
     async with refused(chat.connection, "23505"):
@@ -157,7 +157,9 @@ async def test_a_conversation_with_oneself_is_rejected(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("roles", [("tourist", "guide"), ("guide", "tourist")])
-async def test_roles_of_a_room_come_from_the_profiles(chat: Chat, roles: tuple[str, str]) -> None:
+async def test_the_tourist_and_the_guide_of_a_conversation_come_from_the_profiles(
+    chat: Chat, roles: tuple[str, str]
+) -> None:
     first, second = [await person(chat.connection, role) for role in roles]
     room = await insert(chat.connection, "public.chat_rooms", user1_id=first, user2_id=second)
     found = {room["tourist_id"]: "tourist", room["guide_id"]: "guide"}
@@ -165,7 +167,9 @@ async def test_roles_of_a_room_come_from_the_profiles(chat: Chat, roles: tuple[s
 
 
 @pytest.mark.parametrize("role", ["tourist", "guide", None])
-async def test_room_of_two_of_the_same_role_names_none(chat: Chat, role: str | None) -> None:
+async def test_a_conversation_of_two_people_with_the_same_role_names_no_tourist_and_no_guide(
+    chat: Chat, role: str | None
+) -> None:
     people = [await person(chat.connection) for _ in range(2)]
     await chat.connection.execute("update users set role = %s where id = any(%s)", (role, people))
     room = await insert(chat.connection, "public.chat_rooms", user1_id=people[0], user2_id=people[1])
@@ -181,7 +185,9 @@ async def test_room_of_two_of_the_same_role_names_none(chat: Chat, role: str | N
         ("guide", "archived_by_user2", True),
     ],
 )
-async def test_each_person_archives_only_for_themselves(chat: Chat, who: str, column: str, allowed: bool) -> None:
+async def test_each_person_archives_a_conversation_only_for_themselves(
+    chat: Chat, who: str, column: str, allowed: bool
+) -> None:
     archive = f"update chat_rooms set {column} = true"
     if allowed:
         async with as_user(chat.connection, getattr(chat, who)):
@@ -192,7 +198,7 @@ async def test_each_person_archives_only_for_themselves(chat: Chat, who: str, co
             await chat.connection.execute(archive)
 
 
-async def test_last_message_is_the_beginning_of_the_message(chat: Chat) -> None:
+async def test_last_message_holds_the_first_200_characters_of_the_message(chat: Chat) -> None:
     text = "📱" * 1000
     message = await chat.message(text)
     assert await last(chat) == (text[:200], (await chat.see_message(message))["server_timestamp"])
@@ -207,14 +213,14 @@ async def test_last_message_is_the_beginning_of_the_message(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize(("sender", "recipient"), [("tourist", "guide"), ("guide", "tourist")])
-async def test_the_job_of_a_message_is_for_the_other_person(chat: Chat, sender: str, recipient: str) -> None:
+async def test_the_push_job_of_a_message_is_for_the_other_person(chat: Chat, sender: str, recipient: str) -> None:
     message = await chat.message(sender_id=getattr(chat, sender))
     job = await chat.job(message)
     assert (job["recipient_id"], job["state"], job["attempts"]) == (getattr(chat, recipient), "pending", 0)
 
 
 @pytest.mark.parametrize("columns", [{"is_read": True}, {"deleted_at": LONG_AGO}], ids=str)
-async def test_import_of_old_messages_makes_no_job(chat: Chat, columns: dict[str, Any]) -> None:
+async def test_an_import_of_read_or_deleted_messages_makes_no_push_job(chat: Chat, columns: dict[str, Any]) -> None:
     await chat.message(**columns)
     assert await rows(chat.connection, "table push.jobs") == []
 
@@ -251,7 +257,7 @@ async def test_a_persons_message_is_pushed_whatever_created_at_it_names(chat: Ch
     assert await value(chat.connection, "select state from push.jobs") == "pending"
 
 
-async def test_sender_who_is_not_in_the_room_makes_no_job(chat: Chat) -> None:
+async def test_a_message_of_a_sender_outside_the_conversation_makes_no_push_job(chat: Chat) -> None:
     """Such as a system message, stored by a backend."""
     await chat.message(sender_id=await person(chat.connection))
     assert await rows(chat.connection, "table push.jobs") == []

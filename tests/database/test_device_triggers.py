@@ -29,7 +29,7 @@ async def upsert_receipt(chat: Chat, message: UUID, **columns: Any) -> None:
         )
 
 
-async def test_the_first_receipt_counts_by_the_servers_clock(chat: Chat) -> None:
+async def test_the_first_receipt_of_a_message_stays_and_has_the_time_of_the_server(chat: Chat) -> None:
     message = await chat.message()
     before = await chat.server_time()
     await upsert_receipt(chat, message, device_id="phone", delivered_at=LONG_AGO)
@@ -49,7 +49,7 @@ async def test_the_first_receipt_counts_by_the_servers_clock(chat: Chat) -> None
     assert await receipt(chat, message) == read
 
 
-async def test_a_receipt_marks_its_message(chat: Chat) -> None:
+async def test_a_receipt_marks_its_message_as_delivered_or_read(chat: Chat) -> None:
     message = await chat.message()
     await upsert_receipt(chat, message, delivered_at=LONG_AGO)
     delivered = await chat.see_message(message)
@@ -63,7 +63,7 @@ async def test_a_receipt_marks_its_message(chat: Chat) -> None:
     assert await chat.unread_counters() == (0, 0)
 
 
-async def test_a_read_message_has_been_delivered(chat: Chat) -> None:
+async def test_a_receipt_for_reading_also_records_the_delivery(chat: Chat) -> None:
     message = await chat.message()
     await upsert_receipt(chat, message, read_at=LONG_AGO)
     read = await receipt(chat, message)
@@ -110,7 +110,7 @@ async def devices(chat: Chat) -> set[tuple[UUID, str, str | None, bool]]:
 ONE, TWO = "ExponentPushToken[one]", "ExponentPushToken[two]"
 
 
-async def test_registering_again_keeps_the_device(chat: Chat) -> None:
+async def test_registering_a_device_again_keeps_its_row(chat: Chat) -> None:
     await register(chat, chat.guide, ONE)
     first = await row(chat.connection, "table user_devices")
     await register(chat, chat.guide, ONE, app_version="2.0")
@@ -127,7 +127,7 @@ async def test_registering_activates_a_deactivated_device(chat: Chat) -> None:
     assert await devices(chat) == {(chat.guide, "phone", TWO, True)}
 
 
-async def test_token_moves_to_last_login(chat: Chat) -> None:
+async def test_a_push_token_moves_to_the_last_login(chat: Chat) -> None:
     await register(chat, chat.guide, ONE)
     former = await row(chat.connection, "table user_devices")
     await register(chat, chat.tourist, ONE)
@@ -137,7 +137,7 @@ async def test_token_moves_to_last_login(chat: Chat) -> None:
     )
 
 
-async def test_token_moves_by_an_update_too(chat: Chat) -> None:
+async def test_an_update_also_moves_a_push_token_to_the_last_login(chat: Chat) -> None:
     await register(chat, chat.guide, ONE)
     await register(chat, chat.tourist, TWO)
     async with as_user(chat.connection, chat.tourist):
@@ -145,7 +145,7 @@ async def test_token_moves_by_an_update_too(chat: Chat) -> None:
     assert await devices(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", ONE, True)}
 
 
-async def test_one_token_under_two_device_ids_belongs_to_the_later_one(chat: Chat) -> None:
+async def test_a_push_token_under_two_device_ids_belongs_to_the_later_one(chat: Chat) -> None:
     await register(chat, chat.guide, ONE, device_id="before reinstall")
     await register(chat, chat.guide, ONE, device_id="after reinstall")
     assert await devices(chat) == {
@@ -154,7 +154,7 @@ async def test_one_token_under_two_device_ids_belongs_to_the_later_one(chat: Cha
     }
 
 
-async def test_late_logout_keeps_transferred_token(chat: Chat) -> None:
+async def test_a_late_logout_keeps_a_push_token_that_moved_to_another_account(chat: Chat) -> None:
     await register(chat, chat.guide, ONE)
     await register(chat, chat.tourist, ONE)
     async with as_user(chat.connection, chat.guide):
@@ -185,7 +185,7 @@ async def test_a_malformed_expo_token_is_rejected(chat: Chat, token: str, valid:
             await register(chat, chat.guide, token)
 
 
-async def test_a_registration_that_stores_nothing_takes_no_token(chat: Chat) -> None:
+async def test_a_registration_that_stores_nothing_takes_no_push_token(chat: Chat) -> None:
     """As POST /user_devices?on_conflict=user_id,device_id with Prefer: resolution=ignore-duplicates does."""
     await register(chat, chat.guide, ONE)
     await register(chat, chat.tourist, TWO)
@@ -200,7 +200,7 @@ async def test_a_registration_that_stores_nothing_takes_no_token(chat: Chat) -> 
     assert await devices(chat) == before
 
 
-async def test_a_backends_import_that_skips_known_rows_takes_no_token(chat: Chat) -> None:
+async def test_an_import_that_skips_existing_rows_takes_no_push_token(chat: Chat) -> None:
     await register(chat, chat.guide, ONE)
     known = await chat.device(user_id=chat.tourist, push_token=TWO)
     before = await devices(chat)
@@ -214,7 +214,7 @@ async def test_a_backends_import_that_skips_known_rows_takes_no_token(chat: Chat
 
 
 @pytest.mark.parametrize("spellings", [("Expo", "Exponent"), ("Exponent", "Expo")])
-async def test_both_spellings_of_an_expo_token_are_one_token(chat: Chat, spellings: tuple[str, str]) -> None:
+async def test_both_spellings_of_an_expo_token_count_as_one_token(chat: Chat, spellings: tuple[str, str]) -> None:
     first, second = [f"{name}PushToken[one]" for name in spellings]
     await register(chat, chat.guide, first)
     await register(chat, chat.tourist, second)
@@ -266,7 +266,7 @@ async def test_a_native_token_of_2048_bytes_is_stored(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("is_online", [True, False])
-async def test_presence_counts_from_the_servers_clock(chat: Chat, is_online: bool) -> None:
+async def test_presence_has_the_time_of_the_server(chat: Chat, is_online: bool) -> None:
     before = await chat.server_time()
     for _ in range(2):
         async with as_user(chat.connection, chat.guide):

@@ -79,7 +79,7 @@ async def test_register_device_stores_a_new_device(chat: Chat) -> None:
     }
 
 
-async def test_registering_again_changes_only_when_the_device_was_seen(chat: Chat) -> None:
+async def test_registering_a_device_again_changes_only_the_time_it_was_seen(chat: Chat) -> None:
     await register(chat, chat.guide, app_version="1.4.0")
     first = await stored(chat, chat.guide)
     answer = await register(chat, chat.guide, app_version="1.4.0")
@@ -89,13 +89,13 @@ async def test_registering_again_changes_only_when_the_device_was_seen(chat: Cha
     assert again["last_seen_at"] > first["last_seen_at"]
 
 
-async def test_registering_again_without_a_version_keeps_the_version(chat: Chat) -> None:
+async def test_registering_a_device_again_without_a_version_keeps_the_version(chat: Chat) -> None:
     for version in ("1.4.0", "1.5.0"):
         await register(chat, chat.guide, app_version=version)
         assert (await register(chat, chat.guide))["device"]["app_version"] == version
 
 
-async def test_registering_again_activates_the_device(chat: Chat) -> None:
+async def test_registering_a_device_again_activates_it(chat: Chat) -> None:
     await register(chat, chat.guide)
     await chat.connection.execute("update user_devices set is_active = false, push_token = null")
     assert not (await register(chat, chat.guide))["created"]
@@ -231,7 +231,7 @@ async def test_the_21st_registration_in_a_minute_is_rejected(chat: Chat) -> None
     assert raised.value.diag.message_primary == "too many registrations: at most 20 in 60 seconds"
     assert 50 < json.loads(str(raised.value.diag.message_detail))["retry_after_seconds"] <= 60
     assert await owners(chat) == {(chat.guide, "phone", ONE, True)}
-    # Other people can still register, and everybody can log out.
+    # Other people can still register, and all can log out.
     await register(chat, chat.tourist, TWO)
     assert await unregister(chat, chat.guide)
     passed = "update push.registration_counts set window_began_at = window_began_at - interval '61 s'"
@@ -250,7 +250,7 @@ async def test_the_registration_limit_is_a_setting(chat: Chat) -> None:
 
 
 async def insert_devices(chat: Chat, number: int, first: int = 0) -> None:
-    """The guide's, in one statement, as the connection's role."""
+    """Inserts devices of the guide in one statement, as the role of the connection."""
     await chat.connection.execute(
         "insert into user_devices (user_id, device_id, platform, push_token)"
         " select %s, 'phone ' || n, 'ios', 'ExponentPushToken[' || n || ']' from generate_series(%s::integer, %s) n",
@@ -259,7 +259,7 @@ async def insert_devices(chat: Chat, number: int, first: int = 0) -> None:
 
 
 async def count_devices(chat: Chat) -> tuple[int, int]:
-    """How many are active, and how many are stored."""
+    """Returns how many devices are active, and how many are stored."""
     counted = await row(
         chat.connection, "select count(*) filter (where is_active) as active, count(*) as stored from user_devices"
     )
@@ -276,8 +276,8 @@ async def test_20000_devices_in_one_statement_are_rejected_with_429(chat: Chat) 
     assert await count_devices(chat) == (0, 0)
 
 
-async def test_rows_that_are_ignored_as_duplicates_are_counted_too(chat: Chat) -> None:
-    """Else one statement could hold the locks of all tokens, and everybody else would wait."""
+async def test_the_registration_limit_counts_rows_that_are_ignored_as_duplicates(chat: Chat) -> None:
+    """Otherwise one statement could hold the locks of all tokens, and all other writers would wait."""
     await register(chat, chat.guide)
     async with refused(chat.connection, "PT429"), as_user(chat.connection, chat.guide):
         await chat.connection.execute(
@@ -288,7 +288,7 @@ async def test_rows_that_are_ignored_as_duplicates_are_counted_too(chat: Chat) -
         )
 
 
-async def test_taking_a_token_for_an_inactive_device_is_counted_too(chat: Chat) -> None:
+async def test_the_registration_limit_counts_a_token_that_is_taken_for_an_inactive_device(chat: Chat) -> None:
     await set_up(chat, registration_limit=2)
     await register(chat, chat.guide)
     update = "update user_devices set is_active = false, push_token = %s"
@@ -333,7 +333,7 @@ async def test_losing_a_token_does_not_count_as_a_registration(chat: Chat) -> No
     assert {one["user_id"]: one["registrations"] for one in counted} == {chat.guide: 1, chat.tourist: 1}
 
 
-async def test_direct_writes_keep_the_device_limit(chat: Chat) -> None:
+async def test_direct_writes_obey_the_device_limit(chat: Chat) -> None:
     await set_up(chat, device_limit=3)
     async with as_user(chat.connection, chat.guide):
         await insert_devices(chat, 5)
@@ -345,7 +345,7 @@ async def test_direct_writes_keep_the_device_limit(chat: Chat) -> None:
     assert await count_devices(chat) == (4, 6)
 
 
-async def test_a_backend_keeps_the_device_limit_and_has_no_registration_limit(chat: Chat) -> None:
+async def test_a_backend_obeys_the_device_limit_and_has_no_registration_limit(chat: Chat) -> None:
     async with acting_as(chat.connection, "service_role"):
         await insert_devices(chat, 200)
     assert await count_devices(chat) == (25, 100)
@@ -370,7 +370,7 @@ async def test_beyond_stored_device_limit_the_devices_deactivated_longest_ago_ar
 
 
 async def test_an_import_of_20000_devices_takes_at_most_1000_token_locks(chat: Chat) -> None:
-    """Locks of all sessions share one table; when it is full, everybody's statements fail."""
+    """Locks of all sessions share one table; when it is full, the statements of all sessions fail."""
     await set_up(chat, device_limit=20000)
     await insert_devices(chat, 20000)
     mine = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
@@ -450,7 +450,7 @@ def odd_tokens() -> list[str]:
 
 
 async def test_register_device_accepts_no_expo_token_that_the_table_rejects(chat: Chat) -> None:
-    """Else it would answer 503. Printable ASCII they judge alike; what else is a space, collations decide."""
+    """Otherwise the function would answer 503. Collations decide which characters outside ASCII are spaces."""
     expression = await value(
         chat.connection,
         "select pg_get_expr(conbin, conrelid) from pg_constraint where conname = 'expo_push_token_format'",

@@ -31,7 +31,7 @@ async def test_diagnosis_lists_each_applied_migration(chat: Chat) -> None:
     assert (await diagnose(chat))["migrations"] == files
 
 
-async def test_diagnosis_knows_no_migrations_without_the_cli(chat: Chat) -> None:
+async def test_diagnosis_lists_no_migrations_that_were_applied_without_the_cli(chat: Chat) -> None:
     await execute(chat, "drop schema supabase_migrations cascade")
     assert (await diagnose(chat))["migrations"] is None
 

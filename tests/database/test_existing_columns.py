@@ -152,9 +152,7 @@ async def check_works(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("missing", ADDABLE)
-async def test_a_column_that_is_missing_is_added_and_no_row_is_lost(
-    server: Postgres, whole_app: str, missing: str
-) -> None:
+async def test_a_missing_column_is_added_and_no_row_is_lost(server: Postgres, whole_app: str, missing: str) -> None:
     async with app_without(server, whole_app, [missing]) as connection:
         await check_migrates(connection, [missing])
 

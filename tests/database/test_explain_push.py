@@ -43,7 +43,7 @@ def without_times(text: str) -> str:
 
 
 async def sent(chat: Chat, *answers: str, **more: Any) -> UUID:
-    """A message to the guide's only device, of which Expo said this."""
+    """Sends a message to the only device of the guide, for which Expo answered this."""
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
     report = worker_report(job, *answers, **more)
@@ -55,7 +55,7 @@ async def sent(chat: Chat, *answers: str, **more: Any) -> UUID:
 
 
 async def receipt_of(chat: Chat, answer: str) -> None:
-    """A run in which Expo gives these receipts."""
+    """Records a run in which Expo gives these receipts."""
     await chat.pass_time(HOUR / 4)
     run = uuid4()
     due = await due_receipts(chat.connection)
@@ -251,7 +251,7 @@ async def test_a_push_to_a_dead_token_is_explained(chat: Chat, meanwhile: str, e
 
 
 async def due_later(chat: Chat) -> list[Row]:
-    """The receipts, once they are due; devices do not grow older by it."""
+    """Lets the receipts become due, and returns them. Devices do not become older."""
     await chat.connection.execute("update push.deliveries set receipt_due_at = clock_timestamp()")
     return await due_receipts(chat.connection)
 
@@ -260,7 +260,7 @@ async def due_later(chat: Chat) -> list[Row]:
 
 
 async def report_delivered(chat: Chat, message: UUID, device_id: str | None) -> None:
-    """The guide's app says that the message is there."""
+    """The app of the guide reports the delivery of the message."""
     async with as_user(chat.connection, chat.guide):
         marked = "select public.mark_messages_delivered(%s, array[%s]::uuid[], %s)"
         assert await value(chat.connection, marked, chat.guide, message, device_id) == 1

@@ -52,7 +52,7 @@ async def advise(dsn: str) -> None:
 
 @pytest.fixture(scope="module")
 async def empty(any_server: Postgres) -> str:
-    """A migrated database that had nothing of an app before."""
+    """A migrated database that was empty before."""
     dsn = await create_database(any_server, "empty")
     await migrate(dsn)
     return dsn
@@ -190,7 +190,7 @@ async def check_contract(connection: Connection) -> None:
 
 
 async def check_messages_are_pushed(chat: Chat) -> None:
-    """The whole way of a message: sent by the app's user, claimed, reported, read."""
+    """Sends a message as a user of the app, claims it, reports it, and reads it."""
     await chat.device()
     async with as_user(chat.connection, chat.tourist):
         message = await chat.message("Hello")
@@ -213,7 +213,7 @@ async def test_the_migrations_apply_to_an_empty_database(empty: str) -> None:
 
 
 @only_newest
-async def test_second_push_of_the_migrations_changes_nothing(empty: str) -> None:
+async def test_a_second_push_of_the_migrations_changes_nothing(empty: str) -> None:
     await migrate(empty)
 
 
@@ -358,7 +358,7 @@ async def test_a_row_that_is_older_than_a_limit_can_be_changed_in_all_other_colu
 
 
 async def test_existing_default_privileges_open_nothing(before_and_after: tuple[str, str]) -> None:
-    """An older project grants ALL on whatever is new to every API role."""
+    """An older project grants ALL on each new object to every API role."""
     async with connected(before_and_after[1]) as connection:
         await check_function_rights(connection)
         for table in WRITABLE.keys() - {"users"}:

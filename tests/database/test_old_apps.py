@@ -26,7 +26,7 @@ from tests.database.chat import (
 
 
 @pytest.mark.parametrize("time", [LONG_AGO, None, datetime(2999, 1, 1, tzinfo=UTC)])
-async def test_an_insert_that_names_the_servers_columns_is_stored_as_if_it_did_not(
+async def test_an_inserted_message_has_the_columns_of_the_server_instead_of_those_of_the_app(
     chat: Chat, time: datetime | None
 ) -> None:
     times = dict.fromkeys(("created_at", "updated_at", "server_timestamp", "read_at", "delivered_at"), time)
@@ -49,7 +49,7 @@ async def test_a_message_that_names_a_time_long_ago_is_pushed(chat: Chat) -> Non
     assert [job["message_id"] for job in (await claim(chat.connection))["jobs"]] == [str(message)]
 
 
-async def test_a_conversation_that_names_the_servers_columns_is_opened_as_if_it_did_not(chat: Chat) -> None:
+async def test_an_inserted_conversation_has_the_columns_of_the_server_instead_of_those_of_the_app(chat: Chat) -> None:
     guide = await person(chat.connection, "guide")
     async with as_user(chat.connection, chat.tourist):
         room = await insert(
@@ -86,7 +86,7 @@ async def test_an_update_of_last_message_and_counters_is_ignored(chat: Chat) -> 
     assert {**after, "updated_at": None} == {**before, "updated_at": None}
 
 
-async def test_the_sender_marks_nothing_as_read_and_moves_no_time(chat: Chat) -> None:
+async def test_an_update_by_the_sender_marks_nothing_as_read_and_changes_no_time(chat: Chat) -> None:
     message = await chat.message()
     before = await chat.see_message(message)
     async with as_user(chat.connection, chat.tourist):
@@ -101,7 +101,7 @@ async def test_the_sender_marks_nothing_as_read_and_moves_no_time(chat: Chat) ->
 
 
 @pytest.mark.parametrize("upsert", [False, True])
-async def test_a_device_and_a_presence_are_dated_by_the_server(chat: Chat, upsert: bool) -> None:
+async def test_devices_and_presence_have_the_times_of_the_server(chat: Chat, upsert: bool) -> None:
     tables: dict[str, dict[str, Any]] = {
         "user_devices": {"device_id": "mine", "platform": "ios", "created_at": LONG_AGO},
         "user_presence": {"is_online": True},
@@ -116,7 +116,7 @@ async def test_a_device_and_a_presence_are_dated_by_the_server(chat: Chat, upser
         assert LONG_AGO not in stored.values()
 
 
-async def test_an_inactive_device_that_names_a_time_was_not_seen(chat: Chat) -> None:
+async def test_an_update_of_an_inactive_device_ignores_the_time_it_names(chat: Chat) -> None:
     device = await chat.device(is_active=False)
     async with as_user(chat.connection, chat.guide):
         await chat.connection.execute("update user_devices set last_seen_at = 'infinity', created_at = 'infinity'")
@@ -134,7 +134,9 @@ MARKS = {
 
 
 @pytest.mark.parametrize("mark", MARKS)
-async def test_a_recipients_update_marks_as_mark_messages_read_does(chat: Chat, mark: str) -> None:
+async def test_an_update_of_is_read_or_read_at_by_the_recipient_does_what_mark_messages_read_does(
+    chat: Chat, mark: str
+) -> None:
     first, second = await chat.message(), await chat.message()
     mine = await chat.message(sender_id=chat.guide)
     async with as_user(chat.connection, chat.guide):
@@ -160,7 +162,7 @@ async def test_a_recipients_update_marks_as_mark_messages_read_does(chat: Chat, 
     assert await chat.read() == 0
 
 
-async def test_a_recipients_update_of_delivered_at_marks_as_delivered(chat: Chat) -> None:
+async def test_an_update_of_delivered_at_by_the_recipient_marks_the_message_as_delivered(chat: Chat) -> None:
     message = await chat.message()
     async with as_user(chat.connection, chat.guide):
         await chat.connection.execute("update chat_messages set delivered_at = '2000-01-01', is_read = false")
@@ -172,7 +174,7 @@ async def test_a_recipients_update_of_delivered_at_marks_as_delivered(chat: Chat
     assert (await chat.see_room())["unread_count_user2"] == 1
 
 
-async def test_a_message_is_never_unread_again(chat: Chat) -> None:
+async def test_a_message_that_was_read_never_becomes_unread(chat: Chat) -> None:
     message = await chat.message()
     await chat.read()
     async with as_user(chat.connection, chat.guide):
@@ -203,7 +205,7 @@ async def test_a_recipient_changes_no_column_that_the_app_has_added(chat: Chat) 
     assert (await chat.see_message(message))["starred"] is True
 
 
-async def test_a_stranger_marks_nothing(chat: Chat) -> None:
+async def test_a_stranger_marks_and_deletes_no_message_and_no_conversation(chat: Chat) -> None:
     await chat.message()
     stranger = await person(chat.connection)
     async with as_user(chat.connection, stranger):
@@ -239,7 +241,7 @@ async def test_a_delete_of_a_conversation_archives_it_for_the_caller_alone(chat:
     assert (await chat.see_message(message))["deleted_at"] is None
 
 
-async def test_a_backend_still_deletes_rows(chat: Chat) -> None:
+async def test_a_delete_by_a_backend_deletes_the_row(chat: Chat) -> None:
     await chat.message()
     await chat.connection.execute("delete from auth.users where id = %s", (chat.tourist,))
     assert await rows(chat.connection, "select from chat_rooms") == []

@@ -27,7 +27,7 @@ NOTHING = {"presence_offline": 0, "devices_deactivated": 0, "devices_deleted": 0
 
 
 async def age_devices(chat: Chat, days: float) -> None:
-    """Let time pass for the devices alone."""
+    """Makes the devices, and nothing else, so many days older."""
     await chat.connection.execute(f"""
         alter table public.user_devices disable trigger user;
         update public.user_devices set last_seen_at = last_seen_at - interval '{days} days',
@@ -54,7 +54,7 @@ async def test_pruning_without_old_rows_changes_nothing(chat: Chat) -> None:
 # Devices ---------------------------------------------------------------------------------------
 
 
-async def test_device_not_seen_for_60_days_is_deactivated(chat: Chat) -> None:
+async def test_pruning_deactivates_a_device_that_was_not_seen_for_60_days(chat: Chat) -> None:
     await chat.device(device_id="old")
     await age_devices(chat, 59)
     assert await prune(chat.connection) == NOTHING
@@ -65,7 +65,7 @@ async def test_device_not_seen_for_60_days_is_deactivated(chat: Chat) -> None:
     assert found == [{"device_id": "younger"}]
 
 
-async def test_device_deactivated_for_90_days_is_deleted(chat: Chat) -> None:
+async def test_pruning_deletes_a_device_that_was_deactivated_90_days_ago(chat: Chat) -> None:
     await chat.device()
     await age_devices(chat, 61)
     await prune(chat.connection)
@@ -75,7 +75,7 @@ async def test_device_deactivated_for_90_days_is_deleted(chat: Chat) -> None:
     assert await prune(chat.connection) == NOTHING | {"devices_deleted": 1}
 
 
-async def test_device_that_registers_again_is_kept(chat: Chat) -> None:
+async def test_pruning_keeps_a_device_that_registered_again(chat: Chat) -> None:
     device = await chat.device()
     await age_devices(chat, 200)
     await prune(chat.connection)
@@ -92,7 +92,7 @@ async def test_device_that_registers_again_is_kept(chat: Chat) -> None:
 # Jobs ------------------------------------------------------------------------------------------
 
 
-async def test_job_and_its_deliveries_go_30_days_after_its_end_and_the_message_stays(chat: Chat) -> None:
+async def test_pruning_deletes_a_job_and_its_deliveries_30_days_after_its_end_and_keeps_the_message(chat: Chat) -> None:
     await chat.device()
     message = await finished_job(chat)
     await chat.pass_time(29 * DAY)
@@ -104,8 +104,8 @@ async def test_job_and_its_deliveries_go_30_days_after_its_end_and_the_message_s
     assert await value(chat.connection, "select count(*) from public.chat_messages where id = %s", message) == 1
 
 
-async def test_job_that_has_not_ended_is_never_pruned(chat: Chat) -> None:
-    """It ends first, by its time to live."""
+async def test_pruning_keeps_a_job_that_has_not_ended(chat: Chat) -> None:
+    """Its time to live ends the job before."""
     await chat.device()
     await chat.message()
     await chat.pass_time(40 * DAY)
@@ -114,7 +114,7 @@ async def test_job_that_has_not_ended_is_never_pruned(chat: Chat) -> None:
     assert finished["reason"] == "expired"
 
 
-async def test_old_runs_are_deleted_except_those_that_wait_for_an_operator(chat: Chat) -> None:
+async def test_pruning_deletes_old_runs_except_those_that_wait_for_an_operator(chat: Chat) -> None:
     await chat.connection.execute(
         "insert into push.receipt_runs (id, state) select gen_random_uuid(), state"
         " from unnest(array['finished', 'confirmed', 'rejected', 'held']) state"
@@ -127,7 +127,7 @@ async def test_old_runs_are_deleted_except_those_that_wait_for_an_operator(chat:
 # Presence --------------------------------------------------------------------------------------
 
 
-async def test_stale_presence_is_set_offline_and_keeps_when_it_was_last_seen(chat: Chat) -> None:
+async def test_pruning_sets_stale_presence_offline_and_keeps_the_time_of_the_last_heartbeat(chat: Chat) -> None:
     await chat.look(chat.room)
     await chat.pass_time(44)
     assert await prune(chat.connection) == NOTHING
@@ -174,14 +174,14 @@ async def test_each_age_of_pruning_is_a_setting(chat: Chat, setting: dict[str, A
     assert await prune(chat.connection) == NOTHING | everything | {done: 0}
 
 
-async def test_how_long_a_deactivated_device_is_kept_is_a_setting(chat: Chat) -> None:
+async def test_the_time_that_a_deactivated_device_is_kept_is_a_setting(chat: Chat) -> None:
     await chat.device(is_active=False)
     await chat.connection.execute("update push.settings set device_kept_for = '1 day'")
     await age_devices(chat, 2)
     assert await prune(chat.connection) == NOTHING | {"devices_deleted": 1}
 
 
-async def test_a_call_prunes_a_bounded_number_of_rows_and_says_that_more_wait(chat: Chat) -> None:
+async def test_pruning_stops_at_its_limit_and_reports_that_more_rows_wait(chat: Chat) -> None:
     for _ in range(3):
         await chat.device()
     await age_devices(chat, 61)
@@ -192,8 +192,8 @@ async def test_a_call_prunes_a_bounded_number_of_rows_and_says_that_more_wait(ch
     ]
 
 
-async def test_locked_rows_are_left_for_a_later_call(database: Database) -> None:
-    """So no app waits for the pruning, nor the pruning for an app."""
+async def test_pruning_leaves_locked_rows_for_a_later_call(database: Database) -> None:
+    """No app waits for the pruning, and the pruning waits for no app."""
     chat = await start_chat(await database.connect())
     await chat.device()
     message = await finished_job(chat)
@@ -214,7 +214,7 @@ async def test_locked_rows_are_left_for_a_later_call(database: Database) -> None
 
 
 async def test_deleting_a_person_deletes_only_the_rows_of_that_person(chat: Chat) -> None:
-    """Deleting the account takes devices, jobs, deliveries and presence with it."""
+    """These are devices, jobs, deliveries and presence."""
     stranger = await person(chat.connection)
     await chat.device()
     await chat.device(user_id=stranger)

@@ -116,7 +116,9 @@ async def test_a_claim_names_the_jobs_whose_leases_expired_without_a_report(chat
     await chat.pass_time(61)
     await chat.read()
     again = await claim(chat.connection)
-    assert set(again["expired_leases"]) == {str(dead), str(reported), str(new)}, "whatever is decided of them now"
+    assert set(again["expired_leases"]) == {str(dead), str(reported), str(new)}, (
+        "a lease is reported with any decision about its job"
+    )
 
 
 async def test_a_report_after_the_lease_was_lost_records_deliveries_but_not_the_state(chat: Chat) -> None:

@@ -66,7 +66,7 @@ async def test_a_device_that_registers_after_the_claim_gets_the_message(chat: Ch
     assert [device["push_token"] for device in job["devices"]] == [new["push_token"]]
 
 
-async def test_a_message_that_was_sent_to_no_device_did_not_maybe_arrive(chat: Chat) -> None:
+async def test_a_message_that_was_sent_to_no_device_never_ends_as_maybe_sent(chat: Chat) -> None:
     """The worker reports that it sent to no device: the attempt does not count."""
     await chat.device()
     message = await chat.message()

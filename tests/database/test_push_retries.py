@@ -1,10 +1,10 @@
 """When a device is sent to again."""
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
-from tests.database.chat import Chat, claim_one, explain, is_active, record, value, worker_report
+from tests.database.chat import Chat, claim_one, explain, finish_run, is_active, record, value, worker_report
 
 
 async def seconds_to_next_attempt(chat: Chat, message: UUID) -> float:
@@ -58,10 +58,10 @@ async def test_a_configuration_fault_counts_no_attempt_and_keeps_devices(chat: C
     message = await chat.message()
     for _ in range(3):
         claimed, job = await claim_one(chat.connection, message)
-        answer = await record(chat.connection, claimed, worker_report(job, "configuration_fault"))
-        assert answer["deactivated"] == 0
+        await record(chat.connection, claimed, worker_report(job, "configuration_fault"))
         assert (await chat.job(message))["attempts"] == 0
         await chat.pass_time(300)
+    assert await finish_run(chat.connection, uuid4()) == {"deactivated": 0, "held": 0}
     assert await is_active(chat, device)
 
 

@@ -150,7 +150,7 @@ async def test_configure_webhook_names_a_wrong_argument(
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080/api", "http://localhost/api"])
-async def test_local_cloud_may_do_without_tls(chat: Chat, url: str) -> None:
+async def test_configure_webhook_accepts_a_url_without_tls_on_this_machine(chat: Chat, url: str) -> None:
     await configure(chat, url)
 
 

@@ -70,7 +70,7 @@ async def busy(module_database: Database) -> Chat:
 
 @asynccontextmanager
 async def only_by_index(chat: Chat, *indexes: str) -> AsyncIterator[None]:
-    """What runs inside reads no table from end to end, and uses these indexes."""
+    """The statements inside read no table as a whole, and use these indexes."""
 
     async def scans() -> Counter[str]:
         # Of this connection since it last reported them to the server, so only a difference means something.

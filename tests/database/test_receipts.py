@@ -72,7 +72,7 @@ async def active(chat: Chat) -> int:
 # Claims ----------------------------------------------------------------------------------------
 
 
-async def test_receipt_is_due_15_minutes_after_the_send(chat: Chat) -> None:
+async def test_a_receipt_is_due_15_minutes_after_the_send(chat: Chat) -> None:
     message = await accepted(chat)
     assert await due_receipts(chat.connection) == []
     await chat.pass_time(14 * MINUTE)
@@ -92,7 +92,7 @@ async def test_a_receipt_without_a_report_is_due_again_after_its_lease(chat: Cha
     assert await due_receipts(chat.connection) == first
 
 
-async def test_claim_never_holds_more_than_expo_answers_at_once(chat: Chat) -> None:
+async def test_a_claim_of_receipts_has_at_most_1000_receipts(chat: Chat) -> None:
     message = await accepted(chat)
     await chat.connection.execute(
         "insert into push.deliveries (message_id, device_id, push_token, status, ticket_id)"
@@ -125,12 +125,12 @@ async def test_parallel_workers_claim_every_receipt_exactly_once(database: Datab
     assert sum(bool(mine) for mine in claimed) > 1, "the workers did not run in parallel"
 
 
-@pytest.mark.parametrize("told_as", ["maybe_sent", "retry", "MessageTooBig", "no ticket"])
-async def test_only_a_delivery_with_a_ticket_waits_for_a_receipt(chat: Chat, told_as: str) -> None:
+@pytest.mark.parametrize("outcome", ["maybe_sent", "retry", "MessageTooBig", "no ticket"])
+async def test_only_a_delivery_with_a_ticket_waits_for_a_receipt(chat: Chat, outcome: str) -> None:
     await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())
-    report = worker_report(job, "accepted" if told_as == "no ticket" else told_as)
-    if told_as == "no ticket":
+    report = worker_report(job, "accepted" if outcome == "no ticket" else outcome)
+    if outcome == "no ticket":
         report["deliveries"][0]["ticket_id"] = None
     await record(chat.connection, claimed, report)
     assert await due(chat) == []
@@ -149,7 +149,7 @@ async def test_a_receipt_makes_an_accepted_delivery_handed_over(chat: Chat) -> N
     assert await due_receipts(chat.connection) == []
 
 
-async def test_missing_receipt_is_asked_for_at_growing_intervals_and_lost_after_a_day(chat: Chat) -> None:
+async def test_a_missing_receipt_is_requested_at_growing_intervals_and_lost_after_a_day(chat: Chat) -> None:
     """15 minutes after the send, 30, an hour, two, … and last when Expo clears it."""
     message = await accepted(chat)
     hours: list[float] = []
@@ -171,7 +171,7 @@ async def test_missing_receipt_is_asked_for_at_growing_intervals_and_lost_after_
     assert (await chat.job(message))["state"] == "done"
 
 
-async def test_receipt_that_comes_late_still_counts(chat: Chat) -> None:
+async def test_a_receipt_that_comes_late_is_recorded(chat: Chat) -> None:
     message = await accepted(chat)
     await answer(chat, [receipt(one, "missing") for one in await due(chat)])
     await chat.pass_time(HOUR)
@@ -201,7 +201,7 @@ async def test_a_repeated_receipt_is_recorded_once(chat: Chat) -> None:
     assert await deliveries(chat, message) == [("handed_over", None)]
 
 
-async def test_receipt_of_an_erased_message_or_of_nothing_known_is_passed_over(chat: Chat) -> None:
+async def test_a_receipt_of_an_erased_or_unknown_message_is_ignored(chat: Chat) -> None:
     deleted, kept = await accepted(chat), await accepted(chat, devices=0)
     receipts = [receipt(one) for one in await due(chat)]
     await chat.connection.execute("delete from public.chat_messages where id = %s", (deleted,))
@@ -210,7 +210,7 @@ async def test_receipt_of_an_erased_message_or_of_nothing_known_is_passed_over(c
     assert await deliveries(chat, kept) == [("handed_over", None)]
 
 
-async def test_receipt_waits_for_a_worker_that_reports_the_same_message(database: Database) -> None:
+async def test_recording_a_receipt_waits_for_a_worker_that_reports_the_same_message(database: Database) -> None:
     """Both lock the job first, or they would wait for each other."""
     chat = await start_chat(await database.connect())
     message = await accepted(chat)
@@ -256,7 +256,7 @@ async def test_receipts_with_temporary_errors_send_a_bounded_number_of_times(cha
     assert (await chat.job(message))["state"] == "done"
 
 
-async def test_sending_again_ends_with_the_time_to_live_of_the_message(chat: Chat) -> None:
+async def test_a_push_is_not_sent_again_after_the_time_to_live_of_its_message(chat: Chat) -> None:
     message = await accepted(chat)
     await answer(chat, [receipt(one, "ExpoError") for one in await due(chat)])
     await chat.pass_time(24 * HOUR)
@@ -265,7 +265,7 @@ async def test_sending_again_ends_with_the_time_to_live_of_the_message(chat: Cha
     assert (job["state"], job["outcome"], job["reason"]) == ("done", "failed", "expired")
 
 
-async def test_message_that_was_read_meanwhile_is_not_sent_again(chat: Chat) -> None:
+async def test_a_message_that_was_read_after_a_receipt_with_an_error_is_not_sent_again(chat: Chat) -> None:
     message = await accepted(chat)
     await answer(chat, [receipt(one, "ExpoError") for one in await due(chat)])
     await chat.read()
@@ -290,7 +290,9 @@ async def test_the_receipt_of_an_older_send_is_ignored(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("error", ["InvalidCredentials", "MismatchSenderId"])
-async def test_configuration_fault_touches_no_device_and_uses_up_no_attempt(chat: Chat, error: str) -> None:
+async def test_a_receipt_with_a_configuration_fault_keeps_the_device_and_uses_up_no_attempt(
+    chat: Chat, error: str
+) -> None:
     await chat.connection.execute("update push.settings set max_attempts_per_device = 1, max_attempts = 1")
     message = await accepted(chat, devices=2)
     for _ in range(3):
@@ -311,7 +313,7 @@ async def test_configuration_fault_touches_no_device_and_uses_up_no_attempt(chat
 # Dead tokens -----------------------------------------------------------------------------------
 
 
-async def test_a_dead_token_deactivates_its_device_and_nothing_more_is_sent_there(chat: Chat) -> None:
+async def test_a_receipt_with_a_dead_token_deactivates_its_device_and_no_later_push_goes_there(chat: Chat) -> None:
     message = await accepted(chat, devices=2)
     dead, alive = await due(chat)
     counts, finished = await answer(chat, [receipt(dead, "DeviceNotRegistered"), receipt(alive)])
@@ -340,7 +342,7 @@ async def test_a_receipt_keeps_a_device_active_that_registered_again_after_the_s
     assert (finished["deactivated"], await active(chat)) == (0, 1)
 
 
-async def test_dead_token_of_the_former_account_does_not_touch_the_new_one(chat: Chat) -> None:
+async def test_a_receipt_of_the_former_account_keeps_the_device_of_the_new_account_active(chat: Chat) -> None:
     await accepted(chat)
     token = await value(chat.connection, "select push_token from public.user_devices")
     await chat.device(user_id=chat.tourist, push_token=token)
@@ -375,7 +377,7 @@ async def run_with(chat: Chat, dead: int, alive: int, messages: int = 1) -> tupl
     [(20, 79, 20), (20, 80, 0), (19, 0, 0), (20, 0, 20)],
     ids=["a fifth and more", "a fifth", "too few devices", "all"],
 )
-async def test_breaker_holds_a_suspicious_share_of_at_least_20_devices(
+async def test_the_breaker_holds_a_suspicious_share_of_at_least_20_devices(
     chat: Chat, dead: int, alive: int, held: int
 ) -> None:
     _, finished = await run_with(chat, dead, alive)
@@ -383,7 +385,7 @@ async def test_breaker_holds_a_suspicious_share_of_at_least_20_devices(
     assert await active(chat) == alive + held
 
 
-async def test_breaker_compares_receipts_with_receipts(chat: Chat) -> None:
+async def test_the_breaker_compares_receipts_with_receipts(chat: Chat) -> None:
     """Three messages to each device are three receipts; the share of the dead is the same."""
     _, finished = await run_with(chat, dead=20, alive=60, messages=3)
     assert finished == {"deactivated": 0, "held": 20}
@@ -394,7 +396,7 @@ async def test_the_limits_of_the_breaker_are_settings(chat: Chat) -> None:
     assert (await run_with(chat, dead=2, alive=1))[1] == {"deactivated": 0, "held": 2}
 
 
-async def test_breaker_counts_a_run_of_several_claims_as_one(chat: Chat) -> None:
+async def test_the_breaker_counts_a_run_of_several_claims_as_one(chat: Chat) -> None:
     for _ in range(20):
         await chat.device()
     await accepted(chat, devices=0)
@@ -406,7 +408,7 @@ async def test_breaker_counts_a_run_of_several_claims_as_one(chat: Chat) -> None
 
 
 @pytest.mark.parametrize(("switch_off", "left", "state"), [(True, 0, "confirmed"), (False, 20, "rejected")])
-async def test_operator_confirms_or_rejects_what_the_breaker_held(
+async def test_an_operator_confirms_or_rejects_what_the_breaker_held(
     chat: Chat, switch_off: bool, left: int, state: str
 ) -> None:
     run, _ = await run_with(chat, dead=20, alive=0)
@@ -428,7 +430,7 @@ async def test_a_confirmed_deactivation_spares_a_device_that_registered_meanwhil
     }
 
 
-async def test_run_of_a_worker_that_died_is_finished_by_a_later_one(chat: Chat) -> None:
+async def test_a_later_run_finishes_the_run_of_a_worker_that_died(chat: Chat) -> None:
     await accepted(chat)
     run = uuid4()
     await record_receipts(chat.connection, run, *[receipt(one, "DeviceNotRegistered") for one in await due(chat)])

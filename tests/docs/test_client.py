@@ -16,7 +16,6 @@ from local.packages import NODE_MODULES, node
 from local.processes import free_port, run
 from tests.docs.app_on_phone import AppError, AppOnPhone, app_on_phone, notification
 from tests.docs.guides import PROJECT
-from tests.system.chat import done
 
 APP = Path(__file__).parent / "app"
 
@@ -72,7 +71,7 @@ async def push_from(tina: Person, app: AppOnPhone, cloud: LocalCloud) -> tuple[s
     conversation = await app.do("openChat", str(tina.id))
     cloud.expo.phones[app.phone.token].channels = frozenset(await app.state("channels"))
     message = await tina.send(UUID(conversation), "Shall we meet at the fountain?")
-    await cloud.until_push(message, done)
+    await cloud.until_push(message)
     [arrival] = [arrival for arrival in app.phone.shown if arrival.message_id == str(message)]
     return conversation, notification(arrival)
 

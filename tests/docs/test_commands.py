@@ -51,7 +51,9 @@ def dev() -> ModuleType:
 
 
 @pytest.mark.parametrize("command", dev_commands(), ids=str)
-def test_dev_knows_the_command_and_its_options(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_dev_command_of_the_guides_exists_and_has_its_options(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without_brackets = command.replace("[", "").replace("]", "")  # as in [--env FILE]
     _, *arguments = shlex.split(without_brackets)
     if arguments in ([], ["--version"]):
@@ -97,7 +99,7 @@ def understood(package: str, arguments: list[str], monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("block", NEED_ACCOUNTS, ids=str)
-def test_a_command_that_needs_an_account_says_so_and_has_options_that_exist(
+def test_a_quoted_command_that_needs_an_account_names_it_and_has_only_options_that_exist(
     block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert block.needs
@@ -161,7 +163,9 @@ def check_supabase(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("block", [block for block in SHELL if not block.needs], ids=str)
-async def test_a_command_that_needs_no_account_works(block: Block, cloud: LocalCloud, tmp_path: Path) -> None:
+async def test_each_quoted_command_that_needs_no_account_succeeds(
+    block: Block, cloud: LocalCloud, tmp_path: Path
+) -> None:
     async with chat_app(cloud.supabase, cloud.api_url) as app:
         person = await app.sign_up("Gus", "guide")
     environment = {
@@ -193,9 +197,7 @@ async def test_the_commands_that_dev_up_prints_bring_a_push_to_a_fake_phone(clou
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     phone = cloud.expo.phones["ExponentPushToken[phone-of-gus]"]
-    async with asyncio.timeout(60):
-        while not phone.shown:  # noqa: ASYNC110 - there is no event to await
-            await asyncio.sleep(0.05)
+    await cloud.expo.until(lambda: phone.shown, seconds=60)
     assert [(arrival.message["title"], arrival.message["body"]) for arrival in phone.shown] == [("Tina", "Hello Gus")]
 
 
@@ -216,7 +218,7 @@ def test_dev_without_arguments_lists_each_command_in_a_line_of_its_group() -> No
     assert max(map(len, shown.stdout.splitlines())) <= 100
 
 
-def test_dev_version_is_that_of_the_project() -> None:
+def test_dev_prints_the_version_of_the_project() -> None:
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     assert without_packages("--version").stdout == f"{version}\n"
 
@@ -235,6 +237,7 @@ def test_each_command_of_dev_shows_its_usage_without_any_package(name: str) -> N
     [
         ("nonsense", "there is no command nonsense\n"),
         ("dmeo", "there is no command dmeo; did you mean ./dev demo?"),
+        ("DEMO", "there is no command DEMO; did you mean ./dev demo?"),
         ("secret put", "there is no command secret; did you mean ./dev secrets?"),
         ("doctor", "one of the arguments --stack --env is required"),
         ("doctor --stack x --send me", "argument --send: invalid UUID value: 'me'"),
@@ -242,6 +245,8 @@ def test_each_command_of_dev_shows_its_usage_without_any_package(name: str) -> N
             "chaos --messages 99",
             "argument --messages: use 100 or more: with fewer messages some faults find no push to strike",
         ),
+        ("lint --fix", "usage: ./dev lint\n./dev lint: there is no option --fix"),
+        ("lock --upgade", "usage: ./dev lock [--upgrade]\n./dev lock: there is no option --upgade"),
         ("bench latnecy", "no such benchmark: latnecy; choose from latency"),
     ],
 )

@@ -38,7 +38,7 @@ async def chat(followed: str) -> AsyncIterator[Chat]:
         yield Chat(connection, room["user1_id"], room["user2_id"], room["id"])
 
 
-def test_the_guide_names_every_required_column() -> None:
+def test_the_guide_for_existing_apps_names_every_required_column() -> None:
     text = " ".join(section(DEPLOY, "An app that exists").split())
     said = text.partition("They need ")[2].partition("All other columns")[0]
     for name, columns in NEEDED.items():
@@ -47,7 +47,9 @@ def test_the_guide_names_every_required_column() -> None:
         assert f"`{name}`" in said
 
 
-async def test_the_report_lists_changes_and_mark_existing_messages_read_clears_the_unread_counters(chat: Chat) -> None:
+async def test_the_migration_report_lists_changes_and_mark_existing_messages_read_clears_the_unread_counters(
+    chat: Chat,
+) -> None:
     report, start, _ = [block for block in blocks("sql") if block.text in section(DEPLOY, "An app that exists")]
     found = await rows(chat.connection, report.text)
     assert {"what": "column added", "subject": "chat_messages.is_read", "affected_rows": None} in found
@@ -96,12 +98,12 @@ OLD = {
 OLD_VERSIONS = [cells[0] for cells in table(section(DEPLOY, "Old versions of your app"))[1:]]
 
 
-def test_every_line_of_the_table_of_old_versions_has_a_test() -> None:
+def test_every_row_of_the_table_of_old_app_versions_has_a_test() -> None:
     assert len(OLD) == len(OLD_VERSIONS)
 
 
 @pytest.mark.parametrize("line", OLD_VERSIONS)
-async def test_an_old_version_works_as_the_guide_says(chat: Chat, line: str) -> None:
+async def test_an_old_app_version_works_as_the_guide_says(chat: Chat, line: str) -> None:
     [(statement, holds)] = [act for said, act in OLD.items() if line.startswith(said)]
     names: dict[str, Any] = {"room": chat.room, "me": chat.tourist}
     async with as_user(chat.connection, chat.tourist):

@@ -35,7 +35,7 @@ def test_code_blocks_have_a_language_that_a_test_checks() -> None:
     assert every <= {"json", "mermaid", "python", "sh", "sql", "ts", "text"}
 
 
-def test_each_rule_of_the_architecture_is_defined_in_the_file_beside_it() -> None:
+def test_each_rule_of_the_architecture_is_defined_in_the_file_that_its_row_names() -> None:
     for rule, names, link in table(section("docs/architecture.md", "Where each rule is decided"), plain=False)[1:]:
         path = re.findall(r"\]\((.+)\)", link)[0]
         source = (PROJECT / "docs" / path).read_text()
@@ -132,24 +132,24 @@ def test_links_have_an_existing_target(file: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{path or file.name} has no heading for #{anchor}"
 
 
-def test_each_alarm_of_the_template_has_a_section_in_operate() -> None:
+def test_each_alarm_of_the_template_has_a_section_in_the_operations_guide() -> None:
     described = {heading for heading in headings(PROJECT / "docs" / "operate.md") if heading.endswith("Alarm")}
     assert described == resources("AWS::CloudWatch::Alarm")
     for alarm in described:
         assert len(section("docs/operate.md", alarm)) > 100
 
 
-def test_each_alarm_that_operate_names_has_a_section() -> None:
+def test_each_alarm_that_the_operations_guide_names_has_a_section() -> None:
     operate = PROJECT / "docs" / "operate.md"
     assert set(re.findall(r"\w+Alarm\b", operate.read_text())) <= set(headings(operate))
 
 
-def test_deploy_describes_each_parameter_of_the_stack() -> None:
+def test_the_deployment_guide_describes_each_parameter_of_the_stack() -> None:
     described = {row[0] for row in table(section("docs/deploy.md", "2. The stack")) if row[0] in TEMPLATE["Parameters"]}
     assert described == set(TEMPLATE["Parameters"])
 
 
-def test_deploy_describes_each_output_of_the_stack() -> None:
+def test_the_deployment_guide_describes_each_output_of_the_stack() -> None:
     cells = ", ".join(row[0] for row in table(section("docs/deploy.md", "2. The stack")))
     assert set(cells.split(", ")) == {*TEMPLATE["Outputs"], *TEMPLATE["Parameters"], "parameter", "output"}
 
@@ -189,7 +189,7 @@ async def test_settings_are_described_with_their_defaults(
             assert await found.fetchone() == (True,), f"{column} is not {default} by default"
 
 
-def test_client_describes_each_error_of_the_api() -> None:
+def test_the_client_guide_describes_each_error_of_the_api() -> None:
     sources = "".join(file.read_text() for file in (PROJECT / "functions" / "register_device").glob("*.py"))
     thrown = set(re.findall(r'Failure\(\s*(\d+),\s*"(\w+)"', sources))
     described = set()

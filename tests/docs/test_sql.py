@@ -61,7 +61,7 @@ async def run(chat: Chat, block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", blocks("sql"), ids=str)
-async def test_sql_of_the_guides_runs(block: Block, chat: Chat) -> None:
+async def test_all_sql_of_the_guides_runs(block: Block, chat: Chat) -> None:
     await run(chat, block)
 
 

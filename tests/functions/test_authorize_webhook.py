@@ -66,7 +66,7 @@ class TestSecret:
             ({"current": CURRENT}, f"{CURRENT},{CURRENT}", False),  # API Gateway joins two headers by a comma
         ],
     )
-    def test_only_the_current_or_previous_secret_is_authorized(
+    def test_only_the_current_or_previous_webhook_secret_is_authorized(
         self,
         secrets_manager: "SecretsManagerClient",
         authorize: Authorize,
@@ -77,7 +77,7 @@ class TestSecret:
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps(stored))
         assert authorize(request_with(given)) == {"isAuthorized": authorized}
 
-    def test_a_wrong_secret_is_refused_logged_and_counted(
+    def test_a_wrong_webhook_secret_is_refused_logged_and_counted(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, printed: Printed
     ) -> None:
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
@@ -92,7 +92,7 @@ class TestSecret:
     @pytest.mark.parametrize(
         "headers", [None, {}, {"x-webhook-secret": None}, {"x-webhook-secret": [CURRENT]}], ids=str
     )
-    def test_headers_of_another_shape_are_refused(
+    def test_a_webhook_secret_in_a_header_of_another_shape_is_refused(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, headers: Any
     ) -> None:
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
@@ -102,7 +102,7 @@ class TestSecret:
         assert authorize(without) == {"isAuthorized": False}
 
     @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-    def test_a_secret_of_any_bytes_is_refused_without_an_error(
+    def test_a_wrong_webhook_secret_of_any_bytes_is_refused_without_an_error(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, encoding: str
     ) -> None:
         secrets_manager.create_secret(Name="webhook", SecretString=json.dumps({"current": CURRENT}))
@@ -111,7 +111,7 @@ class TestSecret:
             assert authorize(request_with(text)) == {"isAuthorized": False}
 
     @pytest.mark.parametrize("value", [None, "not JSON", "{}", '{"current": null}'])
-    def test_an_unavailable_secret_raises_instead_of_a_refusal_that_would_be_cached(
+    def test_an_unavailable_webhook_secret_raises_instead_of_a_refusal_that_would_be_cached(
         self, secrets_manager: "SecretsManagerClient", authorize: Authorize, printed: Printed, value: str | None
     ) -> None:
         if value is not None:

@@ -39,7 +39,7 @@ def error(code: str) -> Json:
     return {"status": "error", "message": "no", "details": {"error": code}}
 
 
-def test_a_run_reads_receipts_and_prunes(invoke: Invoke, api: DataApi, expo: ReceiptService) -> None:
+def test_a_cleanup_reads_receipts_and_prunes(invoke: Invoke, api: DataApi, expo: ReceiptService) -> None:
     api.due.append(due(1, 2))
     report = invoke(event("cleanup"))
     assert expo.requested == [["t1", "t2"]]
@@ -48,13 +48,15 @@ def test_a_run_reads_receipts_and_prunes(invoke: Invoke, api: DataApi, expo: Rec
     assert json.loads(json.dumps(report)) == report
 
 
-def test_a_run_with_nothing_due_makes_no_expo_request(invoke: Invoke, expo: ReceiptService, printed: Printed) -> None:
+def test_a_cleanup_with_nothing_due_makes_no_expo_request(
+    invoke: Invoke, expo: ReceiptService, printed: Printed
+) -> None:
     invoke(event("cleanup"))
     assert expo.requests == []
     assert numbers_of(printed) == {"CleanupCompleted": 1}
 
 
-def test_without_time_left_a_run_claims_nothing(
+def test_without_time_left_a_cleanup_claims_nothing(
     monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction, api: DataApi
 ) -> None:
     monkeypatch.delenv("EXPO_URL", raising=False)
@@ -64,7 +66,7 @@ def test_without_time_left_a_run_claims_nothing(
     assert len(api.due) == 1
 
 
-def test_every_count_of_a_run_is_published_as_a_metric(
+def test_every_count_of_a_cleanup_is_published_as_a_metric(
     invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed
 ) -> None:
     api.due.append(due(1, 2, 3, 4, 5))
@@ -117,7 +119,7 @@ def test_held_devices_are_counted_and_logged_with_the_remedy(invoke: Invoke, api
         (errors(403, "FORBIDDEN"), "expo_access_token"),
     ],
 )
-def test_a_configuration_fault_is_counted_and_logged_with_its_fix(
+def test_a_receipt_with_a_configuration_fault_is_counted_and_logged_with_its_remedy(
     invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed, answer: httpx.Response, fix: str
 ) -> None:
     api.due.append(due(1))
@@ -128,7 +130,7 @@ def test_a_configuration_fault_is_counted_and_logged_with_its_fix(
     assert [line["ConfigurationFault"] for line in lines if "_aws" in line] == [[1]]
 
 
-def test_a_run_succeeds_while_expo_is_down(
+def test_a_cleanup_succeeds_while_expo_is_down(
     invoke: Invoke, api: DataApi, expo: ReceiptService, printed: Printed
 ) -> None:
     api.due.append(due(1))
@@ -144,7 +146,7 @@ def test_a_receipt_that_never_came_is_counted_as_lost(invoke: Invoke, api: DataA
     assert numbers_of(printed) == {"ReceiptLost": 1, "CleanupCompleted": 1}
 
 
-def test_a_run_fails_if_the_database_does_not_respond(invoke: Invoke, api: DataApi, printed: Printed) -> None:
+def test_a_cleanup_fails_if_the_database_does_not_respond(invoke: Invoke, api: DataApi, printed: Printed) -> None:
     """Lambda counts the failed invocation, and the next run continues."""
     api.faults["claim_due_receipts"] = httpx.ConnectError("refused")
     with pytest.raises(DatabaseUnavailable):
@@ -152,7 +154,7 @@ def test_a_run_fails_if_the_database_does_not_respond(invoke: Invoke, api: DataA
     assert numbers_of(printed) == {}
 
 
-def test_a_run_fails_until_its_secret_is_complete(
+def test_a_cleanup_fails_until_its_secret_is_complete(
     invoke: Invoke, secrets_manager: "SecretsManagerClient", printed: Printed
 ) -> None:
     secrets_manager.put_secret_value(SecretId="backend", SecretString="{}")

@@ -205,7 +205,7 @@ class TestRegister:
     @pytest.mark.parametrize(
         "content_type", ["application/json; charset=utf-8", "Application/JSON", " application/json"]
     )
-    def test_every_spelling_of_the_content_type_is_accepted(self, invoke: Invoke, content_type: str) -> None:
+    def test_every_spelling_of_the_content_type_json_is_accepted(self, invoke: Invoke, content_type: str) -> None:
         assert invoke(registering(content_type))["statusCode"] == 201
 
     def test_a_body_in_base64_is_decoded(self, invoke: Invoke, api: DeviceApi) -> None:
@@ -214,7 +214,7 @@ class TestRegister:
         assert invoke({**sent, "body": encoded, "isBase64Encoded": True})["statusCode"] == 201
         assert api.registered() == ["Anas Händy 📱"]
 
-    def test_the_last_of_two_equal_names_counts(self, invoke: Invoke, api: DeviceApi) -> None:
+    def test_the_last_of_two_equal_names_in_a_body_is_used(self, invoke: Invoke, api: DeviceApi) -> None:
         """JSON parsers of apps do the same."""
         sent = request()
         sent["body"] = '{"device_id": "first", ' + sent["body"].removeprefix("{")
@@ -293,7 +293,7 @@ class TestUnregister:
 
 
 class TestDevices:
-    def test_the_list_contains_only_devices_of_the_caller(self, invoke: Invoke) -> None:
+    def test_the_list_of_devices_contains_only_those_of_the_caller(self, invoke: Invoke) -> None:
         assert answered(invoke(request("GET", DEVICES))) == (200, [])
         invoke(registering(device_id="a"))
         invoke(registering(device_id="b"))

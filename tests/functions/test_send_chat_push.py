@@ -97,7 +97,7 @@ class TestQueue:
         assert invoke(sqs("a", "b")) == failures(0, 1)
         assert api.requests == []
 
-    def test_a_message_with_two_records_is_claimed_once(self, invoke: Invoke, api: DataApi) -> None:
+    def test_a_message_with_two_queue_records_is_claimed_once(self, invoke: Invoke, api: DataApi) -> None:
         assert invoke(sqs(uuid(1), uuid(2), uuid(1))) == failures()
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1), uuid(2)]]
 
@@ -156,7 +156,7 @@ class TestSecret:
         assert numbers_of(printed) == {"SecretUnavailable": 1}
 
     @pytest.mark.parametrize(("token", "bearer"), [("robot", "Bearer robot"), ("", None), (None, None)])
-    def test_the_secret_contains_the_keys_of_database_and_expo(
+    def test_database_and_expo_receive_the_keys_in_the_secret(
         self,
         invoke: Invoke,
         secrets_manager: "SecretsManagerClient",
@@ -218,7 +218,7 @@ class TestSweepAndRequests:
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1), uuid(2)]]
         assert (report["not_due"], report["deferred"]) == (1, 1)
 
-    def test_the_response_is_json(self, invoke: Invoke, api: DataApi) -> None:
+    def test_the_response_of_a_sweep_is_json(self, invoke: Invoke, api: DataApi) -> None:
         api.claims.append(claim(push(1, [push_token(1)]), finished=[{**FINISHED, "message_id": uuid(2)}]))
         report = invoke(event("sweep"))
         assert json.loads(json.dumps(report)) == report
@@ -299,7 +299,7 @@ class TestWakeups:
         invoke(event("sweep"))
         assert queue() == []
 
-    def test_a_wake_up_starts_a_sweep_and_passes_its_end_on(
+    def test_a_wake_up_starts_a_sweep_whose_own_wake_up_has_the_same_end(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
         self.busy(api)
@@ -409,14 +409,14 @@ class TestMetrics:
         invoke(event("sweep"))
         assert numbers_of(printed) == {"PushFailed{MessageTooBig}": 1, "PushFailed{other}": 3, "SweepCompleted": 1}
 
-    def test_queue_age_is_the_time_since_the_record_was_sent(self, invoke: Invoke, printed: Printed) -> None:
+    def test_the_queue_age_metric_is_the_time_since_the_record_was_sent(self, invoke: Invoke, printed: Printed) -> None:
         batch = sqs(uuid(1))
         sent_at = int(batch["Records"][0]["attributes"]["SentTimestamp"])
         earliest = time.time() * 1000 - sent_at
         invoke(batch)
         assert earliest <= numbers_of(printed)["QueueAge"] <= time.time() * 1000 - sent_at
 
-    def test_queue_age_is_zero_if_the_clock_of_sqs_is_ahead(self, invoke: Invoke, printed: Printed) -> None:
+    def test_the_queue_age_metric_is_zero_if_the_clock_of_sqs_is_ahead(self, invoke: Invoke, printed: Printed) -> None:
         batch = sqs(uuid(1))
         batch["Records"][0]["attributes"]["SentTimestamp"] = str(round(time.time() * 1000) + 60_000)
         invoke(batch)

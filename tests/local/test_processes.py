@@ -9,7 +9,8 @@ from textwrap import dedent
 import pytest
 
 from local.processes import ChildError, answers, child, free_port, run
-from tests.local.aws.conftest import eventually, is_running
+from tests.local.aws.conftest import is_running
+from tests.waiting import eventually
 
 
 async def test_a_child_is_killed_when_its_supervisor_is_killed(tmp_path: Path) -> None:

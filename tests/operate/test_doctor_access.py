@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
+from local.http_server import serving
 from operate.doctor.results import Finding, Healthy, NotExamined
 from tests.operate.conftest import BreakableCloud, vault_update
 
@@ -114,15 +115,10 @@ async def test_a_webhook_that_gives_every_secret_the_same_answer_is_a_finding(
 
     app = web.Application()
     app.router.add_post("/webhook", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhook"
+    async with serving(app) as base:
+        url = f"{base}/webhook"
         await breakable.execute(vault_update("push_webhook_url", url))
         results = await breakable.examination(webhook_url=url)
-    finally:
-        await runner.cleanup()
     assert [result.what for result in results if isinstance(result, Finding)] == expected
 
 

@@ -130,7 +130,7 @@ async def test_the_doctor_prints_progress_while_it_waits_for_a_receipt(breakable
     assert "1 receipts missing after 0 seconds" in str(results[1])
 
 
-async def test_the_doctor_asks_again_when_receipts_are_unavailable(breakable: BreakableCloud) -> None:
+async def test_the_doctor_requests_receipts_again_when_they_are_unavailable(breakable: BreakableCloud) -> None:
     await breakable.phone(breakable.gus, "phone")
     breakable.cloud.expo.script(HttpError(status=503, body="html"), on="receipts")
     results = await sent(breakable, breakable.gus.id, lambda seconds: None)

@@ -37,7 +37,7 @@ def secrets(services: Aws) -> Secrets:
     return Secrets(services.secrets_manager, ids)
 
 
-async def test_writing_one_key_keeps_the_others(secrets: Secrets) -> None:
+async def test_writing_one_key_of_a_secret_keeps_the_others(secrets: Secrets) -> None:
     def put(**given: str) -> list[str]:
         return secrets.put(given)
 
@@ -61,7 +61,7 @@ async def test_rotation_keeps_the_previous_webhook_secret_until_it_is_forgotten(
 
 
 @pytest.mark.parametrize("before", ["not JSON", '["a list"]'])
-async def test_an_unreadable_secret_is_replaced(secrets: Secrets, before: str) -> None:
+async def test_writing_a_key_replaces_an_unreadable_secret(secrets: Secrets, before: str) -> None:
     secrets.client.put_secret_value(SecretId=secrets.ids["AppSecret"], SecretString=before)
     secrets.put({"supabase_publishable_key": PUBLISHABLE_KEY})
     assert secrets.read("AppSecret") == {"supabase_publishable_key": PUBLISHABLE_KEY}
@@ -78,7 +78,7 @@ LEGACY_KEY = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoic2VydmljZV9yb2xlIn0.c2lnbmF0dXJl"
         ("expo_access_token", ACCESS_TOKEN),
     ],
 )
-def test_a_key_in_the_form_of_another_key_is_refused(name: str, right: str) -> None:
+def test_a_key_that_has_the_form_of_another_key_is_refused(name: str, right: str) -> None:
     [field] = [field for field in FIELDS if field.name == name]
     assert field.fault(right) is None
     others = {SECRET_KEY, PUBLISHABLE_KEY, ACCESS_TOKEN, LEGACY_KEY, "ExponentPushToken[0123456789012345678901]"}

@@ -25,7 +25,7 @@ def account(services: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("account")
-async def test_a_stack_has_resources_and_outputs_by_their_names_in_the_template() -> None:
+async def test_resources_and_outputs_of_a_stack_are_found_by_their_names_in_the_template() -> None:
     name = f"chat-push-{uuid4().hex}"
     template = {
         "Resources": {"PushQueue": {"Type": "AWS::SQS::Queue"}},
@@ -49,7 +49,7 @@ async def test_the_error_for_a_missing_stack_names_the_stack_and_the_settings(lo
         await asyncio.to_thread(look, "nowhere")
 
 
-def test_the_error_for_a_missing_region_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_error_names_the_missing_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)

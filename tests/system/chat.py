@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -20,6 +20,7 @@ from local.aws.lambda_runtime import LambdaFunction, lambda_function
 from local.aws.template import Function
 from local.cloud import LocalCloud
 from local.providers.phones import Phone
+from tests.waiting import eventually
 
 TEXT = "Shall we meet at the fountain?"
 
@@ -42,11 +43,6 @@ async def reset(cloud: LocalCloud) -> None:
     cloud.expo.reset()
     for statement in RESET:
         await execute(cloud, statement)
-
-
-def done(job: Any) -> bool:
-    """Whether a push job, as explain_push returns it, is done."""
-    return bool(job["state"] == "done")
 
 
 def arrived_and_visible(phone: Phone, message_id: UUID) -> tuple[int, int]:
@@ -152,7 +148,7 @@ class Chat:
 
     async def until_done(self, message_id: UUID, *, sweep: bool = False) -> Any:
         """Waits until the push job of a message is done, and returns it. `sweep`: runs the sweep meanwhile."""
-        return await self.cloud.until_push(message_id, done, sweep=sweep)
+        return await self.cloud.until_push(message_id, sweep=sweep)
 
     async def sweep(self) -> None:
         """Runs the scheduled sweep once."""
@@ -160,11 +156,7 @@ class Chat:
 
     async def collect_receipts(self) -> None:
         """Makes the receipt of every push due, and runs the scheduled cleanup once."""
-        await execute(
-            self.cloud,
-            "update push.deliveries set receipt_due_at = clock_timestamp() where receipt_due_at is not null",
-        )
-        await self.cloud.scheduler.fire("CleanupReceiptsRun")
+        await self.cloud.collect_receipts()
 
     async def statuses(self, message_id: UUID) -> dict[str, str]:
         """Returns the delivery status of a message, by device id."""
@@ -231,11 +223,3 @@ class Recording:
 
     queue_messages: list[dict[str, Any]]  # each one that was received
     local_log: list[str]  # of gateway, poller and scheduler: the errors that functions return to AWS's services
-
-
-async def eventually[T](found: Callable[[], T], seconds: float = 60) -> T:
-    """Polls until a value is true, and returns it. For values without an event. Raises TimeoutError."""
-    async with asyncio.timeout(seconds):
-        while not (value := found()):  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0.05)
-    return value

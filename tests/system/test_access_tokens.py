@@ -14,6 +14,7 @@ from aiohttp import web
 from local.app import Person
 from local.aws.gateway import gateway
 from local.cloud import LocalCloud
+from local.http_server import serving
 from local.processes import free_port
 from tests.auth import signed_by_hmac, signing_key, unsigned
 from tests.system.chat import Chat, error_of, running_function
@@ -104,17 +105,14 @@ async def project(cloud: LocalCloud, tmp_path: Path) -> AsyncIterator[Project]:
     server = web.Application()
     server.router.add_get("/auth/v1/{path:.*}", project.auth)
     server.router.add_post("/rest/v1/{path:.*}", project.data)
-    runner = web.AppRunner(server)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
     function = cloud.template.functions["RegisterDevice"]
     function = replace(function, environment={**function.environment, "SUPABASE_URL": project.url})
     async with (
+        serving(server, port),
         running_function(cloud, function, tmp_path) as running,
         gateway(cloud.template, {"RegisterDevice": running}, cloud.aws.sqs) as project.api_url,
     ):
         yield project
-    await runner.cleanup()
 
 
 async def test_tokens_with_a_key_of_the_key_set_are_verified_with_one_request_for_it(

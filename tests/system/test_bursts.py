@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from local.providers.phones import Phone
-from tests.system.chat import Chat, arrived_and_visible, eventually, execute, insert_messages
+from tests.system.chat import Chat, arrived_and_visible, execute, insert_messages
+from tests.waiting import eventually
 
 MESSAGES = 300
 

@@ -3,7 +3,8 @@
 from chat_push.expo_errors import CONFIGURATION_FAULT
 
 from local.providers.expo.faults import TicketError
-from tests.system.chat import TEXT, Chat, Log, arrived_and_visible, eventually, insert_messages
+from tests.system.chat import TEXT, Chat, Log, arrived_and_visible, insert_messages
+from tests.waiting import eventually
 
 
 async def test_every_device_of_the_recipient_shows_the_message_once(chat: Chat) -> None:
@@ -129,4 +130,5 @@ async def test_a_rolled_back_insert_causes_no_push(chat: Chat) -> None:
     await chat.until_done(stored)
     await chat.sweep()
     assert await chat.cloud.explain_push(rolled_back) is None
+    assert [arrival.message_id for arrival in chat.phone.arrived] == [str(stored)]
     assert (arrived_and_visible(chat.phone, rolled_back), arrived_and_visible(chat.phone, stored)) == ((0, 0), (1, 1))

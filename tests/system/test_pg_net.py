@@ -10,6 +10,7 @@ from aiohttp import web
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from local.http_server import serving
 from local.processes import free_port, temporary_folder
 from local.supabase.pg_net import PgNet, pg_net
 from local.supabase.postgres import SUPERUSER, Postgres, postgres
@@ -52,11 +53,8 @@ async def receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver(f"http://127.0.0.1:{port}/hook")
     app = web.Application()
     app.router.add_route("*", "/hook", receiver.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield receiver
-    await runner.cleanup()
+    async with serving(app, port):
+        yield receiver
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +114,9 @@ async def recorded(database: Database, count: int) -> list[dict[str, object]]:
     return responses
 
 
-async def test_a_request_is_sent_at_commit_and_not_before(net: PgNet, database: Database, receiver: Receiver) -> None:
+async def test_a_pg_net_request_is_sent_at_commit_and_not_before(
+    net: PgNet, database: Database, receiver: Receiver
+) -> None:
     async with await psycopg.AsyncConnection.connect(database.dsn) as connection:
         await connection.execute("select net.http_post(%s, %s)", (receiver.url, Jsonb("first")))
         await database.post(receiver.url, "second")
@@ -125,7 +125,7 @@ async def test_a_request_is_sent_at_commit_and_not_before(net: PgNet, database: 
         assert await receiver.bodies(2) == [b'"second"', b'"first"']
 
 
-async def test_a_rolled_back_request_is_never_sent(net: PgNet, database: Database, receiver: Receiver) -> None:
+async def test_a_rolled_back_pg_net_request_is_never_sent(net: PgNet, database: Database, receiver: Receiver) -> None:
     await database.post(receiver.url, {"n": 1}, commit=False)
     await database.post(receiver.url, {"n": 2})
     assert await receiver.bodies(1) == [b'{"n": 2}']
@@ -159,14 +159,16 @@ async def test_a_content_type_other_than_json_aborts_the_transaction(database: D
             )
 
 
-async def test_a_server_error_is_recorded_and_not_retried(net: PgNet, database: Database, receiver: Receiver) -> None:
+async def test_pg_net_records_a_server_error_and_does_not_retry(
+    net: PgNet, database: Database, receiver: Receiver
+) -> None:
     receiver.status = 503
     await database.post(receiver.url, {})
     assert await recorded(database, 1) == [{"status_code": 503, "timed_out": False, "error_msg": None}]
     assert (net.requests, await database.queue_length()) == (1, 0)
 
 
-async def test_a_refused_connection_is_recorded_and_not_retried(net: PgNet, database: Database) -> None:
+async def test_pg_net_records_a_refused_connection_and_does_not_retry(net: PgNet, database: Database) -> None:
     await database.post(f"http://127.0.0.1:{free_port()}/", {})
     [response] = await recorded(database, 1)
     assert (response["status_code"], response["timed_out"]) == (None, False)
@@ -174,7 +176,7 @@ async def test_a_refused_connection_is_recorded_and_not_retried(net: PgNet, data
     assert (net.requests, await database.queue_length()) == (1, 0)
 
 
-async def test_a_timeout_is_recorded_although_the_receiver_got_the_request(
+async def test_a_pg_net_timeout_is_recorded_although_the_receiver_got_the_request(
     net: PgNet, database: Database, receiver: Receiver
 ) -> None:
     receiver.delay = 1
@@ -185,21 +187,25 @@ async def test_a_timeout_is_recorded_although_the_receiver_got_the_request(
     assert len(receiver.received) == 1
 
 
-async def test_a_lost_request_leaves_no_trace(net: PgNet, database: Database, receiver: Receiver) -> None:
+async def test_a_lost_pg_net_request_leaves_no_trace(net: PgNet, database: Database, receiver: Receiver) -> None:
     net.lose(2)
     await database.post(receiver.url, 1, 2, 3)
     assert len(await recorded(database, 1)) == 1
     assert (await receiver.bodies(1), net.lost, await database.queue_length()) == ([b"3"], 2, 0)
 
 
-async def test_a_failing_worker_sends_its_whole_batch_twice(net: PgNet, database: Database, receiver: Receiver) -> None:
+async def test_a_failing_pg_net_worker_sends_its_whole_batch_twice(
+    net: PgNet, database: Database, receiver: Receiver
+) -> None:
     net.duplicate()
     await database.post(receiver.url, 1, 2)
     assert len(await recorded(database, 2)) == 2
     assert sorted(await receiver.bodies(4)) == [b"1", b"1", b"2", b"2"]
 
 
-async def test_a_paused_worker_leaves_requests_in_the_queue(net: PgNet, database: Database, receiver: Receiver) -> None:
+async def test_a_paused_pg_net_worker_leaves_requests_in_the_queue(
+    net: PgNet, database: Database, receiver: Receiver
+) -> None:
     net.pause()
     await database.post(receiver.url, 1)
     await asyncio.sleep(0.2)  # time in which it would come
@@ -208,7 +214,7 @@ async def test_a_paused_worker_leaves_requests_in_the_queue(net: PgNet, database
     await receiver.bodies(1)
 
 
-async def test_a_batch_holds_200_requests_and_the_next_one_waits_for_the_slowest(
+async def test_a_pg_net_batch_holds_200_requests_and_the_next_one_waits_for_the_slowest(
     net: PgNet, database: Database, receiver: Receiver
 ) -> None:
     receiver.answering.clear()
@@ -220,7 +226,7 @@ async def test_a_batch_holds_200_requests_and_the_next_one_waits_for_the_slowest
     await receiver.bodies(201)
 
 
-async def test_requests_survive_a_restart_but_not_a_crash(
+async def test_pg_net_requests_survive_a_restart_but_not_a_crash(
     net: PgNet, database: Database, receiver: Receiver, server: Postgres
 ) -> None:
     net.pause()

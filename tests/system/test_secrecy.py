@@ -20,7 +20,7 @@ from local.aws.account import STACK
 from local.aws.lambda_runtime import FunctionError
 from local.cloud import LocalCloud
 from local.providers.expo.faults import HttpError, OddAnswer, ReceiptError, TicketError
-from tests.system.chat import TEXT, Chat, Log, Recording, call_webhook, done, new_chat, receive, reset, send_to_queue
+from tests.system.chat import TEXT, Chat, Log, Recording, call_webhook, new_chat, receive, reset, send_to_queue
 from tests.vocabulary import COUNTED
 
 ESCAPED_TEXT = 'Grüße vom "Brunnen" 🐟'  # JSON writes it differently
@@ -125,7 +125,7 @@ async def _cause_errors_of_expo(chat: Chat) -> None:
     expo.script(TicketError(error="DeveloperError", message=f"{chat.phone.token} got {TEXT}"))
     for text in (TEXT, TEXT, TEXT, ESCAPED_TEXT):
         message = await chat.send(text)
-        while not done(await chat.cloud.explain_push(message)):
+        while (await chat.cloud.explain_push(message))["state"] != "done":
             await chat.make_due(message)
             await chat.sweep()
     expo.script(ReceiptError(error="DeveloperError", message=f"{chat.phone.token} got {TEXT}"))
@@ -191,7 +191,7 @@ def _metrics(lines: list[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{") and '"_aws"' in line]
 
 
-def test_the_search_finds_each_confidential_value_in_each_form(run: Run) -> None:
+def test_the_search_for_confidential_values_finds_each_one_in_each_form(run: Run) -> None:
     token = next(iter(run.cloud.expo.phones))
     for secret in (token, run.gus.access_token, TEXT, ESCAPED_TEXT, *_keys(run.cloud)):
         for line in (f"[ERROR] {secret} was refused", json.dumps({"error": f"refused: {secret}"}), repr([secret])):

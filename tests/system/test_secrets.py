@@ -92,9 +92,7 @@ async def test_without_the_backend_secret_pushes_wait_in_queue_and_database(chat
     assert worker.starts() == 1
 
 
-async def test_without_the_backend_secret_a_cleanup_fails_and_the_next_one_does_its_work(
-    chat: Chat, logs: Logs
-) -> None:
+async def test_without_the_backend_secret_a_cleanup_fails_and_the_next_one_succeeds(chat: Chat, logs: Logs) -> None:
     worker = logs["CleanupReceipts"]
     message = await chat.send()
     await chat.until_done(message)

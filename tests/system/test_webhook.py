@@ -20,11 +20,11 @@ from tests.system.chat import (
     Log,
     arrived_and_visible,
     call_webhook,
-    eventually,
     execute,
     insert_messages,
     receive,
 )
+from tests.waiting import eventually
 
 
 @dataclass
@@ -116,7 +116,7 @@ async def test_a_webhook_without_the_secret_is_rejected_and_nothing_is_queued(
 
 
 @pytest.mark.parametrize("secret", [b"\xff\xfe", b"\xc3\xa9", b"caf\xe9", b"\xed\xa0\x80"], ids=ascii)
-async def test_a_secret_that_is_no_ascii_is_rejected_like_any_wrong_one(api: WebhookApi, secret: bytes) -> None:
+async def test_a_webhook_secret_outside_ascii_is_rejected_like_any_wrong_one(api: WebhookApi, secret: bytes) -> None:
     async with httpx.AsyncClient() as client:
         body = {"record": {"id": str(uuid4())}}
         answer = await client.post(f"{api.url}{WEBHOOK_PATH}", json=body, headers={b"x-webhook-secret": secret})
@@ -128,7 +128,7 @@ async def test_a_secret_that_is_no_ascii_is_rejected_like_any_wrong_one(api: Web
     [b"", b"not JSON", b"[]", {}, {"record": None}, {"record": {}}, {"record": {"id": None}}, {"record": {"id": ""}}],
     ids=str,
 )
-async def test_a_body_without_a_record_id_is_answered_400_and_nothing_is_queued(
+async def test_a_webhook_without_a_record_id_is_answered_400_and_nothing_is_queued(
     unpolled_api: WebhookApi, body: Any
 ) -> None:
     assert await unpolled_api.call(body) == 400

@@ -43,7 +43,7 @@ def wrong_template(cloud: LocalCloud, build: Build, folder: Path, correct: str, 
         ("MemorySize: 512", "MemorySize: 48", "Runtime exited with error: signal: killed"),
     ],
 )
-async def test_the_sweep_fails_with_an_error_in_the_template(
+async def test_the_sweep_fails_while_the_template_has_an_error(
     cloud: LocalCloud, build: Build, tmp_path: Path, correct: str, wrong: str, message: str
 ) -> None:
     template = wrong_template(cloud, build, tmp_path, correct, wrong)

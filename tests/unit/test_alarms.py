@@ -100,7 +100,7 @@ def rows(widget: dict[str, Any]) -> Iterator[list[str]]:
 # The vocabulary
 
 
-def test_every_metric_of_the_vocabulary_is_counted_by_a_function(resources: Resources) -> None:
+def test_every_declared_metric_is_counted_by_a_function(resources: Resources) -> None:
     services = {
         function["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
         for function in properties(resources, "Lambda::Function").values()
@@ -189,7 +189,7 @@ def _dimension_value(dimensions: dict[str, Any]) -> str:
             raise AssertionError(f"unexpected dimensions: {other}")
 
 
-def test_no_alarm_is_raised_while_all_is_well(resources: Resources) -> None:
+def test_a_healthy_system_raises_no_alarm(resources: Resources) -> None:
     assert raised(resources, HEALTHY) == set()
 
 
@@ -198,12 +198,12 @@ def test_each_way_to_fail_raises_its_alarm_and_no_other(resources: Resources) ->
         assert raised(resources, {**HEALTHY, (metric, dimension): failing}) == {alarm}, (metric, dimension)
 
 
-def test_what_is_just_within_the_limit_raises_no_alarm(resources: Resources) -> None:
+def test_a_value_just_within_its_limit_raises_no_alarm(resources: Resources) -> None:
     for _, metric, dimension, _, passing in WAYS_TO_FAIL:
         assert raised(resources, {**HEALTHY, (metric, dimension): passing}) == set(), (metric, dimension)
 
 
-def test_every_metric_of_every_alarm_is_tried(resources: Resources) -> None:
+def test_the_tests_try_every_metric_of_every_alarm(resources: Resources) -> None:
     assert {(alarm, metric, dimension) for alarm, metric, dimension, *_ in WAYS_TO_FAIL} == {
         (alarm, metric, _dimension_value(dimensions))
         for alarm, body in alarms(resources).items()
@@ -218,7 +218,9 @@ def test_the_description_of_an_alarm_is_a_sentence_and_a_link_to_the_runbook(res
         assert where == f"docs/operate.md#{name.lower()}"
 
 
-def test_every_alarm_notifies_the_topic_and_so_does_its_end_except_for_held_deactivations(resources: Resources) -> None:
+def test_every_alarm_notifies_the_topic_at_its_start_and_at_its_end_except_for_held_deactivations(
+    resources: Resources,
+) -> None:
     """The alarm for held deactivations ends after a day, whether or not an operator has reviewed them."""
     for name, alarm in alarms(resources).items():
         assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
@@ -413,24 +415,24 @@ def test_the_access_log_uses_only_variables_that_http_apis_have(resources: Resou
         (
             "POWERTOOLS_SERVICE_NAME: send_chat_push",
             "POWERTOOLS_SERVICE_NAME: sender",
-            test_every_metric_of_the_vocabulary_is_counted_by_a_function,
+            test_every_declared_metric_is_counted_by_a_function,
         ),
         ("MetricName: SweepCompleted", "MetricName: LeaseLost", test_each_way_to_fail_raises_its_alarm_and_no_other),
         ("Threshold: 300 #", "Threshold: 600 #", test_each_way_to_fail_raises_its_alarm_and_no_other),
-        ("Threshold: 300 #", "Threshold: 200 #", test_what_is_just_within_the_limit_raises_no_alarm),
+        ("Threshold: 300 #", "Threshold: 200 #", test_a_value_just_within_its_limit_raises_no_alarm),
         ("DatapointsToAlarm: 1", "DatapointsToAlarm: 2", test_each_way_to_fail_raises_its_alarm_and_no_other),
         (
             "TreatMissingData: breaching",
             "TreatMissingData: notBreaching",
             test_each_way_to_fail_raises_its_alarm_and_no_other,
         ),
-        ("TreatMissingData: notBreaching", "TreatMissingData: breaching", test_no_alarm_is_raised_while_all_is_well),
-        ("{MetricName: Throttles,", "{MetricName: Invocations,", test_every_metric_of_every_alarm_is_tried),
+        ("TreatMissingData: notBreaching", "TreatMissingData: breaching", test_a_healthy_system_raises_no_alarm),
+        ("{MetricName: Throttles,", "{MetricName: Invocations,", test_the_tests_try_every_metric_of_every_alarm),
         ("#queueagealarm", "#queue-age", test_the_description_of_an_alarm_is_a_sentence_and_a_link_to_the_runbook),
         (
             "AlarmActions: [!Ref AlarmTopic]",
             "AlarmActions: []",
-            test_every_alarm_notifies_the_topic_and_so_does_its_end_except_for_held_deactivations,
+            test_every_alarm_notifies_the_topic_at_its_start_and_at_its_end_except_for_held_deactivations,
         ),
         ("!Ref AlarmKey", "alias/aws/sns", test_cloudwatch_may_publish_to_the_encrypted_topic),
         ("kms:GenerateDataKey*", "kms:Encrypt", test_cloudwatch_may_publish_to_the_encrypted_topic),

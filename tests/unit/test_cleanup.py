@@ -68,7 +68,7 @@ def test_each_receipt_is_recorded_with_its_delivery() -> None:
     assert report.errors == Counter(MessageTooBig=1)
 
 
-def test_a_run_reads_page_after_page_until_no_receipt_is_due() -> None:
+def test_a_cleanup_reads_page_after_page_until_no_receipt_is_due() -> None:
     """A page of a thousand takes a claim, a request and a record."""
     clean = Cleaner(due(1, 2), due(3), due(4))
     report = clean()
@@ -80,7 +80,7 @@ def test_a_run_reads_page_after_page_until_no_receipt_is_due() -> None:
     assert report.receipts == Counter(handed_over=4)
 
 
-def test_a_run_stops_reading_receipts_before_its_time_is_over() -> None:
+def test_a_cleanup_stops_reading_receipts_before_its_time_is_over() -> None:
     clean = Cleaner(*[due(number) for number in range(1, 20)], seconds=60)
     clean.seconds_per_round = 10
     clean()
@@ -94,7 +94,7 @@ def test_a_run_stops_reading_receipts_before_its_time_is_over() -> None:
     "failure",
     [httpx.Response(429), errors(500, "INTERNAL_SERVER_ERROR"), httpx.ReadTimeout("slow"), httpx.Response(502)],
 )
-def test_a_run_prunes_even_if_expo_returns_no_receipts(failure: ReceiptAnswer, printed: Printed) -> None:
+def test_a_cleanup_prunes_even_if_expo_returns_no_receipts(failure: ReceiptAnswer, printed: Printed) -> None:
     clean = Cleaner(due(1), due(2), due(3), expo=(lambda ids: receipts({"t1": {"status": "ok"}}), failure))
     report = clean()
     assert report.unavailable
@@ -115,13 +115,13 @@ def test_a_run_prunes_even_if_expo_returns_no_receipts(failure: ReceiptAnswer, p
         (receipts({"t1": error("MismatchSenderId")}), {"MismatchSenderId": 1}),
     ],
 )
-def test_a_configuration_fault_is_counted(answer: ReceiptAnswer, errors_: dict[str, int]) -> None:
+def test_a_receipt_with_a_configuration_fault_is_counted(answer: ReceiptAnswer, errors_: dict[str, int]) -> None:
     report = Cleaner(due(1), expo=(answer,))()
     assert report.configuration_faults == 1
     assert report.errors == errors_
 
 
-def test_a_run_prunes_batch_after_batch_until_none_is_left() -> None:
+def test_a_cleanup_prunes_batch_after_batch_until_none_is_left() -> None:
     clean = Cleaner()
     clean.api.pruned.extend([pruned(jobs_deleted=1000, more=True), pruned(jobs_deleted=7, presence_offline=2)])
     report = clean()
@@ -129,7 +129,7 @@ def test_a_run_prunes_batch_after_batch_until_none_is_left() -> None:
     assert +report.pruned == Counter(jobs_deleted=1007, presence_offline=2)
 
 
-def test_a_run_stops_pruning_before_its_time_is_over() -> None:
+def test_a_cleanup_stops_pruning_before_its_time_is_over() -> None:
     clean = Cleaner(seconds=60)
     clean.api.pruned.extend([pruned(jobs_deleted=1000, more=True)] * 20)
     clean.seconds_per_round = 10
@@ -145,7 +145,7 @@ def test_deactivated_and_held_devices_are_reported() -> None:
 
 
 @pytest.mark.parametrize("function", ["claim_due_receipts", "record_push_receipts", "finish_receipt_run", "prune_push"])
-def test_a_run_fails_if_the_database_does_not_respond(function: str) -> None:
+def test_a_cleanup_fails_if_the_database_does_not_respond(function: str) -> None:
     clean = Cleaner(due(1))
     clean.api.faults[function] = httpx.ConnectError("refused")
     with pytest.raises(DatabaseUnavailable, match=function):

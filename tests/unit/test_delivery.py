@@ -155,7 +155,9 @@ class TestDeliver:
         ],
         ids=["nothing", "deferred", "not due", "unknown", "finished"],
     )
-    def test_a_job_that_is_not_sent_is_only_reported(self, fields: dict[str, Any], report: Report) -> None:
+    def test_a_job_that_the_claim_ended_is_not_sent_and_is_reported(
+        self, fields: dict[str, Any], report: Report
+    ) -> None:
         worker = Worker(claim(**fields))
         assert worker.deliver(1) == report
         assert worker.api.functions == ["claim_push_jobs"]
@@ -174,7 +176,7 @@ class TestDeliver:
         report = worker.deliver(1)
         assert (report.deactivated, report.lost_leases) == (1, 1)
 
-    def test_the_expo_request_leaves_time_for_the_record(self) -> None:
+    def test_a_send_leaves_time_to_record_its_outcome(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), seconds=10)
         worker.deliver(1)
         assert worker.service.requests[0].extensions["timeout"]["read"] == 4
@@ -280,7 +282,7 @@ class TestOutcomes:
         worker.deliver(1)
         assert worker.api.results == [result(1, delivery(100, TOKENS[0], "maybe_sent", "ReadTimeout"))]
 
-    def test_refusals_after_all_calls_are_reported_as_retry(self) -> None:
+    def test_a_push_that_expo_rejects_at_each_call_is_reported_as_retry(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), expo=(httpx.Response(429),) * 3)
         report = worker.deliver(1)
         assert (report.deliveries, report.errors) == ({"retry": 1}, {"Http429": 1})
@@ -362,7 +364,7 @@ class TestSweep:
 
 
 class TestLogs:
-    def test_one_log_line_for_each_message_tells_its_outcome(self, printed: Printed) -> None:
+    def test_each_message_has_one_log_line_with_its_outcome(self, printed: Printed) -> None:
         worker = Worker(
             claim(
                 push(1, TOKENS[:2], attempt=2),

@@ -377,13 +377,13 @@ RECIPIENT_CASES: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
 
 
 class TestErrors:
-    def test_every_listed_code_has_a_case_here_and_every_configuration_fault_a_remedy(self) -> None:
+    def test_every_listed_code_of_expo_has_a_test_case_and_every_configuration_fault_a_remedy(self) -> None:
         assert RECIPIENT_CASES.keys() >= RECIPIENT_ERRORS.keys()
         for code, status in RECIPIENT_ERRORS.items():
             assert status != "configuration_fault" or f"{code}: " in CONFIGURATION_FAULT
 
     @pytest.mark.parametrize(("answer", "expected"), REQUEST_CASES.values(), ids=REQUEST_CASES)
-    def test_an_error_of_the_whole_request_has_this_status_code_and_number_of_calls(
+    def test_each_error_of_a_whole_request_has_its_outcome_code_and_number_of_calls(
         self, answer: ExpoAnswer, expected: tuple[str, str, int]
     ) -> None:
         send = Sender(*[answer] * 9)
@@ -439,7 +439,7 @@ class TestErrors:
             ),
         ),
     )
-    def test_send_raises_for_no_response(self, status: int, body: Any) -> None:
+    def test_send_returns_outcomes_for_any_response_of_expo(self, status: int, body: Any) -> None:
         outcomes = Sender(*[httpx.Response(status, json=body)] * 9)(ONE, push_token(2))
         assert len(outcomes) == 2
         for outcome in outcomes:
@@ -589,7 +589,7 @@ class TestRetry:
         assert (outcome.status, outcome.error, outcome.should_stop_sending) == ("retry", "OutOfTime", True)
         assert (len(send.service.requests), send.pauses) == (1, [0.5])
 
-    def test_there_is_no_pause_after_the_last_call(self) -> None:
+    def test_no_pause_follows_the_last_call_to_expo(self) -> None:
         send = Sender(*[httpx.Response(429)] * 9)
         assert send(ONE)[0].status == "retry"
         assert (len(send.service.requests), len(send.pauses)) == (3, 2)

@@ -21,7 +21,7 @@ class Service:
 
 
 class Secret:
-    """A secret whose reads return these keys in turn, again and again. It counts the reads."""
+    """A secret whose reads return these keys one after the other, in a cycle. It counts the reads."""
 
     def __init__(self, *keys: str | Exception | None) -> None:
         self.keys = keys

@@ -39,7 +39,7 @@ def of(**fields: Any) -> dict[str, Any]:
 
 
 class TestPayload:
-    def test_the_payload_has_these_fields(self) -> None:
+    def test_the_payload_of_a_push_has_exactly_these_fields(self) -> None:
         assert of() == {
             "title": "Ana",
             "body": "Hello",
@@ -59,7 +59,7 @@ class TestPayload:
             "threadId": uuid(7001),
         }
 
-    def test_the_payload_has_only_fields_that_expo_documents(self) -> None:
+    def test_the_payload_of_a_push_has_only_fields_that_expo_documents(self) -> None:
         assert of(image_url="https://example.com/a.jpg").keys() <= EXPO_FIELDS
 
     def test_a_resend_replaces_the_notification_of_its_message_and_of_no_other(self) -> None:
@@ -82,7 +82,7 @@ class TestPayload:
                 character
             )
 
-    def test_an_image_is_sent_as_rich_content(self) -> None:
+    def test_an_image_of_a_push_is_sent_as_rich_content(self) -> None:
         assert of(image_url="https://example.com/a.jpg")["richContent"] == {"image": "https://example.com/a.jpg"}
 
     def test_only_an_image_that_does_not_fit_is_left_out(self) -> None:
@@ -104,7 +104,7 @@ class TestPayload:
 
 class TestTruncate:
     @pytest.mark.parametrize("text", ["", "Hello", "x" * 200, "ã" * 200, "\n", " x "])
-    def test_a_short_text_is_not_changed(self, text: str) -> None:
+    def test_a_short_push_text_is_not_changed(self, text: str) -> None:
         assert truncate(text, 200) == text
 
     @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class TestSecrets:
         assert keys.current.get_secret_value() == "s3cret"
         assert "s3cret" not in repr(keys)
 
-    def test_a_secret_is_cached(
+    def test_a_secret_is_read_once_and_then_cached(
         self, secrets_manager: "SecretsManagerClient", forget_secrets: Callable[[], None]
     ) -> None:
         secrets_manager.create_secret(Name="keys", SecretString='{"current": "old"}')
@@ -102,7 +102,7 @@ class TestSecrets:
         assert raised.value.__suppress_context__
 
     @pytest.mark.usefixtures("secrets_manager")
-    def test_reading_a_secret_times_out_before_any_function_does(self) -> None:
+    def test_a_read_of_a_secret_times_out_before_any_function(self) -> None:
         config: Any = provider().client.meta.config
         seconds = config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout)
         functions = properties(translate(TEMPLATE)["Resources"], "Lambda::Function").values()

@@ -105,7 +105,7 @@ def test_the_dead_letters_of_schedules_are_kept_for_the_longest_time_that_sqs_al
     assert template.queues["ScheduleDeadLetters"].retention == timedelta(days=14)
 
 
-def test_all_queues_are_encrypted(resources: Resources) -> None:
+def test_every_queue_is_encrypted(resources: Resources) -> None:
     assert all(queue["SqsManagedSseEnabled"] is True for queue in properties(resources, "SQS::Queue"))
 
 
@@ -141,7 +141,7 @@ def test_the_access_log_group_needs_no_entry_in_the_log_delivery_policy_of_the_a
     assert group["Properties"]["LogGroupName"]["Fn::Sub"].startswith("/aws/vendedlogs/")
 
 
-def test_all_callers_of_functions_use_the_alias(resources: Resources) -> None:
+def test_every_caller_of_a_function_invokes_the_alias(resources: Resources) -> None:
     """Otherwise they would invoke $LATEST, which has no SnapStart."""
     aliases = {name for name, resource in resources.items() if resource["Type"] == "AWS::Lambda::Alias"}
     callers = [mapping["FunctionName"] for mapping in properties(resources, "Lambda::EventSourceMapping")]
@@ -329,7 +329,7 @@ def test_a_custom_domain_is_mapped_to_the_stage_and_exists_only_if_a_domain_name
     assert document["Outputs"]["DomainTarget"]["Condition"] == "HasDomainName"
 
 
-def test_the_outputs_hold_all_that_the_operator_needs_next(document: dict[str, Any]) -> None:
+def test_the_outputs_of_the_stack_name_urls_secrets_alarm_topic_and_dashboard(document: dict[str, Any]) -> None:
     outputs = {"ApiUrl", "WebhookUrl", "BackendSecret", "WebhookSecret", "AlarmTopic", "Dashboard"}
     assert document["Outputs"].keys() >= outputs
     assert all(len(output["Description"]) > 30 for output in document["Outputs"].values())
@@ -503,7 +503,7 @@ def test_a_route_to_a_function_becomes_a_lambda_integration(tmp_path: Path) -> N
             "",
             test_the_dead_letters_of_schedules_are_kept_for_the_longest_time_that_sqs_allows,
         ),
-        ("SqsManagedSseEnabled: true", "SqsManagedSseEnabled: false", test_all_queues_are_encrypted),
+        ("SqsManagedSseEnabled: true", "SqsManagedSseEnabled: false", test_every_queue_is_encrypted),
         (
             "RetryPolicy: {MaximumRetryAttempts: 0}",
             "RetryPolicy: {MaximumRetryAttempts: 5}",
@@ -518,7 +518,7 @@ def test_a_route_to_a_function_becomes_a_lambda_integration(tmp_path: Path) -> N
         (
             "FunctionArn: !Ref AuthorizeWebhook.Alias",
             "FunctionArn: !GetAtt AuthorizeWebhook.Arn",
-            test_all_callers_of_functions_use_the_alias,
+            test_every_caller_of_a_function_invokes_the_alias,
         ),
         (
             "[arm64]\n    Handler",
@@ -593,7 +593,7 @@ def test_a_route_to_a_function_becomes_a_lambda_integration(tmp_path: Path) -> N
         (
             "  Dashboard:\n    Description",
             "  Board:\n    Description",
-            test_the_outputs_hold_all_that_the_operator_needs_next,
+            test_the_outputs_of_the_stack_name_urls_secrets_alarm_topic_and_dashboard,
         ),
         (
             "Parameters: [SnapStart]",

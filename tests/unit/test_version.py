@@ -7,5 +7,5 @@ from chat_push import __version__
 from local.packages import PROJECT
 
 
-def test_the_version_of_the_layer_is_that_of_the_project() -> None:
+def test_the_layer_has_the_version_of_the_project() -> None:
     assert __version__ == tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]

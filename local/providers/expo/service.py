@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from local.http_server import serving
 from local.providers.expo import control, push_api
 from local.providers.expo.state import Clock, ExpoService
 
@@ -22,11 +23,5 @@ async def expo_service(port: int = 0, clock: Clock = lambda: datetime.now(UTC)) 
     app.add_routes(push_api.routes(expo))
     app.add_routes(control.routes(expo))
     # The timeout ends requests that hang by script.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        expo.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with serving(app, port, shutdown_timeout=0.1) as expo.url:
         yield expo
-    finally:
-        await runner.cleanup()

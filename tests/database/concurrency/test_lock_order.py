@@ -91,7 +91,7 @@ async def four(module_database: Database) -> list[Connection]:
 async def test_two_statements_over_the_same_messages_never_deadlock(
     four: list[Connection], first: str, second: str, gate: str
 ) -> None:
-    """Whatever the first one has locked when it is held up, and the second one when it has to wait."""
+    """The first statement waits for a row that another connection holds. Then the second one starts."""
     observer, holder, *meeting = four
     chat = await start_chat(observer)
     messages = [await chat.message(id=message) for message in sorted(uuid4() for _ in range(4))]
@@ -111,7 +111,7 @@ async def test_two_statements_over_the_same_messages_never_deadlock(
 
 
 async def test_statements_of_one_person_in_opposite_orders_wait_for_each_other(chat: Chat, database: Database) -> None:
-    """The order in which a statement finds its rows is the plan's: here two statements stand for one."""
+    """The plan decides in which order one statement finds its rows. Here two statements stand for one."""
     low, high = sorted([await chat.message(), await chat.message()])
     other = await database.connect()
     edit = ACTS["edit"].statement.encode()

@@ -35,8 +35,10 @@ async def test_timestamps_of_a_conversation_follow_the_order_of_commits(chat: Ch
     assert (await chat.see_room())["last_message"] == "three"
 
 
-async def test_message_of_another_conversation_that_commits_late_is_not_missed(chat: Chat, database: Database) -> None:
-    """A cursor over timestamps that are not ordered by commit skips; the overlap of a minute does not."""
+async def test_missed_messages_contain_a_message_of_another_conversation_that_commits_late(
+    chat: Chat, database: Database
+) -> None:
+    """Timestamps are not in the order of commits. The overlap of a minute finds what a cursor alone would skip."""
     other = await start_chat(await database.connect())
     room = await insert(chat.connection, "public.chat_rooms", user1_id=other.tourist, user2_id=chat.guide)
     async with other.connection.transaction():
@@ -48,7 +50,9 @@ async def test_message_of_another_conversation_that_commits_late_is_not_missed(c
         assert [one["id"] for one in await rows(chat.connection, missed, chat.guide, cursor)] == [late, newest]
 
 
-async def test_counter_is_exact_when_a_message_arrives_while_others_are_read(chat: Chat, database: Database) -> None:
+async def test_the_unread_counter_is_exact_when_a_message_arrives_while_others_are_read(
+    chat: Chat, database: Database
+) -> None:
     await chat.message()
     reader = Chat(await database.connect(), chat.tourist, chat.guide, chat.room)
     async with chat.connection.transaction():
@@ -59,7 +63,9 @@ async def test_counter_is_exact_when_a_message_arrives_while_others_are_read(cha
     assert (await chat.see_room())["unread_count_user2"] == 1
 
 
-async def test_counter_is_exact_when_a_message_arrives_before_the_read_commits(chat: Chat, database: Database) -> None:
+async def test_the_unread_counter_is_exact_when_a_message_arrives_before_the_read_commits(
+    chat: Chat, database: Database
+) -> None:
     await chat.message()
     reader = Chat(await database.connect(), chat.tourist, chat.guide, chat.room)
     async with reader.connection.transaction():
@@ -70,7 +76,7 @@ async def test_counter_is_exact_when_a_message_arrives_before_the_read_commits(c
     assert (await chat.see_room())["unread_count_user2"] == 1
 
 
-async def test_read_on_two_devices_at_once_counts_once(chat: Chat, database: Database) -> None:
+async def test_messages_read_on_two_devices_at_once_are_counted_once(chat: Chat, database: Database) -> None:
     for _ in range(5):
         await chat.message()
     devices = [Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)]
@@ -78,7 +84,7 @@ async def test_read_on_two_devices_at_once_counts_once(chat: Chat, database: Dat
     assert (await chat.see_room())["unread_count_user2"] == 0
 
 
-async def test_two_people_who_open_a_conversation_at_once_get_the_same(chat: Chat, database: Database) -> None:
+async def test_two_people_who_open_a_conversation_at_once_get_the_same_one(chat: Chat, database: Database) -> None:
     guide = (await start_chat(chat.connection)).guide
     first, second = await database.connect(), await database.connect()
     open_chat = "select public.get_or_create_conversation(%s, %s)"
@@ -94,8 +100,10 @@ async def test_two_people_who_open_a_conversation_at_once_get_the_same(chat: Cha
     assert await waiting == room
 
 
-async def test_same_client_msg_id_is_stored_once(chat: Chat, database: Database) -> None:
-    """23505 is how the app learns that its retry was a duplicate."""
+async def test_two_parallel_messages_with_the_same_client_msg_id_are_stored_once(
+    chat: Chat, database: Database
+) -> None:
+    """The code 23505 shows the app that its retry was a duplicate."""
     client_msg_id = str(uuid4())
     senders = [Chat(await database.connect(), chat.tourist, chat.guide, chat.room) for _ in range(2)]
     outcomes = await asyncio.gather(
@@ -136,7 +144,9 @@ async def test_concurrent_registrations_of_one_device_leave_one_row(chat: Chat, 
     assert (device["push_token"], device["is_active"]) == ("ExponentPushToken[same]", True)
 
 
-async def test_token_moves_to_last_login_even_when_both_log_in_at_once(chat: Chat, database: Database) -> None:
+async def test_a_push_token_moves_to_the_last_login_even_when_two_people_log_in_at_once(
+    chat: Chat, database: Database
+) -> None:
     first, second = await database.connect(), await database.connect()
 
     async def log_in(connection: Connection, user_id: UUID) -> None:
@@ -231,7 +241,7 @@ WAYS_TO_REGISTER = {
 async def register_at_once(
     chat: Chat, database: Database, *registrations: tuple[str, UUID, str]
 ) -> list[psycopg.Error | None]:
-    """Each (way, person, token) begins while another transaction holds both phones' rows; how each ended."""
+    """Starts each (way, person, token) while another transaction holds the rows of both phones. Returns the errors."""
     await chat.connection.execute("delete from user_devices")
     for user, token in ((chat.guide, OF_GUIDE), (chat.tourist, OF_TOURIST)):
         await insert(

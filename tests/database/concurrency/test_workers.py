@@ -40,8 +40,8 @@ async def test_parallel_workers_claim_every_job_exactly_once(chat: Chat, databas
     assert sum(bool(mine) for mine in claimed) > 1, "the workers did not run in parallel"
 
 
-async def test_webhook_and_sweep_send_once(chat: Chat, database: Database) -> None:
-    """Whoever holds the lease sends; the other one passes over and never waits."""
+async def test_webhook_and_sweep_send_a_message_once(chat: Chat, database: Database) -> None:
+    """The worker with the lease sends. The other one skips the job and does not wait."""
     await chat.device()
     message = await chat.message()
     other = await database.connect()
@@ -74,8 +74,8 @@ async def test_workers_that_claim_at_once_reserve_one_slot_after_the_other(chat:
     assert await value(chat.connection, "select free_at from push.rate_limiter") - before == timedelta(seconds=3 / 25)
 
 
-async def test_a_report_locks_its_jobs_in_one_order(chat: Chat, database: Database) -> None:
-    """Or two workers that report the same messages would wait for each other."""
+async def test_the_report_of_a_worker_locks_its_jobs_in_one_order(chat: Chat, database: Database) -> None:
+    """Otherwise two workers that report the same messages would wait for each other."""
     await chat.device()
     low, high = sorted([await chat.message(), await chat.message()])
     claimed = await claim(chat.connection, low, high)
@@ -93,7 +93,7 @@ async def test_a_report_locks_its_jobs_in_one_order(chat: Chat, database: Databa
     assert (await chat.job(high))["outcome"] == "accepted"
 
 
-async def test_job_is_stored_with_its_message_or_not_at_all(chat: Chat, database: Database) -> None:
+async def test_a_push_job_is_stored_with_its_message_or_not_at_all(chat: Chat, database: Database) -> None:
     other = await database.connect()
     async with chat.connection.transaction(force_rollback=True):
         message = await chat.message()

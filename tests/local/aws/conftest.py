@@ -1,7 +1,5 @@
 """Parts of the local cloud, run for real with functions that a test writes itself."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -16,18 +14,6 @@ from local.aws.lambda_runtime import Account, LambdaFunction, lambda_function
 from local.aws.template import Function
 
 type StartFunction = Callable[..., Awaitable[LambdaFunction]]
-
-
-async def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something that another process does and that raises no event here."""
-
-    def wait() -> None:
-        until = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < until, f"not within {seconds:g} s"
-            time.sleep(0.01)
-
-    await asyncio.to_thread(wait)
 
 
 def is_running(pid: int) -> bool:

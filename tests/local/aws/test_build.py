@@ -48,14 +48,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_the_same_input_is_built_only_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_function_is_built_only_once_from_the_same_input(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with asyncio.timeout(300):
         await asyncio.gather(*(_build(project) for _ in range(2)))
         await _build(project)
     assert capsys.readouterr().out.count("build: done") == 1
 
 
-async def test_a_replaced_build_is_removed_when_nothing_uses_it(project: Path) -> None:
+async def test_a_replaced_build_is_deleted_when_no_process_uses_it(project: Path) -> None:
     async with built(project) as first:
         (project / "functions" / "send" / "app.py").write_text("one = 3")
         async with built(project) as second:

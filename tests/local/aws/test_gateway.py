@@ -19,7 +19,8 @@ from local.aws.lambda_runtime import Account, LambdaFunction
 from local.aws.services import Aws
 from local.aws.template import Authorizer, LambdaIntegration, Queue, Route, SqsIntegration, Template
 from local.types import Json
-from tests.local.aws.conftest import StartFunction, eventually
+from tests.local.aws.conftest import StartFunction
+from tests.waiting import eventually
 
 CONCURRENCY = 3
 
@@ -71,17 +72,17 @@ class Api:
     authorizer: LambdaFunction
     account: Account
 
-    async def ring(self, body: bytes | Json, secret: str | None = "right") -> tuple[int, str]:
+    async def call_webhook(self, body: bytes | Json, secret: str | None = "right") -> tuple[int, str]:
         headers = {"x-webhook-secret": secret} if secret is not None else {}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with self.http.post("/ring", data=data, headers=headers) as response:
+        async with self.http.post("/webhook", data=data, headers=headers) as response:
             return response.status, await response.text()
 
     async def queued(self) -> list[str]:
         answer = await asyncio.to_thread(self.aws.sqs.receive_message, QueueUrl=self.queue.url, MaxNumberOfMessages=10)
         return [message["Body"] for message in answer.get("Messages", [])]
 
-    def times_asked(self) -> int:
+    def authorizer_invocations(self) -> int:
         return self.authorizer.log_lines().count("asked")
 
 
@@ -96,7 +97,7 @@ async def api(services: Aws, start_function: StartFunction) -> AsyncIterator[Api
         queues={name: queue},
         secrets={},
         routes=(
-            Route("POST", "/ring", SqsIntegration(name, "$request.body.record.id", 202), authorizer),
+            Route("POST", "/webhook", SqsIntegration(name, "$request.body.record.id", 202), authorizer),
             Route("POST", "/whole", SqsIntegration(name, "$request.body", 200), None),
             Route("POST", "/echo", LambdaIntegration("Echo"), None),
             Route("GET", "/echo", LambdaIntegration("Echo"), authorizer),
@@ -119,8 +120,8 @@ async def api(services: Aws, start_function: StartFunction) -> AsyncIterator[Api
         yield Api(http, services, queue, functions["Authorize"], account)
 
 
-async def test_the_api_queues_only_the_mapped_path_of_the_body(api: Api) -> None:
-    status, _ = await api.ring({"type": "INSERT", "record": {"id": "m-1", "message": "private"}})
+async def test_the_gateway_queues_only_the_mapped_path_of_the_body(api: Api) -> None:
+    status, _ = await api.call_webhook({"type": "INSERT", "record": {"id": "m-1", "message": "private"}})
     assert status == 202
     assert await api.queued() == ["m-1"]
 
@@ -149,12 +150,12 @@ async def test_a_mapping_of_the_whole_body_queues_it_unchanged(api: Api) -> None
     ids=lambda body: str(body)[:30],
 )
 async def test_a_body_without_the_mapped_path_is_rejected_and_not_queued(api: Api, body: Json) -> None:
-    assert await api.ring(body) == (400, '{"message": "Bad Request"}')
+    assert await api.call_webhook(body) == (400, '{"message": "Bad Request"}')
     assert await api.queued() == []
 
 
-async def test_an_id_that_is_not_a_string_is_queued_as_json(api: Api) -> None:
-    assert (await api.ring({"record": {"id": 7}}))[0] == 202
+async def test_a_mapped_value_that_is_not_a_string_is_queued_as_json(api: Api) -> None:
+    assert (await api.call_webhook({"record": {"id": 7}}))[0] == 202
     assert await api.queued() == ["7"]
 
 
@@ -162,42 +163,42 @@ async def test_an_id_that_is_not_a_string_is_queued_as_json(api: Api) -> None:
 async def test_a_request_without_the_identity_header_is_401_and_does_not_invoke_the_authorizer(
     api: Api, secret: str | None
 ) -> None:
-    assert await api.ring({"record": {"id": "m-1"}}, secret) == (401, '{"message": "Unauthorized"}')
-    assert api.times_asked() == 0
+    assert await api.call_webhook({"record": {"id": "m-1"}}, secret) == (401, '{"message": "Unauthorized"}')
+    assert api.authorizer_invocations() == 0
     assert await api.queued() == []
 
 
 async def test_a_request_that_the_authorizer_rejects_is_403(api: Api) -> None:
-    assert await api.ring({"record": {"id": "m-1"}}, "wrong") == (403, '{"message": "Forbidden"}')
+    assert await api.call_webhook({"record": {"id": "m-1"}}, "wrong") == (403, '{"message": "Forbidden"}')
     assert await api.queued() == []
 
 
 @pytest.mark.parametrize("secret", ["raises", "malformed"])
 async def test_a_malformed_answer_of_the_authorizer_is_500_and_not_cached(api: Api, secret: str) -> None:
     for _ in range(2):
-        status, body = await api.ring({"record": {"id": "m-1"}}, secret)
+        status, body = await api.call_webhook({"record": {"id": "m-1"}}, secret)
         assert (status, body) == (500, '{"message": "Internal Server Error"}')
-    assert api.times_asked() == 2
+    assert api.authorizer_invocations() == 2
     assert await api.queued() == []
 
 
 async def test_the_answer_of_the_authorizer_is_cached_for_each_identity(api: Api) -> None:
     for secret, status in [("right", 202), ("wrong", 403), ("right", 202), ("wrong", 403)]:
-        assert (await api.ring({"record": {"id": "m-1"}}, secret))[0] == status
-    assert api.times_asked() == 2
+        assert (await api.call_webhook({"record": {"id": "m-1"}}, secret))[0] == status
+    assert api.authorizer_invocations() == 2
 
 
 async def test_each_request_of_a_burst_on_a_cold_cache_invokes_the_authorizer_and_the_account_throttles(
     api: Api, tmp_path: Path
 ) -> None:
-    burst = [asyncio.create_task(api.ring({"record": {"id": "m-1"}}, "slow")) for _ in range(20)]
+    burst = [asyncio.create_task(api.call_webhook({"record": {"id": "m-1"}}, "slow")) for _ in range(20)]
     await eventually(lambda: api.account.throttled == 20 - CONCURRENCY)
     (tmp_path / "Authorize" / "go").touch()
     statuses = sorted([status for status, _ in await asyncio.gather(*burst)])
     assert statuses == [202] * CONCURRENCY + [500] * (20 - CONCURRENCY)
     assert api.authorizer.environments() == CONCURRENCY
-    assert (await api.ring({"record": {"id": "m-1"}}, "slow"))[0] == 202
-    assert api.times_asked() == CONCURRENCY
+    assert (await api.call_webhook({"record": {"id": "m-1"}}, "slow"))[0] == 202
+    assert api.authorizer_invocations() == CONCURRENCY
 
 
 async def test_a_throttled_function_is_500(api: Api) -> None:
@@ -210,7 +211,7 @@ async def test_a_throttled_function_is_500(api: Api) -> None:
         assert response.status == 201
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/ring"), ("POST", "/ring/"), ("POST", "/")])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/webhook"), ("POST", "/webhook/"), ("POST", "/")])
 async def test_an_unknown_route_is_404(api: Api, method: str, path: str) -> None:
     async with api.http.request(method, path, headers={"x-webhook-secret": "right"}) as response:
         assert (response.status, await response.json()) == (404, {"message": "Not Found"})
@@ -226,7 +227,9 @@ async def test_an_unknown_route_is_404(api: Api, method: str, path: str) -> None
         ("PATCH", "/echo/a/", "ANY /echo/{proxy+}", "a/"),
     ],
 )
-async def test_the_most_specific_route_answers(api: Api, method: str, path: str, route: str, rest: str | None) -> None:
+async def test_the_most_specific_route_answers_a_request(
+    api: Api, method: str, path: str, route: str, rest: str | None
+) -> None:
     async with api.http.request(method, path) as response:
         event = await response.json()
     assert (event["routeKey"], event["requestContext"]["routeKey"], event["rawPath"]) == (route, route, path)

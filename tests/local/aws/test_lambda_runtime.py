@@ -11,7 +11,8 @@ import pytest
 
 from local.aws.lambda_runtime import Account, FunctionError, TooManyRequests
 from local.packages import PROJECT
-from tests.local.aws.conftest import StartFunction, eventually, is_running
+from tests.local.aws.conftest import StartFunction, is_running
+from tests.waiting import eventually
 
 ECHO = """
     import os, time

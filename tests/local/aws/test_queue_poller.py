@@ -17,7 +17,8 @@ from local.aws.queue_poller import REDELIVERED_EVERY, QueuePoller, failed_messag
 from local.aws.services import Aws
 from local.aws.template import EventSourceMapping, Queue, Redrive, Template
 from local.types import Json
-from tests.local.aws.conftest import StartFunction, eventually
+from tests.local.aws.conftest import StartFunction
+from tests.waiting import eventually
 
 FUNCTION = """
     import json, os, time
@@ -156,7 +157,7 @@ async def test_a_throttled_batch_waits_and_is_not_received_again(bench: Bench) -
     assert await bench.count(bench.queue) == 0
 
 
-async def test_some_handled_messages_are_delivered_a_second_time(bench: Bench) -> None:
+async def test_the_poller_can_deliver_handled_messages_a_second_time(bench: Bench) -> None:
     bodies = [f"message {number}" for number in range(2 * REDELIVERED_EVERY)]
     await bench.send(*bodies)
     await bench.poller.until_idle()
@@ -168,7 +169,7 @@ async def test_some_handled_messages_are_delivered_a_second_time(bench: Bench) -
     assert await bench.count(bench.dead_letters) == 0
 
 
-async def test_messages_sent_while_the_poller_is_paused_arrive_in_one_batch(bench: Bench) -> None:
+async def test_messages_that_are_queued_while_the_poller_is_paused_arrive_in_one_batch(bench: Bench) -> None:
     async with bench.poller.paused():
         await bench.send("a", "b", "c")
     await bench.poller.until_idle()

@@ -7,7 +7,8 @@ from local.aws.lambda_runtime import Account
 from local.aws.scheduler import scheduler
 from local.aws.template import Schedule
 from local.types import Json
-from tests.local.aws.conftest import StartFunction, eventually
+from tests.local.aws.conftest import StartFunction
+from tests.waiting import eventually
 
 FUNCTION = """
     import time

@@ -70,12 +70,12 @@ async def privileges(dsn: str) -> list[tuple[Any, ...]]:
         return await (await connection.execute(PRIVILEGES)).fetchall()
 
 
-async def test_a_request_without_key_is_refused(project: Supabase) -> None:
+async def test_a_data_api_request_without_a_key_is_refused(project: Supabase) -> None:
     status, _ = await post(project, "/rest/v1/rpc/echo", {"j": 1, "a": []})
     assert status == 401
 
 
-async def test_json_arguments_arrive_as_json(project: Supabase) -> None:
+async def test_json_arguments_of_a_database_function_arrive_as_json(project: Supabase) -> None:
     argument = {"ids": [1, {"text": 'a "quoted" {brace}'}]}
     status, answer = await post(
         project, "/rest/v1/rpc/echo", {"j": argument, "a": [argument]}, apikey=project.secret_key
@@ -142,7 +142,7 @@ async def test_a_stable_function_that_writes_is_refused(project: Supabase) -> No
     assert (await post(project, "/rest/v1/rpc/writes", {"note": "written"}, apikey=key))[0] == 204
 
 
-async def test_lite_grants_nothing_beyond_the_migrations(project: Supabase, server: Postgres) -> None:
+async def test_the_local_project_grants_nothing_beyond_the_migrations(project: Supabase, server: Postgres) -> None:
     await post(
         project, "/rest/v1/rpc/echo", {"j": 1, "a": []}, apikey=project.secret_key
     )  # it grants on the first query

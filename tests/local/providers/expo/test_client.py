@@ -42,7 +42,7 @@ type Send = Callable[..., Awaitable[list[Outcome]]]
 
 @pytest.fixture
 def connections() -> Iterator[httpx.HTTPTransport]:
-    """The client's usual ones, but closed in the end; a function keeps them as long as it lives."""
+    """The client's usual connections. This fixture closes them; a function never does."""
     with httpx.HTTPTransport(retries=1) as transport:
         yield transport
 
@@ -90,12 +90,12 @@ FAULTS: dict[str, tuple[Fault, int, str, int, bool]] = {
     "too many to one device": (TicketError(error="MessageRateExceeded"), 1, "retry", 1, False),
     "no credentials": (TicketError(error="InvalidCredentials"), 1, "configuration_fault", 1, False),
     "error ticket with an id": (TicketError(error="ExpoError", id="019b"), 1, "retry", 1, False),
-    "an error that only the receipt tells": (ReceiptError(error="MessageTooBig"), 1, "accepted", 1, False),
+    "an error that only the receipt has": (ReceiptError(error="MessageTooBig"), 1, "accepted", 1, False),
 }
 
 
 @pytest.mark.parametrize(("fault", "times", "status", "requests", "arrived"), FAULTS.values(), ids=FAULTS)
-async def test_after_each_fault_outcome_requests_and_phone_are_as_listed(
+async def test_each_fault_of_expo_has_its_outcome_its_number_of_requests_and_its_arrival(
     expo: ExpoService, send: Send, fault: Fault, times: int, status: str, requests: int, arrived: bool
 ) -> None:
     expo.script(fault, times=times)
@@ -109,7 +109,7 @@ async def test_after_each_fault_outcome_requests_and_phone_are_as_listed(
 @pytest.mark.parametrize(
     "fault", [HttpError(status=504, accepted=True), Reset(accepted=True), OddAnswer(body="errors", accepted=True)]
 )
-async def test_a_resend_is_invisible(expo: ExpoService, send: Send, fault: Fault, token: str) -> None:
+async def test_a_push_that_is_sent_again_is_shown_once(expo: ExpoService, send: Send, fault: Fault, token: str) -> None:
     """The database sends again what may not have been sent."""
     expo.script(fault)
     assert statuses(await send(token)) == ["maybe_sent"]
@@ -137,7 +137,7 @@ async def test_a_gzip_request_is_accepted(expo: ExpoService, send: Send) -> None
     assert expo.phones[IPHONE].shown[0].message["body"] == "ü" * 200
 
 
-async def test_dead_and_malformed_tokens_fail_alone(expo: ExpoService, send: Send) -> None:
+async def test_dead_and_malformed_tokens_do_not_affect_other_recipients(expo: ExpoService, send: Send) -> None:
     expo.uninstall(PIXEL)
     outcomes = await send(PIXEL, "ExponentPushToken[xd]", STRANGER, IPHONE)
     assert statuses(outcomes) == ["failed", "failed", "failed", "accepted"]
@@ -155,7 +155,9 @@ async def test_phones_of_several_projects_each_receive_one_copy(expo: ExpoServic
     assert [len(expo.phones[token].arrived) for token in (IPHONE, FOREIGN, PIXEL)] == [1, 1, 1]
 
 
-async def test_a_message_that_expo_rejects_fails_alone(expo: ExpoService, connections: httpx.HTTPTransport) -> None:
+async def test_a_message_that_expo_rejects_does_not_affect_other_messages(
+    expo: ExpoService, connections: httpx.HTTPTransport
+) -> None:
     good, bad = Notification(IPHONE, FIELDS), Notification(PIXEL, {**FIELDS, "badge": -1})
     client = Expo(expo.url, transport=connections)
     outcomes = await asyncio.to_thread(client.send, [good] * 50 + [bad] + [good] * 49, lambda: 60.0)

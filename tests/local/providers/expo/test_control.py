@@ -17,18 +17,24 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 
 class TestWaiting:
-    async def test_arrival_waits_for_the_message_on_the_phone(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_waiting_for_an_arrival_ends_when_the_message_is_on_the_phone(
+        self, expo: ExpoService, sender: Sender
+    ) -> None:
         waiting = asyncio.create_task(expo.arrival(PIXEL, "m2"))
         await sender.tickets(message(PIXEL, "m1"))
         await sender.tickets(message(PIXEL, "m2"))
         assert await waiting == expo.phones[PIXEL].arrived[1]
 
-    async def test_an_arrival_timeout_names_the_messages_that_arrived(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_timeout_of_waiting_for_an_arrival_names_the_messages_that_arrived(
+        self, expo: ExpoService, sender: Sender
+    ) -> None:
         await sender.tickets(message(PIXEL, "m1"))
         with pytest.raises(TimeoutError, match=r"no m2 .* arrived: \['m1'\]"):
             await expo.arrival(PIXEL, "m2", seconds=0.01)
 
-    async def test_a_reset_request_wakes_until(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_waiting_for_a_request_also_ends_when_the_request_is_reset(
+        self, expo: ExpoService, sender: Sender
+    ) -> None:
         expo.script(Reset())
         waiting = asyncio.create_task(expo.until(lambda: [each.fault for each in expo.requests]))
         with reset_by_peer():
@@ -37,7 +43,7 @@ class TestWaiting:
 
 
 class TestRequestLog:
-    async def test_requests_are_logged_without_the_bearer(
+    async def test_the_fake_expo_logs_requests_without_the_bearer(
         self, expo: ExpoService, sender: Sender, clock: Clock
     ) -> None:
         expo.settings.access_token = "secret"
@@ -54,7 +60,7 @@ class TestRequestLog:
         assert {each.at for each in expo.requests} == {clock.now}
         assert {each.headers["authorization"] for each in expo.requests} == {"(left out)"}
 
-    async def test_rejected_and_reset_requests_are_logged(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_the_fake_expo_logs_rejected_and_reset_requests(self, expo: ExpoService, sender: Sender) -> None:
         expo.script(Reset())
         await sender.send([])
         with reset_by_peer():
@@ -130,7 +136,7 @@ class TestControl:
             assert response.status == 204
         assert (await sender.send([message()]))[0] == 200
 
-    async def test_a_change_of_one_setting_keeps_the_others(
+    async def test_a_change_of_one_setting_of_the_fake_expo_keeps_the_others(
         self, expo: ExpoService, http: aiohttp.ClientSession
     ) -> None:
         for change in ({"latency_seconds": 0.001}, {"rate_limit_per_second": 5}):
@@ -150,7 +156,7 @@ class TestControl:
             [logged] = await response.json()
         assert (logged["endpoint"], logged["status"], logged["tokens"]) == ("send", 200, [IPHONE])
 
-    async def test_a_reset_deletes_phones_faults_requests_receipts_and_settings(
+    async def test_a_reset_of_the_fake_expo_deletes_phones_faults_requests_receipts_and_settings(
         self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender
     ) -> None:
         expo.script(Reset(), on="receipts")

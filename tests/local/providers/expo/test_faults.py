@@ -38,7 +38,7 @@ class TestRequestFaults:
             (HttpError(status=503), "INTERNAL_SERVER_ERROR"),
         ],
     )
-    async def test_a_failing_status_has_the_body_of_its_kind(
+    async def test_a_scripted_status_comes_with_the_body_that_expo_gives_it(
         self, expo: ExpoService, sender: Sender, on: Endpoint, fault: HttpError, error: str
     ) -> None:
         expo.script(fault, on=on)
@@ -60,7 +60,7 @@ class TestRequestFaults:
             (OddAnswer(body="errors"), "application/json", '"errors"'),
         ],
     )
-    async def test_a_fault_sends_a_body_that_is_not_a_push_answer(
+    async def test_a_fault_can_send_a_body_that_is_not_a_push_answer(
         self, expo: ExpoService, http: aiohttp.ClientSession, fault: Fault, content_type: str, text: str
     ) -> None:
         expo.script(fault)
@@ -77,7 +77,7 @@ class TestRequestFaults:
             (datetime(2026, 1, 6, 13, 0, 5, tzinfo=UTC), "Tue, 06 Jan 2026 13:00:05 GMT"),
         ],
     )
-    async def test_retry_after_is_seconds_or_a_date_or_absent(
+    async def test_a_fault_can_send_retry_after_as_seconds_or_as_a_date(
         self,
         expo: ExpoService,
         http: aiohttp.ClientSession,
@@ -90,7 +90,7 @@ class TestRequestFaults:
 
     @pytest.mark.parametrize("accepted", [True, False])
     @pytest.mark.parametrize("kind", ["http_error", "odd_answer", "reset", "hang"])
-    async def test_a_failed_request_may_still_reach_the_phones(
+    async def test_a_fault_delivers_the_notification_only_if_it_is_accepted(
         self, expo: ExpoService, sender: Sender, kind: str, accepted: bool
     ) -> None:
         """The sender cannot tell the two apart."""
@@ -112,7 +112,7 @@ class TestRequestFaults:
                     await asyncio.wait_for(send, 0.1)
         assert len(expo.phones[IPHONE].arrived) == accepted
 
-    async def test_a_hang_ends_in_a_reset(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_hang_ends_with_a_reset_connection(self, expo: ExpoService, sender: Sender) -> None:
         expo.script(Hang(seconds=0))
         with reset_by_peer():
             await sender.send([message()])
@@ -126,7 +126,7 @@ class TestRequestFaults:
         assert [ticket["status"] for ticket in tickets] == statuses
         assert len(expo.phones[IPHONE].arrived) == 1
 
-    async def test_a_project_conflict_may_name_a_single_project(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_project_conflict_can_name_a_single_project(self, expo: ExpoService, sender: Sender) -> None:
         """A renamed slug; a map with a single group."""
         expo.script(ProjectConflict(projects={"@chat-push/old": [IPHONE]}))
         status, body = await sender.send([message()])
@@ -164,17 +164,21 @@ class TestRecipientFaults:
         assert (await sender.receipts([good, bad]))[1] == {"data": {good: {"status": "ok"}, bad: failed}}
         assert expo.phones[PIXEL].arrived == []
 
-    async def test_error_tickets_may_have_an_id_and_no_details(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_ticket_error_can_have_an_id_and_no_details(self, expo: ExpoService, sender: Sender) -> None:
         """A sender must decide by `status`, not by `id`."""
         expo.script(TicketError(error=None, message="No.", id="old"))
         assert await sender.tickets(message()) == [{"status": "error", "message": "No.", "id": "old"}]
 
-    async def test_without_a_token_all_recipients_of_the_request_fail(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_ticket_error_without_a_token_fails_all_recipients_of_the_request(
+        self, expo: ExpoService, sender: Sender
+    ) -> None:
         expo.script(TicketError(error="ExpoError"))
         tickets = await sender.tickets(message([IPHONE, PIXEL]))
         assert [ticket["status"] for ticket in tickets] == ["error", "error"]
 
-    async def test_two_errors_of_one_token_strike_one_after_the_other(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_two_scripted_errors_of_one_token_strike_one_after_the_other(
+        self, expo: ExpoService, sender: Sender
+    ) -> None:
         for error in ("MessageRateExceeded", "ExpoError"):
             expo.script(TicketError(error=error), token=IPHONE)
         sends = [(await sender.tickets(message()))[0] for _ in range(3)]

@@ -58,7 +58,7 @@ class TestRequests:
         milliseconds = int(ticket["id"].replace("-", "")[:12], 16)
         assert datetime.fromtimestamp(milliseconds / 1000, UTC) == clock.now
 
-    async def test_at_most_a_hundred_recipients_are_accepted(self, expo: ExpoService, sender: Sender) -> None:
+    async def test_a_request_to_expo_has_at_most_a_hundred_recipients(self, expo: ExpoService, sender: Sender) -> None:
         """Recipients across the whole body."""
         assert (await sender.send([message([IPHONE] * 60), message([PIXEL] * 40)]))[0] == 200
         status, body = await sender.send([message([IPHONE] * 60), message([PIXEL] * 41)])
@@ -130,10 +130,10 @@ class TestFields:
         [
             {"sound": None},
             {"channelId": None},
-            {"sound": {"critical": True, "name": "bell.wav", "volume": 0.5}},
+            {"sound": {"critical": True, "name": "chime.wav", "volume": 0.5}},
         ],
     )
-    async def test_the_other_allowed_forms_of_a_field(
+    async def test_the_other_documented_forms_of_a_field_arrive_as_sent(
         self, expo: ExpoService, sender: Sender, fields: dict[str, JsonValue]
     ) -> None:
         await sender.tickets(message() | fields)
@@ -167,7 +167,7 @@ class TestFields:
             ("to", None),
         ],
     )
-    async def test_unknown_fields_and_wrong_types_refuse_the_whole_request(
+    async def test_an_unknown_field_or_a_wrong_type_rejects_the_whole_request(
         self, expo: ExpoService, sender: Sender, field: str, value: JsonValue
     ) -> None:
         """The text begins with the index of the bad message, and nothing is sent."""
@@ -176,7 +176,7 @@ class TestFields:
         assert body["errors"][0]["message"].startswith(f'"1.{field}')
         assert expo.phones[IPHONE].arrived == []
 
-    @pytest.mark.parametrize("body", [[], None, "text", 3, [[]], {}, {"title": "to nobody"}])
+    @pytest.mark.parametrize("body", [[], None, "text", 3, [[]], {}, {"title": "without a recipient"}])
     async def test_a_body_without_messages_is_rejected(self, sender: Sender, body: JsonValue) -> None:
         status, answer = await sender.send(body)
         assert (status, code(answer)) == (400, "VALIDATION_ERROR")
@@ -202,7 +202,9 @@ class TestTokens:
             (STRANGER, "a registered push notification recipient"),
         ],
     )
-    async def test_an_invalid_token_fails_alone(self, expo: ExpoService, sender: Sender, token: str, what: str) -> None:
+    async def test_an_invalid_token_does_not_affect_other_recipients(
+        self, expo: ExpoService, sender: Sender, token: str, what: str
+    ) -> None:
         """200 overall, the other recipient is unaffected."""
         bad, good = await sender.tickets(message([token, IPHONE]))
         details = {"error": "DeviceNotRegistered", "expoPushToken": token}
@@ -283,7 +285,7 @@ class TestReceipts:
         assert (status, code(body)) == (400, "VALIDATION_ERROR")
 
     @pytest.mark.parametrize(("size", "fits"), [(4096, True), (4097, False)])
-    async def test_more_than_4096_bytes_are_too_big_in_the_receipt(
+    async def test_a_notification_above_4096_bytes_is_too_big_in_its_receipt(
         self, expo: ExpoService, sender: Sender, size: int, fits: bool
     ) -> None:
         """All fields together, in bytes: each of these letters is two."""
@@ -309,7 +311,7 @@ class TestPushSecurity:
             (None, "Bearer None", 401),
         ],
     )
-    async def test_a_bearer_is_required_when_set_and_must_match(
+    async def test_a_bearer_must_match_the_access_token_and_is_required_only_if_one_is_set(
         self,
         expo: ExpoService,
         sender: Sender,
@@ -331,7 +333,9 @@ class TestPushSecurity:
 
 
 class TestRateLimit:
-    async def test_600_a_second_for_each_project(self, expo: ExpoService, sender: Sender, clock: Clock) -> None:
+    async def test_each_project_may_send_600_notifications_a_second(
+        self, expo: ExpoService, sender: Sender, clock: Clock
+    ) -> None:
         """Above it requests fail until the rate drops; nothing of a refused one is sent."""
         for _ in range(6):
             await sender.tickets(message([IPHONE] * 100))
@@ -363,7 +367,7 @@ class TestPhones:
             (PIXEL, {}, 2),
         ],
     )
-    async def test_a_second_copy_replaces_the_first(
+    async def test_a_second_notification_with_the_same_key_replaces_the_first(
         self, expo: ExpoService, sender: Sender, token: str, key: dict[str, JsonValue], shown: int
     ) -> None:
         """collapseId on iOS, tag on Android; on Android collapseId works in transit only."""
@@ -397,7 +401,9 @@ class TestPhones:
         assert arrival.hidden == hidden
         assert expo.phones[token].shown == ([] if hidden else [arrival])
 
-    async def test_an_arrival_has_its_time_and_ticket_id(self, expo: ExpoService, sender: Sender, clock: Clock) -> None:
+    async def test_an_arrival_has_the_time_and_the_ticket_id_of_its_send(
+        self, expo: ExpoService, sender: Sender, clock: Clock
+    ) -> None:
         [ticket] = await sender.tickets(message())
         [arrival] = expo.phones[IPHONE].arrived
         assert (arrival.at, arrival.ticket_id) == (clock.now, ticket["id"])
@@ -442,7 +448,7 @@ async def test_the_official_python_client_publishes_and_reads_receipts(expo: Exp
         await asyncio.to_thread(publish_and_ask)
 
 
-async def test_leaving_ends_hanging_requests_and_frees_the_port() -> None:
+async def test_closing_the_fake_expo_ends_hanging_requests_and_frees_the_port() -> None:
     async with expo_service() as expo, aiohttp.ClientSession() as http:
         expo.install(IPHONE, "ios")
         expo.script(Hang(seconds=3600))

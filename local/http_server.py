@@ -1,0 +1,22 @@
+"""HTTP servers of the local cloud, of tests and of benchmarks."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+
+@asynccontextmanager
+async def serving(app: web.Application, port: int = 0, *, shutdown_timeout: float = 60) -> AsyncIterator[str]:
+    """Serves an application on 127.0.0.1 while the context is open. Gives its base URL.
+
+    Port 0 takes a free one. At the end, open requests have `shutdown_timeout` seconds to end. Raises OSError: the port
+    is taken.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
