@@ -17,12 +17,6 @@ type Printed = Callable[[], list[Json]]  # the log lines and metrics since the l
 SUPABASE_URL = "https://project.supabase.co"
 EXPO_URL = "https://exp.host"
 
-# Names without a visible character: spaces, Hangul filler, Braille blank, controls, zero width, tags.
-INVISIBLE_NAMES = [
-    *(" ", "\n\t", "\u00a0", "\u3164", "\u2800", "\u0001\u007f\u0085", "\u115f\u1160\uffa0", "\u200b\u200d\ufeff"),
-    *("\u2003\u2028\u3000", "\u00ad\u2060\u202e", "\ufe0f", "\U000e0041", " \u3164\n\u2800 "),
-]
-
 LEASE_ID = "1ea5e000-0000-4000-8000-000000000000"
 CLAIMED_AT = "2026-11-22T10:00:01+00:00"
 

@@ -31,7 +31,7 @@ begin
         collect_deleted_message,count_new_message,create_receipts,device_json,guard_message_change,is_expo_token,keep_deleted_message,
         limit_bytes,limit_message_rate,
         limit_message_size,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
-        lock_senders_of_marks,mark_messages_of_receipts,my_contacts,my_partners,my_rooms,prepare_device,
+        lock_senders_of_marks,mark_messages_of_receipts,message_line,my_contacts,my_partners,my_rooms,one_line,prepare_device,
         prepare_room,recount_after_change,recount_after_delete,recount_rooms,register_device,require_caller,
         serialize_registrations,serialize_writes,soft_delete_messages,stamp_message,stamp_message_change,
         stamp_presence,stamp_receipt,stamp_room,touch_updated_at,try_lock_push_tokens}'))
@@ -232,6 +232,104 @@ comment on function private.canonical_push_token(text) is
 revoke execute on function private.is_expo_token(text), private.canonical_push_token(text) from public;
 grant execute on function private.is_expo_token(text), private.canonical_push_token(text) to authenticated, service_role;
 
+-- Texts. Triggers of chat_rooms, pushes and the backfill below run these two.
+
+create function private.one_line(p_text text, p_characters integer default 2000) returns text
+language plpgsql immutable set search_path = '' as $$
+declare
+  -- Character classes, because those of Postgres depend on the locale of the database. The blank of Braille is a space.
+  spaces constant text := '\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u2800\u3000';
+  -- Controls, marks and overrides of the writing direction, and further characters of Default_Ignorable_Code_Point.
+  invisible constant text := '\u0001-\u0008\u000e-\u001f\u007f-\u0084\u0086-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5'
+    '\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a'
+    '\U000e0000-\U000e001f\U000e0080-\U000e00ff\U000e01f0-\U000e0fff';
+  -- Invisible characters that change a neighbour: variation selectors, tags, and joiners (with the Mongolian vowel separator).
+  selectors constant text := '\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef';
+  tags constant text := '\U000e0020-\U000e007f';
+  joiners constant text := '\u180e\u200c\u200d';
+  -- What a joiner connects: emoji, and the scripts of the Middle East, India and South-East Asia.
+  emoji constant text := '\u2190-\u21ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff';
+  scripts constant text := '\u0600-\u109f\u1700-\u180d\u180f-\u1cff\ua800-\ua95f\ua980-\uaaff\uabc0-\uabff\U00010a00-\U00011fff'
+    '\U0001e900-\U0001e95f';
+  -- Combining marks: the general category M of the Basic Multilingual Plane, and marks of the script Inherited.
+  marks constant text :=
+    '\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7-\u05c9\u0610-\u061a\u064b-\u065f\u0670'
+    '\u06d6-\u06dc\u06df-\u06e4\u06e7-\u06e8\u06ea-\u06ed\u0711\u0730-\u074a\u07a6-\u07b0\u07eb-\u07f3\u07fd\u0816-\u0819'
+    '\u081b-\u0823\u0825-\u0827\u0829-\u082d\u0859-\u085b\u0897-\u089f\u08ca-\u08e1\u08e3-\u0903\u093a-\u093c\u093e-\u094f'
+    '\u0951-\u0957\u0962-\u0963\u0981-\u0983\u09bc\u09be-\u09cd\u09d7\u09e2-\u09e3\u09fe-\u0a03\u0a3c-\u0a51\u0a70-\u0a71'
+    '\u0a75\u0a81-\u0a83\u0abc\u0abe-\u0acd\u0ae2-\u0ae3\u0afa-\u0b03\u0b3c\u0b3e-\u0b57\u0b62-\u0b63\u0b82\u0bbe-\u0bcd'
+    '\u0bd7\u0c00-\u0c04\u0c3c\u0c3e-\u0c56\u0c62-\u0c63\u0c81-\u0c83\u0cbc\u0cbe-\u0cd6\u0ce2-\u0ce3\u0cf3-\u0d03'
+    '\u0d3b-\u0d3c\u0d3e-\u0d4d\u0d57\u0d62-\u0d63\u0d81-\u0d83\u0dca-\u0ddf\u0df2-\u0df3\u0e31\u0e34-\u0e3a\u0e47-\u0e4e'
+    '\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u0f18-\u0f19\u0f35\u0f37\u0f39\u0f3e-\u0f3f\u0f71-\u0f84\u0f86-\u0f87\u0f8d-\u0fbc'
+    '\u0fc6\u102b-\u103e\u1056-\u1059\u105e-\u1060\u1062-\u1064\u1067-\u106d\u1071-\u1074\u1082-\u108d\u108f\u109a-\u109d'
+    '\u135d-\u135f\u1712-\u1715\u1732-\u1734\u1752-\u1753\u1772-\u1773\u17b4-\u17d3\u17dd\u180b-\u180d\u180f\u1885-\u1886'
+    '\u18a9\u1920-\u193b\u1a17-\u1a1b\u1a55-\u1a7f\u1ab0-\u1b04\u1b34-\u1b44\u1b6b-\u1b73\u1b80-\u1b82\u1ba1-\u1bad'
+    '\u1be6-\u1bf3\u1c24-\u1c37\u1cd0-\u1cd2\u1cd4-\u1ce8\u1ced\u1cf4\u1cf7-\u1cf9\u1dc0-\u1dff\u20d0-\u20f0\u2cef-\u2cf1'
+    '\u2d7f\u2de0-\u2dff\u302a-\u302f\u3099-\u309a\ua66f-\ua672\ua674-\ua67d\ua69e-\ua69f\ua6f0-\ua6f1\ua802\ua806\ua80b'
+    '\ua823-\ua827\ua82c\ua880-\ua881\ua8b4-\ua8c5\ua8e0-\ua8f1\ua8ff\ua926-\ua92d\ua947-\ua953\ua980-\ua983\ua9b3-\ua9c0'
+    '\ua9e5\uaa29-\uaa36\uaa43\uaa4c-\uaa4d\uaa7b-\uaa7d\uaab0\uaab2-\uaab4\uaab7-\uaab8\uaabe-\uaabf\uaac1\uaaeb-\uaaef'
+    '\uaaf5-\uaaf6\uabe3-\uabea\uabec-\uabed\ufb1e\ufe00-\ufe0f\ufe20-\ufe2f\U000101fd\U000102e0\U0001133b'
+    '\U0001cf00-\U0001cf46\U0001d127-\U0001d128\U0001d167-\U0001d169\U0001d17b-\U0001d182\U0001d185-\U0001d18b'
+    '\U0001d1aa-\U0001d1ad\U0001d25b-\U0001d25c\U000e0100-\U000e01ef';
+  line text := left(p_text, 2000);
+begin
+  -- Most texts: words of ASCII with single spaces.
+  if line !~ '^[!-~]+( [!-~]+)*$' then
+    if line ~ ('[' || invisible || marks || joiners || tags || ']') then
+      -- A flag of tags (England) and the first selector after a visible character stay.
+      line := normalize(regexp_replace(line,
+        '(\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f'
+        || '|[^' || spaces || invisible || selectors || tags || joiners || '][' || selectors || '])'
+        || '|[' || invisible || selectors || tags || ']', '\1', 'g'));
+      line := regexp_replace(line,
+        '([' || marks || joiners || ']{8})[' || marks || joiners || ']+', '\1', 'g');
+      -- A joiner stays between two characters that it connects. The zero width joiner also stays at the end of a word.
+      line := regexp_replace(line,
+        '(?<![' || scripts || emoji || '][' || marks || ']*)[' || joiners || ']'
+        || '|[\u180e\u200c](?![' || marks || ']*[' || scripts || emoji || '])'
+        || '|(?<![' || scripts || '][' || marks || ']*)\u200d(?![' || marks || ']*[' || scripts || emoji || '])', '', 'g');
+    end if;
+    line := btrim(regexp_replace(normalize(line), '[' || spaces || ']+', ' ', 'g'), ' ');
+  end if;
+  if length(line) > p_characters then
+    -- Not before a character that belongs to the one before it. Python counts graphemes (notification.py); Postgres cannot.
+    line := rtrim(coalesce(
+      case when substr(line, p_characters, 2) !~ '^[ -~]*$' then
+        nullif(rtrim(regexp_replace(left(line, p_characters + 1),
+          '([\U0001f1e6-\U0001f1ff]+|.(\u200d.|[' || marks || joiners || tags || '\U0001f3fb-\U0001f3ff])*)$', ''), ' '), '')
+      end,
+      left(line, p_characters)), ' ');
+  end if;
+  return nullif(line, '');
+end $$;
+comment on function private.one_line(text, integer) is
+  'Returns the text as one line for a lock screen, of at most p_characters: NFC, at most eight combining marks in a row, single '
+  'spaces, no controls and no invisible characters, except those that emoji and scripts need. Null if nothing is visible. '
+  'It reads the first 2000 characters.';
+
+create function private.message_line(
+  p_message text, p_attachments jsonb, p_message_type text, p_characters integer default 2000
+) returns text
+language sql immutable set search_path = '' as $$
+  select coalesce(
+    private.one_line(p_message, p_characters),
+    case coalesce(p_attachments -> 0 ->> 'type', p_message_type)
+      when 'image' then '📷 Photo'
+      when 'photo' then '📷 Photo'
+      when 'video' then '🎥 Video'
+      when 'audio' then '🎤 Voice message'
+      when 'voice' then '🎤 Voice message'
+      when 'location' then '📍 Location'
+      when 'file' then '📎 File'
+      else 'New message'
+    end
+  );
+$$;
+comment on function private.message_line(text, jsonb, text, integer) is
+  'Returns the text of a message as one line, or the kind of the message if its text has nothing visible.';
+
+revoke execute on function private.one_line(text, integer), private.message_line(text, jsonb, text, integer) from public;
+
 create temporary table columns_before on commit drop as
   select table_name::text, column_name::text from information_schema.columns where table_schema = 'public'
     and table_name in ('users', 'chat_rooms', 'chat_messages', 'message_receipts', 'user_devices', 'user_presence');
@@ -325,7 +423,8 @@ select pg_temp.ensure_key('public.chat_rooms', 'id');
 -- Each message updates its conversation. Free space on the page allows HOT updates, without a new entry in each index.
 alter table public.chat_rooms set (fillfactor = 80);
 comment on table public.chat_rooms is 'A conversation of two people.';
-comment on column public.chat_rooms.last_message is 'The beginning of the newest message, 200 characters; kept by triggers.';
+comment on column public.chat_rooms.last_message is 
+  'The newest message as one line of at most 200 characters, or its kind, such as 📷 Photo; kept by triggers.';
 comment on column public.chat_rooms.unread_count_user1 is 'Messages that user1 has not read; kept by triggers.';
 comment on column public.chat_rooms.accepted_by_user1 is
   'Whether user1 has written in it. A person sees the presence of the other one only when both have written.';
@@ -534,10 +633,11 @@ select 'text of deleted messages cleared', 'chat_messages: message, attachments'
 
 with changed as (
   update public.chat_rooms room
-  set last_message = coalesce(room.last_message, left(newest.message, 200)),
+  set last_message = coalesce(room.last_message,
+      private.message_line(newest.message, newest.attachments, newest.message_type, 200)),
     last_message_at = coalesce(room.last_message_at, newest.server_timestamp)
   from (
-    select distinct on (room_id) room_id, message, server_timestamp
+    select distinct on (room_id) room_id, message, attachments, message_type, server_timestamp
     from public.chat_messages where deleted_at is null
     order by room_id, server_timestamp desc, id
   ) newest

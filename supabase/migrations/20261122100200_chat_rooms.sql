@@ -105,7 +105,7 @@ begin
     perform private.recount_rooms(array(select distinct room_id from new_messages));
   else
     update public.chat_rooms room
-    set last_message = added.message,
+    set last_message = private.message_line(added.message, added.attachments, added.message_type, 200),
       last_message_at = added.server_timestamp,
       unread_count_user1 = unread_count_user1 + (added.sender_id = user2_id and added.is_read is not true)::integer,
       unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.is_read is not true)::integer
@@ -125,13 +125,15 @@ begin
   -- The lock is a statement before the count, so the count sees each message that was committed before the lock was taken.
   perform from public.chat_rooms where id = any(p_room_ids) order by id for no key update;
   update public.chat_rooms room
-  set last_message = newest.message,
+  set last_message = newest.line,
     last_message_at = newest.server_timestamp,
     unread_count_user1 = unread.user1,
     unread_count_user2 = unread.user2
   from public.chat_rooms counted
   left join lateral (
-    select message.message, message.server_timestamp from public.chat_messages message
+    select private.message_line(message.message, message.attachments, message.message_type, 200) as line,
+      message.server_timestamp
+    from public.chat_messages message
     where message.room_id = counted.id and message.deleted_at is null
     order by message.server_timestamp desc, message.id limit 1
   ) newest on true
@@ -152,15 +154,15 @@ begin
   -- `except`, not a join: the session keeps the plan, and a join plan made for one row compares each row with each.
   perform private.recount_rooms(array(
     select distinct room_id from (
-      select id, room_id, is_read, deleted_at, message from new_messages
+      select id, room_id, is_read, deleted_at, message, attachments, message_type from new_messages
       except
-      select id, room_id, is_read, deleted_at, message from old_messages
+      select id, room_id, is_read, deleted_at, message, attachments, message_type from old_messages
     ) changed
   ));
   return null;
 end $$;
 comment on function private.recount_after_change() is
-  'Recounts the rooms of messages whose text, read state or deletion changed.';
+  'Recounts the rooms of messages whose content, read state or deletion changed.';
 
 create function private.recount_after_delete() returns trigger
 language plpgsql security definer set search_path = '' as $$

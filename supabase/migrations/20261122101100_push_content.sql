@@ -1,27 +1,20 @@
 -- The content of a push: title, body and image. An app may replace push.display_name and push.message_preview by functions of
--- its own. So push.compose limits what they return, and push.compose_jobs isolates each message for which they fail.
+-- its own. So push.compose cleans what they return, and push.compose_jobs isolates each message for which they fail.
 
 create function push.display_name(p_user_id uuid) returns text
 language sql stable set search_path = '' as $$
-  -- A name has a visible character: not only spaces, control characters, Unicode's Default_Ignorable_Code_Point and the blank
-  -- of Braille. The regular expression lists them, because [[:space:]] depends on the locale of the database.
-  select btrim(candidate.name)
   -- A column that users does not have is null, by this row. So the query reads names only, and needs no dynamic SQL.
+  select found.name
   from (select null::text as full_name, null::text as name, null::text as first_name, null::text as last_name,
     null::text as nickname, null::text as username) absent
   cross join lateral (
-    -- A name that is older than its limit may have megabytes.
-    select array[left(display_name::text, 1000), left(full_name::text, 1000),
-      case when pg_typeof(name) <> all ('{json,jsonb}'::regtype[]) then left(name::text, 1000) end,
-      concat_ws(' ', left(first_name::text, 500), left(last_name::text, 500)),
-      left(nickname::text, 1000), left(username::text, 1000)] as names
+    select coalesce(private.one_line(display_name::text), private.one_line(full_name::text),
+      case when pg_typeof(name) <> all ('{json,jsonb}'::regtype[]) then private.one_line(name::text) end,
+      -- A name that is older than its limit may have megabytes.
+      private.one_line(concat_ws(' ', left(first_name::text, 500), left(last_name::text, 500))),
+      private.one_line(nickname::text), private.one_line(username::text)) as name
     from (select * from public.users where id = p_user_id) person
-  ) found
-  cross join lateral unnest(found.names) with ordinality candidate (name, position)
-  where candidate.name ~ ('[^\u0001-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f'
-    '\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8'
-    '\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]')
-  order by candidate.position limit 1;
+  ) found;
 $$;
 comment on function push.display_name(uuid) is
   'Returns the title of a push, the name of the sender: the first of the usual columns of users with a visible character. Null: '
@@ -29,19 +22,7 @@ comment on function push.display_name(uuid) is
 
 create function push.message_preview(p_message public.chat_messages) returns text
 language sql immutable set search_path = '' as $$
-  select coalesce(
-    nullif(btrim(p_message.message), ''),
-    case coalesce(p_message.attachments -> 0 ->> 'type', p_message.message_type)
-      when 'image' then '📷 Photo'
-      when 'photo' then '📷 Photo'
-      when 'video' then '🎥 Video'
-      when 'audio' then '🎤 Voice message'
-      when 'voice' then '🎤 Voice message'
-      when 'location' then '📍 Location'
-      when 'file' then '📎 File'
-      else 'New message'
-    end
-  );
+  select private.message_line(p_message.message, p_message.attachments, p_message.message_type);
 $$;
 comment on function push.message_preview(public.chat_messages) is
   'Returns the body of a push, before it is cut to length. An app may replace this function.';
@@ -77,13 +58,13 @@ begin
     sent.attachments := '[]';
   end if;
   return jsonb_build_object(
-    'title', left(push.display_name(sent.sender_id), 1000),
-    'body', coalesce(left(push.message_preview(sent), 2000), 'New message'),
+    'title', private.one_line(push.display_name(sent.sender_id)),
+    'body', coalesce(private.one_line(push.message_preview(sent)), 'New message'),
     'image_url', (select url from push.message_image(sent, p_project_url) url where length(url) <= 2048)
   );
 end $$;
 comment on function push.compose(uuid, text) is
-  'Returns title, body and image_url of a push, each cut. It calls functions that an app may replace, so it may raise any error.';
+  'Returns title and body of a push as one line each, and image_url. It calls functions that an app may replace, so it may raise any error.';
 
 create function push.compose_jobs(
   p_message_ids uuid[], p_project_url text, p_at timestamptz,

@@ -137,6 +137,36 @@ async def test_last_message_of_a_conversation_follows_edits_and_deletions(chat: 
     assert await last(chat) == (None, None)
 
 
+async def test_last_message_names_the_kind_of_an_attachment_without_text(chat: Chat) -> None:
+    photo = await chat.message("", attachments='[{"type": "image", "url": "https://example.com/1"}]')
+    assert (await last(chat))[0] == "📷 Photo"
+    await chat.connection.execute('update chat_messages set attachments = \'[{"type": "video"}]\'')
+    assert (await last(chat))[0] == "🎥 Video"
+    await chat.connection.execute("update chat_messages set attachments = '[]', message_type = 'audio'")
+    assert (await last(chat))[0] == "🎤 Voice message"
+    await chat.message("Look!")
+    assert (await last(chat))[0] == "Look!"
+    await chat.connection.execute("delete from chat_messages where id <> %s", (photo,))
+    assert (await last(chat))[0] == "🎤 Voice message"
+    await chat.connection.execute("update chat_messages set message = E'Listen\n\nto\u202e this'")
+    assert (await last(chat))[0] == "Listen to this"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("\u202eevil\u202c ok", "evil ok"), ("\u200b\u200b\u200b", "New message"), ("\n" * 200, "New message")],
+    ids=ascii,
+)
+async def test_last_message_is_a_line_with_visible_text(chat: Chat, text: str, line: str) -> None:
+    await chat.message(text)
+    assert (await last(chat))[0] == line
+    await chat.connection.execute(
+        "insert into chat_messages (room_id, sender_id, message) select %s, %s, %s from generate_series(1, 2)",
+        (chat.room, chat.tourist, text),
+    )
+    assert (await last(chat))[0] == line
+
+
 async def test_erasing_a_conversation_erases_its_messages(chat: Chat) -> None:
     await chat.message()
     await chat.connection.execute("delete from chat_rooms where id = %s", (chat.room,))
@@ -199,6 +229,9 @@ async def test_each_person_archives_a_conversation_only_for_themselves(
 
 
 async def test_last_message_holds_the_first_200_characters_of_the_message(chat: Chat) -> None:
+    family = "\u200d".join("👨👩👧👦")
+    await chat.message("x" * 195 + family)
+    assert (await last(chat))[0] == "x" * 195
     text = "📱" * 1000
     message = await chat.message(text)
     assert await last(chat) == (text[:200], (await chat.see_message(message))["server_timestamp"])

@@ -296,7 +296,7 @@ async def test_existing_rooms_are_backfilled(before_and_after: tuple[str, str]) 
             assert room["last_message"] == old["last_message"]
             assert room["last_message_at"] == old["last_message_at"]
         elif mine:
-            assert room["last_message"] == mine[0]["message"]
+            assert room["last_message"] == (mine[0]["message"] or "📷 Photo")
             assert room["last_message_at"] == mine[0]["server_timestamp"]
     assert 200 < guides < 300
 

@@ -7,7 +7,6 @@ import pytest
 from psycopg.types.json import Json
 
 from tests.database.chat import Chat, claim, claim_one, decision, explain, insert, person, refused, rows, value
-from tests.http_fakes import INVISIBLE_NAMES
 
 
 async def test_a_claim_returns_all_fields_of_a_push(chat: Chat) -> None:
@@ -65,7 +64,10 @@ async def test_the_badge_counts_unread_messages_of_all_conversations(chat: Chat)
 @pytest.mark.parametrize(
     ("text", "message_type", "attachments", "body"),
     [
-        ("  Hello\n", "text", "[]", "Hello\n"),
+        ("  Hello\n\nthere ", "text", "[]", "Hello there"),
+        ("\u202eevil\u202c ok", "text", "[]", "evil ok"),
+        ("\u200b\u200b\u200b", "image", "[]", "📷 Photo"),
+        ("\u200b\u200b\u200b", "text", "[]", "New message"),
         ("Look!", "image", '[{"type": "image"}]', "Look!"),
         ("", "text", '[{"type": "image", "url": "https://example.com/1"}]', "📷 Photo"),
         (" ", "image", "[]", "📷 Photo"),
@@ -218,16 +220,43 @@ async def test_a_sender_without_a_name_has_no_title(chat: Chat) -> None:
     assert (await claim_one(chat.connection, await chat.message()))[1]["title"] is None
 
 
-@pytest.mark.parametrize("name", ["", *INVISIBLE_NAMES], ids=ascii)
+@pytest.mark.parametrize("name", ["", "\u200b\ufeff", " \u3164\n\u2800 "], ids=ascii)
 async def test_a_name_without_a_visible_character_is_no_title(chat: Chat, name: str) -> None:
     await chat.connection.execute("update public.users set display_name = %s", (name,))
     assert await value(chat.connection, "select push.display_name(%s)", chat.tourist) is None
 
 
-@pytest.mark.parametrize("name", ["Ana", "안나", "あんな", "🙂", "❤\ufe0f", "⠁", "\u3164a"], ids=ascii)
+@pytest.mark.parametrize("name", ["Ana", "안나", "あんな", "🙂", "❤\ufe0f", "⠁"], ids=ascii)
 async def test_a_name_with_a_visible_character_is_the_title(chat: Chat, name: str) -> None:
     await chat.connection.execute("update public.users set display_name = %s", (f" {name} ",))
     assert await value(chat.connection, "select push.display_name(%s)", chat.tourist) == name
+
+
+async def test_what_the_functions_of_an_app_return_is_cleaned(chat: Chat) -> None:
+    await chat.device()
+    await chat.connection.execute("""
+        create or replace function push.display_name(p_user_id uuid) returns text
+        language sql stable set search_path = '' as $$ select E'\\u202eAna\\n' $$;
+        create or replace function push.message_preview(p_message public.chat_messages) returns text
+        language sql immutable set search_path = '' as $$ select E'Two\\n\\nlines\\u200b' $$;
+    """)
+    _, job = await claim_one(chat.connection, await chat.message())
+    assert (job["title"], job["body"]) == ("Ana", "Two lines")
+
+
+@pytest.mark.parametrize("returned", ["null", "''", "E'\\u200b'"])
+async def test_a_push_has_a_neutral_text_if_the_functions_of_an_app_return_nothing_visible(
+    chat: Chat, returned: str
+) -> None:
+    await chat.device()
+    await chat.connection.execute(f"""
+        create or replace function push.display_name(p_user_id uuid) returns text
+        language sql stable set search_path = '' as $$ select {returned} $$;
+        create or replace function push.message_preview(p_message public.chat_messages) returns text
+        language sql immutable set search_path = '' as $$ select {returned} $$;
+    """)
+    _, job = await claim_one(chat.connection, await chat.message("secret", message_type="image"))
+    assert (job["title"], job["body"]) == (None, "New message")
 
 
 # Isolation ---------------------------------------------------------------------------------------
