@@ -12,12 +12,14 @@ declare
   faults text[] := '{}';
   found record;
   has_rows boolean;
+  rejects boolean;
 begin
   -- Names that this and later files use.
   select faults || coalesce(array_agg(fault order by fault), '{}') into faults from (
     select format('schema %I exists', nspname) as fault from pg_catalog.pg_namespace where nspname = 'push'
     union all
-    select 'table private.chat_settings exists' where to_regclass('private.chat_settings') is not null
+    select format('table private.%I exists', name) from unnest('{chat_settings,deleted_messages}'::text[]) name
+    where to_regclass(format('private.%I', name)) is not null
     union all
     select format('function %s exists', pg_proc.oid::regprocedure)
     from pg_catalog.pg_proc join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
@@ -25,8 +27,9 @@ begin
         finish_receipt_run,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
         mark_messages_read,my_devices,prune_push,record_push_receipts,record_push_results,register_device,
         reserve_send_slot,unregister_device}'))
-      or (nspname = 'private' and proname = any ('{archive_deleted_room,canonical_push_token,check_device,
-        collect_deleted_message,count_new_message,create_receipts,device_json,guard_message_change,is_expo_token,limit_bytes,limit_message_rate,
+      or (nspname = 'private' and proname = any ('{archive_deleted_room,attachment_fault,canonical_push_token,check_device,
+        collect_deleted_message,count_new_message,create_receipts,device_json,guard_message_change,is_expo_token,keep_deleted_message,
+        limit_bytes,limit_message_rate,
         limit_message_size,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
         lock_senders_of_marks,mark_messages_of_receipts,my_contacts,my_partners,my_rooms,prepare_device,
         prepare_room,recount_after_change,recount_after_delete,recount_rooms,register_device,require_caller,
@@ -43,7 +46,7 @@ begin
         ('chat_messages', 'stamp_message_change'), ('chat_messages', 'count_new_message'),
         ('chat_messages', 'lock_senders_of_marks'), ('chat_messages', 'serialize_writes'),
         ('chat_messages', 'guard_message_change'), ('chat_messages', 'soft_delete_messages'),
-        ('chat_messages', 'collect_deleted_message'),
+        ('chat_messages', 'collect_deleted_message'), ('chat_messages', 'keep_deleted_message'),
         ('chat_messages', 'create_receipts'), ('chat_messages', 'recount_after_change'),
         ('chat_messages', 'recount_after_delete'), ('chat_messages', 'create_push_job'),
         ('chat_messages', 'delete_push_jobs'), ('chat_messages', 'truncate_push_jobs'),
@@ -163,10 +166,21 @@ begin
     faults := faults || format('%s.%s is not null and has no default, so no row can be added without it',
       found.in_table, found.in_column);
   end loop;
+  -- A message that is deleted by deleted_at becomes empty. Only tables of the right types can be asked.
+  for found in
+    select conname, pg_get_expr(conbin, conrelid) as condition from pg_catalog.pg_constraint
+    where conrelid = to_regclass('public.chat_messages') and contype = 'c' and faults = '{}' order by conname
+  loop
+    execute format('select not (%s) from jsonb_populate_record(null::public.chat_messages, %L) chat_messages', found.condition,
+      '{"message": "", "message_type": "text", "attachments": [], "deleted_at": "2026-01-01"}') into rejects;
+    if rejects then
+      faults := faults || format('the constraint %I of chat_messages rejects a deleted message, whose text is empty', found.conname);
+    end if;
+  end loop;
   if faults <> '{}' then
     raise datatype_mismatch using
       message = 'chat push cannot work with tables as they are: ' || array_to_string(faults, '; '),
-      hint = 'Change or rename these columns with alter table, then push the migrations again. Nothing was changed.';
+      hint = 'Change or rename these columns or constraints with alter table, then push the migrations again. Nothing was changed.';
   end if;
 end $$;
 select pg_temp.reject_what_cannot_be_migrated();
@@ -505,6 +519,18 @@ alter table public.chat_rooms
   alter column unread_count_user2 set not null,
   alter column archived_by_user1 set not null,
   alter column archived_by_user2 set not null;
+
+-- A person who deleted a message expects that its text is gone. The conversations get another last_message below.
+with cleared as (
+  update public.chat_messages set message = '', attachments = '[]'
+  where deleted_at is not null and (message <> '' or attachments <> '[]')
+  returning room_id
+), emptied as (
+  update public.chat_rooms set last_message = null, last_message_at = null
+  where id in (select room_id from cleared)
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'text of deleted messages cleared', 'chat_messages: message, attachments', count(*) from cleared having count(*) > 0;
 
 with changed as (
   update public.chat_rooms room

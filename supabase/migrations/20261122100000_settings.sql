@@ -9,12 +9,14 @@ create table private.chat_settings (
   message_bytes_limit integer not null default 16384 check (message_bytes_limit >= 1024),
   attachment_limit integer not null default 30 check (attachment_limit > 0),
   attachments_bytes_limit integer not null default 32768 check (attachments_bytes_limit > 0),
-  profile_bytes_limit integer not null default 2048 check (profile_bytes_limit > 0)
+  attachment_types text[] default '{image,photo,video,audio,voice,location,file}',
+  profile_bytes_limit integer not null default 2048 check (profile_bytes_limit > 0),
+  deleted_message_kept_for interval not null default '0' check (deleted_message_kept_for >= '0')
 );
 insert into private.chat_settings default values;
 
 comment on table private.chat_settings is
-  'One row: limits of what a person may write. Change it with update private.chat_settings set …; the next insert reads it.';
+  'One row: what a person may write, and what remains of a deleted message. Change it with update private.chat_settings set …; the next insert reads it.';
 comment on column private.chat_settings.message_limit is
   'Messages that one person may send within message_limit_window. The insert of one more is rejected with HTTP 429.';
 comment on column private.chat_settings.message_limit_window is 'The period over which message_limit counts.';
@@ -24,7 +26,13 @@ comment on column private.chat_settings.message_batch_limit is
 comment on column private.chat_settings.message_bytes_limit is 'Bytes of the text of a message, in UTF-8.';
 comment on column private.chat_settings.attachment_limit is 'Attachments of one message.';
 comment on column private.chat_settings.attachments_bytes_limit is 'Bytes of all attachments of one message together, as JSON.';
+comment on column private.chat_settings.attachment_types is
+  'The types that an attachment may have. With them, an attachment is an object, and its url is an https URL. Null: attachments '
+  'may have any form.';
 comment on column private.chat_settings.profile_bytes_limit is 'Bytes of display_name, of avatar_url and of locale, each.';
+comment on column private.chat_settings.deleted_message_kept_for is
+  'How long private.deleted_messages keeps the text and attachments of a message that was deleted by deleted_at. 0: no copy is '
+  'stored, and prune_push deletes those that are there.';
 
 create table push.settings (
   only_row boolean primary key default true check (only_row),

@@ -53,12 +53,28 @@ create trigger limit_profile before insert or update of display_name, avatar_url
 
 -- Messages --------------------------------------------------------------------------------------
 
+create function private.attachment_fault(p_attachments jsonb, p_types text[]) returns text
+language sql immutable set search_path = '' as $$
+  select format('attachments[%s]', position - 1) || case
+    when jsonb_typeof(item) <> 'object' then ' must be an object'
+    when (item ->> 'type') <> all (p_types) then format('.type must be one of %s', array_to_string(p_types, ', '))
+    else '.url must be an https URL'
+  end
+  from jsonb_array_elements(p_attachments) with ordinality listed (item, position)
+  where jsonb_typeof(item) <> 'object' or (item ->> 'type') <> all (p_types)
+    or item ->> 'url' !~* '^https://[^\u0001-\u0020\u007f]+$'
+  order by position limit 1;
+$$;
+comment on function private.attachment_fault(jsonb, text[]) is
+  'Returns what is wrong with the first wrong element of an array of attachments, or null. Type and url may be missing.';
+
 create function private.limit_message_size(
   p_message text, p_attachments jsonb, p_client_msg_id text default null, p_message_type text default null
 ) returns void
 language plpgsql set search_path = '' as $$
 declare
   settings private.chat_settings;
+  fault text;
 begin
   select * into strict settings from private.chat_settings;
   perform private.limit_bytes('message', p_message, settings.message_bytes_limit),
@@ -76,10 +92,33 @@ begin
         jsonb_array_length(p_attachments), settings.attachment_limit),
       hint = 'Send them in several messages.';
   end if;
+  if settings.attachment_types is not null then
+    fault := private.attachment_fault(p_attachments, settings.attachment_types);
+    if fault is not null then
+      raise invalid_parameter_value using
+        message = fault,
+        hint = 'Pass objects such as {"type": "image", "url": "https://…"}.';
+    end if;
+  end if;
 end $$;
 comment on function private.limit_message_size(text, jsonb, text, text) is
   'Rejects a message with a field that is too long (22001) or of a wrong form (22023), HTTP 400. A claim reads a hundred '
   'messages at once, so each has a bounded size. Null passes.';
+
+-- An app whose messages have attachments of another form goes on to write them.
+with changed as (
+  update private.chat_settings set attachment_types = null
+  from (
+    select count(*) as messages from public.chat_messages
+    where attachments <> '[]'
+      and case when jsonb_typeof(attachments) <> 'array' then true
+        else private.attachment_fault(attachments, (select attachment_types from private.chat_settings)) is not null end
+  ) other
+  where other.messages > 0
+  returning other.messages
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'attachments of another form found, none is rejected', 'chat_settings: attachment_types', messages from changed;
 
 create function private.limit_message_rate(p_sender_id uuid) returns void
 language plpgsql set search_path = '' as $$
@@ -147,8 +186,8 @@ comment on function private.limit_message_rate(uuid) is
   '22023 (HTTP 400) a statement that can never pass.';
 
 revoke execute on function
-  private.limit_bytes(text, text, integer), private.limit_profile(), private.limit_message_size(text, jsonb, text, text),
-  private.limit_message_rate(uuid)
+  private.limit_bytes(text, text, integer), private.limit_profile(), private.attachment_fault(jsonb, text[]),
+  private.limit_message_size(text, jsonb, text, text), private.limit_message_rate(uuid)
 from public;
 revoke execute on function private.require_caller(uuid, text) from public;
 grant execute on function private.require_caller(uuid, text) to authenticated;

@@ -1,9 +1,20 @@
--- Triggers of chat_messages. They decide what the server sets whatever a client writes, what a person may change, and in
--- which order statements lock rows. Triggers of one kind run in the order of their names:
+-- Triggers of chat_messages. They decide what the server sets whatever a client writes, what a person may change, what remains
+-- of a deleted message, and in which order statements lock rows. Triggers of one kind run in the order of their names:
 --   before a statement: lock_senders_of_marks, serialize_writes; before a row: guard_message_change, stamp_message (insert) or
 --   stamp_message_change, touch_updated_at; after a statement: count_new_message, create_push_job and
 --   notify_webhook (insert), create_receipts and recount_after_change (update), delete_push_jobs, recount_after_delete and
---   soft_delete_messages (delete).
+--   soft_delete_messages (delete); after a row: keep_deleted_message (update).
+
+-- The copies are for operators: no role of an API has a right on them. A copy is deleted with the row of its message.
+create table private.deleted_messages (
+  message_id uuid primary key references public.chat_messages (id) on delete cascade,
+  message text not null,
+  attachments jsonb not null,
+  deleted_at timestamptz not null default clock_timestamp()
+);
+create index idx_deleted_messages_deleted on private.deleted_messages (deleted_at);
+comment on table private.deleted_messages is
+  'Text and attachments of messages that were deleted by deleted_at, for private.chat_settings.deleted_message_kept_for.';
 
 create function private.touch_updated_at() returns trigger
 language plpgsql set search_path = '' as $$
@@ -55,6 +66,9 @@ begin
     new.delivered_at := null;
     new.edited_at := null;
     new.deleted_at := null;
+  elsif new.deleted_at is not null then
+    new.message := '';
+    new.attachments := '[]';
   end if;
   new.created_at := coalesce(new.created_at, new.server_timestamp);
   new.sender_role := case when new.sender_id = guide then 'guide' else 'tourist' end;
@@ -65,8 +79,23 @@ comment on function private.stamp_message() is
 
 create function private.stamp_message_change() returns trigger
 language plpgsql security definer set search_path = '' as $$
+declare
+  changed text;
 begin
-  if (new.message, new.attachments) is distinct from (old.message, old.attachments) then
+  if old.deleted_at is not null then
+    changed := case
+      when new.deleted_at is null then 'deleted_at'
+      -- It is deleted again, perhaps with a text of the app's own such as "deleted": nothing changes.
+      when new.deleted_at <> old.deleted_at then null
+      when new.message is distinct from old.message then 'message'
+      when new.attachments is distinct from old.attachments then 'attachments'
+    end;
+    if changed is not null then
+      raise insufficient_privilege using
+        message = format('%s cannot be changed: the message was deleted', changed),
+        hint = 'Send a new message. A deleted message stays deleted and empty.';
+    end if;
+  elsif new.deleted_at is null and (new.message, new.attachments) is distinct from (old.message, old.attachments) then
     perform private.limit_message_size(
       case when new.message is distinct from old.message then new.message end,
       case when new.attachments is distinct from old.attachments then new.attachments end);
@@ -74,11 +103,24 @@ begin
   end if;
   if new.deleted_at is not null then
     new.deleted_at := coalesce(old.deleted_at, clock_timestamp());
+    new.message := '';
+    new.attachments := '[]';
   end if;
   return new;
 end $$;
 comment on function private.stamp_message_change() is
-  'Sets edited_at and deleted_at by the server''s clock; an edited text has the limits of a new one.';
+  'Sets edited_at and deleted_at by the server''s clock. Applies the limits to an edit. Clears text and attachments of a deleted '
+  'message, and rejects (42501) that it is edited or restored.';
+
+create function private.keep_deleted_message() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  insert into private.deleted_messages (message_id, message, attachments)
+  select old.id, old.message, old.attachments from private.chat_settings where deleted_message_kept_for > '0';
+  return null;
+end $$;
+comment on function private.keep_deleted_message() is
+  'Stores the text and attachments that a deleted message had, if private.chat_settings.deleted_message_kept_for says so.';
 
 create function private.guard_message_change() returns trigger
 language plpgsql set search_path = '' as $$
@@ -239,6 +281,8 @@ create trigger soft_delete_messages after delete on public.chat_messages
 create trigger create_receipts after update on public.chat_messages
   referencing new table as new_messages
   for each statement when (current_user = 'authenticated') execute function private.create_receipts();
+create trigger keep_deleted_message after update on public.chat_messages
+  for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.keep_deleted_message();
 create trigger recount_after_change after update on public.chat_messages
   referencing old table as old_messages new table as new_messages
   for each statement execute function private.recount_after_change();
@@ -247,7 +291,7 @@ create trigger recount_after_delete after delete on public.chat_messages
   for each statement execute function private.recount_after_delete();
 
 revoke execute on function
-  private.touch_updated_at(), private.stamp_message(), private.stamp_message_change(), private.guard_message_change(),
-  private.collect_deleted_message(), private.soft_delete_messages(), private.serialize_writes(),
+  private.touch_updated_at(), private.stamp_message(), private.stamp_message_change(), private.keep_deleted_message(),
+  private.guard_message_change(), private.collect_deleted_message(), private.soft_delete_messages(), private.serialize_writes(),
   private.lock_senders_of_marks(), private.lock_messages(uuid[]), private.create_receipts()
 from public;

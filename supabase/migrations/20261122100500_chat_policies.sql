@@ -195,7 +195,8 @@ grant select, delete,
   update (user_id, is_online, last_seen_at, current_conversation_id, updated_at)
   on public.user_presence to authenticated;
 
--- Realtime: the tables whose changes apps subscribe to.
+-- Realtime: the tables whose changes apps subscribe to. With REPLICA IDENTITY FULL, its event of an update would have the old
+-- row, which is the text of a message that is being deleted (realtime.apply_rls in https://github.com/supabase/realtime).
 do $$
 declare
   name text;
@@ -209,6 +210,10 @@ begin
       where pubname = 'supabase_realtime' and schemaname = 'public' and tablename = name
     ) then
       execute format('alter publication supabase_realtime add table public.%I', name);
+    end if;
+    if (select relreplident from pg_class where oid = format('public.%I', name)::regclass) = 'f' then
+      execute format('alter table public.%I replica identity default', name);
+      insert into push.migration_report (what, subject) values ('replica identity set to default', name);
     end if;
   end loop;
 end $$;

@@ -77,14 +77,24 @@ comment on column push.deliveries.is_accepted is
 create function push.create_job() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
-  insert into push.jobs (message_id, recipient_id)
-  select added.id, case when added.sender_id = room.user1_id then room.user2_id else room.user1_id end
+  insert into push.jobs (message_id, recipient_id, state, outcome, reason, finished_at)
+  select added.id, case when added.sender_id = room.user1_id then room.user2_id else room.user1_id end,
+    case when expired.at is null then 'pending' else 'done' end::push.job_state,
+    case when expired.at is not null then 'skipped' end::push.job_outcome,
+    case when expired.at is not null then 'expired' end, expired.at
   from new_messages added join public.chat_rooms room on room.id = added.room_id
+  -- History that a backend imports. A person's message has created_at = server_timestamp, so it never reads the settings.
+  cross join lateral (
+    select case when added.created_at < added.server_timestamp
+      and added.created_at <= added.server_timestamp - (select time_to_live from push.settings)
+      then added.server_timestamp end as at
+  ) expired
   where added.is_read is not true and added.deleted_at is null and added.sender_id in (room.user1_id, room.user2_id);
   return null;
 end $$;
 comment on function push.create_job() is
-  'Stores the job of each message that is unread and not deleted, in the transaction of the message: both are stored, or none.';
+  'Stores the job of each message that is unread and not deleted, in the transaction of the message: both are stored, or none. '
+  'The job of a message whose created_at is older than time_to_live ends at once, as expired.';
 
 create trigger create_push_job after insert on public.chat_messages
   referencing new table as new_messages

@@ -1,4 +1,5 @@
--- Pruning: what cleanup_receipts deletes or ends because of its age. The ages are in push.settings.
+-- Pruning: what cleanup_receipts deletes or ends because of its age. The ages are in push.settings
+-- and private.chat_settings.
 
 create index idx_push_jobs_finished on push.jobs (finished_at) where state = 'done';
 create index if not exists idx_devices_last_seen on public.user_devices (last_seen_at);
@@ -13,6 +14,7 @@ declare
   unseen integer;
   devices integer;
   jobs integer;
+  copies integer;
 begin
   select * into strict settings from push.settings;
 
@@ -50,17 +52,25 @@ begin
   ));
   get diagnostics jobs = row_count;
 
+  delete from private.deleted_messages
+  where message_id = any(array(
+    select message_id from private.deleted_messages
+    where deleted_at <= now_at - (select deleted_message_kept_for from private.chat_settings)
+    limit p_limit for update skip locked
+  ));
+  get diagnostics copies = row_count;
+
   delete from push.recipient_rates where greatest(free_at, queued_until) < now_at - interval '1 minute';
   delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
 
   return jsonb_build_object(
     'presence_offline', offline, 'devices_deactivated', unseen, 'devices_deleted', devices, 'jobs_deleted', jobs,
-    'more', greatest(offline, unseen, devices, jobs) >= p_limit
+    'more', greatest(offline, unseen, devices, jobs, copies) >= p_limit
   );
 end $$;
 comment on function public.prune_push(integer) is
-  'Sets stale presence offline, deactivates and deletes unseen devices, deletes old jobs: at most p_limit rows of each kind, so '
-  'that no lock lasts. Returns how many; call it again while `more` is true.';
+  'Sets stale presence offline, deactivates and deletes unseen devices, deletes old jobs and old copies of deleted messages: at '
+  'most p_limit rows of each kind, so that no lock lasts. Returns how many; call it again while `more` is true.';
 
 revoke execute on function
   public.prune_push(integer)

@@ -47,8 +47,8 @@ begin
     headers => jsonb_build_object('Content-Type', 'application/json', 'x-webhook-secret', target.secret),
     timeout_milliseconds => 5000
   )
-  -- The messages that create_push_job, which runs before, has stored a job for.
-  from new_messages added join push.jobs job on job.message_id = added.id;
+  -- The messages that create_push_job, which runs before, has stored a job for. Imported history has one that is done.
+  from new_messages added join push.jobs job on job.message_id = added.id and job.state <> 'done';
   return null;
 exception when others then
   -- The message is stored even if the webhook cannot be called; the sweep sends its push.
@@ -56,7 +56,7 @@ exception when others then
   return null;
 end $$;
 comment on function push.notify_webhook() is
-  'Calls the webhook for each new message that has a job, after the commit. It never aborts the insert of a message.';
+  'Calls the webhook for each new message that has a job to do, after the commit. It never aborts the insert of a message.';
 
 create function push.configure_webhook(url text, secret text) returns void
 language plpgsql set search_path = '' as $$

@@ -13,7 +13,7 @@ language sql stable set search_path = '' as $$
     when 'deleted' then 'the message was deleted'
     when 'read' then 'the recipient had read it'
     when 'viewing' then 'the recipient was looking at the conversation and read it there'
-    when 'expired' then format('it became older than its time to live (%s)', settings.time_to_live)
+    when 'expired' then format('it is older than its time to live (%s)', settings.time_to_live)
     when 'attempts_exhausted' then format('all %s attempts were used', settings.max_attempts)
     when 'unanswered' then
       format('it was sent %s times without a readable answer, and each send may have reached the phone',

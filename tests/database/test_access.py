@@ -148,6 +148,7 @@ def test_the_access_matrix_names_each_table() -> None:
         "table push.deliveries",
         "table push.settings",
         "table private.chat_settings",
+        "table private.deleted_messages",
         "table push.registration_counts",
         "table push.sendable_devices",
         "table push.receipt_runs",

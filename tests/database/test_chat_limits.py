@@ -137,6 +137,27 @@ TOO_LONG = {
     "attachments as an object": (Jsonb({"url": URL}), "attachments must be an array, not of the type object"),
     "attachments as a text": (Jsonb("photo"), "attachments must be an array, not of the type string"),
     "attachments as null": (Jsonb(None), "attachments must be an array, not of the type null"),
+    "attachments with a text": (Jsonb([{"type": "image"}, "odd"]), "attachments[1] must be an object"),
+    "attachments with a list": (Jsonb([[{"url": URL}]]), "attachments[0] must be an object"),
+    "attachments with null": (Jsonb([None]), "attachments[0] must be an object"),
+    "attachments of an unknown type": (
+        Jsonb([{"type": "program"}]),
+        "attachments[0].type must be one of image, photo, video, audio, voice, location, file",
+    ),
+    "attachments with a type that is no text": (Jsonb([{"type": ["image"]}]), "attachments[0].type must be one of"),
+    **{
+        f"attachments with {url!r}": (Jsonb([{"url": URL}, {"url": url}]), "attachments[1].url must be an https URL")
+        for url in (
+            "http://a.b/c",
+            "javascript:alert(1)",
+            "//a.b/c",
+            "photo.jpg",
+            "",
+            " https://a.b/c",
+            "https://a.b/\nc",
+            5,
+        )
+    },
 }
 
 
@@ -166,10 +187,11 @@ async def test_an_edit_has_the_limits_of_a_new_message(chat: Chat, case: str) ->
         ("message", "📱" * 4096),
         ("client_msg_id", "x" * 200),
         ("attachments", Jsonb([{"url": URL}] * 30)),
-        ("attachments", Jsonb(["odd", 1, None, [[]], {"type": {"deep": []}}])),
+        ("attachments", Jsonb([{}, {"type": None, "url": None}, {"type": "location", "lat": 1.5, "more": [[]]}])),
+        ("attachments", Jsonb([{"type": "voice", "url": "HTTPS://a.b/Фото.jpg?a=b#c"}])),
     ],
 )
-async def test_a_message_within_the_limits_is_stored_in_any_form(chat: Chat, column: str, content: Any) -> None:
+async def test_a_message_within_the_limits_is_stored(chat: Chat, column: str, content: Any) -> None:
     columns = {"message": "Hello", "room_id": chat.room, "sender_id": chat.tourist, column: content}
     insertion = f"insert into chat_messages ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
     async with as_user(chat.connection, chat.tourist):
@@ -181,10 +203,32 @@ async def test_a_message_within_the_limits_is_stored_in_any_form(chat: Chat, col
 async def test_the_limits_of_a_message_are_settings(chat: Chat) -> None:
     changed = "message_bytes_limit = 20000, attachment_limit = 1, attachments_bytes_limit = 50"
     await chat.connection.execute(f"update private.chat_settings set {changed}".encode())
-    await chat.message("x" * 20000, attachments='["one"]')
-    for columns in ({"text": "x" * 20001}, {"attachments": "[1, 2]"}, {"attachments": f'["{"x" * 50}"]'}):
-        async with refused(chat.connection, "22023" if columns == {"attachments": "[1, 2]"} else "22001"):
+    await chat.message("x" * 20000, attachments='[{"type": "file"}]')
+    for columns in ({"text": "x" * 20001}, {"attachments": "[{}, {}]"}, {"attachments": f'[{{"a": "{"x" * 50}"}}]'}):
+        async with refused(chat.connection, "22023" if columns == {"attachments": "[{}, {}]"} else "22001"):
             await chat.message(**columns)
+
+
+async def test_the_types_of_attachments_are_a_setting(chat: Chat) -> None:
+    await chat.connection.execute("update private.chat_settings set attachment_types = '{sticker}'")
+    await chat.message(attachments='[{"type": "sticker"}]')
+    async with refused(chat.connection, "22023", "attachments[0].type must be one of sticker"):
+        await chat.message(attachments='[{"type": "image"}]')
+
+
+async def test_attachments_have_any_form_if_the_setting_names_no_types(chat: Chat) -> None:
+    await chat.connection.execute("update private.chat_settings set attachment_types = null")
+    await chat.message(attachments='["odd", 1, null, [[]], {"type": {"deep": []}}, {"url": "photo.jpg"}]')
+
+
+async def test_an_edit_of_the_text_keeps_attachments_of_an_older_form(chat: Chat) -> None:
+    await chat.connection.execute("update private.chat_settings set attachment_types = null")
+    message = await chat.message(attachments='["odd"]')
+    await chat.connection.execute("update private.chat_settings set attachment_types = default")
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute("update chat_messages set message = 'Edited'")
+    stored = await chat.see_message(message)
+    assert (stored["message"], stored["attachments"]) == ("Edited", ["odd"])
 
 
 @pytest.mark.parametrize("column", ["display_name", "avatar_url", "locale"])

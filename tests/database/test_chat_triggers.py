@@ -5,7 +5,20 @@ from typing import Any
 
 import pytest
 
-from tests.database.chat import LONG_AGO, Chat, as_user, insert, person, refused, rows, start_chat, value
+from tests.database.chat import (
+    LONG_AGO,
+    Chat,
+    acting_as,
+    as_user,
+    claim,
+    explain,
+    insert,
+    person,
+    refused,
+    rows,
+    start_chat,
+    value,
+)
 
 # Messages --------------------------------------------------------------------------------------
 
@@ -120,8 +133,6 @@ async def test_last_message_follows_edits_and_deletions(chat: Chat) -> None:
     assert await last(chat) == ("edited", times[1])
     await chat.connection.execute("update chat_messages set deleted_at = now() where id = %s", (second,))
     assert await last(chat) == ("first", times[0])
-    await chat.connection.execute("update chat_messages set deleted_at = null where id = %s", (second,))
-    assert await last(chat) == ("edited", times[1])
     await chat.connection.execute("delete from chat_messages")
     assert await last(chat) == (None, None)
 
@@ -206,6 +217,38 @@ async def test_the_job_of_a_message_is_for_the_other_person(chat: Chat, sender: 
 async def test_import_of_old_messages_makes_no_job(chat: Chat, columns: dict[str, Any]) -> None:
     await chat.message(**columns)
     assert await rows(chat.connection, "table push.jobs") == []
+
+
+OLD = "insert into chat_messages (room_id, sender_id, message, created_at) select %s, %s, 'Old', now() - %s::interval"
+
+
+async def test_history_that_a_backend_imports_is_unread_and_is_not_pushed(chat: Chat) -> None:
+    await chat.device()
+    async with acting_as(chat.connection, "service_role"):
+        old = f"{OLD} from generate_series(1, 8) returning id".encode()
+        imported = await (await chat.connection.execute(old, (chat.room, chat.tourist, "90 days"))).fetchall()
+    assert len(imported) == 8
+    assert await chat.unread_counters() == (0, 8)
+    claimed = await claim(chat.connection)
+    assert (claimed["jobs"], claimed["finished"], claimed["deferred"]) == ([], [], [])
+    for message in imported:
+        explained = await explain(chat.connection, message["id"])
+        assert (explained["state"], explained["outcome"], explained["reason"]) == ("done", "skipped", "expired")
+        assert explained["explanation"] == "Skipped: it is older than its time to live (24:00:00)."
+
+
+@pytest.mark.parametrize(("age", "state"), [("23 hours", "pending"), ("25 hours", "done"), ("-1 hour", "pending")])
+async def test_a_backends_message_is_pushed_while_its_created_at_is_within_the_time_to_live(
+    chat: Chat, age: str, state: str
+) -> None:
+    await chat.connection.execute(OLD.encode(), (chat.room, chat.tourist, age))
+    assert await value(chat.connection, "select state from push.jobs") == state
+
+
+async def test_a_persons_message_is_pushed_whatever_created_at_it_names(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute(OLD.encode(), (chat.room, chat.tourist, "90 days"))
+    assert await value(chat.connection, "select state from push.jobs") == "pending"
 
 
 async def test_sender_who_is_not_in_the_room_makes_no_job(chat: Chat) -> None:

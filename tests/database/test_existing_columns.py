@@ -247,6 +247,9 @@ UNSUPPORTED = {
         "alter table chat_messages drop client_msg_id, add client_msg_id uuid"
     ),
     "user_devices.id is bigint, but must be uuid": "alter table user_devices drop id, add id bigint",
+    "the constraint has_text of chat_messages rejects a deleted message, whose text is empty": (
+        "alter table chat_messages add constraint has_text check (message <> '' or message_type <> 'text') not valid"
+    ),
     "chat_rooms.topic is not null and has no default": "alter table chat_rooms add topic text; "
     "alter table chat_rooms disable trigger user; update chat_rooms set topic = ''; "
     "alter table chat_rooms alter topic set not null",
@@ -426,6 +429,81 @@ async def test_the_report_says_what_was_filled_in_and_replaced(server: Postgres,
         assert {"what": "rows filled in", "subject": filled, "affected_rows": messages} in report
         replaced = "chat_messages: Participants mark messages as read"
         assert {"what": "policy replaced", "subject": replaced, "affected_rows": None} in report
+
+
+async def test_the_text_of_messages_that_were_deleted_before_is_cleared_and_reported(
+    server: Postgres, whole_app: str
+) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute("alter table chat_messages disable trigger user")
+        # The newest message of each conversation.
+        deleted = await connection.execute("""
+            update chat_messages
+            set deleted_at = created_at, attachments = '[{"type": "image"}]', message = 'Secret ' || id
+            where id in (select distinct on (room_id) id from chat_messages order by room_id, server_timestamp desc, id)
+        """)
+        await connection.execute(
+            "alter table chat_messages enable trigger user; alter table chat_rooms disable trigger user"
+        )
+        await connection.execute("update chat_rooms set last_message = 'Secret'")
+        await connection.execute(
+            "alter table chat_rooms enable trigger user; alter table chat_rooms disable trigger old_webhook"
+        )
+        before = await contents(connection)
+        await apply(connection)
+        after = await contents(connection)
+        for key, old in before["chat_messages"].items():
+            kept = {"message": "", "attachments": []} if old["deleted_at"] else {}
+            changed = {"words"} & old.keys()
+            assert {**old, **kept} | dict.fromkeys(changed) == after["chat_messages"][key] | dict.fromkeys(changed)
+        of_rooms = {
+            key: [one for one in after["chat_messages"].values() if one["room_id"] == key[0]]
+            for key in after["chat_rooms"]
+        }
+        for key, messages in of_rooms.items():
+            left = [one for one in messages if not one["deleted_at"]]
+            newest = max(left, key=lambda one: one["server_timestamp"], default=None)
+            last = after["chat_rooms"][key]["last_message_at"]
+            if messages:
+                assert last == (newest and newest["server_timestamp"])
+                assert after["chat_rooms"][key]["last_message"] != "Secret"
+        report = await rows(connection, "select what, subject, affected_rows from push.migration_report")
+        cleared = {"what": "text of deleted messages cleared", "subject": "chat_messages: message, attachments"}
+        assert cleared | {"affected_rows": deleted.rowcount} in report
+
+
+@pytest.mark.parametrize(
+    ("attachments", "types"),
+    [
+        ("[]", True),
+        ('[{"type": "image", "url": "https://a.b/c"}]', True),
+        ('[{"url": "photo.jpg"}]', False),
+        ('["a"]', False),
+    ],
+)
+async def test_an_app_with_attachments_of_another_form_goes_on_to_write_them(
+    server: Postgres, whole_app: str, attachments: str, types: bool
+) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute("update chat_messages set attachments = %s", (attachments,))
+        messages = await value(connection, "select count(*) from chat_messages")
+        await apply(connection)
+        assert await value(connection, "select attachment_types is not null from private.chat_settings") is types
+        report = await rows(
+            connection, "select affected_rows from push.migration_report where subject like 'chat_settings%'"
+        )
+        assert report == ([] if types else [{"affected_rows": messages}])
+
+
+async def test_realtime_does_not_send_the_row_before_an_update(server: Postgres, whole_app: str) -> None:
+    """It would be the text of a message that is being deleted."""
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute("alter table chat_messages replica identity full")
+        await apply(connection)
+        identity = "select relreplident::text from pg_class where oid = 'chat_messages'::regclass"
+        assert await value(connection, identity) == "d"
+        report = "select subject from push.migration_report where what = 'replica identity set to default'"
+        assert await rows(connection, report) == [{"subject": "chat_messages"}]
 
 
 async def test_mark_existing_messages_read_marks_messages_older_than_the_installation(

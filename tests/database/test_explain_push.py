@@ -148,7 +148,7 @@ async def test_a_message_that_ended_without_success_is_explained(chat: Chat) -> 
     message = await sent(chat, "retry")
     await chat.pass_time(24 * HOUR)
     await claim(chat.connection)
-    because = "not sent again because it became older than its time to live (24:00:00)."
+    because = "not sent again because it is older than its time to live (24:00:00)."
     assert await explanation_of(chat, message) == f"Failed on every device; {because}"
     assert await explanation_of_device(chat, message) == ("retry", f"Rejected for now (Http503); {because}")
 

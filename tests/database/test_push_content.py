@@ -103,6 +103,7 @@ async def test_the_image_is_the_first_one_that_expo_can_download(
     chat: Chat, attachments: str, image: str | None
 ) -> None:
     await allow_images(chat, "https://a.example/", "https://example.com/")
+    await chat.connection.execute("update private.chat_settings set attachment_types = null")
     await chat.device()
     message = await chat.message(attachments=attachments)
     assert (await claim_one(chat.connection, message))[1]["image_url"] == image

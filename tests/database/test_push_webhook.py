@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from local.supabase.postgres import SUPERUSER
-from tests.database.chat import Chat, Database, Row, as_user, rows, start_chat, value
+from tests.database.chat import LONG_AGO, Chat, Database, Row, as_user, rows, start_chat, value
 
 URL = "https://example.com/api/push/chat-message"
 SECRET = "a secret of at least 24 characters"
@@ -62,8 +62,12 @@ async def test_each_message_of_a_bulk_insert_calls_the_webhook_once(chat: Chat) 
     assert len(rung) == 50
 
 
-@pytest.mark.parametrize("columns", [{"is_read": True}, {"deleted_at": datetime.now(UTC)}], ids=["read", "deleted"])
-async def test_an_import_of_read_messages_does_not_call_the_webhook(chat: Chat, columns: Row) -> None:
+@pytest.mark.parametrize(
+    "columns",
+    [{"is_read": True}, {"deleted_at": datetime.now(UTC)}, {"created_at": LONG_AGO}],
+    ids=["read", "deleted", "created long ago"],
+)
+async def test_an_import_of_messages_that_are_not_pushed_does_not_call_the_webhook(chat: Chat, columns: Row) -> None:
     await configure(chat)
     await chat.message(**columns)
     assert await requests(chat) == []

@@ -20,6 +20,7 @@ from tests.database.chat import Chat, refused
         "push.settings set only_row = false",
         "private.chat_settings set message_limit = 0",
         "private.chat_settings set message_bytes_limit = 1023",
+        "private.chat_settings set deleted_message_kept_for = '-1 second'",
         "private.chat_settings set only_row = false",
     ],
 )

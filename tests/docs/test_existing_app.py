@@ -85,7 +85,8 @@ OLD = {
     ),
     "deletes a message of its own": (
         "delete from chat_messages where room_id = %(room)s and sender_id = %(me)s",
-        "select bool_and((deleted_at is not null) = (sender_id = %(me)s)) from chat_messages where room_id = %(room)s",
+        "select bool_and((deleted_at is not null and message = '') = (sender_id = %(me)s)) from chat_messages"
+        " where room_id = %(room)s",
     ),
     "deletes a conversation": (
         "delete from chat_rooms where id = %(room)s",

@@ -53,6 +53,7 @@ def error_of(answer: httpx.Response) -> tuple[int, str, str]:
         ("chat_messages", "client_msg_id", "x" * 3000, "client_msg_id is too long: 3000 bytes, at most 200"),
         ("chat_messages", "attachments", [{}] * 31, "attachments are too many: 31, at most 30"),
         ("chat_messages", "attachments", {}, "attachments must be an array, not of the type object"),
+        ("chat_messages", "attachments", [{"url": "http://a.b/c"}], "attachments[0].url must be an https URL"),
         ("users", "display_name", "x" * 2049, "display_name is too long: 2049 bytes, at most 2048"),
         ("user_devices", "device_id", "x" * 201, "device_id has 201 characters; it must have 1 to 200"),
         ("user_devices", "app_version", "x" * 201, "app_version is too long: 201 bytes, at most 200"),

@@ -44,7 +44,10 @@ ACTS = {
     "send": Act(
         "tourist", "insert into chat_messages (room_id, sender_id, message) values (%(room)s, %(tourist)s, 'New')"
     ),
-    "edit": Act("tourist", "update chat_messages set message = 'Edited' where id = any(%(messages)s::uuid[])"),
+    "edit": Act(
+        "tourist",
+        "update chat_messages set message = 'Edited' where id = any(%(messages)s::uuid[]) and deleted_at is null",
+    ),
     "soft delete": Act(
         "tourist", "update chat_messages set deleted_at = now() where room_id = %(room)s and sender_id = %(tourist)s"
     ),
