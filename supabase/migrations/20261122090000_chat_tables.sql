@@ -26,7 +26,7 @@ begin
         mark_messages_read,my_devices,prune_push,record_push_receipts,record_push_results,register_device,
         reserve_send_slot,unregister_device}'))
       or (nspname = 'private' and proname = any ('{archive_deleted_room,canonical_push_token,check_device,
-        collect_deleted_message,count_new_message,create_receipts,device_json,guard_message_change,is_expo_token,limit_bytes,limit_message_rate,
+        collect_deleted_message,count_new_message,create_receipts,device_json,ended_devices,guard_message_change,is_expo_token,limit_bytes,limit_message_rate,
         limit_message_size,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
         lock_senders_of_marks,mark_messages_of_receipts,my_contacts,my_partners,my_rooms,prepare_device,
         prepare_room,recount_after_change,recount_after_delete,recount_rooms,register_device,require_caller,
