@@ -121,6 +121,16 @@ comment on function private.ended_devices(public.user_devices[]) is
   'Returns the ids of those devices whose session has ended (signed out, password changed, expired), or whose account is '
   'banned or deleted. A device without a session_id has ended only with its account. No ids if Auth''s tables cannot be read.';
 
+-- An app's own column of this name may hold other ids. Taken for ended sessions, they would end the pushes of each device.
+with changed as (
+  update public.user_devices set session_id = null
+  where id = any(private.ended_devices(array(
+    select device from public.user_devices device where device.session_id is not null)))
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'not the id of a session, removed', 'user_devices: session_id', count(*) from changed having count(*) > 0;
+
 create function private.prepare_device() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare

@@ -1,5 +1,6 @@
--- Claims: how a worker gets its work. claim_push_jobs locks due jobs, deactivates devices whose session ended, decides each (push.decide), reserves the share of each
--- recipient, takes as many as one claim may send, composes them, reserves a send slot, and leases the jobs.
+-- Claims: how a worker gets its work. claim_push_jobs locks due jobs, deactivates devices whose session has ended, decides each
+-- job (push.decide), reserves the share of each recipient, takes as many as one claim may send, composes them, reserves a send
+-- slot, and leases the jobs.
 -- It is in public because the Data API must reach it; only service_role may call it.
 -- In plpgsql, which keeps a plan while a connection lasts: before PostgreSQL 18, a function in SQL plans again at each call.
 
