@@ -98,7 +98,7 @@ def failure_from(error: Exception) -> Failure:
             # The path of each field begins with body or query.
             return invalid([{**wrong, "loc": wrong["loc"][1:]} for wrong in error.errors()])
         case AccessTokenRefused():
-            return failure_from(TokenRefused("the access token is not valid, or has expired"))
+            return failure_from(TokenRefused(str(error)))
         case TokenRefused():
             challenge = f'Bearer error="invalid_token", error_description="{error}"'
             return Failure(401, "unauthorized", str(error), headers={"WWW-Authenticate": challenge})

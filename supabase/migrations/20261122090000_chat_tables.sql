@@ -28,7 +28,7 @@ begin
         mark_messages_read,my_devices,prune_push,record_push_receipts,record_push_results,register_device,
         reserve_send_slot,unregister_device}'))
       or (nspname = 'private' and proname = any ('{archive_deleted_room,attachment_fault,canonical_push_token,check_device,
-        collect_deleted_message,count_new_message,create_receipts,device_json,guard_message_change,is_expo_token,keep_deleted_message,
+        collect_deleted_message,count_new_message,create_receipts,device_json,ended_devices,guard_message_change,is_expo_token,keep_deleted_message,
         limit_bytes,limit_message_rate,
         limit_message_size,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
         lock_senders_of_marks,mark_messages_of_receipts,message_line,my_contacts,my_partners,my_rooms,one_line,prepare_device,

@@ -101,6 +101,36 @@ end $$;
 comment on function private.check_device(public.user_devices, public.user_devices) is
   'Rejects wrong values of a device with HTTP 400. Values that are as before pass.';
 
+create function private.ended_devices(p_devices public.user_devices[]) returns uuid[]
+-- With row_security off, a role that row level security applies to gets an error here. Otherwise it would see no sessions.
+language plpgsql stable set search_path = '' set row_security = off as $$
+begin
+  return array(
+    select device.id
+    from unnest(p_devices) device
+    left join auth.users account on account.id = device.user_id
+    left join auth.sessions session on session.id = device.session_id and session.user_id = device.user_id
+    where account.banned_until > clock_timestamp() or account.deleted_at is not null
+      or (device.session_id is not null and (session.id is null or session.not_after <= clock_timestamp()))
+  );
+exception when syntax_error_or_access_rule_violation then
+  -- This database has another Auth, or this role must not read its tables: no session counts as ended.
+  return '{}';
+end $$;
+comment on function private.ended_devices(public.user_devices[]) is
+  'Returns the ids of those devices whose session has ended (signed out, password changed, expired), or whose account is '
+  'banned or deleted. A device without a session_id has ended only with its account. No ids if Auth''s tables cannot be read.';
+
+-- An app's own column of this name may hold other ids. Taken for ended sessions, they would end the pushes of each device.
+with changed as (
+  update public.user_devices set session_id = null
+  where id = any(private.ended_devices(array(
+    select device from public.user_devices device where device.session_id is not null)))
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'not the id of a session, removed', 'user_devices: session_id', count(*) from changed having count(*) > 0;
+
 create function private.prepare_device() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -123,6 +153,12 @@ begin
   if tg_op = 'INSERT' or (me = new.user_id and new.is_active) then
     new.last_seen_at := clock_timestamp();
     new.session_id := (auth.jwt() ->> 'session_id')::uuid;
+    -- An access token stays valid until it expires, at most an hour later by default.
+    if me is not null and private.ended_devices(array[new]) <> '{}' then
+      raise sqlstate 'PT401' using
+        message = 'the session of this access token has ended, or the account is banned',
+        hint = 'Sign in again, then register the device with the new access token.';
+    end if;
   elsif me is not null then
     new.last_seen_at := old.last_seen_at;
   end if;
@@ -290,7 +326,8 @@ comment on function public.my_devices() is
 
 revoke execute on function private.limit_registration_rate(uuid), private.serialize_registrations(),
   private.lock_push_tokens(text[]), private.try_lock_push_tokens(text[]),
-  private.check_device(public.user_devices, public.user_devices), private.prepare_device(), push.limit_devices(),
+  private.check_device(public.user_devices, public.user_devices), private.ended_devices(public.user_devices[]),
+  private.prepare_device(), push.limit_devices(),
   private.device_json(public.user_devices), private.register_device(text, text, text, text, text) from public;
 grant execute on function private.device_json(public.user_devices),
   private.register_device(text, text, text, text, text) to authenticated;

@@ -1,5 +1,6 @@
--- Claims: how a worker gets its work. claim_push_jobs locks due jobs, decides each (push.decide), reserves the share of each
--- recipient, takes as many as one claim may send, composes them, reserves a send slot, and leases the jobs.
+-- Claims: how a worker gets its work. claim_push_jobs locks due jobs, deactivates devices whose session has ended, decides each
+-- job (push.decide), reserves the share of each recipient, takes as many as one claim may send, composes them, reserves a send
+-- slot, and leases the jobs.
 -- It is in public because the Data API must reach it; only service_role may call it.
 -- In plpgsql, which keeps a plan while a connection lasts: before PostgreSQL 18, a function in SQL plans again at each call.
 
@@ -44,6 +45,34 @@ comment on function push.lock_due_jobs(uuid[], timestamptz, integer) is
   'Locks due jobs and returns their message ids: those of the given messages, or with null all, first attempts before retries, '
   'the longest waiting first. It skips jobs that another transaction has locked.';
 
+create function push.deactivate_ended_devices(p_message_ids uuid[]) returns uuid[]
+language plpgsql set search_path = '' as $$
+declare
+  ended constant uuid[] := private.ended_devices(array(
+    select device from public.user_devices device
+    where device.is_active
+      and device.user_id in (select job.recipient_id from push.jobs job where job.message_id = any(p_message_ids))
+  ));
+  locked public.user_devices[];
+begin
+  if ended = '{}' then
+    return ended;
+  end if;
+  locked := array(
+    select device from public.user_devices device where device.id = any(ended) and device.is_active
+    order by device.id for no key update skip locked
+  );
+  -- Asked again, because the app may have registered a new session before the row was locked.
+  update public.user_devices set is_active = false where id = any(private.ended_devices(locked));
+  return array(
+    select job.message_id from push.jobs job join public.user_devices device on device.user_id = job.recipient_id
+    where job.message_id = any(p_message_ids) and device.id = any(ended) and device.is_active
+  );
+end $$;
+comment on function push.deactivate_ended_devices(uuid[]) is
+  'Deactivates the devices of the recipients of these messages whose session has ended. Returns the messages that must wait '
+  'for the next claim, because another transaction has locked such a device.';
+
 create function public.claim_push_jobs(
   p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5,
   p_project_url text default null
@@ -63,7 +92,7 @@ declare
   to_send uuid[] := '{}';
   finished uuid[] := '{}';
   deferred uuid[] := '{}';
-  left_due uuid[] := '{}';
+  left_due uuid[] := push.deactivate_ended_devices(due);
   expired_message_ids uuid[];
   notifications integer := 0;
   wait_until timestamptz;
@@ -79,7 +108,12 @@ begin
   select coalesce(array_agg(message_id), '{}') into expired_message_ids from expired;
 
   -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
-  for decision in select * from push.decide(due, clock_timestamp()) loop
+  for decision in
+    select * from push.decide(array(
+      select message_id from unnest(due) with ordinality asked (message_id, position)
+      where message_id <> all(left_due) order by position
+    ), clock_timestamp())
+  loop
     case
       when decision.verdict = 'defer' then
         deferred := deferred || decision.message_id;
@@ -161,7 +195,7 @@ end $$;
 comment on function public.claim_push_jobs(uuid[], integer, double precision, text) is
   'Decides the due jobs of the given messages, or with null of any, and leases those to send. Returns jobs and slot (what to '
   'send, and when), finished (jobs that ended, with outcome and reason), deferred (jobs that are decided again later), left_due '
-  '(jobs that are still due: more than one claim takes, or no send slot within p_wait_seconds), not_due and unknown (given '
+  '(jobs that are still due: more than one claim takes, no send slot within p_wait_seconds, or a locked device), not_due and unknown (given '
   'messages without a due job, or without a job), and expired_leases (jobs of all these whose last worker never reported). A '
   'push may show images of the storage of p_project_url.';
 

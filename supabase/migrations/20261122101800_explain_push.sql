@@ -113,6 +113,20 @@ $$;
 comment on function push.explain_delivery(push.deliveries, public.user_devices, push.jobs) is
   'Returns what happened to a message on one device, as a sentence.';
 
+create function push.explain_ended_devices(p_job push.jobs) returns text
+language sql stable set search_path = '' as $$
+  select string_agg(
+    format(' Device %s gets no push: its session has ended (signed out, password changed or account banned); '
+      'it gets pushes again after a new sign-in.', device.device_id), '' order by device.last_seen_at desc, device.id)
+  from public.user_devices device
+  where device.id = any(private.ended_devices(array(
+      select device from public.user_devices device where device.user_id = p_job.recipient_id and device.push_token is not null)))
+    and not exists (select from push.deliveries delivery
+      where delivery.message_id = p_job.message_id and delivery.device_id = device.id and delivery.is_accepted);
+$$;
+comment on function push.explain_ended_devices(push.jobs) is
+  'Returns a sentence for each device of the recipient that gets no push because its session has ended; null without one.';
+
 create function public.explain_push(p_message_id uuid) returns jsonb
 language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
@@ -125,7 +139,8 @@ language sql stable security definer set search_path = '' as $$
     'next_attempt_at', case when job.state <> 'done' then greatest(job.next_attempt_at, job.leased_until) end,
     'delivered_at', receipt.delivered_at,
     'explanation', push.explain_job(job)
-      || coalesce(' The recipient''s app reported it at ' || push.format_time(receipt.delivered_at) || '.', ''),
+      || coalesce(' The recipient''s app reported it at ' || push.format_time(receipt.delivered_at) || '.', '')
+      || coalesce(push.explain_ended_devices(job), ''),
     'deliveries', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'device_id', coalesce(device.device_id, delivery.device_id::text),

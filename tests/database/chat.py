@@ -125,6 +125,13 @@ async def person(connection: Connection, role: str = "tourist", name: str | None
     return user_id
 
 
+async def session_of(connection: Connection, user_id: UUID) -> UUID:
+    """Signs a user in; returns the id of the new session."""
+    session_id = uuid4()
+    await insert(connection, "auth.sessions", id=session_id, user_id=user_id)
+    return session_id
+
+
 @dataclass(frozen=True)
 class Chat:
     """A conversation of a tourist (user1) with a guide (user2), and a connection that may do everything."""

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from chat_push.devices import EXPO_PATTERN
 
-from tests.database.chat import Chat, Row, acting_as, as_user, insert, refused, row, rows, value
+from tests.database.chat import Chat, Row, acting_as, as_user, insert, refused, row, rows, session_of, value
 
 ONE, TWO = "ExponentPushToken[one]", "ExponentPushToken[two]"
 
@@ -103,7 +103,7 @@ async def test_registering_a_device_again_activates_it(chat: Chat) -> None:
 
 
 async def test_register_device_stores_the_session(chat: Chat) -> None:
-    first, second = uuid4(), uuid4()
+    first, second = [await session_of(chat.connection, chat.guide) for _ in range(2)]
     await register(chat, chat.guide, session=first)
     assert (await stored(chat, chat.guide))["session_id"] == first
     await register(chat, chat.guide, session=second)
@@ -111,7 +111,7 @@ async def test_register_device_stores_the_session(chat: Chat) -> None:
 
 
 async def test_a_direct_insert_stores_the_session_too(chat: Chat) -> None:
-    session = uuid4()
+    session = await session_of(chat.connection, chat.guide)
     async with as_user(chat.connection, chat.guide, session_id=str(session)):
         await insert(chat.connection, "public.user_devices", user_id=chat.guide, device_id="phone", platform="web")
     assert (await stored(chat, chat.guide))["session_id"] == session

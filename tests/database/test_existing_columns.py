@@ -15,7 +15,7 @@ import pytest
 from local.processes import ChildError
 from local.supabase.postgres import Postgres
 from local.supabase.project import create_database, migrate
-from tests.database.chat import Chat, Connection, Row, as_user, connected, refused, row, rows, value
+from tests.database.chat import Chat, Connection, Row, as_user, connected, insert, refused, row, rows, value
 from tests.database.test_migrations import (
     ADDED_COLUMNS,
     EXISTING_APP,
@@ -391,6 +391,17 @@ async def test_a_shared_token_stays_with_the_device_seen_last_and_other_forms_ar
         )
         assert found == [{"id": newest, "push_provider": "expo"}, {"id": fcm, "push_provider": "fcm"}]
         assert await value(connection, "select count(*) from user_devices where is_active") == 2
+
+
+async def test_existing_devices_keep_the_ids_of_sessions_only(server: Postgres, whole_app: str) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute("alter table user_devices add column if not exists session_id uuid")
+        await connection.execute("update user_devices set session_id = gen_random_uuid()")
+        device = (await rows(connection, "select id, user_id, session_id from user_devices"))[0]
+        await insert(connection, "auth.sessions", id=device["session_id"], user_id=device["user_id"])
+        await apply(connection)
+        kept = await rows(connection, "select id, user_id, session_id from user_devices where session_id is not null")
+        assert kept == [device]
 
 
 async def test_columns_of_the_app_stay_as_writable_as_they_were(server: Postgres, whole_app: str) -> None:

@@ -20,6 +20,7 @@ from tests.database.chat import (
     record,
     record_receipts,
     rows,
+    session_of,
     start_chat,
     value,
     worker_report,
@@ -27,7 +28,7 @@ from tests.database.chat import (
 
 TABLES = {
     *("chat_messages", "chat_rooms", "message_receipts", "user_devices", "user_presence", "users"),
-    *("jobs", "deliveries"),
+    *("jobs", "deliveries", "sessions"),
 }
 
 
@@ -46,6 +47,8 @@ async def busy(module_database: Database) -> Chat:
         insert into public.user_devices (user_id, device_id, platform, push_token)
           select md5('user' || n)::uuid, 'phone', 'ios', 'ExponentPushToken[' || n || ']'
           from generate_series(1, 4000) n;
+        insert into auth.sessions (id, user_id)
+          select md5('session' || n)::uuid, md5('user' || n)::uuid from generate_series(1, 4000) n;
         insert into public.user_presence (user_id) select md5('user' || n)::uuid from generate_series(1, 4000) n;
         insert into public.chat_rooms (user1_id, user2_id)
           select md5('user' || n)::uuid, md5('user' || 4001 - n)::uuid from generate_series(1, 2000) n;
@@ -64,7 +67,9 @@ async def busy(module_database: Database) -> Chat:
         alter table public.message_receipts enable trigger user;
         analyze;
     """)
-    await chat.device()
+    device = await chat.device()
+    session = await session_of(connection, chat.guide)
+    await connection.execute("update user_devices set session_id = %s where id = %s", (session, device["id"]))
     return chat
 
 
@@ -123,7 +128,7 @@ async def test_sending_a_message_reads_by_index_only(busy: Chat) -> None:
 @pytest.mark.parametrize("by_id", [True, False], ids=["webhook", "sweep"])
 async def test_claiming_and_recording_read_by_index_only(busy: Chat, by_id: bool) -> None:
     index = "push.jobs_pkey" if by_id else "push.idx_push_jobs_due"
-    async with only_by_index(busy, index, "idx_devices_active", "push.deliveries_pkey"):
+    async with only_by_index(busy, index, "idx_devices_active", "push.deliveries_pkey", "auth.sessions_pkey"):
         messages = [await busy.message() for _ in range(10)]
         claimed = await claim(busy.connection, *(messages if by_id else []))
         assert len(claimed["jobs"]) == 10
@@ -148,6 +153,15 @@ async def test_pruning_reads_by_index_only(busy: Chat) -> None:
     indexes = ("push.idx_push_jobs_finished", "idx_devices_last_seen", "idx_presence_online")
     async with only_by_index(busy, *indexes):
         await prune(busy.connection)
+
+
+async def test_registering_a_device_reads_by_index_only(busy: Chat) -> None:
+    session = await session_of(busy.connection, busy.guide)
+    async with (
+        only_by_index(busy, "auth.sessions_pkey"),
+        as_user(busy.connection, busy.guide, session_id=str(session)),
+    ):
+        await busy.connection.execute("select public.register_device('phone', 'ios', 'ExponentPushToken[new]')")
 
 
 async def test_explain_push_reads_by_index_only(busy: Chat) -> None:

@@ -452,6 +452,7 @@ class TestDatabaseErrors:
         [
             (data_api(401, "PGRST301"), (401, "unauthorized", []), "WWW-Authenticate"),
             (data_api(401, "PGRST303"), (401, "unauthorized", []), "WWW-Authenticate"),
+            (data_api(401, "PT401"), (401, "unauthorized", []), "WWW-Authenticate"),
             (data_api(409, "23503"), (403, "no_profile", []), None),
             (
                 data_api(429, "PT429", '{"retry_after_seconds": 17}'),

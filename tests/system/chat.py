@@ -53,6 +53,16 @@ def arrived_and_visible(phone: Phone, message_id: UUID) -> tuple[int, int]:
     return arrived, shown
 
 
+async def sign_out_everywhere(chat: "Chat", person: Person) -> None:
+    """Ends all sessions of this person through the Auth API. The access tokens stay valid until they expire."""
+    headers = {"apikey": chat.cloud.supabase.publishable_key, "Authorization": f"Bearer {person.access_token}"}
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(
+            f"{chat.cloud.supabase.url}/auth/v1/logout", params={"scope": "global"}, headers=headers
+        )
+    answer.raise_for_status()
+
+
 async def execute(cloud: LocalCloud, statement: str, *parameters: Any) -> None:
     """Runs a statement as the owner of the database."""
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:

@@ -11,13 +11,15 @@ import jwt
 import pytest
 from aiohttp import web
 
-from local.app import Person
+from local.app import Person, chat_app
 from local.aws.gateway import gateway
 from local.cloud import LocalCloud
 from local.http_server import serving
 from local.processes import free_port
 from tests.auth import signed_by_hmac, signing_key, unsigned
-from tests.system.chat import Chat, error_of, running_function
+from tests.system.chat import Chat, error_of, running_function, sign_out_everywhere
+
+PHONE = {"device_id": "phone", "platform": "android", "push_token": "ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]"}
 
 
 async def get_devices(api_url: str, token: str) -> httpx.Response:
@@ -122,6 +124,20 @@ async def test_tokens_with_a_key_of_the_key_set_are_verified_with_one_request_fo
         answer = await get_devices(project.api_url, key.token(**project.claims_of(chat.gus)))
         assert [device["device_id"] for device in answer.json()] == [chat.phone.token]
     assert project.auth_paths == [".well-known/jwks.json"]
+
+
+async def test_a_valid_token_of_a_session_that_has_ended_registers_no_device(chat: Chat, project: Project) -> None:
+    async with chat_app(chat.cloud.supabase, project.api_url) as app:
+        guest = await app.sign_up("Guest", "guide")
+        issued = jwt.decode(guest.access_token, options={"verify_signature": False})
+        token = EC.token(**project.claims_of(guest), session_id=issued["session_id"])
+        async with httpx.AsyncClient(base_url=project.api_url, headers={"Authorization": f"Bearer {token}"}) as http:
+            assert (await http.post("/api/push/register", json=PHONE)).status_code == 201
+            await sign_out_everywhere(chat, guest)
+            answer = await http.post("/api/push/register", json=PHONE)
+    assert error_of(answer) == (401, "unauthorized")
+    assert "session" in answer.json()["error"]["message"]
+    assert "WWW-Authenticate" in answer.headers
 
 
 async def test_forged_tokens_are_answered_401(chat: Chat, project: Project) -> None:

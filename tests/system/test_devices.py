@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 import jwt
 import psycopg
 import pytest
+from postgrest import APIError
 
 from local.app import App, Person, chat_app, new_phone
 from local.cloud import LocalCloud
-from tests.system.chat import Chat, arrived_and_visible, error_of, execute
+from tests.system.chat import Chat, arrived_and_visible, error_of, execute, sign_out_everywhere
 
 REGISTER, UNREGISTER, DEVICES = "/api/push/register", "/api/push/unregister", "/api/push/devices"
 PHONE = {"device_id": "phone", "platform": "android", "push_token": "ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]"}
@@ -39,6 +40,22 @@ async def test_a_registration_stores_the_session_id_of_the_access_token(chat: Ch
         [[session_id]] = await found.fetchall()
     session = jwt.decode(chat.gus.access_token, options={"verify_signature": False})
     assert session_id == session["session_id"]
+
+
+async def test_a_phone_whose_user_signed_out_everywhere_shows_nothing_new(chat: Chat, app: App) -> None:
+    guest = await app.sign_up("Guest", "guide")
+    phone = new_phone(chat.cloud.expo, "ios")
+    await guest.log_in_on(phone, device_id="lost")
+    room = await chat.tina.open_chat(guest)
+    before = await chat.tina.send(room, "Before")
+    await chat.until_done(before)
+    await sign_out_everywhere(chat, guest)
+    after = await chat.tina.send(room, "After")
+    assert (await chat.until_done(after))["reason"] == "no_device"
+    assert [arrival.message_id for arrival in phone.shown] == [str(before)]
+    registration = {"p_device_id": "lost", "p_platform": "ios", "p_push_token": phone.token}
+    with pytest.raises(APIError, match="the session of this access token has ended"):
+        await guest.client.rpc("register_device", registration).execute()
 
 
 async def test_fifty_registrations_of_a_phone_by_ten_accounts_leave_one_owner_and_only_it_gets_pushes(

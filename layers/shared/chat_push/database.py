@@ -42,7 +42,7 @@ class DatabaseRefused(Exception):
 
 
 class AccessTokenRefused(Exception):
-    """The Data API does not accept the access token of the user, for example because it has just expired."""
+    """The database does not accept the access token of the user. The text says why, for the user's app."""
 
 
 class TooManyRegistrations(Exception):
@@ -179,7 +179,9 @@ class DeviceRegistry:
         except DatabaseRefused as error:
             # PostgREST refuses the token with these codes. A 401 without them means that the gateway refuses our key.
             if error.code in ("PGRST301", "PGRST303"):
-                raise AccessTokenRefused from None
+                raise AccessTokenRefused("the access token is not valid, or has expired") from None
+            if error.code == "PT401":
+                raise AccessTokenRefused("the session of the access token has ended: sign in again") from None
             raise
 
 

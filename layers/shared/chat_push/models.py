@@ -55,8 +55,8 @@ class SendSlot(_Model):
 class Claim(_Model):
     """The result of claim_push_jobs: the jobs that are now leased to the caller, and the message ids of the others.
 
-    left_due: still due, for lack of room in this claim or of a send slot. expired_leases: those of all these jobs whose
-    last worker never reported.
+    left_due: still due, for lack of room in this claim or of a send slot, or because a device with an ended session is
+    locked. expired_leases: those of all these jobs whose last worker never reported.
     """
 
     lease_id: UUID

@@ -8,9 +8,20 @@ create table auth.users (
   id uuid primary key default gen_random_uuid(),
   email text unique,
   raw_user_meta_data jsonb,
-  created_at timestamptz not null default now()
+  created_at timestamptz not null default now(),
+  banned_until timestamptz,
+  deleted_at timestamptz
 );
+alter table auth.users enable row level security;
 grant all on auth.users to postgres;
+
+create table auth.sessions (
+  id uuid primary key,
+  user_id uuid not null references auth.users (id) on delete cascade,
+  not_after timestamptz
+);
+alter table auth.sessions enable row level security;
+grant all on auth.sessions to postgres;
 
 create function auth.uid() returns uuid
 language sql stable as $$
