@@ -278,17 +278,32 @@ export async function markDelivered(userId: string, messageIds: string[]): Promi
   if (error) throw error;
 }
 
-/** Marks a conversation as read, removes its notifications, and sets the badge to what is still unread. */
-export async function markRead(userId: string, conversationId: string): Promise<void> {
+/**
+ * Marks a conversation as read, removes the notifications of what was read, and sets the badge to what is still unread.
+ *
+ * `newest` is the id of the newest stored message on the screen. What arrived after it stays unread. Without `newest`,
+ * the whole conversation is marked.
+ */
+export async function markRead(userId: string, conversationId: string, newest?: string): Promise<void> {
   const { error } = await supabase.rpc('mark_messages_read', {
     p_user_id: userId,
     p_conversation_id: conversationId,
+    p_up_to_message_id: newest ?? null,
+    p_device_id: await deviceId(),
   });
   if (error) throw error;
-  for (const { request } of await Notifications.getPresentedNotificationsAsync()) {
-    if (request.content.data?.conversationId === conversationId) {
-      await Notifications.dismissNotificationAsync(request.identifier);
-    }
+  const shown = (await Notifications.getPresentedNotificationsAsync())
+    .map(({ request }) => ({ identifier: request.identifier, data: request.content.data }))
+    .filter(({ data }) => data?.conversationId === conversationId);
+  const { data: unread } = await supabase
+    .from('chat_messages')
+    .select('id')
+    .in('id', shown.map(({ data }) => data?.messageId))
+    .is('is_read', false)
+    .throwOnError();
+  for (const { identifier, data } of shown) {
+    const isUnread = unread.some(({ id }) => id === data?.messageId);
+    if (!isUnread) await Notifications.dismissNotificationAsync(identifier);
   }
   await Notifications.setBadgeCountAsync(await unreadTotal(userId));
 }

@@ -34,11 +34,14 @@ export async function askForPushes(): Promise<void> {
 //#endregion
 
 //#region conversation
-/** Call it in the screen of a conversation. `newest` is the id of the newest message on the screen. */
+/**
+ * Call it in the screen of a conversation. `newest` is the id of the newest stored message on the screen. While it is
+ * undefined, such as before the first page is there, nothing is marked as read.
+ */
 export function useConversation(userId: string, conversationId: string, newest?: string): void {
   useEffect(() => lookAt(userId, conversationId), [userId, conversationId]);
   useEffect(() => {
-    markRead(userId, conversationId).catch(report);
+    if (newest) markRead(userId, conversationId, newest).catch(report);
   }, [userId, conversationId, newest]);
 }
 //#endregion

@@ -11,6 +11,7 @@ from chat_push.database import (
     DatabaseRefused,
     DatabaseUnavailable,
     ProfileMissing,
+    RegistrationInvalid,
     TooManyRegistrations,
 )
 from chat_push.identity import AuthUnavailable, TokenNotSignedIn, TokenRefused
@@ -81,6 +82,7 @@ HANDLED_ERRORS: list[type[Exception]] = [
     DatabaseUnavailable,
     Failure,
     ProfileMissing,
+    RegistrationInvalid,
     RequestValidationError,
     SecretUnavailable,
     TokenNotSignedIn,
@@ -106,6 +108,11 @@ def failure_from(error: Exception) -> Failure:
             return Failure(403, "not_signed_in", str(error))
         case ProfileMissing():
             return Failure(403, "no_profile", "the account has no row in users yet: create its profile first")
+        case RegistrationInvalid():
+            advice = (
+                "a device with this value gets no pushes: see platform, push_provider and push_token in openapi.json"
+            )
+            return invalid([{"loc": (error.field,), "msg": advice}])
         case TooManyRegistrations():
             wait = {"Retry-After": str(error.retry_after_seconds)}
             return Failure(429, "too_many_registrations", "too many registrations: retry later", headers=wait)

@@ -146,13 +146,19 @@ def devices(system: System) -> Iterator[Result]:
             "update public.user_devices set is_active = false"
             " where is_active and push_provider = 'expo' and not private.is_expo_token(push_token);",
         )
-    if found.other_provider:
+    if found.unsupported_provider:
         yield Finding(
-            f"{found.other_provider} of {found.active} active devices are registered for another provider than expo",
+            f"{found.unsupported_provider} of {found.active} active devices have an unsupported provider: not expo",
             f"{consequence} {register_again}",
             "update public.user_devices set is_active = false where is_active and push_provider <> 'expo';",
         )
-    if not found.malformed and not found.other_provider:
+    if found.web:
+        yield Finding(
+            f"{found.web} of {found.active} active devices have an unsupported platform: web",
+            "Pushes to them are sent, but Expo has no push tokens for the web. The app must register its platform.",
+            "update public.user_devices set is_active = false where is_active and platform = 'web';",
+        )
+    if not found.malformed and not found.unsupported_provider and not found.web:
         yield Healthy(f"devices: {found.active} active, each without a token or with one in Expo's format")
 
 

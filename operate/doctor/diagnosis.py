@@ -54,7 +54,8 @@ class Devices(BaseModel):
 
     active: int
     malformed: int
-    other_provider: int
+    unsupported_provider: int
+    web: int
 
 
 class Change(BaseModel):

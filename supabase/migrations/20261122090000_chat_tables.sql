@@ -111,6 +111,7 @@ begin
       ('message_receipts', 'device_id', '{text,character varying}', 200, false),
       ('message_receipts', 'delivered_at', '{timestamp with time zone}', 0, false),
       ('message_receipts', 'read_at', '{timestamp with time zone}', 0, false),
+      ('message_receipts', 'read_device_id', '{text,character varying}', 200, false),
       ('message_receipts', 'created_at', '{timestamp with time zone}', 0, false),
       ('user_devices', 'id', '{uuid}', 0, false),
       ('user_devices', 'user_id', '{uuid}', 0, true),
@@ -158,7 +159,8 @@ begin
       and ((relname = 'chat_rooms' and attname <> all ('{id,user1_id,user2_id,last_message,last_message_at,created_at,
           updated_at,tourist_id,guide_id,unread_count_user1,unread_count_user2,archived_by_user1,archived_by_user2,
           accepted_by_user1,accepted_by_user2}'))
-        or (relname = 'message_receipts' and attname <> all ('{id,message_id,user_id,device_id,delivered_at,read_at,created_at}'))
+        or (relname = 'message_receipts' and attname <> all (
+          '{id,message_id,user_id,device_id,delivered_at,read_at,read_device_id,created_at}'))
         or (relname = 'user_devices' and attname <> all ('{id,user_id,device_id,platform,push_token,push_provider,app_version,
           is_active,last_seen_at,created_at,updated_at,session_id}')))
     order by 1, 2
@@ -479,17 +481,20 @@ alter table public.message_receipts
   add column if not exists device_id text,
   add column if not exists delivered_at timestamptz,
   add column if not exists read_at timestamptz,
-  add column if not exists created_at timestamptz not null default now();
+  add column if not exists created_at timestamptz not null default now(),
+  add column if not exists read_device_id text;
 alter table public.message_receipts
   alter column id set default gen_random_uuid(),
   alter column device_id drop not null,
   alter column delivered_at drop not null,
   alter column read_at drop not null,
+  alter column read_device_id drop not null,
   alter column created_at set default now();
 select pg_temp.ensure_key('public.message_receipts', 'id');
 select pg_temp.ensure_unique('public.message_receipts', 'unique_message_user_receipt', '{message_id,user_id}');
 comment on table public.message_receipts is 'When a message reached its recipient and when it was read.';
 comment on column public.message_receipts.device_id is 'The first device that reported the delivery.';
+comment on column public.message_receipts.read_device_id is 'The device on which the message was read, if its app named it.';
 
 create table if not exists public.user_devices (
   id uuid primary key default gen_random_uuid()

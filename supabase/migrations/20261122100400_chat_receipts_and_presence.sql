@@ -17,6 +17,10 @@ begin
   new.delivered_at := coalesce(before.delivered_at,
     case when coalesce(new.delivered_at, new.read_at) is not null then now_at end);
   new.device_id := coalesce(before.device_id, new.device_id);
+  new.read_device_id := case
+    when before.read_at is not null then before.read_device_id
+    when new.read_at is not null then new.read_device_id
+  end;
   return new;
 end $$;
 comment on function private.stamp_receipt() is
@@ -50,13 +54,17 @@ begin
   if tg_op = 'INSERT' or new.device_id is distinct from old.device_id then
     perform private.limit_bytes('device_id', new.device_id, 800);
   end if;
+  if tg_op = 'INSERT' or new.read_device_id is distinct from old.read_device_id then
+    perform private.limit_bytes('read_device_id', new.read_device_id, 800);
+  end if;
   return new;
 end $$;
 comment on function private.limit_receipt() is
-  'Limits device_id of a receipt to the bytes that device_id of user_devices can have.';
+  'Limits the device ids of a receipt to the bytes that device_id of user_devices can have.';
 
 create trigger limit_receipt before insert or update on public.message_receipts
-  for each row when (octet_length(new.device_id) > 800) execute function private.limit_receipt();
+  for each row when (octet_length(new.device_id) > 800 or octet_length(new.read_device_id) > 800)
+  execute function private.limit_receipt();
 create trigger mark_messages_after_insert after insert on public.message_receipts
   referencing new table as new_receipts
   for each statement execute function private.mark_messages_of_receipts();

@@ -159,8 +159,8 @@ create policy receipts_update_own on public.message_receipts for update to authe
     select from public.chat_messages message
     where message.id = message_receipts.message_id and message.sender_id <> message_receipts.user_id
   ));
-grant select, insert (message_id, user_id, device_id, delivered_at, read_at),
-  update (message_id, user_id, device_id, delivered_at, read_at) on public.message_receipts to authenticated;
+grant select, insert (message_id, user_id, device_id, delivered_at, read_at, read_device_id),
+  update (message_id, user_id, device_id, delivered_at, read_at, read_device_id) on public.message_receipts to authenticated;
 
 create policy devices_select_own on public.user_devices for select to authenticated
   using (user_id = (select auth.uid()));

@@ -136,25 +136,45 @@ end $$;
 comment on function public.mark_messages_delivered(uuid, uuid[], text) is
   'Marks messages as delivered to the caller''s device; returns how many were not marked before.';
 
-create function public.mark_messages_read(p_user_id uuid, p_conversation_id uuid) returns integer
+create function public.mark_messages_read(
+  p_user_id uuid,
+  p_conversation_id uuid,
+  p_up_to_message_id uuid default null,
+  p_device_id text default null
+) returns integer
 language plpgsql set search_path = '' as $$
 declare
+  newest_at timestamptz := 'infinity';
   marked integer;
 begin
   perform private.require_caller(p_user_id, 'p_user_id');
-  insert into public.message_receipts (message_id, user_id, read_at)
-  select id, p_user_id, now()
+  if p_up_to_message_id is not null then
+    select server_timestamp into newest_at from public.chat_messages
+    where id = p_up_to_message_id and room_id = p_conversation_id;
+    if not found then
+      raise invalid_parameter_value using
+        message = 'p_up_to_message_id is not a message of p_conversation_id',
+        hint = 'Pass the id of the newest message on the screen, or null to mark the whole conversation.';
+    end if;
+  end if;
+  insert into public.message_receipts (message_id, user_id, device_id, read_at, read_device_id)
+  select id, p_user_id, p_device_id, now(), p_device_id
   from private.lock_messages(array(
     select message.id from public.chat_messages message
     where message.room_id = p_conversation_id and message.sender_id <> p_user_id and message.is_read is not true
+      -- The order of get_messages_paginated: of two messages with one timestamp, the one with the smaller id is newer.
+      and message.server_timestamp <= newest_at
+      and (message.server_timestamp < newest_at or message.id >= p_up_to_message_id)
   )) locked (id)
-  on conflict (message_id, user_id) do update set read_at = excluded.read_at
+  on conflict (message_id, user_id) do update
+    set read_at = excluded.read_at, read_device_id = excluded.read_device_id
     where message_receipts.read_at is null;
   get diagnostics marked = row_count;
   return marked;
 end $$;
-comment on function public.mark_messages_read(uuid, uuid) is
-  'Marks the messages as read that the caller received in a conversation; returns how many were not marked before.';
+comment on function public.mark_messages_read(uuid, uuid, uuid, text) is
+  'Marks the messages as read that the caller received in a conversation, up to and including p_up_to_message_id (null: all), '
+  'on the device p_device_id. Returns how many were not marked before.';
 
 grant execute on function private.lock_messages(uuid[]) to authenticated;
 revoke execute on function
@@ -162,12 +182,12 @@ revoke execute on function
   public.get_messages_paginated(uuid, integer, timestamptz, uuid),
   public.get_missed_messages(uuid, timestamptz, uuid, integer),
   public.mark_messages_delivered(uuid, uuid[], text),
-  public.mark_messages_read(uuid, uuid)
+  public.mark_messages_read(uuid, uuid, uuid, text)
 from public, anon, service_role;
 grant execute on function
   public.get_or_create_conversation(uuid, uuid),
   public.get_messages_paginated(uuid, integer, timestamptz, uuid),
   public.get_missed_messages(uuid, timestamptz, uuid, integer),
   public.mark_messages_delivered(uuid, uuid[], text),
-  public.mark_messages_read(uuid, uuid)
+  public.mark_messages_read(uuid, uuid, uuid, text)
 to authenticated;

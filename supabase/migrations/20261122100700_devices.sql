@@ -275,11 +275,25 @@ create function private.register_device(
 language plpgsql security definer set search_path = '' as $$
 declare
   me constant uuid := auth.uid();
+  wrong record;
   row_id uuid;
   created boolean;
 begin
   if me is null then
     raise insufficient_privilege using message = 'no user is signed in';
+  end if;
+  select field, rule into wrong from (values
+    ('platform', p_platform in ('ios', 'android'), 'platform must be ios or android: Expo has no push tokens for others'),
+    ('push_provider', p_push_provider = 'expo', 'push_provider must be expo: no other provider is supported'),
+    ('push_token', private.is_expo_token(p_push_token), 'push_token must be a push token of Expo (ExponentPushToken[…])')
+  ) rules (field, holds, rule)
+  where holds is not true limit 1;
+  if found then
+    raise invalid_parameter_value using
+      message = wrong.rule,
+      hint = 'Pass the platform of the phone, and the token that getExpoPushTokenAsync() returns.',
+      -- register_device (the Lambda function) reads the field from here.
+      detail = jsonb_build_object('field', wrong.field);
   end if;
   insert into public.user_devices as known
     (user_id, device_id, platform, push_token, push_provider, app_version)
@@ -294,8 +308,9 @@ begin
   );
 end $$;
 comment on function private.register_device(text, text, text, text, text) is
-  'Registers a device of the caller; another account loses the push token. Returns {device, created}. It runs as its owner, '
-  'because the upsert updates columns that apps have no grant for.';
+  'Registers a device of the caller; another account loses the push token. Returns {device, created}. Rejects a device that '
+  'could never get a push: 22023, HTTP 400, with the field in the details. It runs as its owner, because the upsert updates '
+  'columns that apps have no grant for.';
 
 create function public.register_device(
   p_device_id text, p_platform text, p_push_token text, p_push_provider text default 'expo',

@@ -64,6 +64,10 @@ begin
       when presence.user_id is not null then 'viewing'
       when job.attempts >= settings.max_attempts then 'attempts_exhausted'
       when job.expired_leases >= settings.expired_lease_limit then 'leases_expired'
+      when sendable.total = 0 and (
+        select bool_and(device.push_provider <> 'expo') from public.user_devices device
+        where device.user_id = job.recipient_id and device.is_active and device.push_token is not null
+      ) then 'unsupported_provider'
       when sendable.total = 0 then 'no_device'
       when sendable.due = 0 then 'waiting'
       else 'send'

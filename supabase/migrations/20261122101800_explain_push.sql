@@ -22,6 +22,8 @@ language sql stable set search_path = '' as $$
     when 'unreadable' then
       'it cannot be composed: push.display_name, push.message_preview or push.message_image fails for it (see Postgres''s log)'
     when 'no_device' then 'the recipient has no active device with a push token of Expo'
+    when 'unsupported_provider' then
+      'all active devices of the recipient are registered for an unsupported provider (push_provider is not expo)'
     else p_reason
   end
   from push.settings settings;

@@ -118,7 +118,8 @@ language sql stable set search_path = '' as $$
       select jsonb_build_object(
         'active', count(*),
         'malformed', count(*) filter (where push_provider = 'expo' and not private.is_expo_token(push_token)),
-        'other_provider', count(*) filter (where push_provider <> 'expo')
+        'unsupported_provider', count(*) filter (where push_provider <> 'expo'),
+        'web', count(*) filter (where push_provider = 'expo' and platform = 'web')
       ) from public.user_devices where is_active
     )
   );

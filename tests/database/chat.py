@@ -165,10 +165,12 @@ class Chat:
             (self.guide, is_online, room),
         )
 
-    async def read(self) -> int:
-        """The guide opens the conversation; returns how many messages that marks as read."""
+    async def read(self, **more: Any) -> int:
+        """The guide opens the conversation; returns how many messages that marks as read. `more`: further arguments."""
+        arguments = {"user_id": self.guide, "conversation_id": self.room, **more}
+        named = ", ".join(f"p_{name} => %s" for name in arguments)
         async with as_user(self.connection, self.guide):
-            marked = await value(self.connection, "select public.mark_messages_read(%s, %s)", self.guide, self.room)
+            marked = await value(self.connection, f"select public.mark_messages_read({named})", *arguments.values())
         assert isinstance(marked, int)
         return marked
 

@@ -186,8 +186,8 @@ WRITABLE = {
         "UPDATE": "message attachments deleted_at is_read read_at delivered_at created_at updated_at edited_at",
     },
     "message_receipts": {
-        "INSERT": "message_id user_id device_id delivered_at read_at",
-        "UPDATE": "message_id user_id device_id delivered_at read_at",
+        "INSERT": "message_id user_id device_id delivered_at read_at read_device_id",
+        "UPDATE": "message_id user_id device_id delivered_at read_at read_device_id",
     },
     "user_devices": {
         "INSERT": "user_id device_id platform push_token push_provider app_version is_active last_seen_at created_at"

@@ -6,7 +6,20 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.database.chat import Chat, Database, Row, as_user, insert, person, refused, row, rows, start_chat, value
+from tests.database.chat import (
+    Chat,
+    Database,
+    Row,
+    as_user,
+    claim,
+    insert,
+    person,
+    refused,
+    row,
+    rows,
+    start_chat,
+    value,
+)
 
 # Conversations ---------------------------------------------------------------------------------
 
@@ -235,6 +248,101 @@ async def test_reading_a_conversation_marks_every_message_of_the_other_person(ch
     assert unread == [{"id": answer}]
     receipts = await rows(chat.connection, "select message_id from message_receipts where read_at is not null")
     assert {receipt["message_id"] for receipt in receipts} == {delivered, unseen}
+
+
+async def unread_ids(chat: Chat) -> set[UUID]:
+    return {message["id"] for message in await rows(chat.connection, "select id from chat_messages where not is_read")}
+
+
+async def test_reading_up_to_a_message_keeps_later_messages_unread_and_pushes_them(chat: Chat) -> None:
+    await chat.device()
+    older, newest, later = [await chat.message() for _ in range(3)]
+    assert await chat.read(up_to_message_id=newest) == 2
+    assert await unread_ids(chat) == {later}
+    assert (await chat.see_room())["unread_count_user2"] == 1
+    claimed = await claim(chat.connection)
+    assert [job["message_id"] for job in claimed["jobs"]] == [str(later)]
+    assert {job["message_id"]: job["reason"] for job in claimed["finished"]} == {
+        str(older): "read",
+        str(newest): "read",
+    }
+    assert await chat.read(up_to_message_id=newest) == 0
+    assert await chat.read() == 1
+
+
+async def test_reading_up_to_an_own_message_marks_what_was_received_before_it(chat: Chat) -> None:
+    received, own, later = await chat.message(), await chat.message(sender_id=chat.guide), await chat.message()
+    assert await chat.read(up_to_message_id=own) == 1
+    assert await unread_ids(chat) == {own, later}
+    assert (await chat.see_message(received))["is_read"]
+
+
+async def test_reading_up_to_a_message_marks_it_and_all_messages_below_it_on_the_page(long_chat: Chat) -> None:
+    """Three messages have the same timestamp."""
+    page = [message["id"] for message in await rows(long_chat.connection, f"{NEWEST_FIRST} limit 7")]
+    for place, newest in enumerate(page):
+        async with long_chat.connection.transaction(force_rollback=True):
+            assert await long_chat.read(up_to_message_id=newest) == 1003 - place
+            assert await unread_ids(long_chat) == set(page[:place])
+
+
+async def test_reading_up_to_an_unknown_or_foreign_message_is_rejected_and_marks_nothing(chat: Chat) -> None:
+    await chat.message()
+    other, stranger = await person(chat.connection), await person(chat.connection)
+    foreign = []
+    for people in ((other, chat.guide), (other, stranger)):
+        room = await insert(chat.connection, "public.chat_rooms", user1_id=people[0], user2_id=people[1])
+        foreign.append(await chat.message(room_id=room["id"], sender_id=other))
+    for message in (uuid4(), *foreign):
+        async with refused(chat.connection, "22023", "p_up_to_message_id is not a message of p_conversation_id"):
+            await chat.read(up_to_message_id=message)
+    assert await rows(chat.connection, "select from message_receipts") == []
+    assert (await chat.see_room())["unread_count_user2"] == 1
+
+
+async def test_the_device_of_a_read_is_stored_beside_the_device_of_the_delivery(chat: Chat) -> None:
+    delivered, unseen = await chat.message(), await chat.message()
+    await mark_delivered(chat, chat.guide, delivered, device_id="phone")
+    assert await chat.read(device_id="tablet") == 2
+    assert await chat.read(device_id="laptop") == 0
+    devices = "select device_id, read_device_id from message_receipts where message_id = %s"
+    expected = {delivered: ("phone", "tablet"), unseen: ("tablet", "tablet")}
+    for message, (delivered_on, read_on) in expected.items():
+        found = await row(chat.connection, devices, message)
+        assert found == {"device_id": delivered_on, "read_device_id": read_on}
+
+
+async def test_the_device_of_a_read_never_changes(chat: Chat) -> None:
+    await chat.message()
+    await chat.read(device_id="tablet")
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute("update message_receipts set read_device_id = 'laptop', read_at = now()")
+    assert await value(chat.connection, "select read_device_id from message_receipts") == "tablet"
+
+
+async def test_a_message_that_was_only_delivered_has_no_device_of_a_read(chat: Chat) -> None:
+    message = await chat.message()
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute(
+            "insert into message_receipts (message_id, user_id, delivered_at, read_device_id)"
+            " values (%s, %s, now(), 'phone')",
+            (message, chat.guide),
+        )
+    assert await value(chat.connection, "select read_device_id from message_receipts") is None
+
+
+async def test_a_device_id_of_a_read_that_is_too_long_is_rejected(chat: Chat) -> None:
+    await chat.message()
+    async with refused(chat.connection, "22001", "device_id is too long: 801 bytes, at most 800"):
+        await chat.read(device_id="x" * 801)
+
+
+async def test_no_function_of_the_data_api_is_overloaded(chat: Chat) -> None:
+    """PostgREST chooses between overloads by the names of the arguments, and rejects a call that fits several."""
+    overloaded = (
+        "select proname from pg_proc where pronamespace = 'public'::regnamespace group by 1 having count(*) > 1"
+    )
+    assert await rows(chat.connection, overloaded) == []
 
 
 async def test_a_thousand_messages_are_marked_as_read_in_one_call(long_chat: Chat) -> None:

@@ -33,6 +33,9 @@ DELIVER = (
     " array(select id from public.chat_messages where room_id = %(room)s))"
 )
 READ = "select public.mark_messages_read(%(guide)s, %(room)s)"
+READ_UP_TO = (
+    "select public.mark_messages_read(%(guide)s, %(room)s, id, 'phone') from public.get_messages_paginated(%(room)s, 1)"
+)
 UPSERT = (
     "insert into public.message_receipts (message_id, user_id, read_at)"
     " select id, %(guide)s, now() from public.chat_messages where room_id = %(room)s"
@@ -58,6 +61,7 @@ BULKS = {
     "import of read messages": Bulk(BACKEND, IMPORT.format("true"), before=()),
     "mark_messages_delivered": Bulk(READER, DELIVER),
     "mark_messages_read": Bulk(READER, READ),
+    "mark_messages_read up to the newest": Bulk(READER, READ_UP_TO),
     "mark_messages_read after delivery": Bulk(READER, READ, before=((BACKEND, RECEIVE), (READER, DELIVER))),
     "upsert of receipts": Bulk(READER, UPSERT),
     "upsert of receipts after delivery": Bulk(READER, UPSERT, before=((BACKEND, RECEIVE), (READER, DELIVER))),

@@ -21,7 +21,7 @@ async def register(
     token: str | None = ONE,
     device_id: str | None = "phone",
     session: UUID | None = None,
-    **more: str,
+    **more: str | None,
 ) -> Row:
     """As the function calls it, with the caller's own token; {device, created}."""
     arguments = {"device_id": device_id, "platform": "ios", "push_token": token, **more}
@@ -123,22 +123,44 @@ async def test_a_device_that_a_backend_inserts_has_no_session(chat: Chat) -> Non
     assert (await stored(chat, chat.guide))["session_id"] is None
 
 
-async def test_register_device_accepts_the_platform_web(chat: Chat) -> None:
-    assert (await register(chat, chat.guide, platform="web"))["device"]["platform"] == "web"
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"platform": "web"}, "platform"),
+        ({"platform": "windows"}, "platform"),
+        ({"platform": None}, "platform"),
+        ({"push_provider": "fcm"}, "push_provider"),
+        ({"push_provider": "apns", "token": "0a" * 32}, "push_provider"),
+        ({"push_provider": "other"}, "push_provider"),
+        ({"token": "0a" * 32}, "push_token"),
+        ({"token": None}, "push_token"),
+    ],
+)
+async def test_register_device_rejects_what_could_never_get_a_push_and_names_the_field(
+    chat: Chat, changes: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"{field} must be") as refusal:
+        await register(chat, chat.guide, **changes)
+    # The function register_device reads the field from here.
+    assert json.loads(str(refusal.value.diag.message_detail)) == {"field": field}
+    assert "0a0a" not in str(refusal.value)
+    assert await rows(chat.connection, "table user_devices") == []
 
 
-@pytest.mark.parametrize("provider", ["fcm", "apns"])
-async def test_register_device_accepts_a_native_token(chat: Chat, provider: str) -> None:
-    answer = await register(chat, chat.guide, "0a" * 32, push_provider=provider)
-    assert (answer["device"]["push_provider"], answer["device"]["push_token"]) == (provider, "0a0a…")
+@pytest.mark.parametrize(("platform", "provider"), [("web", "expo"), ("android", "fcm"), ("ios", "apns")])
+async def test_a_direct_insert_stores_a_device_that_register_device_rejects(
+    chat: Chat, platform: str, provider: str
+) -> None:
+    """Apps from before Chat Push write such rows. ./dev doctor counts them."""
+    async with as_user(chat.connection, chat.guide):
+        token = ONE if provider == "expo" else "0a" * 32
+        await chat.device(device_id="phone", platform=platform, push_provider=provider, push_token=token)
+    assert (await stored(chat, chat.guide))["is_active"]
 
 
 @pytest.mark.parametrize(
     ("changes", "sqlstate"),
     [
-        ({"platform": "windows"}, "23514"),
-        ({"push_provider": "other"}, "23514"),
-        ({"token": "0a" * 32}, "23514"),
         ({"device_id": ""}, "22023"),
         ({"device_id": "x" * 201}, "22023"),
         ({"device_id": None}, "23502"),
@@ -192,7 +214,7 @@ async def test_a_login_with_a_new_token_replaces_the_old_one(chat: Chat) -> None
 
 async def test_a_login_takes_a_token_from_a_row_of_another_provider(chat: Chat) -> None:
     token = str(uuid4())
-    await register(chat, chat.guide, token, push_provider="fcm")
+    await chat.device(device_id="phone", push_token=token, push_provider="fcm")
     await register(chat, chat.tourist, token)
     assert await owners(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", token, True)}
 
@@ -431,7 +453,7 @@ async def test_my_devices_is_empty_without_devices(chat: Chat) -> None:
     ],
 )
 async def test_my_devices_shortens_push_tokens(chat: Chat, token: str, provider: str, shown: str) -> None:
-    await register(chat, chat.guide, token, push_provider=provider)
+    await chat.device(push_token=token, push_provider=provider)
     [device] = await my_devices(chat, chat.guide)
     assert device["push_token"] == shown
 

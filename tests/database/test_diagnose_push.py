@@ -169,8 +169,14 @@ async def test_diagnosis_counts_devices_by_the_form_of_their_tokens(chat: Chat) 
     for token in (*good, *bad):
         await chat.device(push_token=token)
     await chat.device(push_token="e" * 64, push_provider="fcm")
+    await chat.device(platform="web")
     await chat.device(push_token=None)
     await chat.device(push_token="f" * 64, is_active=False)
     diagnosis = await diagnose(chat)
-    assert diagnosis["devices"] == {"active": 9, "malformed": 4, "other_provider": 1}
+    assert diagnosis["devices"] == {
+        "active": 10,
+        "malformed": 4,
+        "unsupported_provider": 1,
+        "web": 1,
+    }
     assert "PushToken" not in json.dumps(diagnosis)

@@ -137,6 +137,13 @@ async def test_a_skipped_message_is_explained(chat: Chat) -> None:
     await claim(chat.connection)
     no_device = "the recipient has no active device with a push token of Expo"
     assert await explanation_of(chat, message) == f"Skipped: {no_device}."
+    await chat.device(push_provider="fcm", push_token="native-token")
+    message = await chat.message()
+    await claim(chat.connection)
+    assert await explanation_of(chat, message) == (
+        "Skipped: all active devices of the recipient are registered for an unsupported provider"
+        " (push_provider is not expo)."
+    )
     message = await chat.message()
     await chat.read()
     await claim(chat.connection)

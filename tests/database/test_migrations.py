@@ -135,7 +135,11 @@ SPECIFICATION = {
         "updated_at": "timestamp with time zone",
     },
 }
-ADDED_COLUMNS = {"chat_rooms": ["accepted_by_user1", "accepted_by_user2"], "user_devices": ["session_id"]}
+ADDED_COLUMNS = {
+    "chat_rooms": ["accepted_by_user1", "accepted_by_user2"],
+    "message_receipts": ["read_device_id"],
+    "user_devices": ["session_id"],
+}
 SPECIFIED_INDEXES = {
     "idx_messages_conversation_cursor": "btree (room_id, server_timestamp DESC, id)",
     "idx_messages_room_after_timestamp": "btree (room_id, server_timestamp)",

@@ -14,6 +14,7 @@ DECISION_TABLE = {
     "read": "skipped: read",
     "expired": "skipped: expired",
     "viewing": "deferred",
+    "unsupported_provider": "skipped: unsupported_provider",
     "no_device": "skipped: no_device",
 }
 
@@ -32,7 +33,9 @@ async def test_the_first_condition_of_the_decision_table_that_applies_decides(
     message = await chat.message()
     if "expired" in conditions:
         await chat.pass_time(24 * 3600)
-    if "no_device" not in conditions:
+    if "unsupported_provider" in conditions:
+        await chat.device(push_provider="fcm", push_token="native-token")
+    elif "no_device" not in conditions:
         await chat.device()
     if "viewing" in conditions:
         await chat.look(chat.room)
@@ -158,14 +161,30 @@ async def test_a_push_goes_to_each_device_of_the_recipient(chat: Chat) -> None:
     [
         {"is_active": False},
         {"push_token": None},
-        {"push_provider": "fcm", "push_token": "fcm-token"},
-        {"push_provider": "apns", "push_token": "apns-token"},
+        {"push_token": None, "push_provider": "fcm"},
+        {"is_active": False, "push_provider": "fcm", "push_token": "fcm-token"},
     ],
     ids=str,
 )
 async def test_a_device_that_cannot_be_sent_to_gets_no_push(chat: Chat, columns: Row) -> None:
     await chat.device(**columns)
     assert decision(await claim(chat.connection, await chat.message())) == "skipped: no_device"
+
+
+@pytest.mark.parametrize("provider", ["fcm", "apns"])
+async def test_a_job_whose_devices_all_have_an_unsupported_provider_ends_with_that_reason(
+    chat: Chat, provider: str
+) -> None:
+    await chat.device(push_provider=provider, push_token="native-token")
+    await chat.device(is_active=False)
+    assert decision(await claim(chat.connection, await chat.message())) == "skipped: unsupported_provider"
+
+
+async def test_a_device_of_an_unsupported_provider_does_not_prevent_the_push_to_others(chat: Chat) -> None:
+    await chat.device(push_provider="fcm", push_token="native-token")
+    mine = await chat.device()
+    _, job = await claim_one(chat.connection, await chat.message())
+    assert [device["device_id"] for device in job["devices"]] == [str(mine["id"])]
 
 
 async def test_a_push_goes_to_the_device_limit_devices_that_were_seen_last(chat: Chat) -> None:

@@ -292,9 +292,38 @@ async def test_mark_delivered_and_mark_read_change_delivery_message_and_badge(
     assert delivery["status"] == "delivered"
     assert await app.state("badge") == 1
     await app.do("open", conversation)
+    await app.do("open", conversation, message)
     await until(cloud, "select from chat_messages where id = %s and is_read", message)
     await app.do("markRead", conversation)
     assert (await app.state("badge"), await app.state("presented")) == (0, [])
+
+
+async def test_the_screen_marks_on_its_device_up_to_the_newest_message_that_it_shows(
+    app: AppOnPhone, cloud: LocalCloud, tina: Person
+) -> None:
+    await app.do("registerPhone", {"ask": True})
+    conversation, shown = await push_from(tina, app, cloud)
+    _, later = await push_from(tina, app, cloud)
+    await app.do("phone", {"presented": [shown, later]})
+    [message, unseen] = [pushed["request"]["content"]["data"]["messageId"] for pushed in (shown, later)]
+    await app.do("markRead", conversation, message)
+    assert (await app.state("badge"), await app.state("presented")) == (1, [later])
+    read = "select id::text from chat_messages where room_id = %s and is_read"
+    assert await rows(cloud, read, conversation) == [(message,)]
+    [[_, device_id]] = await registered(cloud, app)
+    read_on = "select read_device_id from message_receipts where message_id = %s"
+    assert await rows(cloud, read_on, message) == [(device_id,)]
+    await app.do("open", conversation, unseen)
+    await until(cloud, "select from chat_messages where id = %s and is_read", unseen)
+
+
+async def test_a_screen_without_messages_marks_nothing(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
+    await app.do("registerPhone", {"ask": True})
+    conversation, pushed = await push_from(tina, app, cloud)
+    await app.do("open", conversation)
+    await app.do("markRead", str(uuid4()))  # The app has sent all earlier requests when this one is answered.
+    message = pushed["request"]["content"]["data"]["messageId"]
+    assert await rows(cloud, "select from chat_messages where id = %s and not is_read", message)
 
 
 async def test_mark_read_keeps_the_other_conversations_in_the_badge(

@@ -39,7 +39,11 @@ BROKEN = {
     "the breaker holds a run": [
         "insert into push.receipt_runs (id, state) values ('0e1d0000-0000-4000-8000-000000000000', 'held')"
     ],
-    "1 of 1 active devices are registered for another provider": [
+    "1 of 1 active devices have an unsupported platform: web": [
+        "insert into public.user_devices (user_id, device_id, platform, push_token)"
+        " select id, 'browser', 'web', 'ExponentPushToken[web]' from public.users limit 1"
+    ],
+    "1 of 1 active devices have an unsupported provider: not expo": [
         "insert into public.user_devices (user_id, device_id, platform, push_provider, push_token)"
         " select id, 'old', 'android', 'fcm', repeat('f', 64) from public.users limit 1"
     ],

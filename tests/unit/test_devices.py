@@ -34,21 +34,18 @@ class TestRegistration:
             "app_version": None,
         }
 
-    @pytest.mark.parametrize("platform", ["ios", "android", "web"])
+    @pytest.mark.parametrize("platform", ["ios", "android"])
     @pytest.mark.parametrize(
-        ("provider", "token"),
+        "token",
         [
-            ("expo", "ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]"),
-            ("expo", "ExpoPushToken[a]"),
-            ("expo", "8F14E45F-ceea-467f-a8d2-0d6f2f1c7a55"),
-            ("expo", f"ExponentPushToken[{'x' * 80}]"),
-            ("fcm", "cXyz_9-8:APA91bH" + "x" * 140),
-            ("apns", "0a" * 32),
-            ("fcm", "x" * 2048),
+            "ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]",
+            "ExpoPushToken[a]",
+            "8F14E45F-ceea-467f-a8d2-0d6f2f1c7a55",
+            f"ExponentPushToken[{'x' * 80}]",
         ],
     )
-    def test_tokens_of_each_provider_are_accepted(self, platform: str, provider: str, token: str) -> None:
-        body = registration(platform=platform, push_provider=provider, push_token=token)
+    def test_tokens_of_expo_are_accepted(self, platform: str, token: str) -> None:
+        body = registration(platform=platform, push_token=token)
         assert Registration.model_validate(body).push_token == token
 
     @pytest.mark.parametrize(
@@ -75,21 +72,6 @@ class TestRegistration:
             Registration.model_validate(registration(push_provider=provider, push_token=token))
         assert token.strip() not in str(raised.value)
 
-    @pytest.mark.parametrize("provider", ["fcm", "apns"])
-    @pytest.mark.parametrize("token", [TOKEN, "ExpoPushToken[a]", "exponentpushtoken[a]", "ExponentPushToken["])
-    def test_an_expo_token_for_another_provider_is_refused_with_a_hint_at_push_provider(
-        self, provider: str, token: str
-    ) -> None:
-        with pytest.raises(ValidationError, match=rf"push_provider is {provider}: set push_provider to expo") as raised:
-            Registration.model_validate(registration(push_provider=provider, push_token=token))
-        assert token not in str(raised.value)
-
-    @pytest.mark.parametrize("provider", ["fcm", "apns"])
-    @pytest.mark.parametrize("token", ["a b", "a\n", "é", "a\x00", "a[b]"])
-    def test_a_native_token_with_characters_that_none_contains_is_refused(self, provider: str, token: str) -> None:
-        with pytest.raises(ValidationError, match=rf"not a native token of {provider}"):
-            Registration.model_validate(registration(push_provider=provider, push_token=token))
-
     @pytest.mark.parametrize(
         ("changes", "field"),
         [
@@ -101,11 +83,13 @@ class TestRegistration:
             ({"platform": None}, "platform"),
             ({"platform": "windows"}, "platform"),
             ({"platform": "IOS"}, "platform"),
+            ({"platform": "web"}, "platform"),
             ({"push_provider": "apple"}, "push_provider"),
+            ({"push_provider": "fcm"}, "push_provider"),
+            ({"push_provider": "apns"}, "push_provider"),
             ({"push_token": None}, "push_token"),
             ({"push_token": ""}, "push_token"),
-            ({"push_provider": "fcm", "push_token": "x" * 2049}, "push_token"),
-            ({"push_provider": "apns", "push_token": "x" * 2701}, "push_token"),
+            ({"push_token": "x" * 2049}, "push_token"),
             ({"app_version": ""}, "app_version"),
             ({"app_version": "1\x00"}, "app_version"),
             ({"app_version": "x" * 51}, "app_version"),

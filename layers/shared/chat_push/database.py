@@ -57,6 +57,14 @@ class ProfileMissing(Exception):
     """The account has no row in users. A device needs one to refer to."""
 
 
+class RegistrationInvalid(Exception):
+    """A device with this value could never get a push. `field`: its name in the request."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is rejected by the database")
+        self.field = field
+
+
 class PushDatabase:
     """Calls the worker functions of the database as service_role.
 
@@ -150,7 +158,7 @@ class DeviceRegistry:
         self._http = _http(transport)
 
     def register(self, access_token: str, registration: Registration) -> Registered:
-        """Registers the user's device. Raises TooManyRegistrations or ProfileMissing."""
+        """Registers the user's device. Raises TooManyRegistrations, ProfileMissing or RegistrationInvalid."""
         arguments = {f"p_{name}": value for name, value in registration.model_dump().items()}
         try:
             response = self._call(access_token, "register_device", arguments)
@@ -159,6 +167,8 @@ class DeviceRegistry:
                 raise TooManyRegistrations(json.loads(str(error.details))["retry_after_seconds"]) from None
             if error.code == "23503":
                 raise ProfileMissing from None
+            if error.code == "22023" and (named := re.fullmatch(r'{"field": "(\w+)"}', str(error.details))):
+                raise RegistrationInvalid(named[1]) from None
             raise
         return Registered.model_validate(response)
 

@@ -45,7 +45,7 @@ const commands: Record<string, (...values: any[]) => unknown> = {
   rollToken: notifications.rollToken,
   logOut: push.logOut,
   signedIn: async () => Boolean(await userId()),
-  open: async (conversation: string) => useConversation(await userId(), conversation),
+  open: async (conversation: string, newest?: string) => useConversation(await userId(), conversation, newest),
   leave: unmount,
   switchTo: async (from: string, to: string) => {
     const leaveFirst = push.lookAt(await userId(), from);
@@ -60,7 +60,7 @@ const commands: Record<string, (...values: any[]) => unknown> = {
     return visited;
   },
   markDelivered: async (messages: string[]) => push.markDelivered(await userId(), messages),
-  markRead: async (conversation: string) => push.markRead(await userId(), conversation),
+  markRead: async (conversation: string, newest?: string) => push.markRead(await userId(), conversation, newest),
 };
 
 process.stdin.setEncoding('utf8');
