@@ -62,7 +62,7 @@ language sql immutable set search_path = '' as $$
   end
   from jsonb_array_elements(p_attachments) with ordinality listed (item, position)
   where jsonb_typeof(item) <> 'object' or (item ->> 'type') <> all (p_types)
-    or item ->> 'url' !~* '^https://[^\u0001-\u0020\u007f]+$'
+    or item ->> 'url' !~* '^(https://|http://(127\.0\.0\.1|localhost)[:/])[^\u0001-\u0020\u007f]+$'
   order by position limit 1;
 $$;
 comment on function private.attachment_fault(jsonb, text[]) is
