@@ -105,7 +105,9 @@ begin
     perform private.recount_rooms(array(select distinct room_id from new_messages));
   else
     update public.chat_rooms room
-    set last_message = private.message_line(added.message, added.attachments, added.message_type, 200),
+    -- A short line of ASCII is what message_line would return, without the time of two function calls.
+    set last_message = case when length(added.message) <= 200 and added.message ~ '^[!-~]+( [!-~]+)*$' then added.message
+        else private.message_line(added.message, added.attachments, added.message_type, 200) end,
       last_message_at = added.server_timestamp,
       unread_count_user1 = unread_count_user1 + (added.sender_id = user2_id and added.is_read is not true)::integer,
       unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.is_read is not true)::integer

@@ -74,6 +74,14 @@ comment on column push.deliveries.status is
 comment on column push.deliveries.is_accepted is
   'Whether Expo accepted the push. Such a delivery is never sent again, nor replaced by another answer.';
 
+create function push.time_to_live() returns interval
+language plpgsql stable set search_path = '' as $$
+begin
+  return (select time_to_live from push.settings);
+end $$;
+comment on function push.time_to_live() is
+  'Returns the setting. In plpgsql, so that a statement that seldom reads it does not prepare the query each time.';
+
 create function push.create_job() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
@@ -83,10 +91,10 @@ begin
     case when expired.at is not null then 'skipped' end::push.job_outcome,
     case when expired.at is not null then 'expired' end, expired.at
   from new_messages added join public.chat_rooms room on room.id = added.room_id
-  -- History that a backend imports. A person's message has created_at = server_timestamp, so it never reads the settings.
+  -- History that a backend imports. What is not a minute old is none, so most inserts do not read the settings.
   cross join lateral (
-    select case when added.created_at < added.server_timestamp
-      and added.created_at <= added.server_timestamp - (select time_to_live from push.settings)
+    select case when added.created_at < added.server_timestamp - interval '1 minute'
+      and added.created_at <= added.server_timestamp - push.time_to_live()
       then added.server_timestamp end as at
   ) expired
   where added.is_read is not true and added.deleted_at is null and added.sender_id in (room.user1_id, room.user2_id);

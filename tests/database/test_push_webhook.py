@@ -58,8 +58,8 @@ async def test_each_message_of_a_bulk_insert_calls_the_webhook_once(chat: Chat) 
         "insert into chat_messages (room_id, sender_id, message) select %s, %s, 'Hi' from generate_series(1, 50)",
         (chat.room, chat.tourist),
     )
-    rung = {json.loads(request["body"])["record"]["id"] for request in await requests(chat)}
-    assert len(rung) == 50
+    notified = {json.loads(request["body"])["record"]["id"] for request in await requests(chat)}
+    assert len(notified) == 50
 
 
 @pytest.mark.parametrize(
