@@ -512,6 +512,11 @@ class TestMetrics:
         invoke(batch)
         assert earliest <= numbers_of(printed)["QueueAge"] <= time.time() * 1000 - sent_at
 
+    def test_a_wake_up_has_no_queue_age(self, invoke: Invoke, printed: Printed) -> None:
+        """It waits in the queue on purpose."""
+        invoke(sqs(wakeup()))
+        assert numbers_of(printed) == {}
+
     def test_queue_age_is_zero_if_the_clock_of_sqs_is_ahead(self, invoke: Invoke, printed: Printed) -> None:
         batch = sqs(uuid(1))
         batch["Records"][0]["attributes"]["SentTimestamp"] = str(round(time.time() * 1000) + 60_000)
