@@ -37,7 +37,7 @@ class AttackSetup:
     async def sweep(self) -> None:
         """Starts sweeps without a pause, so that jobs that are due are claimed while others chat."""
         while True:
-            await self.cloud.scheduler.fire("SendChatPushSweep")
+            await self.cloud.sweep()
 
     async def pushes(self) -> int:
         """The number of the attack's messages that a worker has handled so far."""

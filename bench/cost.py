@@ -16,8 +16,8 @@ from uuid import UUID
 
 import psycopg
 
-from bench.prices import BATCH_SIZE, MONTH_SECONDS, Line, Measured, batch_at, monthly_cost
-from bench.report import Cell, Plot, Result, shown
+from bench.prices import BATCH_SIZE, MONTH_SECONDS, Line, Measured, batch_at, monthly_cost, wakeups_cost
+from bench.report import Cell, Plot, Result, Target, shown
 from local.app import chat_app, new_phone
 from local.aws.lambda_runtime import LambdaFunction
 from local.cloud import LocalCloud, local_cloud
@@ -48,7 +48,7 @@ async def run() -> Result:
     return Result(
         columns=("item", "formula", *rates),
         rows=rows,
-        targets=[],
+        targets=[Target("dollars a month for wake-ups when idle", wakeups_cost(measured), 1)],
         plot=Plot("item", rates, "US dollars per million messages", log=True),
         notes=(
             f"A month costs {months}.",
@@ -88,7 +88,7 @@ async def _measure() -> Measured:
         send_seconds=Line(one.seconds + network, full.seconds + network),
         send_log_bytes=Line(one.log_bytes, full.log_bytes),
         request_log_bytes=REQUEST_LOG_BYTES,
-        idle_seconds=swept.seconds + DATABASE_SECONDS,
+        idle_seconds=swept.seconds + network,
         idle_log_bytes=swept.log_bytes,
         receipt_seconds=max(cleaned.seconds - idle.seconds, 0) / receipts,
         metrics=len(names),

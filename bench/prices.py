@@ -25,6 +25,8 @@ ALARM_METRIC, METRIC, DASHBOARD, SECRET, KEY = 0.10, 0.30, 3.00, 0.40, 1.00  # a
 # Calls a month that do not depend on the traffic
 EMPTY_POLLS = 648_000  # 5 pollers that wait 20 seconds each
 SWEEPS, CLEANUPS = 43_200, 2_880
+WAKEUPS = 3 * SWEEPS  # the sweeps at 15, 30 and 45 seconds of each minute
+WAKEUP_REQUESTS = SWEEPS + 2 * WAKEUPS  # of SQS: one to send three; one to receive and one to delete each
 AUTHORIZATIONS = 8_640  # one in 5 minutes
 SECRET_READS = 0.05e-4 * FUNCTIONS * 8_640  # $0.05 for 10,000; each function once in 5 minutes
 
@@ -102,6 +104,7 @@ def monthly_cost(rate: float, measured: Measured) -> list[Item]:
             "runs * (r + g * d + $1.00/M)",
             _lambda(idle_runs, measured.idle_seconds) + (SWEEPS + CLEANUPS) * SCHEDULE,
         ),
+        Item("wake-ups", "runs * (r + g * d + logs + $5/M) + requests * $0.40/M", wakeups_cost(measured)),
         Item("logs", "bytes * $0.50/GB", logged * LOG_BYTE),
         Item("X-Ray", "(1 a second + 5 % of the rest) * $5/M", traces * TRACE),
         Item(
@@ -122,6 +125,15 @@ def monthly_cost(rate: float, measured: Measured) -> list[Item]:
             measured.secrets * SECRET + SECRET_READS,
         ),
     ]
+
+
+def wakeups_cost(measured: Measured) -> float:
+    """The cost of a month's wake-ups when nothing is due, in dollars. Each may be recorded as a trace."""
+    return (
+        _lambda(WAKEUPS, measured.idle_seconds)
+        + WAKEUP_REQUESTS * SQS_REQUEST
+        + WAKEUPS * (measured.idle_log_bytes * LOG_BYTE + TRACE)
+    )
 
 
 def _lambda(calls: float, seconds: float) -> float:

@@ -69,6 +69,10 @@ class LocalCloud:
             **self.aws.environment,
         }
 
+    async def sweep(self) -> None:
+        """Sweeps once now. Unlike the run of the schedule, it wakes no further sweeps for the rest of a minute."""
+        await self.scheduler.fire("SendChatPushSweep", {"sweep": True})
+
     async def explain_push(self, message_id: UUID) -> Json:
         """The push of a message: state, outcome, reason, attempts and deliveries, as docs/operate.md describes them.
 
@@ -92,7 +96,7 @@ class LocalCloud:
     ) -> Json:
         """Waits until the push of a message is done, or until `reached` holds for it. Returns explain_push.
 
-        `sweep`: the schedule of SendChatPush fires meanwhile, so that retries need no minute. Raises TimeoutError with
+        `sweep`: sweeps run meanwhile, so that later retries need no wait. Raises TimeoutError with
         the last explain_push, and LookupError if the message has no push job.
         """
         job: Json = None
@@ -100,7 +104,7 @@ class LocalCloud:
             async with asyncio.timeout(seconds):
                 while (job := await self.explain_push(message_id)) and not reached(job):
                     if sweep:
-                        await self.scheduler.fire("SendChatPushSweep")
+                        await self.sweep()
                     await asyncio.sleep(0.05)  # The database sends no event when a job changes.
         except TimeoutError:
             raise TimeoutError(f"the push of {message_id} did not get there within {seconds:g} s: {job}") from None

@@ -112,6 +112,7 @@ class DataApi:
         self.claims = deque(claims)
         self.due: deque[list[Json]] = deque()  # due receipts, by claim
         self.pruned: deque[Json] = deque()
+        self.delays: list[int] = []  # of the next planned wake-ups
         self.finished_run: Json = {"deactivated": 0, "held": 0}
         self.faults: dict[str, httpx.Response | Exception] = {}  # by function
         self.valid_key: str | None = None  # the only key that the gateway accepts; None: any
@@ -144,6 +145,8 @@ class DataApi:
                 return self.next_slot
             case "record_push_results":
                 return self.recorded
+            case "plan_wakeups":
+                return self.delays
             case "claim_due_receipts":
                 return self.due.popleft() if self.due else []
             case "record_push_receipts":

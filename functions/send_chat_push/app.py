@@ -1,9 +1,9 @@
-"""Sends pushes: for the message ids of webhooks (from SQS), for all due jobs (every minute), or for an operator."""
+"""Sends pushes: for the message ids of webhooks, for all due jobs (by schedule or wake-up), or for an operator."""
 
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -14,14 +14,23 @@ from chat_push.expo_errors import CONFIGURATION_FAULT
 from chat_push.observability import DEVICES_HELD, count, count_by, log_start, logger, metrics, record
 from chat_push.secrets import SecretUnavailable
 from chat_push.settings import read_settings
-from chat_push.wakeup import SweepWakeup, wake_sweep
-from pydantic import BaseModel, ConfigDict
+from chat_push.wakeup import Wakeup, send_wakeups
+from pydantic import BaseModel, ConfigDict, Field
 
-# A scheduled sweep continues in further invocations for SWEEP_FOR; then the schedule starts the next one. They begin at
-# least SWEEP_STEP apart, because AWS stops a function that invokes itself through SQS after about 16 invocations:
-# https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
-SWEEP_FOR = timedelta(seconds=55)
+# A sweep that leaves due jobs continues in further invocations for SWEEP_FOR. Then the next one of the schedule's
+# again_after_seconds takes over. They begin at least SWEEP_STEP apart.
+SWEEP_FOR = timedelta(seconds=15)
 SWEEP_STEP = timedelta(seconds=4)
+# An invocation that leaves jobs wakes sweeps for all that becomes due within LOOK_AHEAD_SECONDS, which is longer than
+# SWEEP_FOR: the next sweep of the schedule finds the rest. At most two start in SPACING_SECONDS. While sends fail they
+# start less often: each then waits up to 4 s for Expo, and more of them would keep the workers from first attempts.
+LOOK_AHEAD_SECONDS = 20.0
+SPACING_SECONDS, SPACING_WHILE_SENDS_FAIL_SECONDS = 2.0, 4.0
+# AWS stops a function that invokes itself through SQS after about 16 invocations:
+# https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
+MAX_HOPS = 12
+# The longest time that planning and sending wake-ups can take.
+WAKE_RESERVE_SECONDS = 10.0
 
 
 class WorkerSettings(Settings):
@@ -31,11 +40,12 @@ class WorkerSettings(Settings):
 
 
 class Request(BaseModel):
-    """The event of the schedule (sweep) or of an operator (sweep or message_ids)."""
+    """The event of the schedule (sweep, again_after_seconds) or of an operator (sweep or message_ids)."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     sweep: bool = False
+    again_after_seconds: list[Annotated[int, Field(gt=0, le=900)]] = []  # further sweeps; SQS delays 900 s at most
     message_ids: list[UUID] = []
 
 
@@ -55,40 +65,66 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         return {"batchItemFailures": _from_queue(event["Records"], time_left)}
     request = Request.model_validate(event)
     if not request.sweep:
-        return _count(deliver(request.message_ids, *clients(settings), time_left))
-    report = _sweep(datetime.now(UTC) + SWEEP_FOR, time_left)
+        report = deliver(request.message_ids, *clients(settings), time_left)
+        if report.has_jobs_left:
+            _wake_for_due_jobs(report, 0, time_left)
+        return _count(report)
+    now = datetime.now(UTC)
+    # First, so that a sweep that fails does not lose the next ones.
+    later = [(delay, now + timedelta(seconds=delay) + SWEEP_FOR) for delay in request.again_after_seconds]
+    send_wakeups(settings.push_queue_url, [(delay, Wakeup(hops=1, sweep_until=until)) for delay, until in later])
+    report = _sweep(Wakeup(hops=0, sweep_until=now + SWEEP_FOR), time_left)
     count("SweepCompleted")
+    return _count(report)
+
+
+def _sweep(wakeup: Wakeup, time_left: Callable[[], float]) -> Report:
+    """Sweeps as the wake-up says. Wakes another sweep if due jobs are left, unless its time is over."""
+    began = datetime.now(UTC)
+    report, is_more_due = sweep(*clients(settings), time_left, is_one_claim=wakeup.sweep_until is None)
+    next_step = max(began + SWEEP_STEP, datetime.now(UTC))
+    if is_more_due and wakeup.sweep_until and next_step < wakeup.sweep_until:
+        delay = round((next_step - datetime.now(UTC)).total_seconds())
+        send_wakeups(settings.push_queue_url, [(delay, wakeup.model_copy(update={"hops": wakeup.hops + 1}))])
+    _wake_for_due_jobs(report, wakeup.hops, time_left)
     return report
 
 
-def _sweep(until: datetime, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Sweeps. Wakes another sweep if due jobs are left, unless the schedule starts one before that."""
-    began = datetime.now(UTC)
-    report, is_more_due = sweep(*clients(settings), time_left)
-    next_step = max(began + SWEEP_STEP, datetime.now(UTC))
-    if is_more_due and next_step < until:
-        wake_sweep(settings.push_queue_url, until, round((next_step - datetime.now(UTC)).total_seconds()))
-    return _count(report)
+def _wake_for_due_jobs(report: Report, hops: int, time_left: Callable[[], float]) -> None:
+    """Wakes sweeps for the jobs that are due soon. An error is only logged: the schedule's next sweep does the same."""
+    if hops >= MAX_HOPS or time_left() < WAKE_RESERVE_SECONDS:
+        return
+    database, _ = clients(settings)
+    spacing = SPACING_WHILE_SENDS_FAIL_SECONDS if report.failed_attempts else SPACING_SECONDS
+    try:
+        delays = database.plan_wakeups(LOOK_AHEAD_SECONDS, spacing)
+    except (DatabaseUnavailable, DatabaseRefused) as error:
+        logger.error("no wake-up planned: a later sweep finds the due jobs", error=str(error))
+        return
+    send_wakeups(settings.push_queue_url, [(delay, Wakeup(hops=hops + 1)) for delay in delays])
 
 
 def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -> list[dict[str, str]]:
     """The records to deliver again. A record that is neither a message id nor a wake-up becomes a dead letter."""
     failed, message_of, wakeups = [], {}, []
     for queued in records:
-        record("QueueAge", max(0, time.time() * 1000 - int(queued["attributes"]["SentTimestamp"])))
         try:
             if queued["body"].startswith("{"):
-                wakeups.append(SweepWakeup.model_validate_json(queued["body"]))
+                wakeups.append(Wakeup.model_validate_json(queued["body"]))
             else:
                 message_of[queued["messageId"]] = UUID(queued["body"])
+                record("QueueAge", max(0, time.time() * 1000 - int(queued["attributes"]["SentTimestamp"])))
         except ValueError:
             failed.append(queued["messageId"])
             logger.error("record is neither a message id nor a wake-up", sqs_message_id=queued["messageId"])
     count("MalformedRecord", len(failed))
     try:
-        _count(deliver(message_of.values(), *clients(settings), time_left))
-        if wakeups and (until := max(wakeup.sweep_until for wakeup in wakeups)) > datetime.now(UTC):
-            _sweep(until, time_left)
+        report = deliver(message_of.values(), *clients(settings), time_left)
+        _count(report)
+        if wakeup := _merged(wakeups):
+            _count(_sweep(wakeup, time_left))
+        elif report.has_jobs_left:
+            _wake_for_due_jobs(report, 0, time_left)
     except (DatabaseUnavailable, DatabaseRefused, SecretUnavailable) as error:
         # The jobs stay in the database. SQS delivers the records again; the sweep may send them before that.
         for message_id in message_of.values():
@@ -97,6 +133,14 @@ def _from_queue(records: list[dict[str, Any]], time_left: Callable[[], float]) -
             )
         failed += message_of
     return [{"itemIdentifier": message_id} for message_id in failed]
+
+
+def _merged(wakeups: list[Wakeup]) -> Wakeup | None:
+    """One wake-up that does what all of these ask for. None: none of them asks for anything any more."""
+    now = datetime.now(UTC)
+    valid = [wakeup for wakeup in wakeups if wakeup.sweep_until is None or wakeup.sweep_until > now]
+    until = max((wakeup.sweep_until for wakeup in valid if wakeup.sweep_until), default=None)
+    return Wakeup(hops=max(wakeup.hops for wakeup in valid), sweep_until=until) if valid else None
 
 
 def _count(report: Report) -> dict[str, Any]:

@@ -5,9 +5,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from local.aws.lambda_runtime import FunctionError, LambdaFunction
 from local.aws.template import Schedule
+from local.types import Json
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +21,14 @@ class Scheduler:
         self._schedules = schedules
         self._functions = functions
 
-    async def fire(self, name: str) -> None:
-        """Invoke the function of a schedule now, and wait for its end.
+    async def fire(self, name: str, event: Json = None) -> None:
+        """Invoke the function of a schedule now, and wait for its end. `event`: instead of that of the template.
 
         An error is only logged: an asynchronous invocation has no caller to answer.
         """
+        schedule = self._schedules[name]
         try:
-            await self._invoke(self._schedules[name])
+            await self._invoke(schedule if event is None else replace(schedule, event=event))
         except FunctionError as error:
             logger.warning("%s failed: %s", name, error)
 

@@ -127,7 +127,7 @@ async def _schedules(cloud: LocalCloud) -> AsyncIterator[None]:
     async def sweep() -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            await cloud.scheduler.fire("SendChatPushSweep")
+            await cloud.sweep()
             await cloud.poller.return_failed()
 
     async def clean_up() -> None:
@@ -173,7 +173,7 @@ async def _drain(cloud: LocalCloud) -> None:
             await cloud.poller.return_failed()
             await cloud.poller.until_idle()
             while await _has_unfinished_work(cloud):
-                await cloud.scheduler.fire("SendChatPushSweep")
+                await cloud.sweep()
                 await _execute(cloud, RECEIPTS_DUE)
                 await cloud.scheduler.fire("CleanupReceiptsRun")
 

@@ -68,7 +68,7 @@ async def _inserted_twice(scenario: Scenario) -> None:
             code = None
         except APIError as error:
             code = error.code
-        await scenario.cloud.scheduler.fire("SendChatPushSweep")
+        await scenario.cloud.sweep()
         step.checks["the database rejects the second insert as a duplicate (23505)"] = code == "23505"
         step.checks["one copy arrived on each phone"] = scenario.arrivals() == [count + 1 for count in before]
 

@@ -25,7 +25,7 @@ begin
     from pg_catalog.pg_proc join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
     where (nspname = 'public' and proname = any ('{claim_due_receipts,claim_push_jobs,diagnose_push,explain_push,
         finish_receipt_run,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
-        mark_messages_read,my_devices,prune_push,record_push_receipts,record_push_results,register_device,
+        mark_messages_read,my_devices,plan_wakeups,prune_push,record_push_receipts,record_push_results,register_device,
         reserve_send_slot,unregister_device}'))
       or (nspname = 'private' and proname = any ('{archive_deleted_room,attachment_fault,canonical_push_token,check_device,
         collect_deleted_message,count_new_message,create_receipts,device_json,ended_devices,guard_message_change,is_expo_token,keep_deleted_message,

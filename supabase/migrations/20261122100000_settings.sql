@@ -46,12 +46,12 @@ create table push.settings (
   -- Leases and attempts
   lease_for interval not null default '30 seconds' check (lease_for > '0'),
   expired_lease_limit integer not null default 10 check (expired_lease_limit > 0),
-  max_attempts integer not null default 100 check (max_attempts > 0),
-  retry_base interval not null default '5 seconds' check (retry_base > '0'),
+  max_attempts integer not null default 120 check (max_attempts > 0),
+  retry_base interval not null default '1 second' check (retry_base > '0'),
   retry_cap interval not null default '15 minutes' check (retry_cap >= retry_base),
   fault_retry_base interval not null default '1 minute' check (fault_retry_base > '0'),
   fault_retry_cap interval not null default '1 hour' check (fault_retry_cap >= fault_retry_base),
-  unanswered_retry_delays interval[] not null default '{5 seconds, 2 minutes, 50 minutes}'
+  unanswered_retry_delays interval[] not null default '{1 second, 1 minute, 50 minutes}'
     check ('0' < all (unanswered_retry_delays)),
   -- Rates
   notifications_per_second integer not null default 576 check (notifications_per_second > 0),

@@ -199,10 +199,68 @@ comment on function public.claim_push_jobs(uuid[], integer, double precision, te
   'messages without a due job, or without a job), and expired_leases (jobs of all these whose last worker never reported). A '
   'push may show images of the storage of p_project_url.';
 
+-- Wake-ups: sweeps that workers have planned for the moments when jobs become due.
+create table push.wakeups (
+  only_row boolean primary key default true check (only_row),
+  planned_at timestamptz[] not null default '{}'
+);
+insert into push.wakeups default values;
+comment on table push.wakeups is 'One row: when the next sweeps start that workers have planned. It coalesces their wake-ups.';
+
+create function public.plan_wakeups(p_within_seconds double precision, p_spacing_seconds double precision)
+returns integer[]
+language plpgsql security definer set search_path = '' as $$
+declare
+  now_at timestamptz;
+  planned timestamptz[];
+  delays integer[] := '{}';
+  due_at timestamptz;
+  earliest timestamptz;
+  wake_at timestamptz;
+begin
+  select planned_at into strict planned from push.wakeups for update;
+  now_at := clock_timestamp();
+  planned := array(select at from unnest(planned) at where at > now_at - interval '1 minute');
+  -- Jobs may have become due while the calling invocation worked.
+  wake_at := now_at - interval '5 seconds';
+  loop
+    select min(next.at) into due_at
+    from (values (false), (true)) kind (is_retry)
+    cross join lateral (
+      select greatest(job.next_attempt_at, job.leased_until) as at from push.jobs job
+      where job.state <> 'done' and job.is_retry = kind.is_retry
+        and greatest(job.next_attempt_at, job.leased_until) > wake_at
+      order by greatest(job.next_attempt_at, job.leased_until) limit 1
+    ) next;
+    exit when due_at is null or due_at > now_at + p_within_seconds * interval '1 second';
+    due_at := greatest(due_at, now_at);
+    earliest := greatest(due_at, p_spacing_seconds * interval '1 second' + (
+      select at from unnest(planned) at where at < due_at order by at desc offset 1 limit 1));
+    wake_at := (select min(at) from unnest(planned) at where at between due_at and earliest + interval '1 second');
+    if wake_at is null then
+      -- SQS delays by whole seconds.
+      delays := delays || greatest(ceil(extract(epoch from earliest - now_at)), 1)::integer;
+      wake_at := now_at + delays[cardinality(delays)] * interval '1 second';
+      planned := planned || wake_at;
+    end if;
+  end loop;
+  if delays <> '{}' then
+    update push.wakeups set planned_at = planned;
+  end if;
+  return delays;
+end $$;
+comment on function public.plan_wakeups(double precision, double precision) is
+  'Plans sweeps for the jobs that become due within p_within_seconds, and returns the delay of each new sweep in whole seconds. '
+  'A sweep starts at most a second after its first job is due, unless two others start within p_spacing_seconds before. No '
+  'sweep is planned for a job if any worker has planned one for its time. It reads two index entries for each sweep, however '
+  'many jobs are due.';
+
 revoke execute on all functions in schema push from public;
 revoke execute on function
-  public.claim_push_jobs(uuid[], integer, double precision, text)
+  public.claim_push_jobs(uuid[], integer, double precision, text),
+  public.plan_wakeups(double precision, double precision)
 from public, anon, authenticated;
 grant execute on function
-  public.claim_push_jobs(uuid[], integer, double precision, text)
+  public.claim_push_jobs(uuid[], integer, double precision, text),
+  public.plan_wakeups(double precision, double precision)
 to service_role;

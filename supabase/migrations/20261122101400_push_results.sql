@@ -6,12 +6,12 @@ create function push.retry_at(
 ) returns timestamptz
 language sql volatile set search_path = '' as $$
   -- after                      the delay is
-  -- a temporary error          retry_base (5 s), doubled for each further attempt, at most retry_cap (15 min)
+  -- a temporary error          retry_base (1 s), doubled for each further attempt, at most retry_cap (15 min)
   -- a configuration fault      fault_retry_base (1 min), doubled for each further fault, at most fault_retry_cap (1 h)
-  -- no readable answer         the next of unanswered_retry_delays (5 s, 2 min, 50 min)
-  -- Each gets up to 15 % more, so that retries spread. The power is limited to 2^23, so that the interval cannot overflow.
+  -- no readable answer         the next of unanswered_retry_delays (1 s, 1 min, 50 min)
+  -- Each gets up to 15 % less, so that retries spread. Less, because a wake-up is delayed by whole seconds. The power is limited to 2^23, so that the interval cannot overflow.
   select clock_timestamp() + greatest(
-    (1 + random() * 0.15) * case
+    (1 - random() * 0.15) * case
       when p_is_configuration_fault
         then least(fault_retry_cap, fault_retry_base * power(2, least(p_delivery.configuration_faults, 24) - 1))
       when p_delivery.status = 'maybe_sent' then unanswered_retry_delays[p_delivery.unanswered]

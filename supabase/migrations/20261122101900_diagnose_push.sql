@@ -82,7 +82,7 @@ language sql stable set search_path = '' as $$
     from pg_catalog.pg_proc cross join unnest(array['anon', 'authenticated']) role
     where pronamespace = 'public'::regnamespace and has_function_privilege(role, pg_proc.oid, 'execute')
       and proname in (
-        'claim_push_jobs', 'reserve_send_slot', 'record_push_results', 'claim_due_receipts', 'record_push_receipts',
+        'claim_push_jobs', 'plan_wakeups', 'reserve_send_slot', 'record_push_results', 'claim_due_receipts', 'record_push_receipts',
         'finish_receipt_run', 'prune_push', 'explain_push', 'diagnose_push')
     union all
     select 'usage on schema push', role

@@ -35,6 +35,7 @@ def test_each_item_of_a_million_messages_a_month_has_its_list_price() -> None:
         "Lambda, sends": 2.2,
         "Lambda, receipts": 0.00667,
         "Lambda, schedules, authorizer": 0.13003,
+        "wake-ups": 0.96768,
         "logs": 0.90,
         "X-Ray": 5.00,
         "SnapStart cache": 7.7998,

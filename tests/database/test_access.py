@@ -387,6 +387,7 @@ DEVICE_FUNCTIONS = {
 WORKER_FUNCTIONS = {
     "claim_push_jobs": "select public.claim_push_jobs()",
     "reserve_send_slot": "select public.reserve_send_slot(1)",
+    "plan_wakeups": "select public.plan_wakeups(20, 2)",
     "record_push_results": "select public.record_push_results(gen_random_uuid(), now(), '{}')",
     "explain_push": "select public.explain_push(gen_random_uuid())",
     "claim_due_receipts": "select public.claim_due_receipts()",

@@ -10,7 +10,7 @@ from tests.database.chat import Chat, refused
     [
         "push.settings set time_to_live = '0'",
         "push.settings set max_attempts = 0",
-        "push.settings set retry_cap = '1 second'",
+        "push.settings set retry_cap = '0.5 second'",
         "push.settings set receipt_after = '0'",
         "push.settings set receipt_lost_after = '15 minutes'",
         "push.settings set max_attempts_per_device = 0",

@@ -200,7 +200,7 @@ class TestSecret:
         secrets_manager.put_secret_value(SecretId="backend", SecretString='{"supabase_secret_key": "new"}')
         forget_secrets()
         invoke(event("sweep"))
-        assert [request.headers["apikey"] for request in api.requests] == ["old", "new"]
+        assert [request.headers["apikey"] for request in api.requests] == ["old", "old", "new", "new"]
 
 
 @pytest.mark.usefixtures("secret")
@@ -265,24 +265,43 @@ def queue(secret: None) -> Callable[[], list[dict[str, Any]]]:
     return bodies
 
 
-class TestWakeups:
-    """A sweep that leaves due jobs continues in another invocation."""
+def wakeup(hops: int = 1, seconds: float | None = None) -> str:
+    """The body of a wake-up for due jobs, or of a sweep that continues for so many seconds."""
+    until = None if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    return json.dumps({"hops": hops, "sweep_until": until})
+
+
+def busy(api: DataApi) -> None:
+    """Makes the next claim empty: more is due, but other workers have reserved the next second."""
+    api.claims.append(claim(left_due=[uuid(1)], slot=None))
+
+
+class TestSweepsOfTheSchedule:
+    """The schedule sweeps four times a minute. A sweep that leaves due jobs continues in another invocation."""
 
     PAGE = claim(*[push(number) for number in range(100)])
 
-    def busy(self, api: DataApi) -> None:
-        """Makes the next claim empty: more is due, but other workers have reserved the next second."""
-        api.claims.append(claim(left_due=[uuid(1)], slot=None))
-
-    def test_a_sweep_that_leaves_due_jobs_wakes_the_next_one_until_the_schedule_starts_again(
+    def test_the_scheduled_run_queues_the_other_sweeps_of_its_minute_even_if_it_fails(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
-        self.busy(api)
+        api.faults["claim_push_jobs"] = httpx.ConnectError("refused")
+        with pytest.raises(DatabaseUnavailable):
+            invoke({"sweep": True, "again_after_seconds": [15, 30, 45]})
+        queued = queue()
+        assert [(wakeup["delay"], wakeup["hops"]) for wakeup in queued] == [(15, 1), (30, 1), (45, 1)]
+        for wakeup in queued:
+            seconds = (datetime.fromisoformat(wakeup["sweep_until"]) - datetime.now(UTC)).total_seconds()
+            assert wakeup["delay"] + 10 < seconds <= wakeup["delay"] + 15
+
+    def test_a_sweep_that_leaves_due_jobs_wakes_the_next_one_until_the_schedule_sweeps_again(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        busy(api)
         invoke(event("sweep"))
         [wakeup] = queue()
         seconds = (datetime.fromisoformat(wakeup["sweep_until"]) - datetime.now(UTC)).total_seconds()
-        assert 50 < seconds <= 55
-        assert wakeup["delay"] == 4, "a shorter delay would trigger AWS's recursive loop detection"
+        assert 10 < seconds <= 15
+        assert (wakeup["delay"], wakeup["hops"]) == (4, 1)
 
     def test_a_sweep_that_leaves_nothing_queues_no_wake_up(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
@@ -291,7 +310,7 @@ class TestWakeups:
         invoke(event("sweep"))
         assert queue() == []
 
-    def test_a_sweep_queues_no_wake_up_while_expo_rejects_everything(
+    def test_a_sweep_does_not_continue_while_expo_rejects_everything(
         self, invoke: Invoke, api: DataApi, expo: PushService, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
         api.claims.append(claim(push(1, [push_token(1)]), left_due=[uuid(2)]))
@@ -299,38 +318,115 @@ class TestWakeups:
         invoke(event("sweep"))
         assert queue() == []
 
-    def test_a_wake_up_starts_a_sweep_whose_own_wake_up_has_the_same_end(
+    def test_a_wake_up_of_the_schedule_sweeps_and_passes_its_end_on(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
-        self.busy(api)
-        until = datetime.now(UTC) + timedelta(seconds=30)
-        assert invoke(sqs(json.dumps({"sweep_until": until.isoformat()}))) == failures()
-        assert [datetime.fromisoformat(wakeup["sweep_until"]) for wakeup in queue()] == [until]
+        busy(api)
+        body = wakeup(hops=2, seconds=10)
+        assert invoke(sqs(body)) == failures()
+        [passed_on] = queue()
+        until = datetime.fromisoformat(passed_on["sweep_until"])
+        assert (passed_on["hops"], until) == (3, datetime.fromisoformat(json.loads(body)["sweep_until"]))
 
     @pytest.mark.parametrize(("seconds", "claims"), [(-1, 0), (2, 1)])
-    def test_a_chain_of_sweeps_ends_when_the_schedule_starts_the_next(
+    def test_a_chain_of_sweeps_ends_when_the_schedule_sweeps_again(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]], seconds: int, claims: int
     ) -> None:
-        self.busy(api)
-        until = datetime.now(UTC) + timedelta(seconds=seconds)
-        assert invoke(sqs(json.dumps({"sweep_until": until.isoformat()}))) == failures()
+        busy(api)
+        assert invoke(sqs(wakeup(seconds=seconds))) == failures()
         assert (len(api.calls("claim_push_jobs")), queue()) == (claims, [])
 
-    def test_the_messages_of_a_batch_are_sent_before_its_wake_up_sweeps(
+    def test_the_messages_of_a_batch_are_sent_before_its_wake_ups_sweep_once(
         self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
     ) -> None:
-        until = datetime.now(UTC) + timedelta(seconds=30)
-        assert invoke(sqs(json.dumps({"sweep_until": until.isoformat()}), uuid(1))) == failures()
+        assert invoke(sqs(wakeup(seconds=10), uuid(1), wakeup())) == failures()
         assert [call["p_message_ids"] for call in api.calls("claim_push_jobs")] == [[uuid(1)], None]
 
-    def test_a_wake_up_that_sqs_does_not_take_is_logged(
-        self, invoke: Invoke, api: DataApi, secret: None, printed: Printed
+
+class TestWakeupsForDueJobs:
+    """An invocation that leaves jobs wakes a sweep at the time when they are due."""
+
+    LEFT = (
+        pytest.param(claim(deferred=[uuid(1)]), None, 2, id="deferred"),
+        pytest.param(claim(left_due=[uuid(1)], slot=None), None, 2, id="left due"),
+        pytest.param(claim(push(1, [push_token(1)])), httpx.Response(503), 4, id="unanswered"),
+        pytest.param(claim(push(1, [push_token(1)])), httpx.Response(429), 4, id="refused for now"),
+    )
+
+    @pytest.mark.parametrize(("claimed", "answer", "spacing"), LEFT)
+    def test_jobs_that_a_webhook_leaves_wake_a_sweep_when_they_are_due(
+        self,
+        invoke: Invoke,
+        api: DataApi,
+        expo: PushService,
+        queue: Callable[[], list[dict[str, Any]]],
+        claimed: dict[str, Any],
+        answer: httpx.Response | None,
+        spacing: int,
+    ) -> None:
+        api.claims.append(claimed)
+        expo.answers.extend([answer] * 5 if answer else [])
+        api.delays = [1, 7]
+        assert invoke(sqs(uuid(1))) == failures()
+        assert api.calls("plan_wakeups") == [{"p_within_seconds": 20, "p_spacing_seconds": spacing}]
+        assert queue() == [{"delay": delay, "hops": 1, "sweep_until": None} for delay in (1, 7)]
+
+    def test_an_invocation_that_leaves_nothing_plans_nothing(self, invoke: Invoke, api: DataApi) -> None:
+        api.claims.append(claim(push(1, [push_token(1)])))
+        invoke(sqs(uuid(1)))
+        assert api.functions == ["claim_push_jobs", "record_push_results"]
+
+    def test_each_sweep_wakes_the_next_one_for_what_is_due_before_the_schedule_sweeps_again(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        """For jobs that became due later than their worker looked ahead, and for leases of workers that died."""
+        api.delays = [13]
+        invoke(event("sweep"))
+        assert queue() == [{"delay": 13, "hops": 1, "sweep_until": None}]
+
+    def test_a_wake_up_for_due_jobs_claims_once_and_starts_no_chain(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        """Many of them run in a storm. More claims would keep the workers from first attempts."""
+        api.claims.extend([TestSweepsOfTheSchedule.PAGE] * 2)
+        assert invoke(sqs(wakeup())) == failures()
+        assert (len(api.calls("claim_push_jobs")), queue()) == (1, [])
+
+    @pytest.mark.parametrize(("hops", "delays"), [(11, [12]), (12, [])])
+    def test_a_chain_of_wake_ups_ends_before_aws_takes_it_for_a_loop(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]], hops: int, delays: list[int]
+    ) -> None:
+        api.delays = [1]
+        invoke(sqs(wakeup(hops)))
+        assert [wakeup["hops"] for wakeup in queue()] == delays
+
+    def test_more_wake_ups_than_one_request_takes_are_all_queued(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        api.delays = list(range(1, 21))
+        invoke(event("sweep"))
+        assert [wakeup["delay"] for wakeup in queue()] == api.delays
+
+    def test_a_wake_up_that_sqs_does_not_take_fails_no_push(
+        self, invoke: Invoke, api: DataApi, expo: PushService, secret: None, printed: Printed
     ) -> None:
         """The queue does not exist in this test."""
-        self.busy(api)
-        invoke(event("sweep"))
+        api.claims.append(claim(push(1, [push_token(1)])))
+        expo.answers.append(httpx.Response(503))
+        api.delays = [1]
+        assert invoke(sqs(uuid(1))) == failures()
         [line] = [line for line in printed() if line.get("level") == "ERROR"]
         assert line["message"].startswith("no wake-up sent")
+        assert len(api.results) == 1
+
+    def test_a_database_that_plans_no_wake_up_fails_no_push(
+        self, invoke: Invoke, api: DataApi, secret: None, printed: Printed
+    ) -> None:
+        api.claims.append(claim(deferred=[uuid(1)]))
+        api.faults["plan_wakeups"] = httpx.ConnectError("refused")
+        assert invoke(sqs(uuid(1))) == failures()
+        [line] = [line for line in printed() if line.get("level") == "ERROR"]
+        assert line["message"].startswith("no wake-up planned")
 
 
 FINISHED = {"message_id": uuid(3), "outcome": "skipped", "reason": "read"}
@@ -415,6 +511,11 @@ class TestMetrics:
         earliest = time.time() * 1000 - sent_at
         invoke(batch)
         assert earliest <= numbers_of(printed)["QueueAge"] <= time.time() * 1000 - sent_at
+
+    def test_a_wake_up_has_no_queue_age(self, invoke: Invoke, printed: Printed) -> None:
+        """It waits in the queue on purpose."""
+        invoke(sqs(wakeup()))
+        assert numbers_of(printed) == {}
 
     def test_the_queue_age_metric_is_zero_if_the_clock_of_sqs_is_ahead(self, invoke: Invoke, printed: Printed) -> None:
         batch = sqs(uuid(1))

@@ -173,7 +173,7 @@ async def test_an_overdue_job_is_a_finding(breakable: BreakableCloud) -> None:
     await breakable.execute("update push.jobs set next_attempt_at = clock_timestamp() - interval '200 seconds'")
     finding = await breakable.finding("1 jobs wait, the oldest has been due for")
     assert "SendChatPush.log" in finding.remedy
-    await breakable.cloud.scheduler.fire("SendChatPushSweep")
+    await breakable.cloud.sweep()
     await breakable.is_healthy()
 
 

@@ -39,10 +39,21 @@ RESET = (
 
 
 async def reset(cloud: LocalCloud) -> None:
-    """Removes what earlier tests left in the cloud: faults, pending jobs, phones and presence."""
+    """Removes what earlier tests left in the cloud: faults, pending jobs, phones, presence and wake-ups."""
     cloud.expo.reset()
     for statement in RESET:
         await execute(cloud, statement)
+    async with asyncio.timeout(60):
+        while await delayed(cloud):  # noqa: ASYNC110 - SQS sends no event
+            await asyncio.sleep(0.05)
+    await cloud.poller.until_idle()
+
+
+async def delayed(cloud: LocalCloud) -> int:
+    """Returns the number of wake-ups in PushQueue whose delay is not over."""
+    url = cloud.template.queues["PushQueue"].url
+    answer = await asyncio.to_thread(cloud.aws.sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["All"])
+    return int(answer["Attributes"]["ApproximateNumberOfMessagesDelayed"])
 
 
 def arrived_and_visible(phone: Phone, message_id: UUID) -> tuple[int, int]:
@@ -161,8 +172,8 @@ class Chat:
         return await self.cloud.until_push(message_id, sweep=sweep)
 
     async def sweep(self) -> None:
-        """Runs the scheduled sweep once."""
-        await self.cloud.scheduler.fire("SendChatPushSweep")
+        """Sweeps once."""
+        await self.cloud.sweep()
 
     async def collect_receipts(self) -> None:
         """Makes the receipt of every push due, and runs the scheduled cleanup once."""

@@ -38,7 +38,7 @@ def wrong_template(cloud: LocalCloud, build: Build, folder: Path, correct: str, 
         ("    - Ref: DependenciesLayer\n", "", "No module named 'aws_lambda_powertools'"),
         ("          SUPABASE_URL:\n            Ref: SupabaseUrl\n", "", "SUPABASE_URL: Field required"),
         ("BACKEND_SECRET_ID:", "BACKEND_SECRET:", "BACKEND_SECRET_ID: Field required"),
-        ('{"sweep": true}', '{"sweeps": true}', "Extra inputs are not permitted"),
+        ('{"sweep": true,', '{"sweeps": true,', "Extra inputs are not permitted"),
         # Lambda's minimum is 128, but no function needs that much.
         ("MemorySize: 512", "MemorySize: 48", "Runtime exited with error: signal: killed"),
     ],

@@ -377,7 +377,11 @@ def test_references_in_the_template_become_values_of_the_local_cloud(template: T
     assert mapping.maximum_concurrency == 5
     assert template.schedules == {
         "SendChatPushSweep": Schedule(
-            "SendChatPushSweep", "SendChatPush", timedelta(minutes=1), {"sweep": True}, timedelta(minutes=1)
+            "SendChatPushSweep",
+            "SendChatPush",
+            timedelta(minutes=1),
+            {"sweep": True, "again_after_seconds": [15, 30, 45]},
+            timedelta(minutes=1),
         ),
         "CleanupReceiptsRun": Schedule(
             "CleanupReceiptsRun", "CleanupReceipts", timedelta(minutes=15), {}, timedelta(minutes=10)

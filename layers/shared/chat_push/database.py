@@ -127,6 +127,15 @@ class PushDatabase:
         )
         return Recorded.model_validate(response)
 
+    def plan_wakeups(self, within_seconds: float, spacing_seconds: float) -> list[int]:
+        """The delays in whole seconds after which to sweep for what becomes due within `within_seconds`.
+
+        Sweeps that any worker has planned before are left out. At most two start in `spacing_seconds`.
+        """
+        arguments = {"p_within_seconds": within_seconds, "p_spacing_seconds": spacing_seconds}
+        delays: list[int] = _call(self._client, "plan_wakeups", arguments)
+        return delays
+
     def claim_due_receipts(self, limit: int) -> list[DueReceipt]:
         """Leases deliveries whose receipt is due, for two minutes. Those that have waited longest come first."""
         return [DueReceipt.model_validate(due) for due in _call(self._client, "claim_due_receipts", {"p_limit": limit})]

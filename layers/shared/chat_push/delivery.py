@@ -41,6 +41,16 @@ class Report:
     unrecorded: int = 0  # jobs whose result the database could not store
     insert_to_accept: list[float] = field(default_factory=list)  # milliseconds, of each accepted message
 
+    @property
+    def failed_attempts(self) -> int:
+        """Deliveries that are sent again, without those that wait for an operator."""
+        return self.deliveries["retry"] + self.deliveries["maybe_sent"]
+
+    @property
+    def has_jobs_left(self) -> bool:
+        """Whether the invocation leaves jobs that may be due soon."""
+        return bool(self.failed_attempts or self.deferred or self.left_due)
+
     def add_claim(self, claim: Claim) -> None:
         """Counts the jobs of a claim that are not sent."""
         self.skipped.update(job.reason for job in claim.finished)
@@ -81,21 +91,25 @@ def deliver(message_ids: Iterable[UUID], database: PushDatabase, expo: Expo, tim
     return report
 
 
-def sweep(database: PushDatabase, expo: Expo, time_left: Callable[[], float]) -> tuple[Report, bool]:
+def sweep(
+    database: PushDatabase, expo: Expo, time_left: Callable[[], float], *, is_one_claim: bool = False
+) -> tuple[Report, bool]:
     """Sends the pushes of all messages that are due. The second value: due jobs are left that could be sent now.
 
     It stops when nothing is due, when time runs out, when other workers have reserved the next second, or when Expo
-    rejects everything. Raises like deliver.
+    rejects everything; if `is_one_claim`, after one claim. Raises like deliver.
     """
     report = Report()
     send_at: float | None = 0.0
-    more_due, should_stop = True, False
-    while more_due and send_at is not None and not should_stop and time_left() > 2 * RECORD_RESERVE_SECONDS:
+    more_due = True
+    while more_due and send_at is not None and time_left() > 2 * RECORD_RESERVE_SECONDS:
         claim, send_at = database.claim_push_jobs(None, JOBS_PER_CLAIM, SWEEP_WAIT_SECONDS)
-        should_stop = _send_and_record(claim, send_at, database, expo, time_left, report)
+        rejected = _send_and_record(claim, send_at, database, expo, time_left, report)
         examined = len(claim.jobs) + len(claim.finished) + len(claim.deferred) + len(claim.left_due)
-        more_due = examined >= JOBS_PER_CLAIM or bool(claim.left_due)
-    return report, more_due and not should_stop
+        more_due = not rejected and (examined >= JOBS_PER_CLAIM or bool(claim.left_due))
+        if is_one_claim:
+            break
+    return report, more_due
 
 
 def _send_and_record(
