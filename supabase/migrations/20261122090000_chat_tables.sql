@@ -737,9 +737,9 @@ create unique index if not exists idx_messages_client_msg_id_unique
 -- limit_message_rate counts the newest messages of a sender.
 create index if not exists idx_messages_sender_timestamp
   on public.chat_messages (sender_id, server_timestamp);
--- Unread counters and mark_messages_read.
+-- Unread counters, mark_messages_read, and the newest unread messages of a conversation for its notification.
 create index if not exists idx_messages_unread
-  on public.chat_messages (room_id, sender_id) where is_read is not true;
+  on public.chat_messages (room_id, sender_id, server_timestamp) where is_read is not true;
 create index if not exists idx_devices_active
   on public.user_devices (user_id, is_active) where is_active = true;
 -- A push token names one installation, so it belongs to one row.

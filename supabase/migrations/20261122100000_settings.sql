@@ -43,6 +43,12 @@ create table push.settings (
     -- Each is an origin, a slash, and perhaps a path. Without the slash, a user, a port or another host could follow.
     check (image_url_prefixes = '{}' or array_to_string(image_url_prefixes, ' ', '?')
       ~ '^(https://[A-Za-z0-9.-]+(:[0-9]+)?/[!-~]*( (?=.)|$))+$'),
+  -- Notifications
+  sound_interval interval not null default '30 seconds' check (sound_interval >= '0'),
+  silent_after interval not null default '1 hour' check (silent_after >= '0'),
+  edit_delay interval not null default '1 second' check (edit_delay >= '0'),
+  read_delay interval not null default '3 seconds' check (read_delay >= '0'),
+  dismissals_per_hour integer not null default 3 check (dismissals_per_hour > 0),
   -- Leases and attempts
   lease_for interval not null default '30 seconds' check (lease_for > '0'),
   expired_lease_limit integer not null default 10 check (expired_lease_limit > 0),
@@ -81,6 +87,15 @@ comment on column push.settings.presence_fresh_for is
 comment on column push.settings.image_url_prefixes is
   'Prefixes of the URLs of images that a push may show, besides the storage of the project. The recipient''s phone downloads '
   'the image by itself, so the host of each URL sees the address of the phone.';
+comment on column push.settings.sound_interval is
+  'While a conversation is unread, its pushes to a device sound at most once in this time. The first one always sounds.';
+comment on column push.settings.silent_after is 'A message that is older at its first send arrives without a sound.';
+comment on column push.settings.edit_delay is
+  'How long after an edit or a deletion phones are told. Several changes within it cost one push.';
+comment on column push.settings.read_delay is
+  'How long after a read the other devices are told. What a person reads within it is merged into one push for each device.';
+comment on column push.settings.dismissals_per_hour is
+  'Pushes that remove notifications, for each iPhone and hour: iOS limits background pushes. Further ones are merged and sent later.';
 comment on column push.settings.lease_for is
   'How long a claimed job belongs to its worker. It must be longer than the timeout of send_chat_push.';
 comment on column push.settings.expired_lease_limit is

@@ -1,78 +1,137 @@
--- The durable record: one job for each message, written in the transaction of the message, and one delivery for each
--- message and device. push.create_job alone decides whether a message gets a job.
+-- The durable record. A notification shows the state of a conversation on a device. A job is the duty to keep both in step, for
+-- one conversation and one recipient: each change of what the recipient should see makes it due, in the transaction of the
+-- change. Decisions say what became of each message, deliveries what each device was sent.
 
--- Enums, because a check constraint would cost time at each insert of a message.
-create type push.job_state as enum ('pending', 'leased', 'done');
+create type push.job_state as enum ('idle', 'pending', 'leased');
 comment on type push.job_state is
-  'pending: waits until next_attempt_at; leased: a worker has it until leased_until; done: it has an outcome.';
-create type push.job_outcome as enum ('accepted', 'maybe_sent', 'failed', 'skipped');
-comment on type push.job_outcome is
-  'accepted: Expo accepted it for at least one device; maybe_sent: it may have been sent, but no answer says so; failed: it '
-  'was rejected for each device; skipped: it was not sent, because it must not be.';
+  'idle: nothing to do; pending: waits until next_attempt_at; leased: a worker has it until leased_until.';
+-- In this order, the greatest outcome of the sends of a message is its outcome.
+create type push.outcome as enum ('skipped', 'failed', 'maybe_sent', 'accepted');
+comment on type push.outcome is
+  'skipped: a message was not sent, because it must not be; failed: it was rejected for each device; maybe_sent: it may have '
+  'been sent, but no answer says so; accepted: the push service accepted it for at least one device.';
+create type push.kind as enum ('alert', 'update', 'dismiss', 'badge');
+comment on type push.kind is
+  'alert: shows new messages; update: replaces the text that is shown, without a sound; dismiss: removes the notification; '
+  'badge: only sets the number on the icon of the app.';
 
+-- The free space of each page takes new versions of its rows: most updates then change no index.
 create table push.jobs (
-  message_id uuid primary key,
+  id bigint generated always as identity primary key,
+  room_id uuid not null,
   recipient_id uuid not null,
   state push.job_state not null default 'pending',
-  outcome push.job_outcome,
+  revision bigint not null default 1,
+  decided_up_to timestamptz not null,
+  next_attempt_at timestamptz not null default clock_timestamp(),
+  again_at timestamptz,
+  expires_at timestamptz,
   reason text,
   is_retry boolean not null default false,
   attempts integer not null default 0,
   expired_leases integer not null default 0,
-  next_attempt_at timestamptz not null default clock_timestamp(),
   lease_id uuid,
   leased_until timestamptz,
+  leased_revision bigint,
+  changed_at timestamptz not null default clock_timestamp(),
+  unique (room_id, recipient_id),
+  check ((state = 'leased') = (lease_id is not null and leased_until is not null and leased_revision is not null))
+) with (fillfactor = 70);
+comment on table push.jobs is
+  'One row for each conversation and recipient. A worker owns a job only while its lease lasts.';
+-- No foreign keys: they would cost time at each insert of a message. The job of a conversation that was deleted dismisses what
+-- phones still show of it, then it is deleted.
+comment on column push.jobs.revision is 'Grows with each change of the conversation: a change during a lease makes the job due again.';
+comment on column push.jobs.decided_up_to is 'Each message of the conversation up to this server_timestamp has its row in push.decisions.';
+comment on column push.jobs.again_at is
+  'When a device is due that waits for a retry or its budget, or when the presence ends that defers the job; null: neither.';
+comment on column push.jobs.expires_at is 'When the newest message that a device shows expires, so that it is dismissed; null: none shows any.';
+comment on column push.jobs.reason is 'Why the job waits until next_attempt_at; null: no special reason.';
+comment on column push.jobs.is_retry is 'Whether a worker claimed it since the last new message: first attempts go before retries.';
+comment on column push.jobs.attempts is
+  'Claims for sending since the last new message, without those that ended in a configuration fault.';
+comment on column push.jobs.expired_leases is 'Leases that expired before their worker reported, since the last report.';
+comment on column push.jobs.leased_revision is 'The revision that the worker has.';
+
+-- For push.lock_due_jobs, the only query over all jobs: what is due, of first attempts and of retries.
+create index idx_push_jobs_due on push.jobs (is_retry, greatest(next_attempt_at, leased_until)) where state <> 'idle';
+create index idx_push_jobs_changed on push.jobs (changed_at) where state = 'idle';
+
+create table push.decisions (
+  message_id uuid primary key,
+  job_id bigint not null references push.jobs (id) on delete cascade,
+  outcome push.outcome,
+  reason text,
+  best push.outcome not null default 'skipped',
   created_at timestamptz not null default clock_timestamp(),
   finished_at timestamptz,
-  check ((state = 'done') = (outcome is not null and finished_at is not null)),
-  check ((state = 'leased') = (lease_id is not null and leased_until is not null))
+  check ((outcome is null) = (finished_at is null))
 );
-comment on table push.jobs is 'The push of each message. A worker owns a job only while its lease lasts.';
--- No foreign keys: they would cost time at each insert of a message.
-comment on column push.jobs.message_id is
-  'The message. One statement stores both; delete_push_jobs deletes the job with its message.';
-comment on column push.jobs.recipient_id is
-  'The other person of the conversation. Deleting the person deletes the conversation, the message and the job.';
-comment on column push.jobs.reason is 'Why the job was skipped, deferred or ended without success (push.decide); null: no special reason.';
-comment on column push.jobs.is_retry is 'Whether a worker claimed it for sending before: first attempts go before retries.';
-comment on column push.jobs.attempts is 'Claims for sending so far, without those that ended in a configuration fault.';
-comment on column push.jobs.expired_leases is 'Leases that expired before their worker reported, since the last report.';
-
--- For push.lock_due_jobs, the only query over all jobs that are not done: what is due, of first attempts and of retries.
-create index idx_push_jobs_due on push.jobs (is_retry, greatest(next_attempt_at, leased_until)) where state <> 'done';
+create index idx_push_decisions_open on push.decisions (job_id) where outcome is null;
+comment on table push.decisions is 'What became of each message. The first claim that sees a message adds its row.';
+comment on column push.decisions.outcome is 'Null: the message is not decided, or not on all devices yet.';
+comment on column push.decisions.reason is 'Why the message was skipped, deferred or ended without success (push.decide); null: no special reason.';
+comment on column push.decisions.best is 'The best that its sends came to so far; skipped: it was not sent.';
 
 create table push.deliveries (
-  message_id uuid not null references push.jobs (message_id) on delete cascade,
+  id bigint generated always as identity primary key,
+  job_id bigint not null references push.jobs (id) on delete cascade,
   device_id uuid not null,
+  kind push.kind not null,
+  digest text not null,
+  message_ids uuid[] not null default '{}',
+  line_ids uuid[] not null default '{}',
+  message_at timestamptz,
+  badge integer not null,
+  sound boolean not null default false,
+  follow_up boolean not null default false,
   push_token text not null,
-  status text not null check (status in (
-    'accepted', 'maybe_sent', 'retry', 'failed', 'handed_over', 'receipt_lost')),
+  status text not null default 'sending' check (status in (
+    'sending', 'accepted', 'maybe_sent', 'retry', 'failed', 'handed_over', 'receipt_lost')),
   error text,
   ticket_id text,
-  attempts integer not null default 1,
+  attempts integer not null default 0,
   unanswered integer not null default 0,
   configuration_faults integer not null default 0,
   retry_at timestamptz,
-  sent_at timestamptz not null default clock_timestamp(),
+  sent_at timestamptz not null,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
-  is_accepted boolean not null generated always as (status in ('accepted', 'handed_over', 'receipt_lost')) stored,
-  primary key (message_id, device_id)
-);
-comment on table push.deliveries is 'What Expo answered for each message and device.';
+  is_accepted boolean not null generated always as (status in ('accepted', 'handed_over', 'receipt_lost')) stored
+) with (fillfactor = 80);
+create index idx_push_deliveries_device on push.deliveries (job_id, device_id, id);
+comment on table push.deliveries is
+  'Each push to a device, and what the push service answered. A claim adds it; a retry of the same content uses its row again.';
 comment on column push.deliveries.device_id is 'user_devices.id; kept when the device is deleted.';
+comment on column push.deliveries.digest is 'A hash of the content, dismiss, or the number of a badge: equal content is sent once.';
+comment on column push.deliveries.message_ids is 'The messages that this push is the first to announce.';
+comment on column push.deliveries.line_ids is 'The messages whose text it shows, the newest first.';
+comment on column push.deliveries.message_at is 'server_timestamp of the newest message that it covers.';
+comment on column push.deliveries.badge is 'The number that it sets on the icon of the app.';
+comment on column push.deliveries.follow_up is 'Whether another push to the device is due when this one is accepted.';
 comment on column push.deliveries.push_token is 'The token that the push was sent to.';
 comment on column push.deliveries.attempts is 'Sends so far, without those that ended in a configuration fault.';
-comment on column push.deliveries.unanswered is 'Sends to this token without a readable answer: each may have reached the phone.';
+comment on column push.deliveries.unanswered is 'Sends without a readable answer: each may have reached the phone.';
 comment on column push.deliveries.configuration_faults is 'Sends that ended in a configuration fault.';
-comment on column push.deliveries.retry_at is 'The earliest time of the next send to this device, if its status allows one.';
+comment on column push.deliveries.retry_at is 'The earliest time of the next send, if its status allows one.';
 comment on column push.deliveries.sent_at is
-  'When the message was claimed for the last attempt. A dead token deactivates only a device that was last seen before.';
+  'When the push was claimed for the last attempt. A dead token deactivates only a device that was last seen before.';
 comment on column push.deliveries.status is
-  'By the ticket: accepted; maybe_sent: no readable answer; retry: a temporary error; failed: a permanent error. By the '
-  'receipt: handed_over: APNs or FCM accepted it; receipt_lost: Expo gives no receipt any more.';
+  'sending: a worker has it, or never reported. By the ticket: accepted; maybe_sent: no readable answer; retry: a temporary '
+  'error; failed: a permanent error. By the receipt: handed_over: APNs or FCM accepted it; receipt_lost: Expo gives no receipt any more.';
 comment on column push.deliveries.is_accepted is
   'Whether Expo accepted the push. Such a delivery is never sent again, nor replaced by another answer.';
+
+create table push.device_states (
+  device_id uuid primary key,
+  badge integer,
+  sounded_at timestamptz,
+  dismissed_at timestamptz[] not null default '{}'
+);
+comment on table push.device_states is
+  'What a device was told, over all conversations: the badge, the last sound, and the times of dismissals of the last hour.';
+comment on column push.device_states.device_id is 'user_devices.id; prune_push deletes the rows of deleted devices.';
+comment on column push.device_states.badge is 'The last badge it was sent, or set itself when it read; null: none.';
 
 create function push.time_to_live() returns interval
 language plpgsql stable set search_path = '' as $$
@@ -82,49 +141,131 @@ end $$;
 comment on function push.time_to_live() is
   'Returns the setting. In plpgsql, so that a statement that seldom reads it does not prepare the query each time.';
 
+-- What makes a job due ---------------------------------------------------------------------------
+
 create function push.create_job() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
-  insert into push.jobs (message_id, recipient_id, state, outcome, reason, finished_at)
-  select added.id, case when added.sender_id = room.user1_id then room.user2_id else room.user1_id end,
-    case when expired.at is null then 'pending' else 'done' end::push.job_state,
-    case when expired.at is not null then 'skipped' end::push.job_outcome,
-    case when expired.at is not null then 'expired' end, expired.at
+  insert into push.jobs as known (room_id, recipient_id, decided_up_to)
+  select added.room_id, case when added.sender_id = room.user1_id then room.user2_id else room.user1_id end,
+    min(added.server_timestamp) - interval '1 microsecond'
   from new_messages added join public.chat_rooms room on room.id = added.room_id
-  -- History that a backend imports. What is not a minute old is none, so most inserts do not read the settings.
-  cross join lateral (
-    select case when added.created_at < added.server_timestamp - interval '1 minute'
-      and added.created_at <= added.server_timestamp - push.time_to_live()
-      then added.server_timestamp end as at
-  ) expired
-  where added.is_read is not true and added.deleted_at is null and added.sender_id in (room.user1_id, room.user2_id);
+  where added.is_read is not true and added.deleted_at is null and added.sender_id in (room.user1_id, room.user2_id)
+    -- History that a backend imports. What is not a minute old is none, so most inserts do not read the settings.
+    and (added.created_at >= added.server_timestamp - interval '1 minute'
+      or added.created_at > added.server_timestamp - push.time_to_live())
+  group by 1, 2 order by 1, 2
+  on conflict (room_id, recipient_id) do update
+    set revision = known.revision + 1,
+      state = case known.state when 'leased' then known.state else 'pending' end,
+      -- A job that is due already keeps its place: a busy conversation must not wait behind its own messages.
+      next_attempt_at = case known.state when 'pending' then least(known.next_attempt_at, clock_timestamp())
+        else clock_timestamp() end,
+      is_retry = false, attempts = 0, reason = null, changed_at = clock_timestamp();
   return null;
 end $$;
 comment on function push.create_job() is
-  'Stores the job of each message that is unread and not deleted, in the transaction of the message: both are stored, or none. '
-  'The job of a message whose created_at is older than time_to_live ends at once, as expired.';
+  'Makes the job of each conversation with a new message due, in the transaction of the message: both are stored, or none. A '
+  'message whose created_at is older than time_to_live is history, and makes nothing due.';
 
 create trigger create_push_job after insert on public.chat_messages
   referencing new table as new_messages
   for each statement execute function push.create_job();
 
-create function push.delete_jobs() returns trigger
+create type push.changed_message as (room_id uuid, sender_id uuid, message_id uuid);
+comment on type push.changed_message is 'A message whose change its recipient should see.';
+
+create function push.set_due(p_changed push.changed_message[], p_delay interval) returns void
+language plpgsql set search_path = '' set enable_seqscan = off as $$
+declare
+  due_at constant timestamptz := clock_timestamp() + p_delay;
+  jobs bigint[];
+  to_wake bigint[];
+begin
+  if p_changed = '{}' then
+    return;
+  end if;
+  -- Locked in one order, so that no two statements wait for each other.
+  select array_agg(job.id order by job.room_id, job.recipient_id),
+    array_agg(job.id) filter (where job.state = 'idle' or (job.state = 'pending' and job.next_attempt_at > due_at))
+  into jobs, to_wake
+  from (
+    select job.* from push.jobs job
+    join (select distinct room_id, sender_id from unnest(p_changed)) changed
+      on changed.room_id = job.room_id and changed.sender_id <> job.recipient_id
+    -- Without a push and a badge, no phone shows anything that could be wrong.
+    where job.state <> 'idle' or exists (
+      select from public.user_devices device join push.device_states told on told.device_id = device.id
+      where device.user_id = job.recipient_id and told.badge > 0
+    )
+    order by job.room_id, job.recipient_id for update of job
+  ) job;
+  update push.jobs job
+  set revision = job.revision + 1,
+    state = case job.state when 'leased' then job.state else 'pending' end,
+    next_attempt_at = case job.state when 'pending' then least(job.next_attempt_at, due_at) else due_at end,
+    changed_at = clock_timestamp()
+  where job.id = any(jobs);
+  -- One message of each conversation is enough: it names the job.
+  perform push.call_webhook('UPDATE', named.message_id, job.room_id)
+  from push.jobs job
+  cross join lateral (
+    select message_id from unnest(p_changed) changed
+    where changed.room_id = job.room_id and changed.sender_id <> job.recipient_id limit 1
+  ) named
+  where job.id = any(to_wake);
+end $$;
+comment on function push.set_due(push.changed_message[], interval) is
+  'Makes the jobs of the recipients of these messages due after the delay, and calls the webhook for those that would have waited longer.';
+
+create function push.set_due_after_update() returns trigger
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+declare
+  settings push.settings;
+begin
+  select * into strict settings from push.settings;
+  -- `except`, not a join: the session keeps the plan, and a join plan made for one row compares each row with each.
+  perform push.set_due(array(
+    select row(room_id, sender_id, id)::push.changed_message from (
+      select id, room_id, sender_id, message, attachments, message_type, deleted_at from new_messages
+      except
+      select id, room_id, sender_id, message, attachments, message_type, deleted_at from old_messages
+    ) changed
+  ), settings.edit_delay);
+  perform push.set_due(array(
+    select row(room_id, sender_id, id)::push.changed_message from (
+      select id, room_id, sender_id, is_read from new_messages
+      except
+      select id, room_id, sender_id, is_read from old_messages
+    ) changed
+  ), settings.read_delay);
+  return null;
+end $$;
+comment on function push.set_due_after_update() is
+  'Makes jobs due whose messages were edited, deleted by deleted_at, or read. Several changes in the delay cost one push.';
+
+create function push.set_due_after_delete() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
   if tg_op = 'TRUNCATE' then
-    truncate push.jobs cascade;
+    update push.jobs set revision = revision + 1, next_attempt_at = clock_timestamp() where state = 'pending';
   else
-    delete from push.jobs where message_id = any(array(select id from old_messages));
+    perform push.set_due(array(select row(room_id, sender_id, id)::push.changed_message from old_messages),
+      (select edit_delay from push.settings));
   end if;
   return null;
 end $$;
-comment on function push.delete_jobs() is 'Deletes the jobs of deleted messages, so that none is pushed.';
+comment on function push.set_due_after_delete() is 'Makes the jobs of deleted messages due, so that phones stop showing them.';
 
-create trigger delete_push_jobs after delete on public.chat_messages
+-- Their names sort after those of recount_after_change and recount_after_delete, because conversations are locked before jobs.
+create trigger set_push_jobs_due after update on public.chat_messages
+  referencing old table as old_messages new table as new_messages
+  for each statement execute function push.set_due_after_update();
+create trigger set_push_jobs_due_after_delete after delete on public.chat_messages
   referencing old table as old_messages
-  for each statement execute function push.delete_jobs();
-create trigger truncate_push_jobs after truncate on public.chat_messages
-  for each statement execute function push.delete_jobs();
+  for each statement execute function push.set_due_after_delete();
+create trigger set_push_jobs_due_after_truncate after truncate on public.chat_messages
+  for each statement execute function push.set_due_after_delete();
 
 -- Existing apps ----------------------------------------------------------------------------------
 

@@ -1,122 +1,399 @@
--- Decisions: which jobs are sent, deferred or finished. push.decide is the decision table of docs/architecture.md; it reads
--- push.sendable_devices, the devices that a message can still be sent to. finish_job and defer_job carry a decision out.
+-- Decisions: what each device should be sent. push.decide is the decision table of docs/architecture.md, for each new message.
+-- push.plan_job computes what the devices of a recipient should show of a conversation, and push.difference compares that with
+-- what a device shows: an alert, an update, a dismissal, a badge, or nothing. Nothing here sends or leases.
+
+create function push.viewing_until(p_recipient_id uuid, p_room_id uuid, p_at timestamptz) returns timestamptz
+language sql stable set search_path = '' as $$
+  -- A row that is missing, stale or in the future counts as absent: when in doubt, the push is sent.
+  select presence.updated_at + settings.presence_fresh_for
+  from public.user_presence presence, push.settings settings
+  where presence.user_id = p_recipient_id and presence.is_online and presence.current_conversation_id = p_room_id
+    and presence.updated_at > p_at - settings.presence_fresh_for and presence.updated_at <= p_at;
+$$;
+comment on function push.viewing_until(uuid, uuid, timestamptz) is
+  'Returns when the heartbeat gets stale by which the recipient looks at the conversation; null: the recipient does not.';
 
 -- device_limit is applied here, too: rows may be older than the limit, or written while triggers were disabled.
-create view push.sendable_devices with (security_invoker = true) as
-  select job.message_id, device.id as device_id, device.push_token, device.platform,
-    coalesce(delivery.retry_at, '-infinity') as due_at
-  from push.jobs job
-  cross join push.settings settings
-  cross join lateral (
-    select * from public.user_devices
-    where user_id = job.recipient_id and is_active and push_token is not null and push_provider = 'expo'
-    order by last_seen_at desc, id limit settings.device_limit
-  ) device
-  left join push.deliveries delivery
-    on delivery.message_id = job.message_id and delivery.device_id = device.id
-  where delivery.is_accepted is not true
-    and (delivery.status, delivery.push_token) is distinct from ('failed', device.push_token)
-    and (delivery.status is distinct from 'maybe_sent' or delivery.unanswered <= cardinality(settings.unanswered_retry_delays));
-comment on view push.sendable_devices is
-  'Devices that a message can still be sent to: the active devices of the recipient for which Expo has not accepted it, nor '
-  'rejected it permanently for the present token, nor left too many sends without an answer. due_at: the earliest time.';
+create function push.sendable_devices(p_recipient_id uuid) returns setof public.user_devices
+language sql stable set search_path = '' as $$
+  select * from public.user_devices
+  where user_id = p_recipient_id and is_active and push_token is not null and push_provider = 'expo'
+  order by last_seen_at desc, id limit (select device_limit from push.settings);
+$$;
+comment on function push.sendable_devices(uuid) is 'Returns the active devices of a person that pushes can be sent to.';
 
-create function push.decide(p_message_ids uuid[], p_at timestamptz)
-returns table (
-  message_id uuid, recipient_id uuid, verdict text, reason text, decide_again_at timestamptz, devices integer
-)
-language plpgsql stable set search_path = '' as $$
-#variable_conflict use_column -- the result has the names of columns
-begin
-  return query
-  select job.message_id,
-    job.recipient_id,
-    case when decided.reason in ('viewing', 'waiting') then 'defer' when decided.reason = 'send' then 'send' else 'finish' end,
-    case when decided.reason = 'read' and job.reason = 'viewing' then 'viewing' else decided.reason end,
-    case decided.reason when 'waiting' then sendable.due_at else presence.updated_at + settings.presence_fresh_for end,
-    sendable.due
-  from unnest(p_message_ids) with ordinality asked (message_id, position)
-  join push.jobs job on job.message_id = asked.message_id
-  cross join push.settings settings
-  left join public.chat_messages message on message.id = job.message_id
-  -- A row that is missing, stale or in the future counts as absent: when in doubt, the push is sent.
-  left join public.user_presence presence
-    on presence.user_id = job.recipient_id
-    and presence.is_online
-    and presence.current_conversation_id = message.room_id
-    and presence.updated_at > p_at - settings.presence_fresh_for
-    and presence.updated_at <= p_at
-  cross join lateral (
-    select count(*)::integer as total, (count(*) filter (where device.due_at <= p_at))::integer as due, min(device.due_at) as due_at
-    from push.sendable_devices device where device.message_id = job.message_id
-  ) sendable
-  cross join lateral (
-    -- The decision table: the first condition that applies decides.
-    select case
-      -- The message is missing if it was deleted while triggers were disabled.
+create function push.note_messages(p_job push.jobs) returns timestamptz
+language sql set search_path = '' set enable_seqscan = off as $$
+  with seen as (
+    select id, server_timestamp from public.chat_messages
+    where room_id = p_job.room_id and server_timestamp > p_job.decided_up_to and sender_id <> p_job.recipient_id
+    -- More of them wait only after hours without a worker. The older ones of these are covered, but not explained.
+    order by server_timestamp desc limit 1000
+  ), noted as (
+    insert into push.decisions (message_id, job_id) select id, p_job.id from seen on conflict (message_id) do nothing
+  )
+  -- One statement, so that no message commits between the two.
+  select coalesce(max(server_timestamp), p_job.decided_up_to) from seen;
+$$;
+comment on function push.note_messages(push.jobs) is
+  'Adds a decision for each new message of a job. Returns the server_timestamp up to which each message has one.';
+
+create function push.finish_messages(p_job_id bigint, p_reason text) returns uuid[]
+language sql set search_path = '' as $$
+  with finished as (
+    update push.decisions
+    set outcome = case when p_reason = 'unreadable' and best = 'skipped' then 'failed' else best end,
+      reason = p_reason, finished_at = clock_timestamp()
+    where job_id = p_job_id and outcome is null
+    returning message_id
+  )
+  select coalesce(array_agg(message_id), '{}') from finished;
+$$;
+comment on function push.finish_messages(bigint, text) is 'Ends all open decisions of a job for this reason; returns their messages.';
+
+create function push.decide(p_job push.jobs, p_at timestamptz) returns uuid[]
+language sql set search_path = '' set enable_seqscan = off as $$
+  -- The decision table of a single message: the first condition that applies decides. What it does not decide is decided for
+  -- all devices of the recipient together (push.plan_job).
+  with decided as (
+    select decision.message_id, case
+      -- The row of the message is missing if it was deleted.
       when message.id is null or message.deleted_at is not null then 'deleted'
       when message.is_read or exists (
         select from public.message_receipts receipt
-        where receipt.message_id = job.message_id and receipt.user_id = job.recipient_id
+        where receipt.message_id = decision.message_id and receipt.user_id = p_job.recipient_id
           and receipt.read_at is not null
-      ) then 'read'
-      when message.server_timestamp <= p_at - settings.time_to_live then 'expired'
-      when presence.user_id is not null then 'viewing'
-      when job.attempts >= settings.max_attempts then 'attempts_exhausted'
-      when job.expired_leases >= settings.expired_lease_limit then 'leases_expired'
-      when sendable.total = 0 and (
-        select bool_and(device.push_provider <> 'expo') from public.user_devices device
-        where device.user_id = job.recipient_id and device.is_active and device.push_token is not null
-      ) then 'unsupported_provider'
-      when sendable.total = 0 then 'no_device'
-      when sendable.due = 0 then 'waiting'
-      else 'send'
+      ) then case when decision.reason = 'viewing' then 'viewing' else 'read' end
+      when least(message.server_timestamp, message.created_at) <= p_at - settings.time_to_live then 'expired'
     end as reason
-    -- `offset 0` keeps this a subquery that runs once for each job, and by indexes. Merged into the outer query, it would run
-    -- for each use of its result, and without statistics it would read all jobs.
-    offset 0
-  ) decided
-  order by asked.position;
-end $$;
-comment on function push.decide(uuid[], timestamptz) is
-  'Returns the decision for each of these jobs, in their order. verdict: finish, defer (decide_again_at: until when) or send '
-  '(devices: to how many); reason: which condition decided.';
-
-create function push.finish_job(p_message_id uuid, p_reason text) returns void
-language plpgsql set search_path = '' as $$
-begin
-  with delivered as (
-    select coalesce(bool_or(is_accepted), false) as accepted,
-      coalesce(bool_or(status = 'maybe_sent'), false) as maybe_sent,
-      count(*) = 0 as none
-    from push.deliveries where message_id = p_message_id
+    from push.decisions decision
+    cross join push.settings settings
+    left join public.chat_messages message on message.id = decision.message_id
+    where decision.job_id = p_job.id and decision.outcome is null
+  ), finished as (
+    update push.decisions decision
+    set outcome = decision.best, reason = decided.reason, finished_at = clock_timestamp()
+    from decided where decision.message_id = decided.message_id and decided.reason is not null
+    returning decision.message_id
   )
-  update push.jobs job
-  set state = 'done',
-    outcome = (case
-      when delivered.accepted then 'accepted'
-      -- A worker claimed it and never reported: it may have been sent.
-      when delivered.maybe_sent or (delivered.none and job.attempts > 0) then 'maybe_sent'
-      when not delivered.none or p_reason = 'unreadable' then 'failed'
-      else 'skipped'
-    end)::push.job_outcome,
-    reason = p_reason,
-    lease_id = null,
-    leased_until = null,
-    finished_at = clock_timestamp()
-  from delivered
-  where job.message_id = p_message_id;
-end $$;
-comment on function push.finish_job(uuid, text) is
-  'Ends a job. Its outcome is the best of its deliveries, or skipped if nothing was sent.';
+  select coalesce(array_agg(message_id), '{}') from finished;
+$$;
+comment on function push.decide(push.jobs, timestamptz) is
+  'Ends the open decisions of a job about messages that must not be announced any more; returns these messages.';
 
-create function push.defer_job(p_message_id uuid, p_reason text, p_until timestamptz) returns void
+-- What a device shows ----------------------------------------------------------------------------
+
+create function push.shown(p_job_id bigint, p_device_id uuid, p_push_token text) returns push.deliveries
+language sql stable set search_path = '' as $$
+  select delivery from push.deliveries delivery
+  where job_id = p_job_id and device_id = p_device_id and kind <> 'badge' and push_token = p_push_token
+    and case kind when 'dismiss' then is_accepted else status not in ('retry', 'failed') or (status = 'retry' and unanswered > 0) end
+  order by id desc limit 1;
+$$;
+comment on function push.shown(bigint, uuid, text) is
+  'Returns the last push that may have changed what a device shows of a conversation. If its kind is dismiss, or if there is '
+  'none, the device shows nothing.';
+
+create function push.last_delivery(p_job_id bigint, p_device_id uuid, p_is_badge boolean) returns push.deliveries
+language sql stable set search_path = '' as $$
+  select delivery from push.deliveries delivery
+  where job_id = p_job_id and device_id = p_device_id and (kind = 'badge') = p_is_badge
+  order by id desc limit 1;
+$$;
+comment on function push.last_delivery(bigint, uuid, boolean) is
+  'Returns the last push of a conversation to a device, whatever became of it: the last badge, or the last of the other kinds.';
+
+create function push.is_read_on(p_delivery push.deliveries, p_device public.user_devices) returns boolean
+language sql stable set search_path = '' as $$
+  select exists (
+    select from public.message_receipts receipt
+    where receipt.message_id = any(p_delivery.line_ids) and receipt.user_id = p_device.user_id
+      and receipt.read_device_id = p_device.device_id and receipt.read_at > p_delivery.updated_at
+  );
+$$;
+comment on function push.is_read_on(push.deliveries, public.user_devices) is
+  'Returns whether the person read what this push shows on the same device, after it arrived: the app has removed it and set the badge.';
+
+-- What a device should show ----------------------------------------------------------------------
+
+create type push.plan as (
+  job push.jobs,
+  finished uuid[],
+  open_ids uuid[],
+  open_from timestamptz,
+  open_until timestamptz,
+  viewing_until timestamptz,
+  line_ids uuid[],
+  newest_at timestamptz,
+  expires_at timestamptz,
+  unread integer,
+  badge integer,
+  sender_id uuid,
+  content jsonb,
+  digest text,
+  is_settled boolean,
+  pushes jsonb[],
+  again_at timestamptz
+);
+comment on type push.plan is
+  'What a job should send. finished: messages that were decided; open_ids: messages that devices are not told of yet, from '
+  'open_from to open_until; line_ids: the newest unread messages, which it shows; pushes: one of push.difference for each '
+  'device that is sent to now; again_at: when another device is due; is_settled: the job ends for now.';
+
+create type push.unread as (id uuid, at timestamptz, expires_at timestamptz);
+
+create function push.unread_messages(p_job push.jobs, p_sender_id uuid, p_until timestamptz, p_at timestamptz) returns setof push.unread
+language sql stable set search_path = '' set enable_seqscan = off as $$
+  select message.id, message.server_timestamp,
+    least(message.server_timestamp, message.created_at) + settings.time_to_live
+  from push.settings settings
+  join public.chat_messages message on message.room_id = p_job.room_id and message.sender_id = p_sender_id
+  where message.is_read is not true and message.deleted_at is null and message.server_timestamp <= p_until
+    and least(message.server_timestamp, message.created_at) > p_at - settings.time_to_live
+    and not exists (
+      select from public.message_receipts receipt
+      where receipt.message_id = message.id and receipt.user_id = p_job.recipient_id and receipt.read_at is not null
+    )
+    and not exists (
+      select from push.decisions decision where decision.message_id = message.id and decision.reason = 'unreadable'
+    )
+  order by message.server_timestamp desc, message.id limit 100;
+$$;
+comment on function push.unread_messages(push.jobs, uuid, timestamptz, timestamptz) is
+  'Returns the newest unread messages of the sender up to p_until that a notification may show: at most 100.';
+
+create function push.badge(p_recipient_id uuid) returns integer
+language sql stable set search_path = '' as $$
+  select coalesce(sum(case when user1_id = p_recipient_id then unread_count_user1 else unread_count_user2 end), 0)::integer
+  from public.chat_rooms where user1_id = p_recipient_id or user2_id = p_recipient_id;
+$$;
+comment on function push.badge(uuid) is 'Returns the unread messages of a person in all conversations: the number on the icon of the app.';
+
+create function push.is_attempt_due(p_delivery push.deliveries, p_digest text, p_push_token text, out is_same boolean, out due_at timestamptz)
+language sql stable set search_path = '' as $$
+  select same.yes, case when same.yes then case p_delivery.status
+    when 'sending' then '-infinity'
+    when 'retry' then coalesce(p_delivery.retry_at, '-infinity')
+    when 'maybe_sent' then case when p_delivery.unanswered <= cardinality(unanswered_retry_delays)
+      then coalesce(p_delivery.retry_at, '-infinity') end
+  end::timestamptz end
+  from push.settings,
+    (select coalesce(p_delivery.digest = p_digest and p_delivery.push_token = p_push_token, false) as yes) same;
+$$;
+comment on function push.is_attempt_due(push.deliveries, text, text) is
+  'Returns whether the last push to a device had this content and token, and if so, when it is sent again; null: never.';
+
+create function push.difference(p_plan push.plan, p_device public.user_devices, p_at timestamptz, p_settings push.settings)
+returns jsonb
+language plpgsql set search_path = '' as $$
+declare
+  job_id constant bigint := (p_plan.job).id;
+  shown push.deliveries := push.shown(job_id, p_device.id, p_device.push_token);
+  last push.deliveries := push.last_delivery(job_id, p_device.id, false);
+  state push.device_states;
+  shows boolean := coalesce(shown.kind in ('alert', 'update'), false);
+  has_news boolean;
+  digest text;
+  kind push.kind;
+  sound boolean := false;
+  retried push.deliveries;
+  attempt record;
+  due_at timestamptz := '-infinity';
+begin
+  select * into state from push.device_states where device_id = p_device.id;
+  if shows and push.is_read_on(shown, p_device) then
+    shows := false;
+    -- The app has set it. A locked row is skipped: then the device may get a badge that it has already.
+    update push.device_states set badge = p_plan.badge
+    where device_id = (select device_id from push.device_states where device_id = p_device.id for update skip locked);
+    state.badge := p_plan.badge;
+  end if;
+  -- News are messages that no push of this device has covered. A viewer is not told of them.
+  has_news := p_plan.viewing_until is null and p_plan.unread > 0
+    and coalesce(p_plan.open_until > case when shows then shown.message_at else '-infinity' end, false);
+  digest := case
+    when p_plan.unread > 0 and (shows or has_news) then p_plan.digest
+    -- A dismissal needs the app. So a deleted text is first replaced by a neutral one, which the system shows by itself.
+    when shows and shown.digest <> 'deleted' and exists (
+      select from unnest(shown.line_ids) line (id) left join public.chat_messages message on message.id = line.id
+      where message.id is null or message.deleted_at is not null
+    ) then 'deleted'
+    when shows then 'dismiss'
+  end;
+  if digest is not null then
+    attempt := push.is_attempt_due(last, digest, p_device.push_token);
+    if attempt.is_same then
+      if attempt.due_at is not null then
+        kind := last.kind;
+        sound := last.sound;
+        retried := last;
+        due_at := attempt.due_at;
+      end if;
+    elsif has_news then
+      kind := 'alert';
+      sound := push.may_sound(p_plan, p_device, p_at, p_settings);
+    elsif shown.digest <> digest then
+      kind := case digest when 'dismiss' then 'dismiss' else 'update' end;
+    end if;
+  end if;
+  -- A push with a text sets the badge, too; a dismissal only on Android, whose app sets it. So an iPhone gets the badge first.
+  if (kind is null or (kind = 'dismiss' and p_device.platform = 'ios')) and state.badge <> p_plan.badge then
+    last := push.last_delivery(job_id, p_device.id, true);
+    attempt := push.is_attempt_due(last, p_plan.badge::text, p_device.push_token);
+    if not attempt.is_same or attempt.due_at is not null or last.is_accepted then
+      return jsonb_build_object('device_id', p_device.id, 'push_token', p_device.push_token, 'platform', p_device.platform,
+        'kind', 'badge', 'sound', false, 'digest', p_plan.badge::text, 'follow_up', kind is not null,
+        'retried', case when attempt.is_same and not last.is_accepted then last.id end,
+        'due_at', case when attempt.is_same and not last.is_accepted then attempt.due_at else '-infinity' end);
+    end if;
+  end if;
+  if kind = 'dismiss' and p_device.platform = 'ios' then
+    due_at := greatest(due_at, (
+      select at + interval '1 hour' from unnest(state.dismissed_at) at
+      where at > p_at - interval '1 hour' order by at desc offset p_settings.dismissals_per_hour - 1 limit 1
+    ));
+  end if;
+  return case when kind is not null then jsonb_build_object(
+    'device_id', p_device.id, 'push_token', p_device.push_token, 'platform', p_device.platform, 'kind', kind, 'sound', sound,
+    'digest', digest, 'follow_up', digest = 'deleted', 'retried', retried.id, 'due_at', due_at) end;
+end $$;
+comment on function push.difference(push.plan, public.user_devices, timestamptz, push.settings) is
+  'Returns the push that brings a device to the state that it should show, and when it is due; null: the device shows it, or '
+  'nothing more can be done. retried: the delivery that it sends again.';
+
+create function push.may_sound(p_plan push.plan, p_device public.user_devices, p_at timestamptz, p_settings push.settings)
+returns boolean
+language sql stable set search_path = '' as $$
+  select p_plan.open_until > p_at - p_settings.silent_after and not exists (
+    select from (
+      -- More do not fit into the interval.
+      select * from push.deliveries where job_id = (p_plan.job).id and device_id = p_device.id order by id desc limit 100
+    ) delivery
+    where delivery.sound
+      and (delivery.status not in ('retry', 'failed') or delivery.unanswered > 0)
+      and delivery.sent_at > p_at - p_settings.sound_interval
+      -- What was read ends a series of messages. What was deleted does not: otherwise a sender could ring again and again.
+      and not exists (
+        select from public.chat_messages message where message.id = delivery.line_ids[1] and message.is_read
+      )
+  );
+$$;
+comment on function push.may_sound(push.plan, public.user_devices, timestamptz, push.settings) is
+  'Returns whether a push with new messages may sound: they are not old, and none of the series sounded within sound_interval.';
+
+create function push.plan_job(p_job push.jobs, p_project_url text, p_at timestamptz, p_settings push.settings) returns push.plan
+language plpgsql set search_path = '' as $$
+declare
+  plan push.plan;
+  room public.chat_rooms;
+  device public.user_devices;
+  push jsonb;
+  has_devices boolean := false;
+  waits_for_retry boolean := false;
+begin
+  plan.job := p_job;
+  plan.job.decided_up_to := push.note_messages(p_job);
+  plan.finished := push.decide(p_job, p_at);
+  plan.pushes := '{}';
+  plan.is_settled := true;
+  select * into room from public.chat_rooms where id = p_job.room_id;
+  plan.sender_id := case when room.user1_id = p_job.recipient_id then room.user2_id else room.user1_id end;
+  plan.viewing_until := push.viewing_until(p_job.recipient_id, p_job.room_id, p_at);
+  select array_agg(decision.message_id order by message.server_timestamp desc), min(message.server_timestamp), max(message.server_timestamp)
+  into plan.open_ids, plan.open_from, plan.open_until
+  from push.decisions decision join public.chat_messages message on message.id = decision.message_id
+  where decision.job_id = p_job.id and decision.outcome is null;
+  plan.open_ids := coalesce(plan.open_ids, '{}');
+
+  if plan.viewing_until is null
+    and (p_job.attempts >= p_settings.max_attempts or p_job.expired_leases >= p_settings.expired_lease_limit)
+  then
+    plan.finished := plan.finished || push.finish_messages(p_job.id, case
+      when p_job.attempts >= p_settings.max_attempts then 'attempts_exhausted' else 'leases_expired' end);
+    return plan;
+  end if;
+
+  select coalesce(array_agg(id order by at desc, id) filter (where position <= 3), '{}'), max(at), max(expires_at), count(*)
+  into plan.line_ids, plan.newest_at, plan.expires_at, plan.unread
+  from push.unread_messages(p_job, plan.sender_id, case
+    -- A viewer sees new messages in the app. What other devices show already is kept right.
+    when plan.viewing_until is null then 'infinity'
+    else coalesce((
+      select max((push.shown(p_job.id, sendable.id, sendable.push_token)).message_at)
+      from push.sendable_devices(p_job.recipient_id) sendable
+    ), '-infinity')
+  end, p_at) with ordinality unread (id, at, expires_at, position);
+  plan.badge := push.badge(p_job.recipient_id);
+  if plan.unread > 0 then
+    plan.content := push.compose(plan.sender_id, plan.line_ids, p_project_url);
+    plan.digest := md5(jsonb_build_array(plan.content, plan.unread, plan.line_ids)::text);
+  end if;
+
+  for device in select * from push.sendable_devices(p_job.recipient_id) loop
+    has_devices := true;
+    push := push.difference(plan, device, p_at, p_settings);
+    continue when push is null;
+    if (push ->> 'due_at')::timestamptz <= p_at then
+      plan.pushes := plan.pushes || push;
+      plan.is_settled := false;
+    else
+      plan.again_at := least(plan.again_at, (push ->> 'due_at')::timestamptz);
+    end if;
+  end loop;
+
+  if plan.viewing_until is not null then
+    update push.decisions set reason = 'viewing' where job_id = p_job.id and outcome is null;
+    if plan.open_ids <> '{}' then
+      plan.again_at := least(plan.again_at, plan.viewing_until);
+    end if;
+  elsif not has_devices then
+    plan.finished := plan.finished || push.finish_messages(p_job.id, case when exists (
+        select from public.user_devices where user_id = p_job.recipient_id and is_active and push_token is not null
+      ) then 'unsupported_provider' else 'no_device' end);
+  elsif plan.pushes = '{}' and plan.again_at is null then
+    -- The devices that the messages were sent to are settled or gone.
+    plan.finished := plan.finished || push.finish_messages(p_job.id, case when exists (
+        select from push.decisions where job_id = p_job.id and outcome is null and best = 'skipped') then 'no_device' end);
+  end if;
+  return plan;
+end $$;
+comment on function push.plan_job(push.jobs, text, timestamptz, push.settings) is
+  'Decides about the new messages of a job, and what each device of its recipient is sent now or later. It calls functions that an '
+  'app may replace, so it may raise any error.';
+
+create function push.settle_job(p_plan push.plan) returns void
+language plpgsql set search_path = '' as $$
+declare
+  job constant push.jobs := p_plan.job;
+  shows_until timestamptz;
+  due_at timestamptz;
+begin
+  if p_plan.unread > 0 and exists (
+    select from push.sendable_devices(job.recipient_id) device
+    where (push.shown(job.id, device.id, device.push_token)).kind in ('alert', 'update')
+  ) then
+    shows_until := p_plan.expires_at;
+  end if;
+  due_at := least(p_plan.again_at, shows_until);
+  update push.jobs
+  set state = case when due_at is null then 'idle' else 'pending' end::push.job_state,
+    reason = case when p_plan.viewing_until = due_at then 'viewing' end,
+    next_attempt_at = coalesce(due_at, 'infinity'), again_at = p_plan.again_at, expires_at = shows_until,
+    attempts = case when p_plan.again_at is null then 0 else attempts end,
+    is_retry = is_retry and p_plan.again_at is not null,
+    decided_up_to = job.decided_up_to, lease_id = null, leased_until = null, leased_revision = null
+  where id = job.id;
+end $$;
+comment on function push.settle_job(push.plan) is
+  'Ends a job for now, without a send: until a device is due again, or until what devices show expires, or until the next change.';
+
+create function push.defer_job(p_job_id bigint, p_reason text, p_until timestamptz) returns void
 language sql set search_path = '' as $$
   update push.jobs
-  set state = 'pending', reason = p_reason, next_attempt_at = p_until, lease_id = null, leased_until = null
-  where message_id = p_message_id;
+  set state = 'pending', reason = p_reason, next_attempt_at = p_until, lease_id = null, leased_until = null, leased_revision = null
+  where id = p_job_id;
 $$;
-comment on function push.defer_job(uuid, text, timestamptz) is
+comment on function push.defer_job(bigint, text, timestamptz) is
   'Defers a job until p_until; then a claim decides it again.';
 
 revoke execute on all functions in schema push from public;

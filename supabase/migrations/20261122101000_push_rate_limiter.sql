@@ -114,6 +114,14 @@ comment on function push.reserve_recipient_share(uuid, integer) is
   'Reserves so many notifications of the recipient''s share and returns null. If the share is used up, returns the time at '
   'which the job is to be decided again.';
 
+create function push.return_recipient_share(p_recipient_id uuid, p_notifications integer) returns void
+language sql set search_path = '' as $$
+  update push.recipient_rates set free_at = free_at - push.recipient_share_duration(p_notifications)
+  where recipient_id = p_recipient_id;
+$$;
+comment on function push.return_recipient_share(uuid, integer) is
+  'Returns what a claim reserved of the share of a recipient and does not send.';
+
 revoke execute on all functions in schema push from public;
 revoke execute on function
   public.reserve_send_slot(integer, uuid, interval)

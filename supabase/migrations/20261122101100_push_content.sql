@@ -1,5 +1,6 @@
 -- The content of a push: title, body and image. An app may replace push.display_name and push.message_preview by functions of
--- its own. So push.compose cleans what they return, and push.compose_jobs isolates each message for which they fail.
+-- its own. So push.compose cleans what they return, and push.finish_unreadable isolates
+-- each message for which they fail.
 
 create function push.display_name(p_user_id uuid) returns text
 language sql stable set search_path = '' as $$
@@ -46,7 +47,7 @@ comment on function push.message_image(public.chat_messages, text) is
   'Returns the URL of the first image that a push may show, or null. Allowed are the storage of the project and the prefixes '
   'in push.settings.image_url_prefixes.';
 
-create function push.compose(p_message_id uuid, p_project_url text) returns jsonb
+create function push.compose_line(p_message_id uuid) returns text
 language plpgsql stable set search_path = '' as $$
 declare
   sent public.chat_messages;
@@ -57,75 +58,58 @@ begin
   if pg_column_size(sent.attachments) > 65536 or jsonb_typeof(sent.attachments) is distinct from 'array' then
     sent.attachments := '[]';
   end if;
+  return coalesce(private.one_line(push.message_preview(sent)), 'New message');
+end $$;
+comment on function push.compose_line(uuid) is
+  'Returns a message as a line of a push. It calls a function that an app may replace, so it may raise any error.';
+
+create function push.compose(p_sender_id uuid, p_line_ids uuid[], p_project_url text) returns jsonb
+language plpgsql stable set search_path = '' as $$
+begin
   return jsonb_build_object(
-    'title', private.one_line(push.display_name(sent.sender_id)),
-    'body', coalesce(private.one_line(push.message_preview(sent)), 'New message'),
-    'image_url', (select url from push.message_image(sent, p_project_url) url where length(url) <= 2048)
+    'title', private.one_line(push.display_name(p_sender_id)),
+    'body', (
+      select string_agg(push.compose_line(id), e'\n' order by position) from unnest(p_line_ids) with ordinality line (id, position)
+    ),
+    'image_url', (
+      select url from public.chat_messages newest cross join lateral push.message_image(newest, p_project_url) url
+      where newest.id = p_line_ids[1] and length(url) <= 2048
+        and pg_column_size(newest.attachments) <= 65536
+    )
   );
 end $$;
-comment on function push.compose(uuid, text) is
-  'Returns title and body of a push as one line each, and image_url. It calls functions that an app may replace, so it may raise any error.';
+comment on function push.compose(uuid, uuid[], text) is
+  'Returns title, body and image_url of a notification that shows these messages, the newest first: the title as one line, the '
+  'body as one line for each message.';
 
-create function push.compose_jobs(
-  p_message_ids uuid[], p_project_url text, p_at timestamptz,
-  out jobs jsonb, out failed uuid[], out postponed uuid[], out devices integer
-)
+create function push.finish_unreadable(p_job push.jobs, p_until timestamptz) returns uuid[]
 language plpgsql set search_path = '' as $$
 declare
-  began_at constant timestamptz := clock_timestamp();
-  job record;
-  composed jsonb[] := '{}';
+  line record;
+  failed uuid[] := '{}';
 begin
-  failed := '{}';
-  postponed := '{}';
-  devices := 0;
-  for job in
-    select jsonb_build_object(
-      'message_id', due.message_id,
-      'room_id', sent.room_id,
-      'sender_id', sent.sender_id,
-      'recipient_id', due.recipient_id,
-      'badge', unread.total,
-      'sent_at', sent.server_timestamp,
-      'attempt', due.attempts + 1,
-      'devices', device.list
-    ) as fields, due.message_id
-    from push.jobs due
-    join public.chat_messages sent on sent.id = due.message_id
-    cross join lateral (
-      -- The badge on the icon of the app counts the messages of all conversations.
-      select coalesce(sum(case when room.user1_id = due.recipient_id
-        then room.unread_count_user1 else room.unread_count_user2 end), 0) as total
-      from public.chat_rooms room
-      where room.user1_id = due.recipient_id or room.user2_id = due.recipient_id
-    ) unread
-    cross join lateral (
-      -- Empty, if the last device was deactivated between the decision and this query.
-      select coalesce(jsonb_agg(jsonb_build_object(
-        'device_id', sendable.device_id, 'push_token', sendable.push_token)), '[]') as list
-      from push.sendable_devices sendable where sendable.message_id = due.message_id and sendable.due_at <= p_at
-    ) device
-    where due.message_id = any(p_message_ids)
-    order by sent.server_timestamp
+  for line in select * from push.unread_messages(p_job, (
+      select case when user1_id = p_job.recipient_id then user2_id else user1_id end
+      from public.chat_rooms where id = p_job.room_id), 'infinity', p_until) limit 3
   loop
-    -- A function of the app may be slow, and the worker waits five seconds for its claim: a few jobs are better than none.
-    if clock_timestamp() > began_at + interval '2 seconds' then
-      postponed := postponed || job.message_id;
-      continue;
-    end if;
     begin
-      composed := composed || (job.fields || push.compose(job.message_id, p_project_url));
-      devices := devices + jsonb_array_length(job.fields -> 'devices');
+      perform push.compose(null, array[line.id], null);
     exception when others or assert_failure then
-      -- One message that cannot be composed must not stop the others. The error text is not logged: it may quote the message.
-      raise warning 'Chat Push: message % cannot be composed: SQLSTATE %', job.message_id, sqlstate;
-      failed := failed || job.message_id;
+      failed := failed || line.id;
     end;
   end loop;
-  jobs := to_jsonb(composed);
+  if failed = '{}' then
+    -- The name of the sender fails, or the messages fail only together: none of them can be shown.
+    failed := array(select message_id from push.decisions where job_id = p_job.id and outcome is null);
+  end if;
+  insert into push.decisions as known (message_id, job_id, outcome, reason, finished_at)
+  select id, p_job.id, 'failed', 'unreadable', clock_timestamp() from unnest(failed) id
+  on conflict (message_id) do update
+    set reason = 'unreadable', finished_at = coalesce(known.finished_at, clock_timestamp()),
+      outcome = coalesce(known.outcome, greatest(known.best, 'failed'));
+  return failed;
 end $$;
-comment on function push.compose_jobs(uuid[], text, timestamptz) is
-  'Composes the jobs of these messages. Returns jobs (what a worker needs to send them, with devices and push tokens), the '
-  'number of their devices, and the messages for which composing failed, or was postponed because time ran out.';
+comment on function push.finish_unreadable(push.jobs, timestamptz) is
+  'Ends the decisions about messages of a job that cannot be composed, so that no push shows them. Returns these messages.';
 
 revoke execute on all functions in schema push from public;

@@ -1,57 +1,64 @@
--- Claims: how a worker gets its work. claim_push_jobs locks due jobs, deactivates devices whose session has ended, decides each
--- job (push.decide), reserves the share of each recipient, takes as many as one claim may send, composes them, reserves a send
--- slot, and leases the jobs.
+-- Claims: how a worker gets its work. claim_push_jobs locks due jobs, deactivates devices whose session has ended, plans each job
+-- (push.plan_job), reserves the share of each recipient, takes as many as one claim may send, reserves a send slot, and leases
+-- the jobs (push.lease_job).
 -- It is in public because the Data API must reach it; only service_role may call it.
 -- In plpgsql, which keeps a plan while a connection lasts: before PostgreSQL 18, a function in SQL plans again at each call.
 
-create type push.send_candidate as (message_id uuid, recipient_id uuid, devices integer, position integer);
-comment on type push.send_candidate is 'A job that push.decide wants to send, while a claim checks whether the rates allow it.';
-
-create function push.lock_due_jobs(p_message_ids uuid[], p_at timestamptz, p_limit integer) returns uuid[]
+create function push.lock_due_jobs(p_job_ids bigint[], p_at timestamptz, p_limit integer) returns setof push.jobs
 language plpgsql set search_path = '' as $$
 declare
   retries integer;
-  due uuid[];
+  found integer;
 begin
   -- Two statements, so that each has its own plan: by primary key, and by due time.
-  if p_message_ids is not null then
-    return array(
-      select job.message_id from unnest(p_message_ids) asked join push.jobs job on job.message_id = asked
-      where job.state <> 'done' and greatest(job.next_attempt_at, job.leased_until) <= p_at
-      limit p_limit for update of job skip locked
-    );
+  if p_job_ids is not null then
+    return query
+      select job.* from unnest(p_job_ids) with ordinality asked (id, position) join push.jobs job on job.id = asked.id
+      where job.state <> 'idle' and greatest(job.next_attempt_at, job.leased_until) <= p_at
+      order by asked.position limit p_limit for update of job skip locked;
+    return;
   end if;
   -- First attempts go before retries, because retries may be many and may all fail. A quarter is kept for retries: otherwise
   -- they would wait as long as new messages arrive.
   select count(*) into retries from (
     select from push.jobs
-    where state <> 'done' and is_retry and greatest(next_attempt_at, leased_until) <= p_at
+    where state <> 'idle' and is_retry and greatest(next_attempt_at, leased_until) <= p_at
     limit p_limit / 4
   ) waiting;
-  due := array(
-    select message_id from push.jobs
-    where state <> 'done' and not is_retry and greatest(next_attempt_at, leased_until) <= p_at
+  return query
+    select * from push.jobs
+    where state <> 'idle' and not is_retry and greatest(next_attempt_at, leased_until) <= p_at
     order by greatest(next_attempt_at, leased_until)
-    limit p_limit - retries for update skip locked
-  );
-  return due || array(
-    select message_id from push.jobs
-    where state <> 'done' and is_retry and greatest(next_attempt_at, leased_until) <= p_at
+    limit p_limit - retries for update skip locked;
+  get diagnostics found = row_count;
+  return query
+    select * from push.jobs
+    where state <> 'idle' and is_retry and greatest(next_attempt_at, leased_until) <= p_at
     order by greatest(next_attempt_at, leased_until)
-    limit p_limit - cardinality(due) for update skip locked
-  );
+    limit p_limit - found for update skip locked;
 end $$;
-comment on function push.lock_due_jobs(uuid[], timestamptz, integer) is
-  'Locks due jobs and returns their message ids: those of the given messages, or with null all, first attempts before retries, '
-  'the longest waiting first. It skips jobs that another transaction has locked.';
+comment on function push.lock_due_jobs(bigint[], timestamptz, integer) is
+  'Locks due jobs and returns them: those with these ids, or with null all, first attempts before retries, the longest waiting '
+  'first. It skips jobs that another transaction has locked.';
 
-create function push.deactivate_ended_devices(p_message_ids uuid[]) returns uuid[]
+create function push.jobs_of_messages(p_message_ids uuid[], out message_id uuid, out job_id bigint) returns setof record
+language sql stable set search_path = '' set enable_seqscan = off as $$
+  select asked.id, coalesce(job.id, decision.job_id)
+  from unnest(p_message_ids) with ordinality asked (id, position)
+  left join public.chat_messages message on message.id = asked.id
+  left join push.jobs job on job.room_id = message.room_id and job.recipient_id <> message.sender_id
+  -- The row of a message is missing when it was deleted.
+  left join push.decisions decision on decision.message_id = asked.id and job.id is null
+  where job.id is not null or decision.job_id is not null
+  order by asked.position;
+$$;
+comment on function push.jobs_of_messages(uuid[]) is 'Returns the job of each of these messages that has one, in their order.';
+
+create function push.deactivate_ended_devices(p_recipient_ids uuid[]) returns uuid[]
 language plpgsql set search_path = '' as $$
 declare
   ended constant uuid[] := private.ended_devices(array(
-    select device from public.user_devices device
-    where device.is_active
-      and device.user_id in (select job.recipient_id from push.jobs job where job.message_id = any(p_message_ids))
+    select device from public.user_devices device where device.is_active and device.user_id = any(p_recipient_ids)
   ));
   locked public.user_devices[];
 begin
@@ -64,14 +71,79 @@ begin
   );
   -- Asked again, because the app may have registered a new session before the row was locked.
   update public.user_devices set is_active = false where id = any(private.ended_devices(locked));
-  return array(
-    select job.message_id from push.jobs job join public.user_devices device on device.user_id = job.recipient_id
-    where job.message_id = any(p_message_ids) and device.id = any(ended) and device.is_active
-  );
+  return array(select device.user_id from public.user_devices device where device.id = any(ended) and device.is_active);
 end $$;
 comment on function push.deactivate_ended_devices(uuid[]) is
-  'Deactivates the devices of the recipients of these messages whose session has ended. Returns the messages that must wait '
-  'for the next claim, because another transaction has locked such a device.';
+  'Deactivates the devices of these people whose session has ended. Returns the people whose jobs must wait for the next claim, '
+  'because another transaction has locked such a device.';
+
+create function push.lease_job(p_plan push.plan, p_lease_id uuid, p_at timestamptz, p_settings push.settings) returns jsonb
+language plpgsql set search_path = '' as $$
+declare
+  job constant push.jobs := p_plan.job;
+  planned jsonb;
+  stored push.deliveries;
+  sound boolean;
+  devices jsonb[] := '{}';
+  is_neutral boolean := false;
+begin
+  foreach planned in array p_plan.pushes loop
+    -- In a backlog, a phone sounds once for all conversations.
+    sound := (planned ->> 'sound')::boolean and (planned ->> 'retried' is not null
+      or p_plan.open_until > p_at - p_settings.sound_interval
+      or not exists (
+        select from push.device_states told
+        where told.device_id = (planned ->> 'device_id')::uuid and told.sounded_at > p_at - p_settings.sound_interval
+      ));
+    if sound then
+      insert into push.device_states as told (device_id, sounded_at) values ((planned ->> 'device_id')::uuid, p_at)
+      on conflict (device_id) do update set sounded_at = excluded.sounded_at;
+    end if;
+    if planned ->> 'retried' is not null then
+      update push.deliveries
+      set status = 'sending', sent_at = p_at, badge = p_plan.badge,
+        message_ids = case when kind = 'alert' then p_plan.open_ids[1:100] else message_ids end
+      where id = (planned ->> 'retried')::bigint returning * into strict stored;
+    else
+      insert into push.deliveries (
+        job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, follow_up, push_token, sent_at)
+      values (job.id, (planned ->> 'device_id')::uuid, (planned ->> 'kind')::push.kind, planned ->> 'digest',
+        case planned ->> 'kind' when 'alert' then p_plan.open_ids[1:100] else '{}' end,
+        case when planned ->> 'kind' in ('alert', 'update') then p_plan.line_ids else '{}' end,
+        coalesce(p_plan.newest_at, '-infinity'), p_plan.badge, sound, (planned ->> 'follow_up')::boolean,
+        planned ->> 'push_token', p_at)
+      returning * into strict stored;
+    end if;
+    is_neutral := is_neutral or stored.digest = 'deleted';
+    devices := devices || (planned - 'digest' - 'follow_up' - 'retried' - 'due_at'
+      || jsonb_build_object('delivery_id', stored.id, 'sound', sound));
+  end loop;
+  update push.jobs
+  set state = 'leased', is_retry = true, reason = null, attempts = attempts + 1, lease_id = p_lease_id,
+    leased_revision = revision, again_at = p_plan.again_at,
+    expires_at = p_plan.expires_at, decided_up_to = job.decided_up_to,
+    -- Doubled for each expired lease, in case the job itself crashes its workers.
+    leased_until = p_at + p_settings.lease_for * power(2, expired_leases)
+  where id = job.id;
+  return coalesce(p_plan.content, jsonb_build_object(
+    'title', case when is_neutral then private.one_line(push.display_name(p_plan.sender_id)) end,
+    'body', case when is_neutral then 'Message deleted' else '' end, 'image_url', null
+  )) || jsonb_build_object(
+    'job_id', job.id,
+    'message_id', coalesce(p_plan.line_ids[1], p_plan.open_ids[1]),
+    'room_id', job.room_id,
+    'sender_id', p_plan.sender_id,
+    'recipient_id', job.recipient_id,
+    'unread', p_plan.unread,
+    'badge', p_plan.badge,
+    'expires_at', coalesce(p_plan.expires_at, p_at + interval '1 hour'),
+    'sent_at', p_plan.open_from,
+    'attempt', job.attempts + 1,
+    'devices', to_jsonb(devices)
+  );
+end $$;
+comment on function push.lease_job(push.plan, uuid, timestamptz, push.settings) is
+  'Leases a planned job to a worker, and adds its deliveries. Returns what the worker needs to send it.';
 
 create function public.claim_push_jobs(
   p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5,
@@ -81,123 +153,167 @@ create function public.claim_push_jobs(
 language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan as $$
 declare
   now_at constant timestamptz := clock_timestamp();
+  planned_at timestamptz;
   lease constant uuid := gen_random_uuid();
-  known constant uuid[] := array(select job.message_id from push.jobs job where job.message_id = any(p_message_ids));
-  due constant uuid[] := push.lock_due_jobs(p_message_ids, now_at, p_limit);
   settings push.settings;
-  decision record;
-  candidates push.send_candidate[] := '{}';
-  allowed push.send_candidate[] := '{}';
-  candidate push.send_candidate;
-  to_send uuid[] := '{}';
+  asked jsonb := '{}';  -- the job of each given message
+  asked_jobs bigint[];
+  due push.jobs[];
+  due_ids bigint[];
+  locked_people uuid[];
+  job push.jobs;
+  plan push.plan;
+  plans push.plan[] := '{}';
+  allowed push.plan[] := '{}';
   finished uuid[] := '{}';
   deferred uuid[] := '{}';
-  left_due uuid[] := push.deactivate_ended_devices(due);
-  expired_message_ids uuid[];
+  left_due uuid[] := '{}';
+  expired_leases bigint[];
   notifications integer := 0;
   wait_until timestamptz;
-  composed record;
   slot jsonb;
+  jobs jsonb[] := '{}';
+  more_due boolean := false;
 begin
   select * into strict settings from push.settings;
-  -- A job that is leased and due: its worker has not reported in time.
+  if p_message_ids is not null then
+    select coalesce(jsonb_object_agg(message_id, job_id), '{}'), array_agg(distinct job_id) into asked, asked_jobs
+    from push.jobs_of_messages(p_message_ids);
+    asked_jobs := coalesce(asked_jobs, '{}');
+  end if;
+  due := array(select locked from push.lock_due_jobs(asked_jobs, now_at, p_limit) locked);
+  due_ids := array(select id from unnest(due));
+  -- A job that is leased and due: its worker has not reported in time, and may have sent it.
   with expired as (
-    update push.jobs job set expired_leases = job.expired_leases + 1
-    where job.message_id = any(due) and job.state = 'leased' returning job.message_id
+    update push.jobs expired set expired_leases = expired.expired_leases + 1
+    where expired.id = any(due_ids) and expired.state = 'leased' returning expired.id
   )
-  select coalesce(array_agg(message_id), '{}') into expired_message_ids from expired;
+  select coalesce(array_agg(id), '{}') into expired_leases from expired;
+  update push.decisions set best = greatest(best, 'maybe_sent')
+  where job_id = any(expired_leases) and outcome is null
+    and exists (select from push.deliveries delivery where delivery.job_id = decisions.job_id and decisions.message_id = any(delivery.message_ids));
+  locked_people := push.deactivate_ended_devices(array(select recipient_id from unnest(due)));
 
-  -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
-  for decision in
-    select * from push.decide(array(
-      select message_id from unnest(due) with ordinality asked (message_id, position)
-      where message_id <> all(left_due) order by position
-    ), clock_timestamp())
-  loop
-    case
-      when decision.verdict = 'defer' then
-        deferred := deferred || decision.message_id;
-        perform push.defer_job(decision.message_id, decision.reason, decision.decide_again_at);
-      when decision.verdict = 'finish' then
-        finished := finished || decision.message_id;
-        perform push.finish_job(decision.message_id, decision.reason);
+  foreach job in array due loop
+    job.expired_leases := job.expired_leases + (job.id = any(expired_leases))::integer;
+    -- A function of the app may be slow, and the worker waits five seconds for its claim: a few jobs are better than none.
+    if job.recipient_id = any(locked_people) or clock_timestamp() > now_at + interval '2 seconds' then
+      more_due := true;
+      left_due := left_due || array(select message_id from push.decisions where job_id = job.id and outcome is null)
+        || array(select key::uuid from jsonb_each_text(asked) where value = job.id::text);
+      continue;
+    end if;
+    begin
+      -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
+      planned_at := clock_timestamp();
+      plan := push.plan_job(job, p_project_url, planned_at, settings);
+    exception when others or assert_failure then
+      -- One job that cannot be planned must not stop the others. The error text is not logged: it may quote the message.
+      raise warning 'Chat Push: job % cannot be composed: SQLSTATE %', job.id, sqlstate;
+      plan := null;
+      plan.job := job;
+      plan.job.decided_up_to := push.note_messages(job);
+      plan.finished := push.decide(job, planned_at) || push.finish_unreadable(job, planned_at);
+      finished := finished || plan.finished;
+      if plan.finished = '{}' then
+        perform push.settle_job(plan);
       else
-        candidates := candidates || row(decision.message_id, decision.recipient_id, decision.devices,
-          cardinality(candidates))::push.send_candidate;
-    end case;
+        -- The next claim sends what is left of it.
+        update push.jobs set decided_up_to = plan.job.decided_up_to where id = job.id;
+        more_due := true;
+      end if;
+      continue;
+    end;
+    finished := finished || plan.finished;
+    if plan.is_settled then
+      perform push.settle_job(plan);
+      if plan.again_at is not null then
+        deferred := deferred || plan.open_ids;
+      end if;
+    else
+      plans := plans || plan;
+    end if;
   end loop;
 
   -- In the order of the recipients, so that two claims never wait for each other.
-  foreach candidate in array array(select one from unnest(candidates) one order by (one).recipient_id) loop
-    wait_until := push.reserve_recipient_share(candidate.recipient_id, candidate.devices);
+  foreach plan in array array(select one from unnest(plans) one order by ((one).job).recipient_id) loop
+    wait_until := push.reserve_recipient_share((plan.job).recipient_id, cardinality(plan.pushes));
     if wait_until is null then
-      allowed := allowed || candidate;
+      allowed := allowed || plan;
     else
-      deferred := deferred || candidate.message_id;
-      perform push.defer_job(candidate.message_id, 'recipient_rate_limited', wait_until);
+      deferred := deferred || plan.open_ids;
+      perform push.defer_job((plan.job).id, 'recipient_rate_limited', wait_until);
     end if;
   end loop;
 
-  foreach candidate in array array(select one from unnest(allowed) one order by (one).position) loop
-    if notifications > 0 and notifications + candidate.devices > settings.notifications_per_claim then
-      left_due := left_due || candidate.message_id;
+  plans := '{}';
+  foreach plan in array array(
+    select one from unnest(allowed) one order by array_position(due_ids, ((one).job).id)
+  ) loop
+    if notifications > 0 and notifications + cardinality(plan.pushes) > settings.notifications_per_claim then
+      left_due := left_due || plan.open_ids;
+      more_due := true;
+      -- A job that is not sent now takes nothing of the share of its recipient.
+      perform push.return_recipient_share((plan.job).recipient_id, cardinality(plan.pushes));
     else
-      notifications := notifications + candidate.devices;
-      to_send := to_send || candidate.message_id;
+      notifications := notifications + cardinality(plan.pushes);
+      plans := plans || plan;
     end if;
   end loop;
 
-  select * into strict composed from push.compose_jobs(to_send, p_project_url, clock_timestamp());
-  perform push.finish_job(message_id, 'unreadable') from unnest(composed.failed) message_id;
-  finished := finished || composed.failed;
-  left_due := left_due || composed.postponed;
-  to_send := array(select unnest(to_send) except select unnest(composed.failed || composed.postponed));
-
-  -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
-  slot := public.reserve_send_slot(composed.devices, lease, p_wait_seconds * interval '1 second');
-  if slot is null then
-    left_due := left_due || to_send;
-    composed.jobs := '[]';
-  else
-    update push.jobs job
-    set state = 'leased', is_retry = true, reason = null, attempts = job.attempts + 1,
-      lease_id = lease,
-      -- Doubled for each expired lease, in case the job itself crashes its workers.
-      leased_until = now_at + settings.lease_for * power(2, job.expired_leases)
-    where job.message_id = any(to_send);
-  end if;
-  -- Jobs that are not sent now take nothing of the share of their recipient.
-  update push.recipient_rates rate set free_at = rate.free_at - push.recipient_share_duration(unused.devices)
-  from (
-    select (one).recipient_id, sum((one).devices)::integer as devices
-    from unnest(allowed) one where (one).message_id = any(left_due || composed.failed) group by 1
-  ) unused
-  where rate.recipient_id = unused.recipient_id;
+  begin
+    foreach plan in array plans loop
+      jobs := jobs || push.lease_job(plan, lease, now_at, settings);
+    end loop;
+    -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
+    slot := public.reserve_send_slot(notifications, lease, p_wait_seconds * interval '1 second');
+    if slot is null then
+      raise no_data_found using message = 'no send slot';
+    end if;
+  exception when no_data_found then
+    -- All leases of the block are undone.
+    jobs := '{}';
+    more_due := true;
+    foreach plan in array plans loop
+      left_due := left_due || plan.open_ids;
+      perform push.return_recipient_share((plan.job).recipient_id, cardinality(plan.pushes));
+    end loop;
+  end;
 
   return jsonb_build_object(
     'lease_id', lease,
     'claimed_at', now_at,
-    'jobs', composed.jobs,
+    'jobs', to_jsonb(jobs),
     'finished', (
       select coalesce(jsonb_agg(jsonb_build_object(
-        'message_id', job.message_id, 'outcome', job.outcome, 'reason', job.reason)), '[]')
-      from push.jobs job where job.message_id = any(finished)
+        'message_id', decision.message_id, 'outcome', decision.outcome, 'reason', decision.reason)), '[]')
+      from push.decisions decision where decision.message_id = any(finished)
     ),
     'deferred', to_jsonb(deferred),
-    'left_due', to_jsonb(left_due),
-    -- Jobs that another worker has, that wait for their next attempt, or that are done.
-    'not_due', to_jsonb(array(select unnest(known) except select unnest(due))),
-    'unknown', to_jsonb(array(select unnest(p_message_ids) except select unnest(known))),
-    'expired_leases', to_jsonb(expired_message_ids),
+    'left_due', to_jsonb(array(select distinct unnest(left_due))),
+    -- Jobs that another worker has, that wait for their next attempt, or that have nothing to do.
+    'not_due', (
+      select coalesce(jsonb_agg(key), '[]') from jsonb_each_text(asked) where value::bigint <> all(due_ids)
+    ),
+    'unknown', to_jsonb(array(select id from unnest(p_message_ids) id where not asked ? id::text)),
+    'expired_leases', to_jsonb(expired_leases),
+    'examined', cardinality(due),
+    'more_due', more_due,
+    'later', exists (
+      select from push.jobs waiting
+      where (waiting.id = any(due_ids) or waiting.id = any(asked_jobs)) and waiting.state = 'pending'
+        and waiting.next_attempt_at < clock_timestamp() + interval '1 minute'
+    ),
     'slot', slot
   );
 end $$;
 comment on function public.claim_push_jobs(uuid[], integer, double precision, text) is
-  'Decides the due jobs of the given messages, or with null of any, and leases those to send. Returns jobs and slot (what to '
-  'send, and when), finished (jobs that ended, with outcome and reason), deferred (jobs that are decided again later), left_due '
-  '(jobs that are still due: more than one claim takes, no send slot within p_wait_seconds, or a locked device), not_due and unknown (given '
-  'messages without a due job, or without a job), and expired_leases (jobs of all these whose last worker never reported). A '
-  'push may show images of the storage of p_project_url.';
+  'Plans the due jobs of the given messages, or with null of any, and leases those with something to send. Returns jobs and slot '
+  '(what to send, and when); the messages that are finished (with outcome and reason), deferred (decided again later), left_due '
+  '(still due), not_due and unknown (given messages whose job is not due, or that have none); expired_leases (ids of jobs whose '
+  'last worker never reported), examined (how many jobs were due), more_due (jobs are left that could be sent now: more than one claim takes, '
+  'no send slot within p_wait_seconds, or a locked device), and later (some are due within a minute). A push may show images '
+  'of the storage of p_project_url.';
 
 -- Wake-ups: sweeps that workers have planned for the moments when jobs become due.
 create table push.wakeups (
@@ -228,7 +344,7 @@ begin
     from (values (false), (true)) kind (is_retry)
     cross join lateral (
       select greatest(job.next_attempt_at, job.leased_until) as at from push.jobs job
-      where job.state <> 'done' and job.is_retry = kind.is_retry
+      where job.state <> 'idle' and job.is_retry = kind.is_retry
         and greatest(job.next_attempt_at, job.leased_until) > wake_at
       order by greatest(job.next_attempt_at, job.leased_until) limit 1
     ) next;

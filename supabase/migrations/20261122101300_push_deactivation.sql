@@ -126,16 +126,14 @@ $$;
 comment on function public.finish_receipt_run(uuid) is
   'Ends a run of receipts, and the open run of tickets. Returns {deactivated, held}, numbers of devices.';
 
-create function push.review_tickets(p_claimed_at timestamptz, p_results jsonb[]) returns jsonb
+create function push.review_tickets(p_claimed_at timestamptz, p_recorded push.deliveries[]) returns jsonb
 language plpgsql set search_path = '' as $$
 declare
   run push.receipt_runs;
   answers constant push.answer[] := array(
-    select row(delivery.device_id, delivery.push_token, p_claimed_at, delivery.error)::push.answer
-    from unnest(p_results) result
-    cross join jsonb_to_recordset(result -> 'deliveries')
-      delivery (device_id uuid, push_token text, status text, error text)
-    where delivery.status in ('accepted', 'failed') and not push.is_held(delivery.device_id, delivery.push_token)
+    select row(device_id, push_token, p_claimed_at, error)::push.answer
+    from unnest(p_recorded)
+    where status in ('accepted', 'failed') and not push.is_held(device_id, push_token)
   );
   has_dead constant boolean := exists (select from unnest(answers) answer where push.is_dead_token(answer.error));
   finished record;
@@ -156,7 +154,7 @@ begin
   end if;
   return jsonb_build_object('deactivated', 0, 'held', 0);
 end $$;
-comment on function push.review_tickets(timestamptz, jsonb[]) is
+comment on function push.review_tickets(timestamptz, push.deliveries[]) is
   'Adds the tickets of a report to the open run of tickets, and ends that run after a minute. The first dead token begins a '
   'run; without one, there is nothing to decide. Returns {deactivated, held}, numbers of devices.';
 

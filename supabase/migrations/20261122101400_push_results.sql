@@ -1,5 +1,5 @@
 -- Results: what a worker reports after sending. For each job: record the answer for each device (push.record_delivery), then
--- finish the job or set its next attempt (push.record_result). push.retry_at is the only place that computes a retry delay.
+-- end the job for now or set its next attempt (push.record_result). push.retry_at is the only place that computes a retry delay.
 
 create function push.retry_at(
   p_delivery push.deliveries, p_is_configuration_fault boolean, p_retry_after_seconds double precision default null
@@ -24,7 +24,7 @@ comment on function push.retry_at(push.deliveries, boolean, double precision) is
   'Returns when a device is sent to again, by what ended the last attempt and how often that happened. The Retry-After of '
   'Expo, is a lower bound: https://docs.expo.dev/push-notifications/sending-notifications/#retry-on-failure';
 
-create function push.record_delivery(p_message_id uuid, p_claimed_at timestamptz, p_reported jsonb) returns void
+create function push.record_delivery(p_job_id bigint, p_claimed_at timestamptz, p_reported jsonb) returns push.deliveries
 language plpgsql set search_path = '' as $$
 declare
   reported record;
@@ -32,121 +32,174 @@ declare
   delivery push.deliveries;
 begin
   select * into strict reported from jsonb_to_record(p_reported)
-    r (device_id uuid, push_token text, status text, error text, ticket_id text, retry_after_seconds double precision);
+    r (delivery_id bigint, status text, error text, ticket_id text, retry_after_seconds double precision);
   is_fault := reported.status = 'configuration_fault';
-  insert into push.deliveries as known
-    (message_id, device_id, push_token, status, error, ticket_id, sent_at, attempts, configuration_faults, unanswered)
-  values (p_message_id, reported.device_id, reported.push_token, case when is_fault then 'retry' else reported.status end,
-    reported.error, reported.ticket_id, p_claimed_at, (not is_fault)::integer, is_fault::integer,
-    (reported.status = 'maybe_sent')::integer)
-  on conflict (message_id, device_id) do update
-    set push_token = excluded.push_token, status = excluded.status, error = excluded.error,
-      ticket_id = excluded.ticket_id, sent_at = excluded.sent_at,
-      attempts = known.attempts + excluded.attempts, configuration_faults = known.configuration_faults + excluded.configuration_faults,
-      -- The count is for one token: another one may not have been sent to yet.
-      unanswered = case when known.push_token = excluded.push_token then known.unanswered else 0 end + excluded.unanswered,
-      updated_at = clock_timestamp()
-    where not known.is_accepted
+  update push.deliveries
+  set status = case when is_fault then 'retry' else reported.status end, error = reported.error,
+    ticket_id = reported.ticket_id, sent_at = p_claimed_at, attempts = attempts + (not is_fault)::integer,
+    configuration_faults = configuration_faults + is_fault::integer,
+    unanswered = unanswered + (reported.status = 'maybe_sent')::integer, updated_at = clock_timestamp()
+  where id = reported.delivery_id and job_id = p_job_id and not is_accepted
   returning * into delivery;
   if delivery.status in ('retry', 'maybe_sent') then
     update push.deliveries
     set retry_at = push.retry_at(delivery, is_fault, reported.retry_after_seconds)
-    where message_id = delivery.message_id and device_id = delivery.device_id;
+    where id = delivery.id returning * into strict delivery;
   end if;
+  return delivery;
 end $$;
-comment on function push.record_delivery(uuid, timestamptz, jsonb) is
-  'Records the answer of Expo for one message and device, and when it is sent again if at all. An accepted delivery stays.';
+comment on function push.record_delivery(bigint, timestamptz, jsonb) is
+  'Records the answer for one push to a device, and when it is sent again if at all. Returns the delivery; null if it was '
+  'accepted before: then it stays.';
 
-create function push.record_result(p_lease_id uuid, p_claimed_at timestamptz, p_result jsonb) returns boolean
+create function push.record_device_states(p_deliveries push.deliveries[]) returns void
+language sql set search_path = '' as $$
+  insert into push.device_states as told (device_id, badge, dismissed_at)
+  select device.id,
+    -- The background task of the app sets it on a dismissal, which iOS may run much later.
+    (array_agg(sent.badge order by sent.id desc) filter (where sent.kind <> 'dismiss' or device.platform <> 'ios'))[1],
+    coalesce(array_agg(distinct sent.sent_at) filter (where sent.kind = 'dismiss'), '{}')
+  from unnest(p_deliveries) sent join public.user_devices device on device.id = sent.device_id
+  where sent.is_accepted
+  group by device.id order by device.id
+  on conflict (device_id) do update
+    set badge = coalesce(excluded.badge, told.badge),
+      dismissed_at = array(
+        select distinct at from unnest(told.dismissed_at || excluded.dismissed_at) at
+        where at > clock_timestamp() - interval '1 hour'
+      );
+$$;
+comment on function push.record_device_states(push.deliveries[]) is
+  'Records what devices were told by accepted pushes: the badge, and when they were sent dismissals. Dismissals of one claim are one push.';
+
+create function push.record_result(p_lease_id uuid, p_claimed_at timestamptz, p_result jsonb, out recorded push.deliveries[], out is_lost boolean)
 language plpgsql set search_path = '' as $$
 declare
   job push.jobs;
+  settings push.settings;
   next_at timestamptz;
+  is_unfinished boolean;
 begin
-  select * into job from push.jobs where message_id = (p_result ->> 'message_id')::uuid for update;
+  select * into strict settings from push.settings;
+  is_lost := false;
+  recorded := '{}';
+  select * into job from push.jobs where id = (p_result ->> 'job_id')::bigint for update;
   if not found then
-    return true;  -- The message was deleted meanwhile, and its job with it.
+    return;  -- The conversation was deleted meanwhile, and its job with it.
   end if;
-  -- Answers of Expo are recorded, even if another worker holds the lease now.
-  perform push.record_delivery(job.message_id, p_claimed_at, reported)
-  from jsonb_array_elements(p_result -> 'deliveries') reported;
+  -- Answers are recorded, even if another worker holds the lease now.
+  recorded := array(
+    select answered from jsonb_array_elements(p_result -> 'deliveries') reported
+    cross join lateral push.record_delivery(job.id, p_claimed_at, reported) answered where answered.id is not null
+  );
   -- Devices that wait for the same reason get the same time, so that one request sends to all of them.
   update push.deliveries delivery set retry_at = alike.retry_at
   from (
-    select status, error, attempts, configuration_faults, unanswered, max(retry_at) as retry_at from push.deliveries
-    where message_id = job.message_id and retry_at > clock_timestamp() group by 1, 2, 3, 4, 5 having count(*) > 1
+    select kind, digest, status, error, attempts, configuration_faults, unanswered, max(retry_at) as retry_at, array_agg(id) as ids
+    from unnest(recorded) where retry_at > clock_timestamp() and status in ('retry', 'maybe_sent')
+    group by 1, 2, 3, 4, 5, 6, 7 having count(*) > 1
   ) alike
-  where delivery.message_id = job.message_id
-    and (delivery.status, delivery.attempts, delivery.configuration_faults, delivery.unanswered)
-      = (alike.status, alike.attempts, alike.configuration_faults, alike.unanswered)
-    and delivery.error is not distinct from alike.error and delivery.retry_at > clock_timestamp();
+  where delivery.id = any(alike.ids);
+  update push.decisions decision set best = greatest(decision.best, sent.best)
+  from (
+    select message_id, max(case when is_accepted then 'accepted' when unanswered > 0 then 'maybe_sent' else 'failed' end::push.outcome) as best
+    from unnest(recorded) delivery cross join unnest(delivery.message_ids) message_id
+    group by message_id
+  ) sent
+  where decision.message_id = sent.message_id;
   if job.lease_id is distinct from p_lease_id then
-    return false;
+    is_lost := true;
+    return;
   end if;
-  select min(due_at) into next_at from push.sendable_devices where message_id = job.message_id;
-  if next_at is null then
-    perform push.finish_job(job.message_id, case when exists (
-      select from push.deliveries where message_id = job.message_id and status = 'maybe_sent') then 'unanswered' end);
-  else
-    update push.jobs
-    set state = 'pending', lease_id = null, leased_until = null, expired_leases = 0,
-      -- A configuration fault does not count as an attempt.
-      attempts = attempts - (p_result @? '$.deliveries[*] ? (@.status == "configuration_fault")')::integer,
-      -- A device that the worker did not report is due at once: without this bound, sweeps would claim the job in a loop.
-      next_attempt_at = greatest(next_at, clock_timestamp() + (select retry_base from push.settings))
-    where message_id = job.message_id;
+
+  select min(case
+      -- A device that the worker did not report.
+      when delivery.status = 'sending' then clock_timestamp() + settings.retry_base
+      when delivery.status = 'retry' then delivery.retry_at
+      when delivery.status = 'maybe_sent' and delivery.unanswered <= cardinality(settings.unanswered_retry_delays) then delivery.retry_at
+    end)
+  into next_at
+  from push.deliveries delivery
+  where delivery.job_id = job.id and delivery.sent_at = p_claimed_at;
+  is_unfinished := next_at is not null or job.again_at is not null;
+  if not is_unfinished then
+    update push.decisions
+    set outcome = best, finished_at = clock_timestamp(),
+      reason = case when best < 'accepted' and exists (
+        select from unnest(recorded) where status = 'maybe_sent') then 'unanswered' end
+    where job_id = job.id and outcome is null and best <> 'skipped';
   end if;
-  return true;
+  next_at := least(next_at, job.again_at, job.expires_at, case
+    when job.revision <> job.leased_revision then job.next_attempt_at
+    when exists (select from unnest(recorded) where follow_up and is_accepted) then clock_timestamp() end);
+  update push.jobs
+  set state = case when next_at is null then 'idle' else 'pending' end::push.job_state,
+    next_attempt_at = coalesce(next_at, 'infinity'), expired_leases = 0,
+    is_retry = is_unfinished and is_retry,
+    -- A configuration fault does not count as an attempt.
+    attempts = case when is_unfinished
+      then attempts - (p_result @? '$.deliveries[*] ? (@.status == "configuration_fault")')::integer else 0 end,
+    lease_id = null, leased_until = null, leased_revision = null
+  where id = job.id;
 end $$;
 comment on function push.record_result(uuid, timestamptz, jsonb) is
-  'Records the deliveries of one job, then finishes it or sets its next attempt. Returns false if the worker has lost the '
-  'lease: then it records the deliveries only.';
+  'Records the deliveries of one job, then ends it for now or sets its next attempt. Returns the deliveries that it recorded, and '
+  'whether the worker has lost the lease: then it records the deliveries only.';
 
 create function public.record_push_results(
   p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[], p_unused_notifications integer default 0
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
+  -- In one order, so that two workers that report the same jobs do not deadlock. Inserts of messages lock in this order, too.
+  results constant jsonb[] := array(
+    select reported from unnest(p_results) reported left join push.jobs job on job.id = (reported ->> 'job_id')::bigint
+    order by job.room_id, job.recipient_id
+  );
   result jsonb;
-  -- In one order, so that two workers that report the same messages do not deadlock.
-  results constant jsonb[] := array(select reported from unnest(p_results) reported order by reported ->> 'message_id');
-  lost_leases text[] := '{}';
-  unrecorded text[] := '{}';
+  answer record;
+  recorded push.deliveries[] := '{}';
+  lost_leases bigint[] := '{}';
+  unrecorded bigint[] := '{}';
   reviewed jsonb;
 begin
   begin
     foreach result in array results loop
-      if not push.record_result(p_lease_id, p_claimed_at, result) then
-        lost_leases := lost_leases || (result ->> 'message_id');
-      end if;
+      select * into strict answer from push.record_result(p_lease_id, p_claimed_at, result);
+      recorded := recorded || answer.recorded;
+      lost_leases := lost_leases || case when answer.is_lost then array[(result ->> 'job_id')::bigint] else '{}' end;
     end loop;
   exception when others then
     -- One result that cannot be recorded must not prevent the others: again, each in a subtransaction.
+    recorded := '{}';
     lost_leases := '{}';
     foreach result in array results loop
       begin
-        if not push.record_result(p_lease_id, p_claimed_at, result) then
-          lost_leases := lost_leases || (result ->> 'message_id');
-        end if;
+        select * into strict answer from push.record_result(p_lease_id, p_claimed_at, result);
+        recorded := recorded || answer.recorded;
+        lost_leases := lost_leases || case when answer.is_lost then array[(result ->> 'job_id')::bigint] else '{}' end;
       exception when others then
-        raise warning 'Chat Push: the result of message % cannot be recorded: SQLSTATE %', result ->> 'message_id', sqlstate;
-        unrecorded := unrecorded || (result ->> 'message_id');
+        raise warning 'Chat Push: the result of job % cannot be recorded: SQLSTATE %', result ->> 'job_id', sqlstate;
+        unrecorded := unrecorded || (result ->> 'job_id')::bigint;
       end;
     end loop;
   end;
-  reviewed := push.review_tickets(
-    p_claimed_at, array(select recorded from unnest(results) recorded where recorded ->> 'message_id' <> all(unrecorded)));
+  perform push.record_device_states(recorded);
+  reviewed := push.review_tickets(p_claimed_at, recorded);
   -- Last, because every claim waits for the row of push.rate_limiter until this has committed.
   if p_unused_notifications > 0 then
     perform push.release_send_slot(p_lease_id, p_unused_notifications);
   end if;
-  return jsonb_build_object('lost_leases', to_jsonb(lost_leases), 'unrecorded', to_jsonb(unrecorded)) || reviewed;
+  return jsonb_build_object('lost_leases', to_jsonb(lost_leases), 'unrecorded', to_jsonb(unrecorded), 'later', exists (
+    select from unnest(results) reported join push.jobs job on job.id = (reported ->> 'job_id')::bigint
+    where job.state = 'pending' and job.next_attempt_at < clock_timestamp() + interval '1 minute'
+  )) || reviewed;
 end $$;
 comment on function public.record_push_results(uuid, timestamptz, jsonb[], integer) is
-  'Records the answers of Expo, and finishes each job or sets its next attempt. An element of p_results: {message_id, '
-  'deliveries: [{device_id, push_token, status, error, ticket_id, retry_after_seconds}]}. p_unused_notifications: how many of '
-  'the send slot were not sent. Returns lost_leases and unrecorded (message ids), deactivated and held (numbers of devices). '
-  'Safe to repeat.';
+  'Records the answers of the push service, and ends each job for now or sets its next attempt. An element of p_results: {job_id, '
+  'deliveries: [{delivery_id, status, error, ticket_id, retry_after_seconds}]}. p_unused_notifications: how many of '
+  'the send slot were not sent. Returns lost_leases and unrecorded (job ids), later (a job is due within a minute), deactivated '
+  'and held (numbers of devices). Safe to repeat.';
 
 revoke execute on all functions in schema push from public;
 revoke execute on function

@@ -26,20 +26,20 @@ declare
   claimed jsonb;
 begin
   with due as (
-    select message_id, device_id from push.deliveries
+    select id from push.deliveries
     where receipt_due_at <= clock_timestamp()
     order by receipt_due_at limit least(p_limit, 1000) for update skip locked
   ), leased as (
     update push.deliveries delivery
     set receipt_due_at = clock_timestamp() + interval '2 minutes'
-    from due where delivery.message_id = due.message_id and delivery.device_id = due.device_id
-    returning delivery.message_id, delivery.device_id, delivery.ticket_id
+    from due where delivery.id = due.id
+    returning delivery.id as delivery_id, delivery.ticket_id
   )
   select coalesce(jsonb_agg(to_jsonb(leased)), '[]') into claimed from leased;
   return claimed;
 end $$;
 comment on function public.claim_due_receipts(integer) is
-  'Leases deliveries whose receipt is due for two minutes, the longest waiting first. Returns [{message_id, device_id, ticket_id}].';
+  'Leases deliveries whose receipt is due for two minutes, the longest waiting first. Returns [{delivery_id, ticket_id}].';
 
 create function push.next_receipt_at(p_sent_at timestamptz) returns timestamptz
 language sql volatile set search_path = '' as $$
@@ -61,15 +61,22 @@ begin
   update push.deliveries
   set status = p_delivery.status, error = p_error, attempts = p_delivery.attempts,
     configuration_faults = p_delivery.configuration_faults, retry_at = p_delivery.retry_at, updated_at = clock_timestamp()
-  where message_id = p_delivery.message_id and device_id = p_delivery.device_id;
-  -- A job that is not done sends to this device anyway.
+  where id = p_delivery.id;
+  -- A later push has replaced this one, and its receipt counts.
+  if (push.last_delivery(p_delivery.job_id, p_delivery.device_id, p_delivery.kind = 'badge')).id > p_delivery.id then
+    return;
+  end if;
+  update push.decisions set outcome = null, reason = null, finished_at = null
+  where message_id = any(p_delivery.message_ids) and outcome = 'accepted' and reason is null;
+  -- A leased job ends with again_at.
   update push.jobs
-  set state = 'pending', outcome = null, reason = null, finished_at = null, attempts = attempts - p_is_configuration_fault::integer,
-    next_attempt_at = p_delivery.retry_at
-  where message_id = p_delivery.message_id and state = 'done';
+  set state = case state when 'leased' then state else 'pending' end,
+    next_attempt_at = case state when 'pending' then least(next_attempt_at, p_delivery.retry_at) else p_delivery.retry_at end,
+    again_at = least(again_at, p_delivery.retry_at), is_retry = true
+  where id = p_delivery.job_id;
 end $$;
 comment on function push.requeue_delivery(push.deliveries, text, boolean) is
-  'Makes a message due again for one device, until its time to live ends it. A configuration fault does not count as an attempt.';
+  'Makes a push due again for one device, unless a later one has replaced it. A configuration fault does not count as an attempt.';
 
 create function public.record_push_receipts(p_run_id uuid, p_receipts jsonb[]) returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -83,14 +90,14 @@ begin
   insert into push.receipt_runs (id) values (p_run_id) on conflict (id) do nothing;
   for receipt in
     select r.* from unnest(p_receipts) reported
-    cross join jsonb_to_record(reported) r (message_id uuid, device_id uuid, ticket_id text, status text, error text)
-    order by r.message_id, r.device_id
+    cross join jsonb_to_record(reported) r (delivery_id bigint, ticket_id text, status text, error text)
+    left join push.deliveries sent on sent.id = r.delivery_id left join push.jobs job on job.id = sent.job_id
+    order by job.room_id, job.recipient_id, r.delivery_id
   loop
-    -- The job is locked before its deliveries, as record_push_results does, so that the two do not deadlock.
-    perform from push.jobs where message_id = receipt.message_id for update;
+    -- The job is locked before its deliveries, in the order of record_push_results, so that the two do not deadlock.
+    perform from push.jobs where id = (select job_id from push.deliveries where id = receipt.delivery_id) for update;
     select * into delivery from push.deliveries
-    where message_id = receipt.message_id and device_id = receipt.device_id and ticket_id = receipt.ticket_id
-      and status = 'accepted'
+    where id = receipt.delivery_id and ticket_id = receipt.ticket_id and status = 'accepted'
     for update;
     continue when not found;  -- It was deleted, sent again, or recorded by another worker.
 
@@ -111,19 +118,19 @@ begin
     case receipt.status
       when 'missing' then
         update push.deliveries set receipt_due_at = delivery.receipt_due_at
-        where message_id = delivery.message_id and device_id = delivery.device_id;
+        where id = delivery.id;
       when 'retry', 'configuration_fault' then
         perform push.requeue_delivery(delivery, receipt.error, receipt.status = 'configuration_fault');
       else
         update push.deliveries set status = receipt.status, error = receipt.error, updated_at = clock_timestamp()
-        where message_id = delivery.message_id and device_id = delivery.device_id;
+        where id = delivery.id;
     end case;
   end loop;
   perform push.add_answers(p_run_id, answers);
   return counted;
 end $$;
 comment on function public.record_push_receipts(uuid, jsonb[]) is
-  'Records receipts in a run. An element of p_receipts: {message_id, device_id, ticket_id, status, error}; status is '
+  'Records receipts in a run. An element of p_receipts: {delivery_id, ticket_id, status, error}; status is '
   'handed_over, failed, retry, configuration_fault, missing or receipt_lost. Returns the counts by status. finish_receipt_run '
   'deactivates the devices whose tokens are dead. Safe to repeat.';
 

@@ -1,7 +1,8 @@
 -- Pruning: what cleanup_receipts deletes or ends because of its age. The ages are in push.settings
 -- and private.chat_settings.
 
-create index idx_push_jobs_finished on push.jobs (finished_at) where state = 'done';
+create index idx_push_decisions_finished on push.decisions (finished_at) where outcome is not null;
+create index idx_push_deliveries_updated on push.deliveries (updated_at);
 create index if not exists idx_devices_last_seen on public.user_devices (last_seen_at);
 create index if not exists idx_presence_online on public.user_presence (updated_at) where is_online;
 
@@ -13,6 +14,8 @@ declare
   offline integer;
   unseen integer;
   devices integer;
+  decisions integer;
+  deliveries integer;
   jobs integer;
   copies integer;
 begin
@@ -44,11 +47,24 @@ begin
   ));
   get diagnostics devices = row_count;
 
-  delete from push.jobs
+  delete from push.decisions
   where message_id = any(array(
-    select message_id from push.jobs
-    where state = 'done' and finished_at < now_at - settings.job_kept_for
+    select message_id from push.decisions
+    where outcome is not null and finished_at < now_at - settings.job_kept_for
     limit p_limit for update skip locked
+  ));
+  get diagnostics decisions = row_count;
+
+  delete from push.deliveries
+  where id = any(array(
+    select id from push.deliveries where updated_at < now_at - settings.job_kept_for limit p_limit for update skip locked
+  ));
+  get diagnostics deliveries = row_count;
+
+  delete from push.jobs
+  where id = any(array(
+    select id from push.jobs
+    where state = 'idle' and changed_at < now_at - settings.job_kept_for limit p_limit for update skip locked
   ));
   get diagnostics jobs = row_count;
 
@@ -60,16 +76,19 @@ begin
   ));
   get diagnostics copies = row_count;
 
+  delete from push.device_states told
+  where not exists (select from public.user_devices device where device.id = told.device_id);
   delete from push.recipient_rates where greatest(free_at, queued_until) < now_at - interval '1 minute';
   delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
 
   return jsonb_build_object(
-    'presence_offline', offline, 'devices_deactivated', unseen, 'devices_deleted', devices, 'jobs_deleted', jobs,
-    'more', greatest(offline, unseen, devices, jobs, copies) >= p_limit
+    'presence_offline', offline, 'devices_deactivated', unseen, 'devices_deleted', devices,
+    'decisions_deleted', decisions, 'jobs_deleted', jobs,
+    'more', greatest(offline, unseen, devices, decisions, deliveries, jobs, copies) >= p_limit
   );
 end $$;
 comment on function public.prune_push(integer) is
-  'Sets stale presence offline, deactivates and deletes unseen devices, deletes old jobs and old copies of deleted messages: at '
+  'Sets stale presence offline, deactivates and deletes unseen devices, deletes old decisions, deliveries and jobs, and old copies of deleted messages: at '
   'most p_limit rows of each kind, so that no lock lasts. Returns how many; call it again while `more` is true.';
 
 revoke execute on function

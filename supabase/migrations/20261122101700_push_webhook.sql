@@ -34,30 +34,44 @@ end $$;
 comment on function push.store_vault_secret(text, text) is
   'Stores or replaces a secret of Supabase Vault, also one that cannot be decrypted.';
 
-create function push.notify_webhook() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+create function push.call_webhook(p_type text, p_message_id uuid, p_room_id uuid) returns void
+language plpgsql security definer set search_path = '' as $$
 declare
   target record;
 begin
   select * into target from push.webhook_target();
+  if target.url is null then
+    return;
+  end if;
   -- The payload of a Supabase Database Webhook, with ids only: no message text leaves the database here.
   perform net.http_post(
     url => target.url,
-    body => jsonb_build_object('type', tg_op, 'table', tg_table_name, 'schema', tg_table_schema,
-      'record', jsonb_build_object('id', added.id, 'room_id', added.room_id), 'old_record', null),
+    body => jsonb_build_object('type', p_type, 'table', 'chat_messages', 'schema', 'public',
+      'record', jsonb_build_object('id', p_message_id, 'room_id', p_room_id), 'old_record', null),
     headers => jsonb_build_object('Content-Type', 'application/json', 'x-webhook-secret', target.secret),
     timeout_milliseconds => 5000
-  )
-  -- The messages that create_push_job, which runs before, has stored a job for. Imported history has one that is done.
-  from new_messages added join push.jobs job on job.message_id = added.id and job.state <> 'done';
-  return null;
+  );
 exception when others then
-  -- The message is stored even if the webhook cannot be called; the sweep sends its push.
+  -- The change is stored even if the webhook cannot be called; the sweep sends its push.
   raise warning 'Chat Push: the webhook was not called: %', sqlerrm;
+end $$;
+comment on function push.call_webhook(text, uuid, uuid) is
+  'Calls the webhook after the commit, if it is configured. It never aborts the statement that changed a message.';
+
+create function push.notify_webhook() returns trigger
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+begin
+  -- The conversations whose jobs create_push_job, which runs before, has made due. One message of each is enough: it names the job.
+  perform push.call_webhook(tg_op, added.id, added.room_id)
+  from (
+    select distinct on (room_id, sender_id) id, room_id, sender_id from new_messages
+    where is_read is not true and deleted_at is null order by room_id, sender_id, server_timestamp desc
+  ) added
+  join push.jobs job on job.room_id = added.room_id and job.recipient_id <> added.sender_id and job.state <> 'idle'
+  where job.next_attempt_at <= clock_timestamp();
   return null;
 end $$;
-comment on function push.notify_webhook() is
-  'Calls the webhook for each new message that has a job to do, after the commit. It never aborts the insert of a message.';
+comment on function push.notify_webhook() is 'Calls the webhook for the new messages of each conversation.';
 
 create function push.configure_webhook(url text, secret text) returns void
 language plpgsql set search_path = '' as $$

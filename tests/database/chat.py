@@ -175,7 +175,22 @@ class Chat:
         return marked
 
     async def job(self, message_id: UUID) -> Row:
-        return await row(self.connection, "select * from push.jobs where message_id = %s", message_id)
+        """The job of a message's conversation, with outcome, reason and finished_at of the decision about the message."""
+        found = await row(
+            self.connection,
+            "select (job).*, (decision).outcome, (decision).reason as decision_reason, (decision).finished_at"
+            " from push.decision_of(%s)",
+            message_id,
+        )
+        decided = found["outcome"] is not None
+        reason = found.pop("decision_reason") or (None if decided else found["reason"])
+        return {**found, "state": "done" if decided else found["state"], "reason": reason}
+
+    async def conversation(self, name: str | None = None) -> "Chat":
+        """A further conversation of the same guide, with another tourist: a further job."""
+        tourist = await person(self.connection, name=name)
+        room = await insert(self.connection, "public.chat_rooms", user1_id=tourist, user2_id=self.guide)
+        return Chat(self.connection, tourist, self.guide, room["id"])
 
     async def see_message(self, message_id: UUID) -> Row:
         return await row(self.connection, "select * from public.chat_messages where id = %s", message_id)
@@ -200,12 +215,20 @@ class Chat:
             alter table public.user_presence disable trigger stamp_presence;
             update public.user_presence set updated_at = updated_at - interval '{seconds} s';
             alter table public.user_presence enable trigger stamp_presence;
-            update public.chat_messages set server_timestamp = server_timestamp - interval '{seconds} s';
+            update public.chat_messages set server_timestamp = server_timestamp - interval '{seconds} s',
+              created_at = created_at - interval '{seconds} s';
             update public.user_devices set last_seen_at = last_seen_at - interval '{seconds} s';
             update push.jobs set next_attempt_at = next_attempt_at - interval '{seconds} s',
-              leased_until = leased_until - interval '{seconds} s', finished_at = finished_at - interval '{seconds} s';
+              decided_up_to = decided_up_to - interval '{seconds} s', again_at = again_at - interval '{seconds} s',
+              expires_at = expires_at - interval '{seconds} s', leased_until = leased_until - interval '{seconds} s',
+              changed_at = changed_at - interval '{seconds} s';
+            update push.decisions set finished_at = finished_at - interval '{seconds} s';
             update push.deliveries set sent_at = sent_at - interval '{seconds} s',
+              message_at = message_at - interval '{seconds} s', updated_at = updated_at - interval '{seconds} s',
               receipt_due_at = receipt_due_at - interval '{seconds} s', retry_at = retry_at - interval '{seconds} s';
+            update push.device_states set sounded_at = sounded_at - interval '{seconds} s',
+              dismissed_at = array(select at - interval '{seconds} s' from unnest(dismissed_at) at);
+            update public.message_receipts set read_at = read_at - interval '{seconds} s';
             update push.recipient_rates set free_at = free_at - interval '{seconds} s';
             update push.receipt_runs set began_at = began_at - interval '{seconds} s';
         """)
@@ -246,7 +269,7 @@ async def is_active(chat: Chat, device: Row) -> bool:
 
 
 # What record_push_results returns when it recorded all results and each lease was held.
-ALL_RECORDED = {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": []}
+ALL_RECORDED = {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": [], "later": False}
 
 
 def decision(claimed: Row) -> str:
@@ -266,14 +289,14 @@ def worker_report(job: Row, *answers: str, **more: Any) -> Row:
         known = answer in ("accepted", "retry", "maybe_sent", "configuration_fault")
         deliveries.append(
             {
-                **device,
+                "delivery_id": device["delivery_id"],
                 "status": answer if known else "failed",
                 "error": None if known else answer,
                 "ticket_id": f"ticket of {device['push_token']}" if answer == "accepted" else None,
                 **more,
             }
         )
-    return {"message_id": job["message_id"], "deliveries": deliveries}
+    return {"job_id": job["job_id"], "deliveries": deliveries}
 
 
 async def record(connection: Connection, claimed: Row, *results: Row, unused: int = 0) -> Row:
