@@ -23,7 +23,7 @@ create table push.jobs (
   state push.job_state not null default 'pending',
   revision bigint not null default 1,
   decided_up_to timestamptz not null,
-  next_attempt_at timestamptz not null default clock_timestamp(),
+  next_attempt_at timestamptz default clock_timestamp(),
   again_at timestamptz,
   expires_at timestamptz,
   reason text,
@@ -35,6 +35,7 @@ create table push.jobs (
   leased_revision bigint,
   changed_at timestamptz not null default clock_timestamp(),
   unique (room_id, recipient_id),
+  check ((state = 'idle') = (next_attempt_at is null)),
   check ((state = 'leased') = (lease_id is not null and leased_until is not null and leased_revision is not null))
 ) with (fillfactor = 70);
 comment on table push.jobs is

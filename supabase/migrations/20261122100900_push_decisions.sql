@@ -378,7 +378,7 @@ begin
   update push.jobs
   set state = case when due_at is null then 'idle' else 'pending' end::push.job_state,
     reason = case when p_plan.viewing_until = due_at then 'viewing' end,
-    next_attempt_at = coalesce(due_at, 'infinity'), again_at = p_plan.again_at, expires_at = shows_until,
+    next_attempt_at = due_at, again_at = p_plan.again_at, expires_at = shows_until,
     attempts = case when p_plan.again_at is null then 0 else attempts end,
     is_retry = is_retry and p_plan.again_at is not null,
     decided_up_to = job.decided_up_to, lease_id = null, leased_until = null, leased_revision = null
