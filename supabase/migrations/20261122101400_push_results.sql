@@ -121,6 +121,16 @@ begin
   into next_at
   from push.deliveries delivery
   where delivery.job_id = job.id and delivery.sent_at = p_claimed_at;
+  -- A device that registered since the claim, or that has another token now, gets the messages of this claim, too.
+  if exists (
+    select from push.sendable_devices(job.recipient_id) device
+    where device.last_seen_at > p_claimed_at and not exists (
+      select from push.deliveries delivery
+      where delivery.job_id = job.id and delivery.device_id = device.id and delivery.push_token = device.push_token
+    )
+  ) then
+    next_at := least(next_at, clock_timestamp() + settings.retry_base);
+  end if;
   is_unfinished := next_at is not null or job.again_at is not null;
   if not is_unfinished then
     update push.decisions
