@@ -268,6 +268,20 @@ create trigger set_push_jobs_due_after_delete after delete on public.chat_messag
 create trigger set_push_jobs_due_after_truncate after truncate on public.chat_messages
   for each statement execute function push.set_due_after_delete();
 
+create function push.delete_jobs_of_person() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  delete from push.jobs
+  where recipient_id = old.id and room_id in (
+    select id from public.chat_rooms where user1_id = old.id or user2_id = old.id);
+  return old;
+end $$;
+comment on function push.delete_jobs_of_person() is
+  'Deletes the jobs of a recipient whose account is deleted, with the push tokens of their deliveries.';
+
+create trigger delete_push_jobs_of_person before delete on public.users
+  for each row execute function push.delete_jobs_of_person();
+
 -- Existing apps ----------------------------------------------------------------------------------
 
 create function push.mark_existing_messages_read() returns bigint

@@ -375,6 +375,10 @@ begin
     shows_until := p_plan.expires_at;
   end if;
   due_at := least(p_plan.again_at, shows_until);
+  if due_at is null and not exists (select from public.chat_rooms where id = job.room_id) then
+    delete from push.jobs where id = job.id;
+    return;
+  end if;
   update push.jobs
   set state = case when due_at is null then 'idle' else 'pending' end::push.job_state,
     reason = case when p_plan.viewing_until = due_at then 'viewing' end,
