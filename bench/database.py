@@ -66,9 +66,10 @@ class LoadedDatabase:
         results = []
         for job in claimed["jobs"]:
             accepted = [
-                {**device, "status": "accepted", "error": None, "ticket_id": str(uuid4())} for device in job["devices"]
+                {"delivery_id": device["delivery_id"], "status": "accepted", "ticket_id": str(uuid4())}
+                for device in job["devices"]
             ]
-            results.append(Jsonb({"message_id": job["message_id"], "deliveries": accepted}))
+            results.append(Jsonb({"job_id": job["job_id"], "deliveries": accepted}))
         await self._worker(
             "record_push_results",
             "record_push_results(%s::uuid, %s::timestamptz, %s)",
@@ -77,7 +78,8 @@ class LoadedDatabase:
 
     async def _receipts(self, message_ids: list[UUID]) -> None:
         await self._execute(
-            "update push.deliveries set receipt_due_at = sent_at - interval '1 day' where message_id = any(%s)",
+            "update push.deliveries set receipt_due_at = sent_at - interval '1 day' where message_ids && %s and id >"
+            " (select max(id) - 1000 from push.deliveries)",
             message_ids,
         )
         due = await self._worker("claim_due_receipts", "claim_due_receipts(%s)", BATCH)
@@ -86,10 +88,10 @@ class LoadedDatabase:
 
     async def _prune(self, message_ids: list[UUID]) -> None:
         await self._execute(
-            "update push.jobs set finished_at = now() - interval '40 days' where message_id = any(%s)", message_ids
+            "update push.decisions set finished_at = now() - interval '40 days' where message_id = any(%s)", message_ids
         )
         pruned = await self._worker("prune_push", "prune_push()")
-        assert pruned["jobs_deleted"] == len(message_ids)
+        assert pruned["decisions_deleted"] == len(message_ids)
 
     async def _read(self) -> list[UUID]:
         """Calls the functions for apps. Returns the messages that were written for them."""

@@ -7,7 +7,7 @@ select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as defini
 from pg_index
 where indrelid in (
     'public.chat_messages'::regclass, 'public.message_receipts'::regclass, 'push.jobs'::regclass,
-    'push.deliveries'::regclass)
+    'push.decisions'::regclass, 'push.deliveries'::regclass)
   and not exists (select from pg_constraint where conindid = indexrelid);
 do $$
 declare
@@ -41,27 +41,37 @@ select message.id, case when sender_id = user1_id then user2_id else user1_id en
 from public.chat_messages message join public.chat_rooms room on room.id = room_id
 order by server_timestamp;
 
--- Three of ten messages were viewed at once. One in a thousand waits for an attempt after the end of the benchmark.
-insert into push.jobs
-  (message_id, recipient_id, state, outcome, reason, attempts, next_attempt_at, created_at, finished_at)
-select message_id, user_id, (case when waits then 'pending' else 'done' end)::push.job_state,
-  (case when not waits then case when viewed then 'skipped' else 'accepted' end end)::push.job_outcome,
-  case when viewed and not waits then 'viewing' end, 1,
-  case when waits then now() + interval '1 hour' else receipt.created_at end, receipt.created_at,
-  case when not waits then receipt.created_at + interval '1 second' end
-from (select *, random() < 0.3 as viewed, random() < 0.001 as waits from public.message_receipts) receipt
-order by receipt.created_at;
+-- One in a thousand jobs waits for an attempt after the end of the benchmark. The others have nothing to do.
+insert into push.jobs (room_id, recipient_id, state, decided_up_to, next_attempt_at, changed_at)
+select room_id, user_id, case when waits then 'pending' else 'idle' end::push.job_state, newest,
+  case when waits then now() + interval '1 hour' end, newest
+from (
+  select room_id, user_id, max(server_timestamp) as newest, random() < 0.001 as waits
+  from public.message_receipts join public.chat_messages message on message.id = message_id group by room_id, user_id
+) received;
+
+-- Three of ten messages were viewed at once.
+insert into push.decisions (message_id, job_id, outcome, best, reason, created_at, finished_at)
+select message.id, job.id, case when viewed then 'skipped' else 'accepted' end::push.outcome,
+  case when viewed then 'skipped' else 'accepted' end::push.outcome, case when viewed then 'viewing' end,
+  server_timestamp, server_timestamp + interval '1 second'
+from (select *, random() < 0.3 as viewed from public.chat_messages) message
+join push.jobs job on job.room_id = message.room_id and job.recipient_id <> message.sender_id
+order by server_timestamp;
 
 -- All receipts have come, except those of the last quarter of an hour.
-insert into push.deliveries
-  (message_id, device_id, push_token, status, ticket_id, sent_at, created_at, updated_at, receipt_due_at)
-select message_id, device.id, push_token, case when fresh then 'accepted' else 'handed_over' end, gen_random_uuid()::text,
-  job.created_at, job.created_at, job.created_at, case when fresh then job.created_at + interval '15 minutes' end
-from push.jobs job
+insert into push.deliveries (job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound,
+  push_token, status, ticket_id, attempts, sent_at, created_at, updated_at, receipt_due_at)
+select job.id, device.id, 'alert', md5(decision.message_id::text), array[decision.message_id], array[decision.message_id],
+  decision.created_at, 1, true, push_token, case when fresh then 'accepted' else 'handed_over' end, gen_random_uuid()::text, 1,
+  decision.created_at, decision.created_at, decision.created_at,
+  case when fresh then decision.created_at + interval '15 minutes' end
+from push.decisions decision
+join push.jobs job on job.id = decision.job_id
 join public.user_devices device on device.user_id = job.recipient_id and device.is_active,
-lateral (select job.created_at > now() - interval '15 minutes' as fresh) age
+lateral (select decision.created_at > now() - interval '15 minutes' as fresh) age
 where outcome = 'accepted'
-order by job.created_at;
+order by decision.created_at;
 
 update public.chat_rooms room
 set last_message = newest.message, last_message_at = newest.server_timestamp,

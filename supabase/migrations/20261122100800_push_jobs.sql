@@ -51,6 +51,7 @@ comment on column push.jobs.reason is 'Why the job waits until next_attempt_at; 
 comment on column push.jobs.is_retry is 'Whether a worker claimed it since the last new message: first attempts go before retries.';
 comment on column push.jobs.attempts is
   'Claims for sending since the last new message, without those that ended in a configuration fault.';
+comment on column push.jobs.changed_at is 'When a worker settled it for the last time: old idle jobs are deleted.';
 comment on column push.jobs.expired_leases is 'Leases that expired before their worker reported, since the last report.';
 comment on column push.jobs.leased_revision is 'The revision that the worker has.';
 
@@ -146,23 +147,38 @@ comment on function push.time_to_live() is
 
 create function push.create_job() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+declare
+  is_single constant boolean := not exists (select from new_messages offset 1);
 begin
-  insert into push.jobs as known (room_id, recipient_id, decided_up_to)
-  select added.room_id, case when added.sender_id = room.user1_id then room.user2_id else room.user1_id end,
-    min(added.server_timestamp) - interval '1 microsecond'
-  from new_messages added join public.chat_rooms room on room.id = added.room_id
-  where added.is_read is not true and added.deleted_at is null and added.sender_id in (room.user1_id, room.user2_id)
+  if not is_single then
+    -- Locked in one order, so that no two statements wait for each other.
+    perform from push.jobs where room_id = any(array(select distinct room_id from new_messages))
+    order by room_id, recipient_id for update;
+  end if;
+  update push.jobs job
+  set revision = job.revision + 1,
+    state = case job.state when 'leased' then job.state else 'pending' end,
+    -- A job that is due already keeps its place: a busy conversation must not wait behind its own messages.
+    next_attempt_at = case job.state when 'pending' then least(job.next_attempt_at, clock_timestamp()) else clock_timestamp() end,
+    is_retry = false, attempts = 0, reason = null
+  from new_messages added
+  where job.room_id = added.room_id and job.recipient_id <> added.sender_id and added.is_read is not true and added.deleted_at is null
     -- History that a backend imports. What is not a minute old is none, so most inserts do not read the settings.
     and (added.created_at >= added.server_timestamp - interval '1 minute'
-      or added.created_at > added.server_timestamp - push.time_to_live())
-  group by 1, 2 order by 1, 2
-  on conflict (room_id, recipient_id) do update
-    set revision = known.revision + 1,
-      state = case known.state when 'leased' then known.state else 'pending' end,
-      -- A job that is due already keeps its place: a busy conversation must not wait behind its own messages.
-      next_attempt_at = case known.state when 'pending' then least(known.next_attempt_at, clock_timestamp())
-        else clock_timestamp() end,
-      is_retry = false, attempts = 0, reason = null, changed_at = clock_timestamp();
+      or added.created_at > added.server_timestamp - push.time_to_live());
+  if not found or not is_single then
+    insert into push.jobs as known (room_id, recipient_id, decided_up_to)
+    select added.room_id, case when added.sender_id = room.user1_id then room.user2_id else room.user1_id end,
+      min(added.server_timestamp) - interval '1 microsecond'
+    from new_messages added join public.chat_rooms room on room.id = added.room_id
+    where added.is_read is not true and added.deleted_at is null and added.sender_id in (room.user1_id, room.user2_id)
+      and (added.created_at >= added.server_timestamp - interval '1 minute'
+        or added.created_at > added.server_timestamp - push.time_to_live())
+      and not exists (
+      select from push.jobs job where job.room_id = added.room_id and job.recipient_id <> added.sender_id
+    )
+    group by 1, 2 order by 1, 2;
+  end if;
   return null;
 end $$;
 comment on function push.create_job() is
@@ -204,8 +220,7 @@ begin
   update push.jobs job
   set revision = job.revision + 1,
     state = case job.state when 'leased' then job.state else 'pending' end,
-    next_attempt_at = case job.state when 'pending' then least(job.next_attempt_at, due_at) else due_at end,
-    changed_at = clock_timestamp()
+    next_attempt_at = case job.state when 'pending' then least(job.next_attempt_at, due_at) else due_at end
   where job.id = any(jobs);
   -- One message of each conversation is enough: it names the job.
   perform push.call_webhook('UPDATE', named.message_id, job.room_id)

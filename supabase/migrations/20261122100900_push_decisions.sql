@@ -25,8 +25,10 @@ comment on function push.sendable_devices(uuid) is 'Returns the active devices o
 create function push.note_messages(p_job push.jobs) returns timestamptz
 language sql set search_path = '' set enable_seqscan = off as $$
   with seen as (
-    select id, server_timestamp from public.chat_messages
-    where room_id = p_job.room_id and server_timestamp > p_job.decided_up_to and sender_id <> p_job.recipient_id
+    select message.id, message.server_timestamp from public.chat_messages message
+    join public.chat_rooms room on room.id = message.room_id
+    where message.room_id = p_job.room_id and message.server_timestamp > p_job.decided_up_to
+      and message.sender_id in (room.user1_id, room.user2_id) and message.sender_id <> p_job.recipient_id
     -- More of them wait only after hours without a worker. The older ones of these are covered, but not explained.
     order by server_timestamp desc limit 1000
   ), noted as (
@@ -383,7 +385,7 @@ begin
   set state = case when due_at is null then 'idle' else 'pending' end::push.job_state,
     reason = case when p_plan.viewing_until = due_at then 'viewing' end,
     next_attempt_at = due_at, again_at = p_plan.again_at, expires_at = shows_until,
-    attempts = case when p_plan.again_at is null then 0 else attempts end,
+    attempts = case when p_plan.again_at is null then 0 else attempts end, changed_at = clock_timestamp(),
     is_retry = is_retry and p_plan.again_at is not null,
     decided_up_to = job.decided_up_to, lease_id = null, leased_until = null, leased_revision = null
   where id = job.id;

@@ -144,7 +144,7 @@ begin
     when exists (select from unnest(recorded) where follow_up and is_accepted) then clock_timestamp() end);
   update push.jobs
   set state = case when next_at is null then 'idle' else 'pending' end::push.job_state,
-    next_attempt_at = next_at, expired_leases = 0,
+    next_attempt_at = next_at, expired_leases = 0, changed_at = clock_timestamp(),
     is_retry = is_unfinished and is_retry,
     -- A configuration fault does not count as an attempt.
     attempts = case when is_unfinished
