@@ -43,10 +43,9 @@ class AttackSetup:
         """The number of the attack's messages that a worker has handled so far."""
         async with await psycopg.AsyncConnection.connect(self.cloud.database_url) as connection:
             answer = await connection.execute(
-                "select from push.jobs join public.chat_messages message on message.id = jobs.message_id"
+                "select from push.decisions join public.chat_messages message on message.id = decisions.message_id"
                 " join public.chat_rooms room on room.id = message.room_id"
-                " where %s in (room.user1_id, room.user2_id) "
-                " and (jobs.state = 'done' or is_retry or reason is not null)",
+                " where %s in (room.user1_id, room.user2_id)",
                 (self.attacker.id,),
             )
             return answer.rowcount
@@ -134,9 +133,11 @@ async def rows_of_an_older_database(setup: AttackSetup) -> None:
         " select user1_id, 'old', 'ios', 'ExponentPushToken[old]' from public.chat_rooms where id = %(room)s",
         "with old as (insert into public.chat_messages (room_id, sender_id, message, attachments, server_timestamp)"
         "  select %(room)s, %(attacker)s, repeat('long ', 240000), '{\"no\": \"list\"}', clock_timestamp()"
-        "  from generate_series(1, 100) returning id)"
-        " insert into push.jobs (message_id, recipient_id)"
-        " select old.id, user1_id from old, public.chat_rooms where chat_rooms.id = %(room)s",
+        "  from generate_series(1, 100) returning server_timestamp)"
+        " insert into push.jobs (room_id, recipient_id, decided_up_to)"
+        " select %(room)s, user1_id, min(old.server_timestamp) - interval '1 microsecond'"
+        " from old, public.chat_rooms where chat_rooms.id = %(room)s group by user1_id"
+        " on conflict (room_id, recipient_id) do update set state = 'pending', next_attempt_at = clock_timestamp()",
     )
     await setup.sweep()
 
@@ -183,9 +184,10 @@ async def _write_to_many(setup: AttackSetup, users: int, messages: int) -> None:
         " select id, 'phone', 'android', 'ExponentPushToken[recipient' || number || ']' from recipient",
         "with due as (insert into public.chat_messages (room_id, sender_id, message, server_timestamp)"
         f"  select room, %(attacker)s, 'Hello', clock_timestamp() from recipient, generate_series(1, {messages})"
-        "  returning id, room_id)"
-        " insert into push.jobs (message_id, recipient_id)"
-        " select due.id, recipient.id from due join recipient on recipient.room = due.room_id",
+        "  returning room_id, server_timestamp)"
+        " insert into push.jobs (room_id, recipient_id, decided_up_to)"
+        " select recipient.room, recipient.id, min(server_timestamp) - interval '1 microsecond'"
+        " from due join recipient on recipient.room = due.room_id group by 1, 2",
     )
     await setup.sweep()
 

@@ -84,7 +84,11 @@ class Fixtures:
     async def unfinished(self) -> int:
         """The number of pushes that were not sent yet."""
         async with await psycopg.AsyncConnection.connect(self.postgres.dsn()) as connection:
-            answer = await connection.execute("select from push.jobs where outcome is distinct from 'accepted'")
+            answer = await connection.execute(
+                "select from public.chat_messages message"
+                " left join push.decisions decision on decision.message_id = message.id"
+                " where outcome is distinct from 'accepted'"
+            )
             return answer.rowcount
 
     async def clear(self) -> None:

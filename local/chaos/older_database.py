@@ -31,7 +31,9 @@ with old as (
   ) rows (text, attachments, type)
   returning id
 )
-insert into push.jobs (message_id, recipient_id) select id, %(recipient)s from old
+insert into push.jobs (room_id, recipient_id, decided_up_to)
+select room_id, %(recipient)s, min(server_timestamp) - interval '1 microsecond' from old group by room_id
+on conflict (room_id, recipient_id) do update set state = 'pending', next_attempt_at = clock_timestamp()
 """
 
 

@@ -181,7 +181,7 @@ async def _drain(cloud: LocalCloud) -> None:
 async def _has_unfinished_work(cloud: LocalCloud) -> bool:
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
         left = await connection.execute(
-            "select from push.jobs where state <> 'done'"
+            "select from push.jobs where state <> 'idle' and next_attempt_at is distinct from expires_at"
             " union all select from push.deliveries where receipt_due_at is not null limit 1"
         )
         return left.rowcount > 0

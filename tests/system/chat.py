@@ -27,7 +27,9 @@ TEXT = "Shall we meet at the fountain?"
 WEBHOOK_PATH = "/api/push/chat-message"
 
 RESET = (
-    "delete from push.jobs where state <> 'done'",
+    "update push.jobs set state = 'idle', next_attempt_at = null, lease_id = null, leased_until = null,"
+    " leased_revision = null",
+    "delete from push.decisions where outcome is null",
     "delete from public.user_devices",
     "delete from public.user_presence",
     # Retries wait less than a second. The same people write in all tests, so their limits are high.
@@ -189,10 +191,11 @@ class Chat:
         await execute(
             self.cloud,
             "update push.jobs set next_attempt_at = clock_timestamp(),"
-            " leased_until = case when state = 'leased' then clock_timestamp() end where message_id = %s",
+            " leased_until = case when state = 'leased' then clock_timestamp() end"
+            " where id = (select (job).id from push.decision_of(%s))",
             message_id,
         )
-        await execute(self.cloud, "update push.deliveries set retry_at = null where message_id = %s", message_id)
+        await execute(self.cloud, "update push.deliveries set retry_at = null where %s = any(message_ids)", message_id)
 
     async def new_phone_of(self, person: Person, platform: Literal["ios", "android"] = "android") -> Phone:
         """Returns a new phone on which the person is logged in."""

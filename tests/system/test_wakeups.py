@@ -31,7 +31,8 @@ async def test_a_sweep_wakes_the_next_one_for_a_push_that_no_worker_looked_ahead
     message = await chat.send(webhook_lost=True)
     await execute(
         chat.cloud,
-        "update push.jobs set next_attempt_at = clock_timestamp() + %s where message_id = %s",
+        "update push.jobs set next_attempt_at = clock_timestamp() + %s"
+        " where id = (select (job).id from push.decision_of(%s))",
         timedelta(seconds=5),
         message,
     )
