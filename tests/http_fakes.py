@@ -100,9 +100,7 @@ class ReceiptService:
 
 def due(*numbers: int) -> list[Json]:
     """The result of claim_due_receipts: deliveries whose tickets are t1, t2, …"""
-    return [
-        {"message_id": uuid(number), "device_id": uuid(100 * number), "ticket_id": f"t{number}"} for number in numbers
-    ]
+    return [{"delivery_id": number, "message_id": uuid(number), "ticket_id": f"t{number}"} for number in numbers]
 
 
 class DataApi:
@@ -178,12 +176,12 @@ class DataApi:
 
 def recorded(**fields: Any) -> Json:
     """The result of record_push_results."""
-    return {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": [], **fields}
+    return {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": [], "later": False, **fields}
 
 
 def pruned(**counts: Any) -> Json:
     """The result of prune_push."""
-    kinds = ("presence_offline", "devices_deactivated", "devices_deleted", "jobs_deleted")
+    kinds = ("presence_offline", "devices_deactivated", "devices_deleted", "decisions_deleted", "jobs_deleted")
     return {**dict.fromkeys(kinds, 0), "more": False, **counts}
 
 
@@ -196,8 +194,13 @@ def push_token(number: int) -> str:
 
 
 def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
-    """A claimed job, as push.notifications() returns it. Its devices have the ids 100 * number, 100 * number + 1, …"""
+    """A claimed job, as claim_push_jobs returns it. Its deliveries have the ids 100 * number, 100 * number + 1, …
+
+    `kind`, `sound` and `platform` are those of all devices.
+    """
+    of_device = {key: fields.pop(key, default) for key, default in _OF_DEVICE.items()}
     return {
+        "job_id": number,
         "message_id": uuid(number),
         "room_id": uuid(7001),
         "sender_id": uuid(7002),
@@ -205,14 +208,25 @@ def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
         "title": "Ana",
         "body": "Hello",
         "image_url": None,
+        "unread": 1,
         "badge": 3,
+        "expires_at": "2999-11-23T10:00:00.123456+00:00",
         "sent_at": "2026-11-22T10:00:00.123456+00:00",
         "attempt": 1,
         "devices": [
-            {"device_id": uuid(100 * number + index), "push_token": token} for index, token in enumerate(tokens)
+            {
+                "delivery_id": 100 * number + index,
+                "device_id": uuid(100 * number + index),
+                "push_token": token,
+                **of_device,
+            }
+            for index, token in enumerate(tokens)
         ],
         **fields,
     }
+
+
+_OF_DEVICE = {"kind": "alert", "sound": True, "platform": "ios"}
 
 
 def slot(in_seconds: float = 0, answered_at: datetime | None = None) -> Json:
@@ -236,6 +250,9 @@ def claim(*jobs: Json, **fields: Any) -> Json:
         "not_due": [],
         "unknown": [],
         "expired_leases": [],
+        "examined": len(jobs),
+        "more_due": bool(fields.get("left_due")),
+        "later": bool(fields.get("deferred")),
         "slot": slot(),
         **fields,
     }

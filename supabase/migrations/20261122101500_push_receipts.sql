@@ -33,13 +33,14 @@ begin
     update push.deliveries delivery
     set receipt_due_at = clock_timestamp() + interval '2 minutes'
     from due where delivery.id = due.id
-    returning delivery.id as delivery_id, delivery.ticket_id
+    returning delivery.id as delivery_id, coalesce(delivery.line_ids[1], delivery.message_ids[1]) as message_id, delivery.ticket_id
   )
   select coalesce(jsonb_agg(to_jsonb(leased)), '[]') into claimed from leased;
   return claimed;
 end $$;
 comment on function public.claim_due_receipts(integer) is
-  'Leases deliveries whose receipt is due for two minutes, the longest waiting first. Returns [{delivery_id, ticket_id}].';
+  'Leases deliveries whose receipt is due for two minutes, the longest waiting first. Returns [{delivery_id, '
+  'message_id (the newest message that it shows, or null), ticket_id}].';
 
 create function push.next_receipt_at(p_sent_at timestamptz) returns timestamptz
 language sql volatile set search_path = '' as $$

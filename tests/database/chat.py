@@ -175,7 +175,7 @@ class Chat:
         return marked
 
     async def job(self, message_id: UUID) -> Row:
-        """The job of a message's conversation, with outcome, reason and finished_at of the decision about the message."""
+        """The job of a message's conversation, with outcome, reason and finished_at of the message."""
         found = await row(
             self.connection,
             "select (job).*, (decision).outcome, (decision).reason as decision_reason, (decision).finished_at"

@@ -7,7 +7,7 @@ from tests.database.chat import Chat, Row, as_user, claim, explain, record, valu
 
 
 async def sent(chat: Chat, *answers: str) -> list[Row]:
-    """Claims what is due now and reports each push with its answer. Returns the devices' pushes, with their job's content."""
+    """Claims what is due and reports the answers. Returns the push of each device, with the content of its job."""
     claimed = await claim(chat.connection)
     if claimed["jobs"]:
         await record(chat.connection, claimed, *(worker_report(job, *answers) for job in claimed["jobs"]))

@@ -7,13 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from chat_push.models import Push
-from chat_push.notification import payload
+from chat_push.notification import QUIET_CHANNEL, SOUND_CHANNEL
 from psycopg import sql
 from samtranslator.yaml_helper import yaml_parse
 
 from local.cloud import LocalCloud
-from tests import http_fakes
 from tests.docs.guides import GUIDES, PROJECT, anchors, blocks, headings, links, section, table
 
 TEMPLATE = yaml_parse((PROJECT / "template.yaml").read_text())
@@ -96,8 +94,9 @@ def test_app_json_names_the_channel_of_the_pushes_and_only_options_of_the_plugin
         "enableBackgroundRemoteNotifications",
     }
     push = (PROJECT / "docs" / "client" / "push.ts").read_text()
-    assert f"setNotificationChannelAsync('{options['defaultChannel']}'" in push
-    assert payload(Push.model_validate(http_fakes.push(1)))["channelId"] == options["defaultChannel"]
+    assert options["defaultChannel"] == SOUND_CHANNEL
+    for channel in (SOUND_CHANNEL, QUIET_CHANNEL):
+        assert f"setNotificationChannelAsync('{channel}'" in push
 
 
 def test_the_guide_installs_the_packages_that_the_client_files_import() -> None:

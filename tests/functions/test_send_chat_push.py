@@ -445,10 +445,10 @@ class TestMetrics:
                 finished=[FINISHED],
                 deferred=[uuid(4)],
                 unknown=[uuid(5)],
-                expired_leases=[uuid(1), uuid(3)],
+                expired_leases=[1, 3],
             )
         )
-        api.recorded = recorded(deactivated=1, held=20, lost_leases=[uuid(2)], unrecorded=[uuid(1)])
+        api.recorded = recorded(deactivated=1, held=20, lost_leases=[2], unrecorded=[1])
         expo.answers.append(
             httpx.Response(
                 200,

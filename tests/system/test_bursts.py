@@ -38,7 +38,11 @@ class Burst:
             asyncio.timeout(60),
             await psycopg.AsyncConnection.connect(self.chat.cloud.database_url, autocommit=True) as connection,
         ):
-            while (await connection.execute("select from push.jobs where state <> 'idle' and next_attempt_at is distinct from expires_at")).rowcount:
+            while (
+                await connection.execute(
+                    "select from push.jobs where state <> 'idle' and next_attempt_at is distinct from expires_at"
+                )
+            ).rowcount:
                 await self.chat.sweep()
 
     def copies(self) -> set[tuple[int, int]]:

@@ -72,7 +72,7 @@ def calls(requests: list[dict[str, Any]], name: str, queues: Mapping[str, str]) 
             service, operation = headers["x-amz-target"].split(".")
             body = json.loads(base64.b64decode(request["body"]))
             resource = body["SecretId"] if service == "secretsmanager" else queues[body["QueueUrl"]]
-            # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html: one right for both calls
+            # One right for both: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
             action = "SendMessage" if operation == "SendMessageBatch" else operation
             found.add((f"{service.removeprefix('Amazon').lower()}:{action}", resource))
     return found

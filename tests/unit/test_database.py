@@ -24,16 +24,10 @@ def postgrest_error(status: int, code: str) -> httpx.Response:
 
 
 RESULT = PushResult(
-    message_id=UUID(uuid(1)),
+    job_id=1,
     deliveries=[
-        Delivery(device_id=UUID(uuid(100)), push_token=push_token(1), status="accepted", ticket_id="t"),
-        Delivery(
-            device_id=UUID(uuid(101)),
-            push_token=push_token(2),
-            status="failed",
-            error="DeviceNotRegistered",
-            retry_after_seconds=1.5,
-        ),
+        Delivery(delivery_id=100, status="accepted", ticket_id="t"),
+        Delivery(delivery_id=101, status="failed", error="DeviceNotRegistered", retry_after_seconds=1.5),
     ],
 )
 
@@ -108,7 +102,7 @@ class TestCalls:
 
     def test_a_record_passes_lease_and_outcomes_and_returns_what_the_database_did(self) -> None:
         api = DataApi()
-        api.recorded = recorded(deactivated=1, lost_leases=[uuid(1)])
+        api.recorded = recorded(deactivated=1, lost_leases=[1])
         answer = database(api).record_push_results(Claim.model_validate(claim()), [RESULT], 3)
         assert api.calls("record_push_results") == [
             {
@@ -116,19 +110,17 @@ class TestCalls:
                 "p_claimed_at": CLAIMED_AT,
                 "p_results": [
                     {
-                        "message_id": uuid(1),
+                        "job_id": 1,
                         "deliveries": [
                             {
-                                "device_id": uuid(100),
-                                "push_token": push_token(1),
+                                "delivery_id": 100,
                                 "status": "accepted",
                                 "error": None,
                                 "ticket_id": "t",
                                 "retry_after_seconds": None,
                             },
                             {
-                                "device_id": uuid(101),
-                                "push_token": push_token(2),
+                                "delivery_id": 101,
                                 "status": "failed",
                                 "error": "DeviceNotRegistered",
                                 "ticket_id": None,
@@ -140,7 +132,7 @@ class TestCalls:
                 "p_unused_notifications": 3,
             }
         ]
-        assert (answer.deactivated, answer.lost_leases) == (1, [UUID(uuid(1))])
+        assert (answer.deactivated, answer.lost_leases) == (1, [1])
 
 
 class TestFaults:
@@ -213,4 +205,4 @@ class TestModels:
         for model in (Claim.model_validate(claim(job)), RESULT):
             for secret in (push_token(1), "Secret", "secret.example"):
                 assert secret not in f"{model!r} {model}"
-            assert uuid(1) in repr(model)
+            assert "delivery_id=100" in repr(model)

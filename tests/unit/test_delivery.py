@@ -56,8 +56,7 @@ def delivery(
     number: int, token: str, status: str = "accepted", error: str | None = None, retry_after: float | None = None
 ) -> Json:
     return {
-        "device_id": uuid(number),
-        "push_token": token,
+        "delivery_id": number,
         "status": status,
         "error": error,
         "ticket_id": ticket_id(token) if status == "accepted" else None,
@@ -66,7 +65,7 @@ def delivery(
 
 
 def result(number: int, *deliveries: Json) -> Json:
-    return {"message_id": uuid(number), "deliveries": list(deliveries)}
+    return {"job_id": number, "deliveries": list(deliveries)}
 
 
 TOKENS = [push_token(number) for number in range(6)]
@@ -145,7 +144,7 @@ class TestDeliver:
         ("fields", "report"),
         [
             ({}, Report()),
-            ({"deferred": [uuid(1)]}, Report(deferred=1)),
+            ({"deferred": [uuid(1)]}, Report(deferred=1, later=True)),
             ({"not_due": [uuid(1)]}, Report(not_due=1)),
             ({"unknown": [uuid(1)]}, Report(unknown=1)),
             (
@@ -172,7 +171,7 @@ class TestDeliver:
 
     def test_deactivated_devices_and_lost_leases_are_reported(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])))
-        worker.api.recorded = recorded(deactivated=1, lost_leases=[uuid(1)])
+        worker.api.recorded = recorded(deactivated=1, lost_leases=[1])
         report = worker.deliver(1)
         assert (report.deactivated, report.lost_leases) == (1, 1)
 
@@ -224,7 +223,7 @@ class TestDeliver:
 
     def test_a_result_that_cannot_be_stored_is_reported_and_logged(self, printed: Printed) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])))
-        worker.api.recorded = recorded(unrecorded=[uuid(1)], held=20)
+        worker.api.recorded = recorded(unrecorded=[1], held=20)
         report = worker.deliver(1)
         assert (report.unrecorded, report.held) == (1, 20)
         assert [line["correlation_id"] for line in printed() if line["level"] == "ERROR"] == [uuid(1)]
@@ -317,7 +316,7 @@ class TestSweep:
     def test_a_sweep_claims_page_after_page_until_nothing_is_due(self) -> None:
         finished = [{"message_id": uuid(number), "outcome": "skipped", "reason": "expired"} for number in range(50)]
         deferred = [uuid(number) for number in range(50)]
-        worker = Worker(page(100), page(0, finished=finished, deferred=deferred), page(30), page(1))
+        worker = Worker(page(100), page(0, finished=finished, deferred=deferred, examined=100), page(30), page(1))
         report, is_more_due = worker.sweep()
         assert not is_more_due
         calls = worker.api.calls("claim_push_jobs")
@@ -387,13 +386,13 @@ class TestLogs:
         assert "not due" in lines[uuid(5)]["message"]
 
     def test_an_expired_lease_is_logged_at_the_next_claim_and_at_the_late_record(self, printed: Printed) -> None:
-        worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:2]), expired_leases=[uuid(1)]))
-        worker.api.recorded = recorded(deactivated=0, lost_leases=[uuid(2)])
+        worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:2]), expired_leases=[1]))
+        worker.api.recorded = recorded(deactivated=0, lost_leases=[2])
         worker.deliver(1, 2)
-        warned = {line["correlation_id"]: line["message"] for line in printed() if line["level"] == "WARNING"}
+        warned = {line["job_id"]: line["message"] for line in printed() if line["level"] == "WARNING"}
         assert warned == {
-            uuid(1): "claimed again: the last worker never reported",
-            uuid(2): "recorded too late: the lease had run out",
+            1: "claimed again: the last worker never reported",
+            2: "recorded too late: the lease had run out",
         }
 
     @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """The payload of a notification, and the cutting of its texts."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import regex
 from chat_push.models import Push
-from chat_push.notification import MAX_BYTES, Notification, json_bytes, payload, truncate
+from chat_push.notification import MAX_BYTES, Notification, json_bytes, notifications, truncate
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -34,38 +35,86 @@ graphemes = st.sampled_from([FAMILY, FLAG, ACCENTED, KEYCAP, DEVANAGARI, PREPEND
 long_texts = st.lists(graphemes, min_size=60, max_size=250).map("".join)
 
 
+NOW = datetime(2026, 11, 22, 10, 0, 1, tzinfo=UTC)
+
+
+def sent(*pushes: dict[str, Any]) -> list[Notification]:
+    return notifications([Push.model_validate(fields) for fields in pushes], NOW)
+
+
 def of(**fields: Any) -> dict[str, Any]:
-    return payload(Push.model_validate(push(1, [push_token(1)], **fields)))
+    [notification] = sent(push(1, [push_token(1)], **fields))
+    return dict(notification.payload)
 
 
-class TestPayload:
-    def test_the_payload_of_a_push_has_exactly_these_fields(self) -> None:
-        assert of() == {
+class TestAlerts:
+    def test_the_payload_of_an_alert_has_exactly_these_fields(self) -> None:
+        assert of(expires_at=(NOW + timedelta(hours=24)).isoformat()) == {
             "title": "Ana",
             "body": "Hello",
             "data": {
+                "type": "chat_message",
+                "kind": "alert",
                 "conversationId": uuid(7001),
                 "messageId": uuid(1),
                 "senderId": uuid(7002),
                 "recipientId": uuid(7003),
-                "type": "chat_message",
+                "unread": 1,
+                "badge": 3,
             },
             "sound": "default",
             "badge": 3,
             "channelId": "chat-messages",
             "priority": "high",
-            "collapseId": uuid(1),
-            "tag": uuid(1),
+            "ttl": 24 * 3600,
+            "collapseId": uuid(7001),
+            "tag": uuid(7001),
             "threadId": uuid(7001),
         }
 
-    def test_the_payload_of_a_push_has_only_fields_that_expo_documents(self) -> None:
-        assert of(image_url="https://example.com/a.jpg").keys() <= EXPO_FIELDS
+    @pytest.mark.parametrize("kind", ["alert", "update"])
+    def test_a_silent_push_is_passive_and_uses_the_quiet_channel(self, kind: str) -> None:
+        fields = of(kind=kind, sound=False)
+        assert "sound" not in fields
+        assert (fields["interruptionLevel"], fields["channelId"]) == ("passive", "chat-messages-quiet")
+        assert fields["data"]["kind"] == kind
 
-    def test_a_resend_replaces_the_notification_of_its_message_and_of_no_other(self) -> None:
-        first, again, other = of(attempt=1, body="Hello"), of(attempt=2, body="Hello!", badge=9), of(message_id=uuid(2))
-        for field in ("collapseId", "tag"):
-            assert first[field] == again[field] != other[field]
+    @pytest.mark.parametrize(
+        "fields",
+        [{}, {"kind": "update"}, {"kind": "dismiss"}, {"kind": "badge"}, {"kind": "badge", "platform": "android"}],
+    )
+    def test_each_payload_has_only_fields_that_expo_documents_and_a_time_to_live(self, fields: dict[str, Any]) -> None:
+        payload = of(image_url="https://example.com/a.jpg", **fields)
+        assert payload.keys() <= EXPO_FIELDS
+        assert payload["ttl"] > 0
+
+    def test_an_alert_lives_until_its_message_expires_and_at_least_a_second(self) -> None:
+        for seconds, ttl in [(90, 90), (0.5, 1), (-5, 1)]:
+            assert of(expires_at=(NOW + timedelta(seconds=seconds)).isoformat())["ttl"] == ttl
+
+    def test_a_push_replaces_the_notification_of_its_conversation_and_of_no_other(self) -> None:
+        first, newer, other = of(), of(message_id=uuid(2), body="Hello!"), of(room_id=uuid(7009))
+        for field in ("collapseId", "tag", "threadId"):
+            assert first[field] == newer[field] != other[field]
+            assert len(first[field]) <= 64
+
+    @pytest.mark.parametrize(
+        ("unread", "title"), [(0, "Ana"), (1, "Ana"), (2, "Ana (2)"), (99, "Ana (99)"), (100, "Ana (99+)")]
+    )
+    def test_the_title_of_several_unread_messages_has_their_number(self, unread: int, title: str) -> None:
+        assert of(unread=unread)["title"] == title
+
+    def test_a_long_title_is_cut_before_its_number(self) -> None:
+        assert of(title="x" * 60, unread=12)["title"] == "x" * 34 + "… (12)"
+
+    def test_each_line_is_cut_alone(self) -> None:
+        assert of(body="x" * 300 + "\nshort")["body"] == "x" * 199 + "…\nshort"
+
+    def test_the_oldest_lines_are_left_out_if_they_do_not_fit(self) -> None:
+        lines = ["👩" * 200, "👨" * 200, "👧" * 200]
+        assert of(body="\n".join(lines))["body"] == "\n".join(lines)
+        assert of(body="\n".join(lines), title="👩" * 40, room_id=uuid(1), image_url="x" * 900)["body"] != ""
+        assert json_bytes(of(body="\n".join(["\x01" * 200] * 3))) <= MAX_BYTES
 
     @pytest.mark.parametrize("title", [None, ""])
     def test_a_sender_without_a_name_has_a_neutral_title(self, title: str | None) -> None:
@@ -95,8 +144,60 @@ class TestPayload:
     ) -> None:
         fields = of(body=body, title=title, image_url=image_url)
         assert len(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()) <= MAX_BYTES < 4096
-        assert len(fields["body"]) <= 200
+        assert all(len(line) <= 200 for line in fields["body"].split("\n"))
         assert len(fields["title"]) <= 100
+
+
+class TestDismissalsAndBadges:
+    def test_a_dismissal_has_nothing_that_a_system_draws(self) -> None:
+        assert of(kind="dismiss", sound=False, badge=2) == {
+            "data": {
+                "type": "chat_message",
+                "kind": "dismiss",
+                "conversationIds": [uuid(7001)],
+                "recipientId": uuid(7003),
+                "badge": 2,
+            },
+            "contentAvailable": True,
+            "priority": "normal",
+            "ttl": 3600,
+        }
+
+    def test_a_badge_is_set_by_ios_itself_and_by_the_app_on_android(self) -> None:
+        ios, android = of(kind="badge"), of(kind="badge", platform="android")
+        assert (ios["badge"], "contentAvailable" in ios) == (3, False)
+        assert "badge" not in android
+        assert (
+            android["data"]
+            == ios["data"]
+            == {
+                "type": "chat_message",
+                "kind": "badge",
+                "recipientId": uuid(7003),
+                "badge": 3,
+            }
+        )
+
+    @pytest.mark.parametrize("kind", ["dismiss", "badge"])
+    def test_the_dismissals_of_a_device_are_one_notification_and_so_are_its_badges(self, kind: str) -> None:
+        one, two = push_token(1), push_token(2)
+        found = sent(
+            push(1, [one, two], kind=kind, room_id=uuid(7001)),
+            push(2, [one], kind=kind, room_id=uuid(7002)),
+            push(3, [one], room_id=uuid(7003)),
+        )
+        assert [(notification.push_token, notification.deliveries) for notification in found] == [
+            (one, (300,)),
+            (one, (100, 200)),
+            (two, (101,)),
+        ]
+        if kind == "dismiss":
+            assert found[1].payload["data"]["conversationIds"] == [uuid(7001), uuid(7002)]
+
+    def test_a_dismissal_names_at_most_50_conversations_and_fits(self) -> None:
+        found = sent(*[push(number, [push_token(1)], kind="dismiss", room_id=uuid(number)) for number in range(120)])
+        assert [len(notification.deliveries) for notification in found] == [50, 50, 20]
+        assert json_bytes(found[0].payload) <= MAX_BYTES
 
 
 class TestTruncate:
@@ -142,4 +243,4 @@ class TestTruncate:
 
 
 def test_the_repr_of_a_notification_contains_no_text_and_no_token() -> None:
-    assert repr(Notification(push_token(1), of())) == "Notification()"
+    assert repr(Notification(push_token(1), of(), (1,))) == "Notification(deliveries=(1,))"

@@ -60,7 +60,8 @@ def _read_receipts(database: PushDatabase, expo: Expo, time_left: Callable[[], f
         report.configuration_faults += sum(receipt.status == "configuration_fault" for receipt in receipts)
         for receipt in receipts:
             if receipt.error:
-                logger.warning("receipt reports an error", correlation_id=str(receipt.message_id), error=receipt.error)
+                message_id = str(receipt.message_id) if receipt.message_id else None
+                logger.warning("receipt reports an error", correlation_id=message_id, error=receipt.error)
     finished = database.finish_receipt_run(run_id)
     report.deactivated, report.held = finished.deactivated, finished.held
 

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from typing import Any
 from uuid import UUID
 
 from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabase
 from chat_push.expo import Expo
 from chat_push.expo_errors import Outcome, counted_code
 from chat_push.models import Claim, Delivery, Push, PushResult, Recorded
-from chat_push.notification import Notification, payload
+from chat_push.notification import notifications
 from chat_push.observability import logger
 
 JOBS_PER_CLAIM = 100
@@ -29,7 +29,7 @@ class Report:
     deliveries: Counter[str] = field(default_factory=Counter)  # by status
     errors: Counter[str] = field(default_factory=Counter)  # of deliveries, by code
     failures: Counter[str] = field(default_factory=Counter)  # failed deliveries, by counted_code
-    skipped: Counter[str] = field(default_factory=Counter)  # jobs that ended without being sent, by reason
+    skipped: Counter[str] = field(default_factory=Counter)  # messages that are not sent, by reason
     deferred: int = 0
     left_due: int = 0  # messages that deliver leaves to a sweep
     not_due: int = 0
@@ -39,7 +39,8 @@ class Report:
     deactivated: int = 0  # devices
     held: int = 0  # devices with a dead token that the circuit breaker keeps active
     unrecorded: int = 0  # jobs whose result the database could not store
-    insert_to_accept: list[float] = field(default_factory=list)  # milliseconds, of each accepted message
+    later: bool = False  # whether jobs are left that become due within a minute
+    insert_to_accept: list[float] = field(default_factory=list)  # milliseconds, of each accepted alert
 
     @property
     def failed_attempts(self) -> int:
@@ -49,22 +50,26 @@ class Report:
     @property
     def has_jobs_left(self) -> bool:
         """Whether the invocation leaves jobs that may be due soon."""
-        return bool(self.failed_attempts or self.deferred or self.left_due)
+        return bool(self.failed_attempts or self.deferred or self.left_due or self.later)
 
     def add_claim(self, claim: Claim) -> None:
         """Counts the jobs of a claim that are not sent."""
-        self.skipped.update(job.reason for job in claim.finished)
+        self.skipped.update(message.reason for message in claim.finished if message.reason)
         self.deferred += len(claim.deferred)
         self.not_due += len(claim.not_due)
         self.unknown += len(claim.unknown)
         self.expired_leases += len(claim.expired_leases)
+        self.later |= claim.later
 
     def add_outcomes(self, push: Push, outcomes: Sequence[Outcome], answered_at: datetime) -> None:
-        """Counts the outcomes of one message."""
+        """Counts the outcomes of one job, in the order of its devices."""
         self.deliveries.update(outcome.status for outcome in outcomes)
         self.errors.update(outcome.error for outcome in outcomes if outcome.error)
         self.failures.update(counted_code(outcome) for outcome in outcomes if outcome.status == "failed")
-        if any(outcome.status == "accepted" for outcome in outcomes):
+        if push.sent_at and any(
+            device.kind == "alert" and outcome.status == "accepted"
+            for device, outcome in zip(push.devices, outcomes, strict=True)
+        ):
             self.insert_to_accept.append((answered_at - push.sent_at).total_seconds() * 1000)
 
     def add_recorded(self, recorded: Recorded) -> None:
@@ -73,6 +78,7 @@ class Report:
         self.held += recorded.held
         self.lost_leases += len(recorded.lost_leases)
         self.unrecorded += len(recorded.unrecorded)
+        self.later |= recorded.later
 
 
 def deliver(message_ids: Iterable[UUID], database: PushDatabase, expo: Expo, time_left: Callable[[], float]) -> Report:
@@ -105,8 +111,7 @@ def sweep(
     while more_due and send_at is not None and time_left() > 2 * RECORD_RESERVE_SECONDS:
         claim, send_at = database.claim_push_jobs(None, JOBS_PER_CLAIM, SWEEP_WAIT_SECONDS)
         rejected = _send_and_record(claim, send_at, database, expo, time_left, report)
-        examined = len(claim.jobs) + len(claim.finished) + len(claim.deferred) + len(claim.left_due)
-        more_due = not rejected and (examined >= JOBS_PER_CLAIM or bool(claim.left_due))
+        more_due = not rejected and (claim.examined >= JOBS_PER_CLAIM or claim.more_due)
         if is_one_claim:
             break
     return report, more_due
@@ -125,25 +130,26 @@ def _send_and_record(
     report.add_claim(claim)
     if not claim.jobs:
         return False
+    sent = notifications(claim.jobs, datetime.now(UTC))
     outcomes = expo.send(
-        [
-            Notification(device.push_token, fields)
-            for push, fields in ((push, payload(push)) for push in claim.jobs)
-            for device in push.devices
-        ],
-        lambda: time_left() - RECORD_RESERVE_SECONDS,
-        send_at or 0.0,
-        partial(_reserve_next_slot, database),
+        sent, lambda: time_left() - RECORD_RESERVE_SECONDS, send_at or 0.0, partial(_reserve_next_slot, database)
     )
     answered_at = datetime.now(UTC)
-    remaining = iter(outcomes)
+    outcome_of = {
+        delivery_id: outcome
+        for notification, outcome in zip(sent, outcomes, strict=True)
+        for delivery_id in notification.deliveries
+    }
     results = []
     for push in claim.jobs:
-        of_push = list(islice(remaining, len(push.devices)))
+        of_push = [outcome_of[device.delivery_id] for device in push.devices]
         results.append(_result(push, of_push))
         report.add_outcomes(push, of_push, answered_at)
         _log_attempt(push, of_push)
-    recorded = _record(database, claim, results, sum(not outcome.attempted for outcome in outcomes))
+    # Merged notifications use less of the slot than was reserved.
+    reserved = sum(len(push.devices) for push in claim.jobs)
+    unused = reserved - sum(outcome.attempted for outcome in outcomes)
+    recorded = _record(database, claim, results, unused)
     report.add_recorded(recorded)
     return any(outcome.should_stop_sending for outcome in outcomes)
 
@@ -154,16 +160,26 @@ def _record(database: PushDatabase, claim: Claim, results: Sequence[PushResult],
     except DatabaseUnavailable:
         # Recording twice is safe. Without a record all of it would be sent again.
         recorded = database.record_push_results(claim, results, unused)
-    for message_id in recorded.lost_leases:
-        logger.warning("recorded too late: the lease had run out", correlation_id=str(message_id))
-    for message_id in recorded.unrecorded:
-        logger.error("result not recorded: it is sent again when its lease has run out", correlation_id=str(message_id))
+    message_of = {push.job_id: push.message_id for push in claim.jobs}
+    for job_id in recorded.lost_leases:
+        logger.warning("recorded too late: the lease had run out", **_named(job_id, message_of[job_id]))
+    for job_id in recorded.unrecorded:
+        logger.error(
+            "result not recorded: it is sent again when its lease has run out", **_named(job_id, message_of[job_id])
+        )
     return recorded
 
 
+def _named(job_id: int, message_id: UUID | None) -> dict[str, Any]:
+    """The fields that name a job in a log line. A dismissal has no message."""
+    return {"job_id": job_id, "correlation_id": str(message_id) if message_id else None}
+
+
 def _log_unsent(claim: Claim) -> None:
-    for job in claim.finished:
-        logger.info("push not sent", correlation_id=str(job.message_id), outcome=job.outcome, reason=job.reason)
+    for message in claim.finished:
+        logger.info(
+            "push not sent", correlation_id=str(message.message_id), outcome=message.outcome, reason=message.reason
+        )
     for message_id in claim.deferred:
         logger.info("push deferred: explain_push gives the reason", correlation_id=str(message_id))
     for message_id in claim.left_due:
@@ -172,15 +188,16 @@ def _log_unsent(claim: Claim) -> None:
         logger.info("push not due: done, being sent, or waiting for its time", correlation_id=str(message_id))
     for message_id in claim.unknown:
         logger.warning("no push job: not a message, or its insert was rolled back", correlation_id=str(message_id))
-    for message_id in claim.expired_leases:
-        logger.warning("claimed again: the last worker never reported", correlation_id=str(message_id))
+    for job_id in claim.expired_leases:
+        logger.warning("claimed again: the last worker never reported", job_id=job_id)
 
 
 def _log_attempt(push: Push, outcomes: Sequence[Outcome]) -> None:
     logger.info(
         "push attempted",
-        correlation_id=str(push.message_id),
+        **_named(push.job_id, push.message_id),
         attempt=push.attempt,
+        kinds=dict(Counter(device.kind for device in push.devices)),
         deliveries=dict(Counter(outcome.status for outcome in outcomes)),
         errors=dict(Counter(outcome.error for outcome in outcomes if outcome.error)),
     )
@@ -197,5 +214,7 @@ def _reserve_next_slot(database: PushDatabase, notifications: int) -> float:
 
 def _result(push: Push, outcomes: Sequence[Outcome]) -> PushResult:
     pairs = zip(push.devices, outcomes, strict=True)
-    deliveries = [Delivery.model_validate(device.model_dump() | vars(outcome)) for device, outcome in pairs]
-    return PushResult(message_id=push.message_id, deliveries=deliveries)
+    deliveries = [
+        Delivery.model_validate({"delivery_id": device.delivery_id} | vars(outcome)) for device, outcome in pairs
+    ]
+    return PushResult(job_id=push.job_id, deliveries=deliveries)

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 DeliveryStatus = Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault"]
+Kind = Literal["alert", "update", "dismiss", "badge"]
 ReceiptStatus = Literal["handed_over", "failed", "retry", "configuration_fault", "missing", "receipt_lost"]
 
 
@@ -14,35 +15,47 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
-class TargetDevice(_Model):
+class Target(_Model):
     """A device that a push is sent to. device_id is the id of its row in user_devices."""
 
+    delivery_id: int
     device_id: UUID
     push_token: str = Field(repr=False)
+    platform: str
+    kind: Kind
+    sound: bool
 
 
 class Push(_Model):
-    """A message to send now, and everything that its notification contains."""
+    """A job to send now: what the devices of a recipient should show of a conversation.
 
-    message_id: UUID
+    message_id: the newest message that is shown, or None if none is left. unread: how many messages it stands for.
+    badge: the unread messages of all conversations. sent_at: when the oldest message was inserted that no earlier push
+    announced.
+    """
+
+    job_id: int
+    message_id: UUID | None
     room_id: UUID
-    sender_id: UUID
+    sender_id: UUID | None  # None: the conversation was deleted
     recipient_id: UUID
     title: str | None = Field(repr=False)
-    body: str = Field(repr=False)
+    body: str = Field(repr=False)  # a line for each message, the newest first
     image_url: str | None = Field(repr=False)
+    unread: int
     badge: int
-    sent_at: AwareDatetime
+    expires_at: AwareDatetime
+    sent_at: AwareDatetime | None
     attempt: int
-    devices: list[TargetDevice]
+    devices: list[Target]
 
 
-class FinishedJob(_Model):
-    """A job that ended in this claim without being sent, and why."""
+class FinishedMessage(_Model):
+    """A message that this claim decided about without sending it, and why."""
 
     message_id: UUID
     outcome: str
-    reason: str
+    reason: str | None
 
 
 class SendSlot(_Model):
@@ -53,29 +66,32 @@ class SendSlot(_Model):
 
 
 class Claim(_Model):
-    """The result of claim_push_jobs: the jobs that are now leased to the caller, and the message ids of the others.
+    """The result of claim_push_jobs: the jobs that are now leased to the caller, and the messages not sent now.
 
     left_due: still due, for lack of room in this claim or of a send slot, or because a device with an ended session is
-    locked. expired_leases: those of all these jobs whose last worker never reported.
+    locked. expired_leases: the jobs whose last worker never reported. examined: how many jobs were due. more_due: some
+    of them could be sent now. later: some become due within a minute.
     """
 
     lease_id: UUID
     claimed_at: AwareDatetime
     jobs: list[Push]
     slot: SendSlot | None  # None: no slot begins within the time that the worker can wait.
-    finished: list[FinishedJob]
+    finished: list[FinishedMessage]
     deferred: list[UUID]
     left_due: list[UUID]
     not_due: list[UUID]
     unknown: list[UUID]
-    expired_leases: list[UUID]
+    expired_leases: list[int]
+    examined: int
+    more_due: bool
+    later: bool
 
 
 class Delivery(_Model):
-    """The outcome of one message for one device. The database decides by `error` whether it deactivates the device."""
+    """The outcome of one push to one device. The database decides by `error` whether it deactivates the device."""
 
-    device_id: UUID
-    push_token: str = Field(repr=False)
+    delivery_id: int
     status: DeliveryStatus
     error: str | None = None
     ticket_id: str | None = None
@@ -85,7 +101,7 @@ class Delivery(_Model):
 class PushResult(_Model):
     """The outcomes of one leased job."""
 
-    message_id: UUID
+    job_id: int
     deliveries: list[Delivery]
 
 
@@ -94,15 +110,16 @@ class Recorded(_Model):
 
     deactivated: int  # devices
     held: int  # devices with a dead token that the circuit breaker keeps active
-    lost_leases: list[UUID]  # jobs whose lease had expired before
-    unrecorded: list[UUID]  # jobs whose result could not be stored
+    lost_leases: list[int]  # jobs whose lease had expired before
+    unrecorded: list[int]  # jobs whose result could not be stored
+    later: bool  # whether one of the jobs is due again within a minute
 
 
 class DueReceipt(_Model):
     """A delivery whose receipt is due."""
 
-    message_id: UUID
-    device_id: UUID
+    delivery_id: int
+    message_id: UUID | None  # the newest message that it shows
     ticket_id: str
 
 
@@ -126,5 +143,6 @@ class Pruned(_Model):
     presence_offline: int
     devices_deactivated: int
     devices_deleted: int
+    decisions_deleted: int
     jobs_deleted: int
     more: bool

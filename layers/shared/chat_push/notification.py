@@ -4,65 +4,128 @@ https://docs.expo.dev/push-notifications/sending-notifications/#message-request-
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from chat_push.models import Push
+from chat_push.models import Push, Target
 
-MAX_BODY_CHARACTERS = 200
+MAX_LINE_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 100
 MAX_TITLE_GRAPHEMES = 40
+MAX_DISMISSED = 50  # conversations of one dismissal; each has 39 bytes
 
 # APNs and FCM accept 4096 bytes. 512 bytes are left for the fields that Expo adds, whose size is not documented.
 MAX_BYTES = 4096 - 512
 
 NEUTRAL_TITLE = "New message"
+SOUND_CHANNEL, QUIET_CHANNEL = "chat-messages", "chat-messages-quiet"
+# An older dismissal or badge would only repeat what the app reads from the database when it is opened.
+SILENT_TTL_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class Notification:
-    """One payload for one push token."""
+    """One payload for one push token. `deliveries`: what the database calls it; several, if it stands for several."""
 
     push_token: str = field(repr=False)
     payload: Mapping[str, Any] = field(repr=False)
+    deliveries: tuple[int, ...] = ()
 
 
-def payload(push: Push) -> dict[str, Any]:
-    """The fields of the message without its recipient, at most MAX_BYTES long as JSON.
+def notifications(pushes: Sequence[Push], now: datetime) -> list[Notification]:
+    """The notifications of all devices of these pushes.
 
-    Title and body are lines as private.one_line of the database returns them; they are only cut here.
-    They always fit, because a character has at most six bytes. An image that does not fit is left out.
-
-    Expo has no idempotency key. collapseId (iOS) and tag (Android) contain the message id, so that a second copy
-    replaces the first on the screen.
+    The dismissals of one device become one notification, and so do its badges: iOS limits how often it wakes an app.
     """
-    message_id, room_id = str(push.message_id), str(push.room_id)
+    found: list[Notification] = []
+    silent: dict[tuple[str, str], list[tuple[Push, Target]]] = {}  # by kind and token
+    for push in pushes:
+        for device in push.devices:
+            if device.kind in ("dismiss", "badge"):
+                silent.setdefault((device.kind, device.push_token), []).append((push, device))
+            else:
+                fields = text_payload(push, device, now)
+                found.append(Notification(device.push_token, fields, (device.delivery_id,)))
+    for (kind, push_token), members in silent.items():
+        for first in range(0, len(members), MAX_DISMISSED):
+            merged = members[first : first + MAX_DISMISSED]
+            payload = silent_payload(kind, [push for push, _ in merged], merged[0][1].platform)
+            found.append(Notification(push_token, payload, tuple(device.delivery_id for _, device in merged)))
+    return found
+
+
+def text_payload(push: Push, device: Target, now: datetime) -> dict[str, Any]:
+    """The fields of an alert or update without its recipient, at most MAX_BYTES long as JSON.
+
+    Title and body are lines as private.one_line of the database returns them; they are only cut here. If they do not
+    fit, the image is left out, then the oldest lines.
+
+    Expo has no idempotency key. collapseId (iOS) and tag (Android) are those of the conversation, so that it has one
+    notification, and a second copy replaces the first on the screen.
+    """
+    room_id = str(push.room_id)
     fields: dict[str, Any] = {
-        "title": truncate(push.title or NEUTRAL_TITLE, MAX_TITLE_CHARACTERS, MAX_TITLE_GRAPHEMES),
-        "body": truncate(push.body, MAX_BODY_CHARACTERS),
+        "title": _title(push),
         "data": {
+            "type": "chat_message",
+            "kind": device.kind,
             "conversationId": room_id,
-            "messageId": message_id,
-            "senderId": str(push.sender_id),
+            "messageId": str(push.message_id) if push.message_id else None,
+            "senderId": str(push.sender_id) if push.sender_id else None,
             # The app hides the notification if another account has signed in on the device since.
             "recipientId": str(push.recipient_id),
-            "type": "chat_message",
+            "unread": push.unread,
+            "badge": push.badge,
         },
-        "sound": "default",
         "badge": push.badge,
-        "channelId": "chat-messages",
         # With the default priority, Android delays it until the device wakes up.
         "priority": "high",
-        "collapseId": message_id,
-        "tag": message_id,
+        # Without it, Expo gives it no time on iOS and four weeks on Android.
+        "ttl": max(1, int((push.expires_at - now).total_seconds())),
+        "collapseId": room_id,
+        "tag": room_id,
         "threadId": room_id,
     }
+    if device.sound:
+        fields |= {"sound": "default", "channelId": SOUND_CHANNEL}
+    else:
+        fields |= {"channelId": QUIET_CHANNEL, "interruptionLevel": "passive"}
+    lines = [truncate(line, MAX_LINE_CHARACTERS) for line in push.body.split("\n")]
     if push.image_url:
-        with_image = {**fields, "richContent": {"image": push.image_url}}
+        with_image = {**fields, "body": "\n".join(lines), "richContent": {"image": push.image_url}}
         if json_bytes(with_image) <= MAX_BYTES:
-            fields = with_image
-    return fields
+            return with_image
+    while len(lines) > 1 and json_bytes({**fields, "body": "\n".join(lines)}) > MAX_BYTES:
+        lines.pop()
+    return {**fields, "body": "\n".join(lines)}
+
+
+def silent_payload(kind: str, pushes: Sequence[Push], platform: str) -> dict[str, Any]:
+    """The fields of a dismissal or badge of these conversations, without its recipient.
+
+    The system draws nothing of it. A dismissal, and on Android a badge, wakes the app, whose background task does what
+    `data` says. iOS sets a badge by itself.
+    """
+    data: dict[str, Any] = {
+        "type": "chat_message",
+        "kind": kind,
+        "recipientId": str(pushes[0].recipient_id),
+        "badge": pushes[0].badge,
+    }
+    fields = {"data": data, "priority": "normal", "ttl": SILENT_TTL_SECONDS}
+    if kind == "dismiss":
+        data["conversationIds"] = [str(push.room_id) for push in pushes]
+        return {**fields, "contentAvailable": True}
+    return {**fields, "badge": pushes[0].badge} if platform == "ios" else fields
+
+
+def _title(push: Push) -> str:
+    """The name of the sender, and how many messages are unread if there are several."""
+    count = "" if push.unread < 2 else f" ({'99+' if push.unread > 99 else push.unread})"
+    room = MAX_TITLE_CHARACTERS - len(count), MAX_TITLE_GRAPHEMES - len(count)
+    return truncate(push.title or NEUTRAL_TITLE, *room) + count
 
 
 def json_bytes(fields: Mapping[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from uuid import UUID
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from chat_push.expo import Expo
 from chat_push.expo_errors import Outcome
 from chat_push.models import Push
-from chat_push.notification import Notification, payload
+from chat_push.notification import Notification, notifications
 
 from local.processes import free_port
 from local.providers.expo.faults import (
@@ -29,7 +30,8 @@ from tests.local.providers.expo.sending import FOREIGN, IPHONE, PIXEL, STRANGER,
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
-FIELDS = payload(Push.model_validate(push(1)))
+[SENT] = notifications([Push.model_validate(push(1, [IPHONE]))], datetime.now(UTC))
+FIELDS = dict(SENT.payload)
 MESSAGE_ID = FIELDS["data"]["messageId"]
 
 
