@@ -97,7 +97,7 @@ class Fixtures:
             await connection.execute("delete from public.chat_messages")
         self.expo.requests.clear()
         for phone in self.expo.phones.values():
-            phone.arrived.clear()
+            phone.clear()
 
     @asynccontextmanager
     async def contender(self, name: str) -> AsyncIterator["Contender"]:

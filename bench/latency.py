@@ -51,7 +51,7 @@ async def run() -> Result:
 async def _one_push(fixtures: Fixtures, contender: Contender) -> float:
     [message] = await fixtures.write(1)
     [phone] = fixtures.expo.phones.values()
-    phone.arrived.clear()
+    phone.clear()
     began = datetime.now(UTC)
     await contender.push([message])
     [arrival] = phone.arrived

@@ -2,14 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from local.providers.expo.faults import Script
 from local.providers.expo.state import CONTROL_PATH, ExpoInstallation, ExpoService, Settings
-from local.providers.phones import DeadTokenReport
+from local.providers.phones import Condition, DeadTokenReport
 
 type _Handler = Callable[[ExpoService, web.Request], Awaitable[object]]
 
@@ -20,6 +21,14 @@ class Uninstallation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     report: DeadTokenReport = "ticket"
+
+
+class Passed(BaseModel):
+    """How far the clock is put forward."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: Annotated[float, Field(ge=0)]
 
 
 def routes(expo: ExpoService) -> list[web.RouteDef]:
@@ -79,6 +88,17 @@ async def _uninstall(expo: ExpoService, request: web.Request) -> object:
     return expo.uninstall(request.match_info["token"], **dict(Uninstallation.model_validate(dict(request.query))))
 
 
+async def _change_phone(expo: ExpoService, request: web.Request) -> object:
+    """Switches a phone on or off, closes its app, or signs a user in. What was held for the phone arrives."""
+    condition = Condition.model_validate_json(await request.read())
+    return expo.change_phone(request.match_info["token"], condition)
+
+
+async def _pass_time(expo: ExpoService, request: web.Request) -> None:
+    """Puts the clock forward by so many seconds, so that pushes for phones that are off expire."""
+    expo.pass_time(Passed.model_validate_json(await request.read()).seconds)
+
+
 async def _faults(expo: ExpoService, request: web.Request) -> object:
     """The faults that have not struck yet."""
     return expo.faults.scripts
@@ -117,6 +137,8 @@ _ENDPOINTS: list[tuple[str, str, _Handler, type[BaseModel] | None]] = [
     ("POST", "/phones", _install, ExpoInstallation),
     ("GET", "/phones/{token}", _phone, None),
     ("DELETE", "/phones/{token}", _uninstall, Uninstallation),
+    ("PATCH", "/phones/{token}", _change_phone, Condition),
+    ("POST", "/clock", _pass_time, Passed),
     ("GET", "/faults", _faults, None),
     ("POST", "/faults", _script, Script),
     ("DELETE", "/faults", _clear_faults, None),

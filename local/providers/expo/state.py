@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from local.providers.expo import protocol as expo_protocol
 from local.providers.expo.faults import Endpoint, Fault, RecipientFault, Script, ScriptedFaults, TicketError
 from local.providers.expo.protocol import PUSH_TOKEN, Json, PushMessage
-from local.providers.phones import Arrival, DeadTokenReport, Installation, Phone
+from local.providers.phones import Arrival, Condition, DeadTokenReport, Installation, Phone
 
 type Clock = Callable[[], datetime]
 
@@ -71,6 +71,7 @@ class ExpoService:
 
     def _forget(self) -> None:
         self.settings = Settings()
+        self._ahead = timedelta(0)
         self.phones: dict[str, Phone] = {}  # by token
         self.faults = ScriptedFaults()
         self.requests: list[LoggedRequest] = []
@@ -89,7 +90,7 @@ class ExpoService:
         token: str,
         platform: Literal["ios", "android"],
         project: str = "@chat-push/app",
-        channels: Collection[str] = ("chat-messages",),
+        channels: Collection[str] = ("chat-messages", "chat-messages-quiet"),
     ) -> Phone:
         """The app starts on a phone and gets `token` from Expo. Replaces an earlier phone with this token.
 
@@ -109,6 +110,20 @@ class ExpoService:
         phone.uninstalled = report
         return phone
 
+    def change_phone(self, token: str, condition: Condition) -> Phone:
+        """A person switches the phone on or off, closes the app, or signs in. What was held for the phone arrives.
+
+        Raises KeyError: no such phone.
+        """
+        phone = self.phones[token]
+        phone.change(condition, self.now())
+        self.changed()
+        return phone
+
+    def pass_time(self, seconds: float) -> None:
+        """Puts the clock of the service and of the phones forward, so that what they hold expires."""
+        self._ahead += timedelta(seconds=seconds)
+
     def script(self, fault: Fault, times: int = 1, on: Endpoint = "send", token: str | None = None) -> None:
         """`fault` strikes the next `times` requests to an endpoint, or the next that concern `token`.
 
@@ -122,7 +137,7 @@ class ExpoService:
         return self.settings
 
     def reset(self) -> None:
-        """Forgets phones, faults, receipts, requests and settings."""
+        """Forgets phones, faults, receipts, requests, settings and passed time."""
         self._forget()
         self.changed()
 
@@ -153,7 +168,7 @@ class ExpoService:
 
     def now(self) -> datetime:
         """The time by the clock of the service."""
-        return self._clock()
+        return self._clock() + self._ahead
 
     def changed(self) -> None:
         """Wakes every waiting `until`."""

@@ -82,6 +82,8 @@ class TestControl:
             "POST /control/phones",
             "GET /control/phones/{token}",
             "DELETE /control/phones/{token}",
+            "PATCH /control/phones/{token}",
+            "POST /control/clock",
             "GET /control/faults",
             "POST /control/faults",
             "DELETE /control/faults",
@@ -91,6 +93,20 @@ class TestControl:
         }
         assert all(endpoint["does"] for endpoint in description["endpoints"].values())
         assert "times" in description["endpoints"]["POST /control/faults"]["takes"]["properties"]
+
+    async def test_a_phone_is_switched_off_and_on_and_time_passes_over_http(
+        self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender
+    ) -> None:
+        async def turn(on: bool) -> None:
+            async with http.patch(f"/control/phones/{PIXEL}", json={"is_on": on}) as response:
+                assert response.status == 200
+
+        await turn(on=False)
+        await sender.tickets(message(PIXEL, tag="m1", collapseId="m1", ttl=60), message(PIXEL, tag="m2", ttl=3600))
+        async with http.post("/control/clock", json={"seconds": 61}) as response:
+            assert response.status == 204
+        await turn(on=True)
+        assert [arrival.message["tag"] for arrival in expo.phones[PIXEL].shown] == ["m2"]
 
     async def test_phones_are_installed_listed_and_uninstalled_over_http(
         self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender, clock: Clock
@@ -112,6 +128,7 @@ class TestControl:
                 "ticket_id": ticket["id"],
                 "message": expo.phones[STRANGER].arrived[0].message,
                 "hidden": None,
+                "sounded": True,
             }
         ]
         async with http.delete(f"/control/phones/{STRANGER}", params={"report": "receipt"}) as response:

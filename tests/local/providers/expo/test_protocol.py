@@ -390,7 +390,7 @@ class TestPhones:
             (PIXEL, {}, None),
             (PIXEL, {"channelId": "Default"}, "unknown channel"),
             (IPHONE, {"channelId": "Default"}, None),
-            (IPHONE, {"title": "", "body": "", "contentAvailable": True}, "no text"),
+            (IPHONE, {"title": "", "body": "", "badge": 2}, "no text"),
         ],
     )
     async def test_a_notification_without_text_or_with_a_missing_channel_is_hidden(
