@@ -295,7 +295,7 @@ begin
     'not_due', (
       select coalesce(jsonb_agg(key), '[]') from jsonb_each_text(asked) where value::bigint <> all(due_ids)
     ),
-    'unknown', to_jsonb(array(select id from unnest(p_message_ids) id where not asked ? id::text)),
+    'unknown', to_jsonb(array(select distinct id from unnest(p_message_ids) id where not asked ? id::text)),
     'expired_leases', to_jsonb(expired_leases),
     'examined', cardinality(due),
     'more_due', more_due,

@@ -124,7 +124,7 @@ begin
   -- A device that registered since the claim, or that has another token now, gets the messages of this claim, too.
   if exists (
     select from push.sendable_devices(job.recipient_id) device
-    where device.last_seen_at > p_claimed_at and not exists (
+    where greatest(device.last_seen_at, device.updated_at) > p_claimed_at and not exists (
       select from push.deliveries delivery
       where delivery.job_id = job.id and delivery.device_id = device.id and delivery.push_token = device.push_token
     )
@@ -142,6 +142,10 @@ begin
   next_at := least(next_at, job.again_at, job.expires_at, case
     when job.revision <> job.leased_revision then job.next_attempt_at
     when exists (select from unnest(recorded) where follow_up and is_accepted) then clock_timestamp() end);
+  if next_at is null and not exists (select from public.chat_rooms where id = job.room_id) then
+    delete from push.jobs where id = job.id;
+    return;
+  end if;
   update push.jobs
   set state = case when next_at is null then 'idle' else 'pending' end::push.job_state,
     next_attempt_at = next_at, expired_leases = 0, changed_at = clock_timestamp(),

@@ -192,6 +192,10 @@ class Chat:
         room = await insert(self.connection, "public.chat_rooms", user1_id=tourist, user2_id=self.guide)
         return Chat(self.connection, tourist, self.guide, room["id"])
 
+    async def separate_message(self, text: str = "Hello") -> UUID:
+        """Stores a message to the guide in a further conversation, so that it has a job of its own. Returns its id."""
+        return await (await self.conversation()).message(text)
+
     async def see_message(self, message_id: UUID) -> Row:
         return await row(self.connection, "select * from public.chat_messages where id = %s", message_id)
 

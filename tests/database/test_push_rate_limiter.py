@@ -16,7 +16,7 @@ async def test_a_claim_reserves_a_slot_for_each_device_of_each_message(chat: Cha
     for _ in range(3):
         await chat.device()
     before = await value(chat.connection, "select free_at from push.rate_limiter")
-    await claim(chat.connection, await chat.message(), await chat.message())
+    await claim(chat.connection, await chat.separate_message(), await chat.separate_message())
     assert await value(chat.connection, "select free_at from push.rate_limiter") - before == timedelta(seconds=0.6)
 
 
@@ -114,7 +114,7 @@ async def test_one_recipient_gets_its_share_of_the_rate_and_others_are_not_delay
     room = await insert(chat.connection, "public.chat_rooms", user1_id=chat.guide, user2_id=other)
     await chat.device(user_id=other)
     for _ in range(60):
-        await chat.message()
+        await chat.separate_message()
     last = await chat.message(room_id=room["id"], sender_id=chat.guide)
 
     claimed = await claim(chat.connection)
@@ -134,7 +134,7 @@ async def test_jobs_over_the_share_of_their_recipient_become_due_at_that_rate(ch
     """If all were due at once, each claim would decide the whole flood again, and other jobs would wait."""
     await chat.device()
     for _ in range(300):
-        await chat.message()
+        await chat.separate_message()
     sent = sum([len((await claim(chat.connection))["jobs"]) for _ in range(3)])
     [waits] = await rows(
         chat.connection,
@@ -148,7 +148,7 @@ async def test_jobs_over_the_share_of_their_recipient_become_due_at_that_rate(ch
 async def test_a_job_over_the_share_of_its_recipient_is_explained(chat: Chat) -> None:
     await chat.connection.execute("update push.settings set notifications_per_second = 1")
     await chat.device()
-    first, second = await chat.message(), await chat.message()
+    first, second = await chat.separate_message(), await chat.separate_message()
     assert (await claim(chat.connection, first, second))["deferred"] == [str(second)]
     assert "more notifications than one recipient may take" in (await explain(chat.connection, second))["explanation"]
 

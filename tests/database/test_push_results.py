@@ -71,22 +71,21 @@ async def test_a_message_that_was_sent_to_no_device_never_ends_as_maybe_sent(cha
     await chat.device()
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
-    await record(chat.connection, claimed, {"message_id": job["message_id"], "deliveries": []})
+    await record(chat.connection, claimed, {"job_id": job["job_id"], "deliveries": []})
     assert (await chat.job(message))["state"] == "pending"
 
 
 # Deleted meanwhile -------------------------------------------------------------------------------
 
 
-async def test_the_report_of_a_message_that_was_deleted_meanwhile_is_ignored(chat: Chat) -> None:
+async def test_the_report_of_a_message_that_was_deleted_meanwhile_makes_its_job_due_again(chat: Chat) -> None:
     await chat.device()
-    deleted, kept = await chat.message(), await chat.message()
+    deleted, kept = await chat.separate_message(), await chat.separate_message()
     claimed = await claim(chat.connection, deleted, kept)
     await chat.connection.execute("delete from chat_messages where id = %s", (deleted,))
     answer = await record(chat.connection, claimed, *map(worker_report, claimed["jobs"]))
-    assert answer == ALL_RECORDED
+    assert answer == {**ALL_RECORDED, "later": True}, "the phone shows it, so the job is due again"
     assert (await chat.job(kept))["outcome"] == "accepted"
-    assert await explain(chat.connection, deleted) is None
 
 
 async def test_the_delivery_to_a_device_that_was_deleted_meanwhile_is_recorded(chat: Chat) -> None:
@@ -100,23 +99,29 @@ async def test_the_delivery_to_a_device_that_was_deleted_meanwhile_is_recorded(c
 
 
 @pytest.mark.parametrize(
-    ("erase", "left"),
+    "erase",
     [
-        ("delete from public.chat_messages where id = %(message)s", 1),
-        ("delete from public.chat_rooms where id = %(room)s", 0),
-        ("delete from public.users where id = %(sender)s", 0),
-        ("truncate public.chat_messages cascade", 0),
+        "delete from public.chat_messages",
+        "delete from public.chat_rooms where id = %(room)s",
+        "delete from public.users where id = %(sender)s",
+        "truncate public.chat_messages cascade",
     ],
 )
-async def test_deleting_a_message_deletes_its_job(chat: Chat, erase: str, left: int) -> None:
-    await chat.device()
-    messages = [await chat.message(), await chat.message()]
-    claimed = await claim(chat.connection, *messages)
+async def test_what_a_phone_shows_of_a_deleted_conversation_is_dismissed(chat: Chat, erase: str) -> None:
+    device = await chat.device(platform="android")
+    claimed = await claim(chat.connection, await chat.message())
     await record(chat.connection, claimed, *map(worker_report, claimed["jobs"]))
-    names = {"message": messages[0], "room": chat.room, "sender": chat.tourist}
+    names = {"room": chat.room, "sender": chat.tourist}
     await chat.connection.execute(erase, {name: named for name, named in names.items() if f"({name})" in erase})
-    for table in ("jobs", "deliveries"):
-        assert await value(chat.connection, f"select count(*) from push.{table}") == left
+    await chat.pass_time(2)
+    pushes = []
+    for _ in range(3):
+        claimed = await claim(chat.connection)
+        await record(chat.connection, claimed, *map(worker_report, claimed["jobs"]))
+        pushes += [(push["kind"], push["device_id"]) for job in claimed["jobs"] for push in job["devices"]]
+    assert pushes == [("update", str(device["id"])), ("dismiss", str(device["id"]))]
+    left = 0 if "rooms" in erase or "users" in erase else 1
+    assert await value(chat.connection, "select count(*) from push.jobs") == left, "no row of a deleted conversation"
 
 
 async def test_deleting_a_person_deletes_devices_jobs_deliveries_and_presence(chat: Chat) -> None:
@@ -134,25 +139,26 @@ async def test_deleting_a_person_deletes_devices_jobs_deliveries_and_presence(ch
 
 @pytest.mark.parametrize(
     "deliveries",
-    [{}, 5, [5], [None], [{"device_id": "zz"}], [{"status": "failed", "error": "DeviceNotRegistered"}]],
+    [{}, 5, [5], [None], [{"delivery_id": "zz"}]],
     ids=str,
 )
 async def test_a_malformed_result_does_not_prevent_others(chat: Chat, deliveries: Any) -> None:
     await chat.device()
-    bad, good = await chat.message(), await chat.message()
+    bad, good = await chat.separate_message(), await chat.separate_message()
     claimed = await claim(chat.connection, bad, good)
     [result] = [worker_report(job) for job in claimed["jobs"] if job["message_id"] == str(good)]
-    answer = await record(chat.connection, claimed, {"message_id": str(bad), "deliveries": deliveries}, result)
-    assert answer["unrecorded"] == [str(bad)]
+    [job_id] = [job["job_id"] for job in claimed["jobs"] if job["message_id"] == str(bad)]
+    answer = await record(chat.connection, claimed, {"job_id": job_id, "deliveries": deliveries}, result)
+    assert answer["unrecorded"] == [job_id]
     assert (await chat.job(good))["outcome"] == "accepted"
 
 
 async def test_a_result_that_cannot_be_stored_does_not_prevent_others(chat: Chat) -> None:
     await chat.device()
-    bad, good = await chat.message(), await chat.message()
+    bad, good = await chat.separate_message(), await chat.separate_message()
     claimed = await claim(chat.connection, bad, good)
     results = [worker_report(job) for job in claimed["jobs"]]
     results[0]["deliveries"][0]["status"] = "unheard of"
     answer = await record(chat.connection, claimed, *results)
-    assert answer == {**ALL_RECORDED, "unrecorded": [str(bad)]}
+    assert answer == {**ALL_RECORDED, "unrecorded": [results[0]["job_id"]]}
     assert ((await chat.job(bad))["state"], (await chat.job(good))["state"]) == ("leased", "done")

@@ -11,8 +11,8 @@ async def seconds_to_next_attempt(chat: Chat, message: UUID) -> float:
     """From now to the next attempt."""
     seconds = await value(
         chat.connection,
-        "select extract(epoch from next_attempt_at - clock_timestamp())::float8 from push.jobs"
-        " where message_id = %s and state = 'pending'",
+        "select extract(epoch from (job).next_attempt_at - clock_timestamp())::float8"
+        " from push.decision_of(%s) where (job).state = 'pending'",
         message,
     )
     assert isinstance(seconds, float)

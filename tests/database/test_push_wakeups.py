@@ -11,11 +11,11 @@ async def due_in(chat: Chat, *seconds: float, is_retry: bool = True) -> list[UUI
     """Stores jobs that are due in so many seconds. Returns their message ids."""
     messages = []
     for wait in seconds:
-        message = await chat.message()
+        message = await chat.separate_message()
         messages.append(message)
         await chat.connection.execute(
             "update push.jobs set is_retry = %s, next_attempt_at = clock_timestamp() + %s * interval '1 second'"
-            " where message_id = %s",
+            " where id = (select (job).id from push.decision_of(%s))",
             (is_retry, wait, message),
         )
     return messages
@@ -81,8 +81,8 @@ async def test_one_retry_is_on_time_beside_another_sweep_while_sends_fail(chat: 
 async def test_planning_reads_few_jobs_however_many_are_due(chat: Chat) -> None:
     await due_in(chat, 3)
     await chat.connection.execute(
-        "insert into push.jobs (message_id, recipient_id, is_retry, next_attempt_at)"
-        " select gen_random_uuid(), recipient_id, true, next_attempt_at + n * interval '1 microsecond'"
+        "insert into push.jobs (room_id, recipient_id, decided_up_to, is_retry, next_attempt_at)"
+        " select gen_random_uuid(), recipient_id, now(), true, next_attempt_at + n * interval '1 microsecond'"
         " from push.jobs, generate_series(1, 20000) n"
     )
     read = "select (seq_tup_read + idx_tup_fetch)::integer from pg_stat_xact_user_tables where relname = 'jobs'"

@@ -20,11 +20,8 @@ from tests.database.chat import (
 async def test_parallel_workers_claim_every_job_exactly_once(chat: Chat, database: Database) -> None:
     await chat.device()
     await chat.connection.execute("update push.settings set recipient_share = 1")
-    await chat.connection.execute(
-        "insert into chat_messages (room_id, sender_id, message)"
-        " select %s, %s, 'Hello ' || n from generate_series(1, 400) n",
-        (chat.room, chat.tourist),
-    )
+    for _ in range(400):
+        await chat.separate_message()
 
     async def work() -> list[UUID]:
         connection = await database.connect()
@@ -65,7 +62,7 @@ async def test_a_worker_does_not_wait_for_the_locked_row_of_a_dead_device(chat: 
 
 async def test_workers_that_claim_at_once_reserve_one_slot_after_the_other(chat: Chat, database: Database) -> None:
     await chat.device()
-    messages = [await chat.message() for _ in range(3)]
+    messages = [await chat.separate_message() for _ in range(3)]
     await chat.connection.execute("update push.settings set notifications_per_second = 25")
     await chat.connection.execute("update push.rate_limiter set free_at = clock_timestamp() + interval '1 hour'")
     before = await value(chat.connection, "select free_at from push.rate_limiter")
@@ -77,20 +74,20 @@ async def test_workers_that_claim_at_once_reserve_one_slot_after_the_other(chat:
 async def test_the_report_of_a_worker_locks_its_jobs_in_one_order(chat: Chat, database: Database) -> None:
     """Otherwise two workers that report the same messages would wait for each other."""
     await chat.device()
-    low, high = sorted([await chat.message(), await chat.message()])
-    claimed = await claim(chat.connection, low, high)
-    reports = sorted(
-        (worker_report(job) for job in claimed["jobs"]), key=lambda report: report["message_id"], reverse=True
-    )
+    messages = [await chat.separate_message() for _ in range(2)]
+    low, high = sorted([await chat.job(message) for message in messages], key=lambda job: job["room_id"])
+    claimed = await claim(chat.connection, *messages)
+    reports = [worker_report(job) for job in claimed["jobs"]]
+    reports.sort(key=lambda report: report["job_id"] == low["id"])
     worker, other = await database.connect(), await database.connect()
-    lock = "select from push.jobs where message_id = %s for update nowait"
+    lock = "select from push.jobs where id = %s for update nowait"
     async with other.transaction():
-        await rows(other, lock, low)
+        await rows(other, lock, low["id"])
         reporting = asyncio.create_task(record(worker, claimed, *reports))
         await waits_for_lock(chat.connection, worker)
-        assert len(await rows(chat.connection, lock, high)) == 1, "taken before the lower one"
+        assert len(await rows(chat.connection, lock, high["id"])) == 1, "taken before the lower one"
     await reporting
-    assert (await chat.job(high))["outcome"] == "accepted"
+    assert {(await chat.job(message))["outcome"] for message in messages} == {"accepted"}
 
 
 async def test_a_push_job_is_stored_with_its_message_or_not_at_all(chat: Chat, database: Database) -> None:
