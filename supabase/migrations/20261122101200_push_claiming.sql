@@ -219,7 +219,7 @@ begin
         perform push.settle_job(plan);
       else
         -- The next claim sends what is left of it.
-        update push.jobs set decided_up_to = plan.job.decided_up_to where id = job.id;
+        update push.jobs set decided_up_to = (plan.job).decided_up_to where id = job.id;
         more_due := true;
       end if;
       continue;

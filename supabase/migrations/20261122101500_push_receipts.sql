@@ -67,7 +67,11 @@ begin
   if (push.last_delivery(p_delivery.job_id, p_delivery.device_id, p_delivery.kind = 'badge')).id > p_delivery.id then
     return;
   end if;
-  update push.decisions set outcome = null, reason = null, finished_at = null
+  update push.decisions decision
+  set outcome = null, reason = null, finished_at = null, best = (
+    select max(case when sent.is_accepted then 'accepted' when sent.unanswered > 0 then 'maybe_sent' else 'failed' end::push.outcome)
+    from push.deliveries sent where sent.job_id = decision.job_id and decision.message_id = any(sent.message_ids)
+  )
   where message_id = any(p_delivery.message_ids) and outcome = 'accepted' and reason is null;
   -- A leased job ends with again_at.
   update push.jobs

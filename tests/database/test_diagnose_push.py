@@ -133,7 +133,7 @@ async def test_diagnosis_counts_waiting_jobs_and_the_age_of_the_oldest(chat: Cha
     await chat.device()
     await claim_one(chat.connection, await chat.message())
     await chat.pass_time(4000)
-    await chat.message()
+    await chat.separate_message()
     jobs = (await diagnose(chat))["jobs"]
     assert (jobs["waiting"], jobs["leases_expired"]) == (2, 1)
     assert 400 <= jobs["oldest_due_seconds"] < 4000  # since the end of the lease

@@ -83,6 +83,8 @@ async def test_explain_push_returns_state_for_programs_and_sentences_for_people(
             {
                 "device_id": device["device_id"],
                 "platform": "ios",
+                "kind": "alert",
+                "sound": True,
                 "status": "retry",
                 "error": "Http503",
                 "ticket_id": None,

@@ -23,7 +23,12 @@ from tests.database.chat import (
 )
 
 DAY = 24 * 3600
-NOTHING = {"presence_offline": 0, "devices_deactivated": 0, "devices_deleted": 0, "jobs_deleted": 0, "more": False}
+NOTHING = {
+    **dict.fromkeys(
+        ("presence_offline", "devices_deactivated", "devices_deleted", "decisions_deleted", "jobs_deleted"), 0
+    ),
+    "more": False,
+}
 
 
 async def age_devices(chat: Chat, days: float) -> None:
@@ -92,16 +97,33 @@ async def test_pruning_keeps_a_device_that_registered_again(chat: Chat) -> None:
 # Jobs ------------------------------------------------------------------------------------------
 
 
-async def test_pruning_deletes_a_job_and_its_deliveries_30_days_after_its_end_and_keeps_the_message(chat: Chat) -> None:
+async def test_pruning_deletes_decisions_and_deliveries_after_30_days_and_keeps_the_messages(chat: Chat) -> None:
     await chat.device()
     message = await finished_job(chat)
     await chat.pass_time(29 * DAY)
     young = await finished_job(chat)
     assert await prune(chat.connection) == NOTHING
     await chat.pass_time(1.1 * DAY)
-    assert await prune(chat.connection) == NOTHING | {"jobs_deleted": 1}
-    assert await rows(chat.connection, "select message_id from push.deliveries") == [{"message_id": young}]
+    assert await prune(chat.connection) == NOTHING | {"decisions_deleted": 1}
+    assert await rows(chat.connection, "select message_ids from push.deliveries") == [{"message_ids": [young]}]
     assert await value(chat.connection, "select count(*) from public.chat_messages where id = %s", message) == 1
+
+
+async def test_pruning_deletes_an_idle_job_30_days_after_its_last_change(chat: Chat) -> None:
+    await chat.message()
+    await claim(chat.connection)
+    await chat.pass_time(29 * DAY)
+    assert await prune(chat.connection) == NOTHING
+    await chat.pass_time(1.1 * DAY)
+    assert await prune(chat.connection) == NOTHING | {"decisions_deleted": 1, "jobs_deleted": 1}
+
+
+async def test_pruning_forgets_what_a_deleted_device_was_told(chat: Chat) -> None:
+    await chat.device()
+    await finished_job(chat)
+    await chat.connection.execute("delete from public.user_devices")
+    await prune(chat.connection)
+    assert await value(chat.connection, "select count(*) from push.device_states") == 0
 
 
 async def test_pruning_keeps_a_job_that_has_not_ended(chat: Chat) -> None:
@@ -109,7 +131,7 @@ async def test_pruning_keeps_a_job_that_has_not_ended(chat: Chat) -> None:
     await chat.device()
     await chat.message()
     await chat.pass_time(40 * DAY)
-    assert (await prune(chat.connection))["jobs_deleted"] == 0
+    assert (await prune(chat.connection)) == NOTHING
     [finished] = (await claim(chat.connection))["finished"]
     assert finished["reason"] == "expired"
 
@@ -158,7 +180,7 @@ async def test_setting_presence_offline_counts_as_a_heartbeat_of_a_running_app(c
     [
         ({"presence_fresh_for": "1 hour"}, "presence_offline"),
         ({"device_unseen_for": "1 year"}, "devices_deactivated"),
-        ({"job_kept_for": "1 year"}, "jobs_deleted"),
+        ({"job_kept_for": "1 year"}, "decisions_deleted"),
     ],
     ids=str,
 )
@@ -169,7 +191,7 @@ async def test_each_age_of_pruning_is_a_setting(chat: Chat, setting: dict[str, A
     await chat.look(chat.room)
     await chat.pass_time(60)
     [(name, age)] = setting.items()
-    everything = {"presence_offline": 1, "devices_deactivated": 1, "jobs_deleted": 1}
+    everything = {"presence_offline": 1, "devices_deactivated": 1, "decisions_deleted": 1}
     await chat.connection.execute(f"update push.settings set {name} = %s".encode(), (age,))
     assert await prune(chat.connection) == NOTHING | everything | {done: 0}
 
@@ -196,7 +218,7 @@ async def test_pruning_leaves_locked_rows_for_a_later_call(database: Database) -
     """No app waits for the pruning, and the pruning waits for no app."""
     chat = await start_chat(await database.connect())
     await chat.device()
-    message = await finished_job(chat)
+    await finished_job(chat)
     await chat.pass_time(61 * DAY)
     await chat.look(chat.room)
     await chat.pass_time(60)
@@ -204,12 +226,12 @@ async def test_pruning_leaves_locked_rows_for_a_later_call(database: Database) -
     async with other.transaction():
         await rows(other, "select from public.user_devices for update")
         await rows(other, "select from public.user_presence for update")
-        await rows(other, "select from push.jobs where message_id = %s for update", message)
+        await rows(other, "select from push.decisions for update")
         assert await prune(chat.connection) == NOTHING
     assert (await prune(chat.connection)) == NOTHING | {
         "presence_offline": 1,
         "devices_deactivated": 1,
-        "jobs_deleted": 1,
+        "decisions_deleted": 1,
     }
 
 
@@ -222,5 +244,5 @@ async def test_deleting_a_person_deletes_only_the_rows_of_that_person(chat: Chat
     await finished_job(chat)
     await chat.connection.execute("delete from auth.users where id = %s", (chat.guide,))
     assert await value(chat.connection, "select user_id from public.user_devices") == stranger
-    for table in ("push.jobs", "push.deliveries", "public.user_presence"):
+    for table in ("push.jobs", "push.decisions", "push.deliveries", "public.user_presence"):
         assert await value(chat.connection, f"select count(*) from {table}") == 0, table

@@ -118,9 +118,7 @@ async def test_a_claim_names_the_jobs_whose_leases_expired_without_a_report(chat
     await chat.connection.execute("update public.chat_messages set is_read = true")
     await chat.pass_time(3)
     again = await claim(chat.connection)
-    assert set(again["expired_leases"]) == set(job_ids.values()), (
-        "a lease is reported with any decision about its job"
-    )
+    assert set(again["expired_leases"]) == set(job_ids.values()), "a lease is reported with any decision about its job"
 
 
 async def test_a_report_after_the_lease_was_lost_records_deliveries_but_not_the_state(chat: Chat) -> None:

@@ -8,7 +8,19 @@ import psycopg
 import pytest
 
 from local.supabase.postgres import SUPERUSER
-from tests.database.chat import LONG_AGO, Chat, Database, Row, as_user, rows, start_chat, value
+from tests.database.chat import (
+    LONG_AGO,
+    Chat,
+    Database,
+    Row,
+    as_user,
+    claim,
+    record,
+    rows,
+    start_chat,
+    value,
+    worker_report,
+)
 
 URL = "https://example.com/api/push/chat-message"
 SECRET = "a secret of at least 24 characters"
@@ -52,14 +64,39 @@ async def test_a_message_of_a_signed_in_person_calls_the_webhook(chat: Chat) -> 
     assert len(await requests(chat)) == 1
 
 
-async def test_each_message_of_a_bulk_insert_calls_the_webhook_once(chat: Chat) -> None:
+async def test_a_bulk_insert_calls_the_webhook_once_for_each_conversation(chat: Chat) -> None:
+    """A conversation has one job, which one id names."""
     await configure(chat)
+    other = await chat.conversation()
     await chat.connection.execute(
-        "insert into chat_messages (room_id, sender_id, message) select %s, %s, 'Hi' from generate_series(1, 50)",
-        (chat.room, chat.tourist),
+        "insert into chat_messages (room_id, sender_id, message) select room, sender, 'Hi'"
+        " from (values (%s::uuid, %s::uuid), (%s, %s)) conversation (room, sender), generate_series(1, 50)",
+        (chat.room, chat.tourist, other.room, other.tourist),
     )
-    notified = {json.loads(request["body"])["record"]["id"] for request in await requests(chat)}
-    assert len(notified) == 50
+    notified = [json.loads(request["body"])["record"]["room_id"] for request in await requests(chat)]
+    assert sorted(notified) == sorted([str(chat.room), str(other.room)])
+
+
+async def test_a_change_of_a_message_that_a_phone_shows_calls_the_webhook_once(chat: Chat) -> None:
+    await chat.device()
+    messages = [await chat.message() for _ in range(3)]
+    claimed = await claim(chat.connection)
+    await record(chat.connection, claimed, *map(worker_report, claimed["jobs"]))
+    await configure(chat)
+    await chat.connection.execute("update public.chat_messages set message = 'edited'")
+    assert [json.loads(request["body"])["type"] for request in await requests(chat)] == ["UPDATE"]
+    await chat.read()
+    await chat.connection.execute("delete from public.chat_messages where id = %s", (messages[0],))
+    assert len(await requests(chat)) == 1, "the job is due already"
+
+
+async def test_a_change_that_no_phone_shows_does_not_call_the_webhook(chat: Chat) -> None:
+    await chat.message()
+    await claim(chat.connection)
+    await configure(chat)
+    await chat.read()
+    await chat.connection.execute("delete from public.chat_messages")
+    assert await requests(chat) == []
 
 
 @pytest.mark.parametrize(

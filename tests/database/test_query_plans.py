@@ -28,7 +28,7 @@ from tests.database.chat import (
 
 TABLES = {
     *("chat_messages", "chat_rooms", "message_receipts", "user_devices", "user_presence", "users"),
-    *("jobs", "deliveries", "sessions"),
+    *("jobs", "decisions", "deliveries", "sessions"),
 }
 
 
@@ -55,13 +55,16 @@ async def busy(module_database: Database) -> Chat:
         insert into public.chat_messages (room_id, sender_id, message, is_read, server_timestamp)
           select id, user1_id, 'Hello', true, now() - n * interval '1 hour'
           from (table public.chat_rooms limit 200) talkative, generate_series(1, 100) n;
-        insert into push.jobs (message_id, recipient_id, state, outcome, finished_at)
-          select message.id, user2_id, 'done', 'skipped', now()
-          from public.chat_messages message join public.chat_rooms room on room.id = room_id;
-        insert into push.deliveries (message_id, device_id, push_token, status)
-          select message_id, message_id, '', 'accepted' from push.jobs limit 5000;
+        insert into push.jobs (room_id, recipient_id, state, decided_up_to, next_attempt_at)
+          select id, user2_id, 'idle', now(), null from public.chat_rooms;
+        insert into push.decisions (message_id, job_id, outcome, finished_at)
+          select message.id, job.id, 'skipped', now()
+          from public.chat_messages message join push.jobs job on job.room_id = message.room_id;
+        insert into push.deliveries (job_id, device_id, kind, digest, message_ids, badge, push_token, status, sent_at)
+          select job_id, message_id, 'alert', '', array[message_id], 1, '', 'accepted', now()
+          from push.decisions limit 5000;
         insert into public.message_receipts (message_id, user_id, read_at)
-          select message_id, recipient_id, now() from push.jobs limit 5000;
+          select message_id, recipient_id, now() from push.decisions join push.jobs on jobs.id = job_id limit 5000;
         alter table public.chat_rooms enable trigger user;
         alter table public.chat_messages enable trigger user;
         alter table public.message_receipts enable trigger user;
@@ -101,17 +104,12 @@ async def only_by_index(chat: Chat, *indexes: str) -> AsyncIterator[None]:
 async def test_a_claim_reads_its_own_jobs_only_even_without_statistics(chat: Chat) -> None:
     """As in the minutes after an installation or a first backlog, before Postgres has analyzed anything."""
     await chat.device()
-    await chat.connection.execute("alter table public.chat_messages disable trigger user")
     await chat.connection.execute(
-        "insert into public.chat_messages (room_id, sender_id, message) "
-        "select %s, %s, 'Hello' from generate_series(1, 20000)",
-        (chat.room, chat.tourist),
+        "insert into push.jobs (room_id, recipient_id, decided_up_to)"
+        " select gen_random_uuid(), %s, now() from generate_series(1, 20000)",
+        (chat.guide,),
     )
-    await chat.connection.execute(
-        "insert into push.jobs (message_id, recipient_id) select id, %s from public.chat_messages", (chat.guide,)
-    )
-    await chat.connection.execute("alter table public.chat_messages enable trigger user")
-    messages = [await chat.message() for _ in range(10)]
+    messages = [await chat.separate_message() for _ in range(10)]
     await chat.connection.execute("discard plans")  # of tests before, when the tables were empty
     read = "select (seq_tup_read + idx_tup_fetch)::integer from pg_stat_xact_user_tables where relname = 'jobs'"
     async with chat.connection.transaction(force_rollback=True):
@@ -129,7 +127,7 @@ async def test_sending_a_message_reads_by_index_only(busy: Chat) -> None:
 async def test_claiming_and_recording_read_by_index_only(busy: Chat, by_id: bool) -> None:
     index = "push.jobs_pkey" if by_id else "push.idx_push_jobs_due"
     async with only_by_index(busy, index, "idx_devices_active", "push.deliveries_pkey", "auth.sessions_pkey"):
-        messages = [await busy.message() for _ in range(10)]
+        messages = [await busy.separate_message() for _ in range(10)]
         claimed = await claim(busy.connection, *(messages if by_id else []))
         assert len(claimed["jobs"]) == 10
         await record(busy.connection, claimed, *map(worker_report, claimed["jobs"]))
@@ -140,8 +138,8 @@ async def test_claiming_and_recording_receipts_read_by_index_only(busy: Chat) ->
         claimed = await claim(busy.connection, await busy.message())
         await record(busy.connection, claimed, *map(worker_report, claimed["jobs"]))
         await busy.connection.execute(
-            "update push.deliveries set receipt_due_at = clock_timestamp() where message_id = %s",
-            (claimed["jobs"][0]["message_id"],),
+            "update push.deliveries set receipt_due_at = clock_timestamp() where id = %s",
+            (claimed["jobs"][0]["devices"][0]["delivery_id"],),
         )
         [due] = await due_receipts(busy.connection, limit=10)
         run = uuid4()
@@ -150,7 +148,13 @@ async def test_claiming_and_recording_receipts_read_by_index_only(busy: Chat) ->
 
 
 async def test_pruning_reads_by_index_only(busy: Chat) -> None:
-    indexes = ("push.idx_push_jobs_finished", "idx_devices_last_seen", "idx_presence_online")
+    indexes = (
+        "push.idx_push_decisions_finished",
+        "push.idx_push_deliveries_updated",
+        "push.idx_push_jobs_changed",
+        "idx_devices_last_seen",
+        "idx_presence_online",
+    )
     async with only_by_index(busy, *indexes):
         await prune(busy.connection)
 
@@ -165,7 +169,7 @@ async def test_registering_a_device_reads_by_index_only(busy: Chat) -> None:
 
 
 async def test_explain_push_reads_by_index_only(busy: Chat) -> None:
-    async with only_by_index(busy, "push.jobs_pkey", "push.deliveries_pkey"):
+    async with only_by_index(busy, "push.decisions_pkey", "push.idx_push_deliveries_device"):
         await explain(busy.connection, await busy.message())
 
 

@@ -57,7 +57,7 @@ async def answer(chat: Chat, receipts: list[Row], run: UUID | None = None) -> tu
 async def deliveries(chat: Chat, message: UUID) -> list[tuple[str, str | None]]:
     found = await rows(
         chat.connection,
-        "select status, error from push.deliveries where message_id = %s order by status, created_at",
+        "select status, error from push.deliveries where %s = any(message_ids) order by status, created_at",
         message,
     )
     return [(delivery["status"], delivery["error"]) for delivery in found]
@@ -95,8 +95,9 @@ async def test_a_receipt_without_a_report_is_due_again_after_its_lease(chat: Cha
 async def test_a_claim_of_receipts_has_at_most_1000_receipts(chat: Chat) -> None:
     message = await accepted(chat)
     await chat.connection.execute(
-        "insert into push.deliveries (message_id, device_id, push_token, status, ticket_id)"
-        " select %s, gen_random_uuid(), '', 'accepted', 't' || n from generate_series(1, 1200) n",
+        "insert into push.deliveries (job_id, device_id, kind, digest, badge, push_token, status, ticket_id, sent_at)"
+        " select (job).id, gen_random_uuid(), 'alert', '', 1, '', 'accepted', 't' || n, now() from push.decision_of(%s),"
+        " generate_series(1, 1200) n",
         (message,),
     )
     await chat.pass_time(15 * MINUTE)
@@ -107,9 +108,9 @@ async def test_parallel_workers_claim_every_receipt_exactly_once(database: Datab
     chat = await start_chat(await database.connect())
     message = await accepted(chat)
     await chat.connection.execute(
-        "insert into push.deliveries (message_id, device_id, push_token, status, ticket_id, sent_at)"
-        " select %s, gen_random_uuid(), '', 'accepted', 't' || n, now() - interval '1 hour'"
-        " from generate_series(1, 300) n",
+        "insert into push.deliveries (job_id, device_id, kind, digest, badge, push_token, status, ticket_id, sent_at)"
+        " select (job).id, gen_random_uuid(), 'alert', '', 1, '', 'accepted', 't' || n, now() - interval '1 hour' from push.decision_of(%s),"
+        " generate_series(1, 300) n",
         (message,),
     )
 
@@ -201,11 +202,11 @@ async def test_a_repeated_receipt_is_recorded_once(chat: Chat) -> None:
     assert await deliveries(chat, message) == [("handed_over", None)]
 
 
-async def test_a_receipt_of_an_erased_or_unknown_message_is_ignored(chat: Chat) -> None:
-    deleted, kept = await accepted(chat), await accepted(chat, devices=0)
+async def test_a_receipt_of_an_erased_or_unknown_delivery_is_ignored(chat: Chat) -> None:
+    erased, kept = await accepted(chat), await accepted(chat, devices=0)
     receipts = [receipt(one) for one in await due(chat)]
-    await chat.connection.execute("delete from public.chat_messages where id = %s", (deleted,))
-    unknown = {**receipts[0], "message_id": str(uuid4())}
+    await chat.connection.execute("delete from push.deliveries where %s = any(message_ids)", (erased,))
+    unknown = {**receipts[0], "delivery_id": 0}
     assert (await answer(chat, [unknown, *receipts]))[0] == {"handed_over": 1}
     assert await deliveries(chat, kept) == [("handed_over", None)]
 
@@ -213,11 +214,11 @@ async def test_a_receipt_of_an_erased_or_unknown_message_is_ignored(chat: Chat) 
 async def test_recording_a_receipt_waits_for_a_worker_that_reports_the_same_message(database: Database) -> None:
     """Both lock the job first, or they would wait for each other."""
     chat = await start_chat(await database.connect())
-    message = await accepted(chat)
+    await accepted(chat)
     [one] = await due(chat)
     worker, other = await database.connect(), await database.connect()
     async with other.transaction():
-        await rows(other, "select from push.jobs where message_id = %s for update", message)
+        await rows(other, "select from push.jobs for update")
         recording = asyncio.create_task(record_receipts(worker, uuid4(), receipt(one, "MessageRateExceeded")))
         await waits_for_lock(chat.connection, worker)
         assert len(await rows(other, "select from push.deliveries for update nowait")) == 1
@@ -237,7 +238,7 @@ async def test_a_receipt_with_a_temporary_error_sends_again_to_that_device_only(
     assert (await claim(chat.connection, message))["not_due"] == [str(message)], "no backoff"
     await chat.pass_time(MINUTE)
     claimed, job = await claim_one(chat.connection, message)
-    assert [device["device_id"] for device in job["devices"]] == [first["device_id"]]
+    assert [device["delivery_id"] for device in job["devices"]] == [first["delivery_id"]]
     await record(chat.connection, claimed, worker_report(job))
     assert await deliveries(chat, message) == [("accepted", None), ("handed_over", None)]
 
@@ -270,7 +271,8 @@ async def test_a_message_that_was_read_after_a_receipt_with_an_error_is_not_sent
     await answer(chat, [receipt(one, "ExpoError") for one in await due(chat)])
     await chat.read()
     await chat.pass_time(MINUTE)
-    assert (await claim(chat.connection))["jobs"] == []
+    [job] = (await claim(chat.connection))["jobs"]
+    assert [device["kind"] for device in job["devices"]] == ["badge"]
     assert (await chat.job(message))["reason"] == "read"
 
 
@@ -321,7 +323,10 @@ async def test_a_receipt_with_a_dead_token_deactivates_its_device_and_no_later_p
     assert finished == {"deactivated": 1, "held": 0}
     assert await deliveries(chat, message) == [("failed", "DeviceNotRegistered"), ("handed_over", None)]
     _, job = await claim_one(chat.connection, await chat.message())
-    assert [device["device_id"] for device in job["devices"]] == [alive["device_id"]]
+    alive_id = await value(
+        chat.connection, "select device_id::text from push.deliveries where id = %s", alive["delivery_id"]
+    )
+    assert [device["device_id"] for device in job["devices"]] == [alive_id]
 
 
 async def test_a_receipt_for_an_old_token_keeps_the_device_active(chat: Chat) -> None:
@@ -362,11 +367,15 @@ async def run_with(chat: Chat, dead: int, alive: int, messages: int = 1) -> tupl
         await chat.device(device_id=f"alive {number}")
     for _ in range(messages):
         await accepted(chat, devices=0)
-    names = await rows(chat.connection, "select id::text, device_id from public.user_devices")
-    name_of = {device["id"]: device["device_id"] for device in names}
+    names = await rows(
+        chat.connection,
+        "select delivery.id, device.device_id from push.deliveries delivery"
+        " join public.user_devices device on device.id = delivery.device_id",
+    )
+    name_of = {delivery["id"]: delivery["device_id"] for delivery in names}
     run = uuid4()
     receipts = [
-        receipt(one, "DeviceNotRegistered" if name_of[one["device_id"]].startswith("dead") else "handed_over")
+        receipt(one, "DeviceNotRegistered" if name_of[one["delivery_id"]].startswith("dead") else "handed_over")
         for one in await due(chat)
     ]
     return run, (await answer(chat, receipts, run))[1]
@@ -443,8 +452,9 @@ async def test_a_thousand_receipts_are_recorded_in_one_call(chat: Chat) -> None:
     """One round trip of a worker whose call may take five seconds."""
     message = await accepted(chat)
     await chat.connection.execute(
-        "insert into push.deliveries (message_id, device_id, push_token, status, ticket_id)"
-        " select %s, gen_random_uuid(), '', 'accepted', 't' || n from generate_series(1, 999) n",
+        "insert into push.deliveries (job_id, device_id, kind, digest, badge, push_token, status, ticket_id, sent_at)"
+        " select (job).id, gen_random_uuid(), 'alert', '', 1, '', 'accepted', 't' || n, now() from push.decision_of(%s),"
+        " generate_series(1, 999) n",
         (message,),
     )
     claimed = await due(chat)

@@ -60,7 +60,7 @@ async def test_a_device_whose_session_has_ended_gets_no_push_and_is_deactivated(
     device = await device_with_session(chat)
     assert await sent_to(chat) == [device["push_token"]]
     await chat.connection.execute(ENDED[how].encode())
-    assert decision(await claim(chat.connection, await chat.message())) == "skipped: no_device"
+    assert decision(await claim(chat.connection, await chat.separate_message())) == "skipped: no_device"
     assert not await is_active(chat, device)
 
 
