@@ -96,7 +96,8 @@ async def test_a_claim_of_receipts_has_at_most_1000_receipts(chat: Chat) -> None
     message = await accepted(chat)
     await chat.connection.execute(
         "insert into push.deliveries (job_id, device_id, kind, digest, badge, push_token, status, ticket_id, sent_at)"
-        " select (job).id, gen_random_uuid(), 'alert', '', 1, '', 'accepted', 't' || n, now() from push.decision_of(%s),"
+        " select (job).id, gen_random_uuid(), 'alert', '', 1, '', 'accepted', 't' || n, now()"
+        " from push.decision_of(%s),"
         " generate_series(1, 1200) n",
         (message,),
     )
@@ -109,7 +110,8 @@ async def test_parallel_workers_claim_every_receipt_exactly_once(database: Datab
     message = await accepted(chat)
     await chat.connection.execute(
         "insert into push.deliveries (job_id, device_id, kind, digest, badge, push_token, status, ticket_id, sent_at)"
-        " select (job).id, gen_random_uuid(), 'alert', '', 1, '', 'accepted', 't' || n, now() - interval '1 hour' from push.decision_of(%s),"
+        " select (job).id, gen_random_uuid(), 'alert', '', 1, '', 'accepted', 't' || n, now() - interval '1 hour'"
+        " from push.decision_of(%s),"
         " generate_series(1, 300) n",
         (message,),
     )
@@ -453,7 +455,8 @@ async def test_a_thousand_receipts_are_recorded_in_one_call(chat: Chat) -> None:
     message = await accepted(chat)
     await chat.connection.execute(
         "insert into push.deliveries (job_id, device_id, kind, digest, badge, push_token, status, ticket_id, sent_at)"
-        " select (job).id, gen_random_uuid(), 'alert', '', 1, '', 'accepted', 't' || n, now() from push.decision_of(%s),"
+        " select (job).id, gen_random_uuid(), 'alert', '', 1, '', 'accepted', 't' || n, now()"
+        " from push.decision_of(%s),"
         " generate_series(1, 999) n",
         (message,),
     )
