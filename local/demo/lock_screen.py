@@ -1,4 +1,4 @@
-"""Draws docs/lock-screen.svg: what two phones show after three messages, as the fake Expo service delivered them.
+"""Draws docs/lock-screen.svg: what two phones show of three messages, as the fake Expo service delivered them.
 
 Nothing in the picture is written by hand. After a change of what a notification holds, draw it again:
 
@@ -18,8 +18,8 @@ from local.providers.phones import Phone
 
 PICTURE = PROJECT / "docs" / "lock-screen.svg"
 
-_WIDTH, _HEIGHT, _GAP = 372, 392, 16  # one phone
-_CARD_HEIGHT, _CARD_STEP = 72, 82
+_WIDTH, _HEIGHT, _GAP = 372, 280, 16  # one phone
+_CARD_GAP, _LINE = 10, 20
 _FONT = "-apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 
 
@@ -60,7 +60,11 @@ def draw(phones: Mapping[str, Phone]) -> str:
 
 def _screen(name: str, phone: Phone, x: int) -> str:
     newest_first = [arrival.message for arrival in reversed(phone.shown)]
-    cards = [_card(message, 58 + row * _CARD_STEP) for row, message in enumerate(newest_first)]
+    cards, y = [], 58
+    for message in newest_first:
+        height = 52 + _LINE * len(_lines(message))
+        cards.append(_card(message, y, height))
+        y += height + _CARD_GAP
     return "\n".join(
         [
             f'<g transform="translate({x} 0)">',
@@ -75,14 +79,18 @@ def _screen(name: str, phone: Phone, x: int) -> str:
     )
 
 
-def _card(message: Mapping[str, object], y: int) -> str:
+def _lines(message: Mapping[str, object]) -> list[str]:
+    return str(message["body"]).split("\n")
+
+
+def _card(message: Mapping[str, object], y: int, height: int) -> str:
     return "\n".join(
         [
             f'<g transform="translate(16 {y})">',
-            f'<rect width="{_WIDTH - 32}" height="{_CARD_HEIGHT}" rx="18" fill="#fff" fill-opacity="0.9"/>',
+            f'<rect width="{_WIDTH - 32}" height="{height}" rx="18" fill="#fff" fill-opacity="0.9"/>',
             _icon(14, 16, 40),
             _text(message["title"], 68, 32, 16, weight=600),
-            _text(message["body"], 68, 54, 15),
+            *[_text(line, 68, 54 + row * _LINE, 15) for row, line in enumerate(_lines(message))],
             _text(message["channelId"], _WIDTH - 48, 30, 12, fill="#666", anchor="end"),
             "</g>",
         ]

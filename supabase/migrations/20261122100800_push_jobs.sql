@@ -92,7 +92,7 @@ create table push.deliveries (
     'sending', 'accepted', 'maybe_sent', 'retry', 'failed', 'handed_over', 'receipt_lost')),
   error text,
   ticket_id text,
-  attempts integer not null default 0,
+  attempts integer not null default 1,
   unanswered integer not null default 0,
   configuration_faults integer not null default 0,
   retry_at timestamptz,

@@ -101,7 +101,7 @@ begin
     end if;
     if planned ->> 'retried' is not null then
       update push.deliveries
-      set status = 'sending', sent_at = p_at, badge = p_plan.badge,
+      set status = 'sending', sent_at = p_at, badge = p_plan.badge, attempts = attempts + 1,
         message_ids = case when kind = 'alert' then p_plan.open_ids[1:100] else message_ids end
       where id = (planned ->> 'retried')::bigint returning * into strict stored;
     else

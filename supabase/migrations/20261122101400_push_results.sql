@@ -36,7 +36,7 @@ begin
   is_fault := reported.status = 'configuration_fault';
   update push.deliveries
   set status = case when is_fault then 'retry' else reported.status end, error = reported.error,
-    ticket_id = reported.ticket_id, sent_at = p_claimed_at, attempts = attempts + (not is_fault)::integer,
+    ticket_id = reported.ticket_id, sent_at = p_claimed_at, attempts = attempts - is_fault::integer,
     configuration_faults = configuration_faults + is_fault::integer,
     unanswered = unanswered + (reported.status = 'maybe_sent')::integer, updated_at = clock_timestamp()
   where id = reported.delivery_id and job_id = p_job_id and not is_accepted

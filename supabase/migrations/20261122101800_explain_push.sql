@@ -192,7 +192,8 @@ language sql stable security definer set search_path = '' as $$
     'state', case when (decision).outcome is not null then 'done' when (job).state = 'leased' then 'leased' else 'pending' end,
     'outcome', (decision).outcome,
     'reason', coalesce((decision).reason, case when (decision).outcome is null then (job).reason end),
-    'attempts', (job).attempts,
+    'attempts', case when (decision).outcome is null then (job).attempts else coalesce((
+      select max(attempts) from push.deliveries_of(decision) where kind = 'alert'), 0) end,
     'next_attempt_at', case when (decision).outcome is null then greatest((job).next_attempt_at, (job).leased_until) end,
     'delivered_at', receipt.delivered_at,
     'explanation', push.explain_decision(decision, job)

@@ -27,8 +27,13 @@ TEXT = "Shall we meet at the fountain?"
 WEBHOOK_PATH = "/api/push/chat-message"
 
 RESET = (
+    # Otherwise the notification of a conversation would show the messages of earlier tests, too.
+    "alter table public.chat_messages disable trigger user",
+    "update public.chat_messages set is_read = true where is_read is not true",
+    "alter table public.chat_messages enable trigger user",
+    "update public.chat_rooms set unread_count_user1 = 0, unread_count_user2 = 0",
     "update push.jobs set state = 'idle', next_attempt_at = null, lease_id = null, leased_until = null,"
-    " leased_revision = null",
+    " leased_revision = null, again_at = null, expires_at = null",
     "delete from push.decisions where outcome is null",
     "delete from public.user_devices",
     "delete from public.user_presence",
@@ -38,6 +43,35 @@ RESET = (
     " fault_retry_base = '0.1 seconds', recipient_share = default, registration_limit = 10000",
     "update private.chat_settings set message_limit = 10000",
 )
+
+
+# Recipients, each with a conversation with the sender, and one or two phones.
+_RECIPIENTS = """
+with recipient as (
+  select gen_random_uuid() as id, gen_random_uuid() as room, number from generate_series(1, %(number)s) number
+), account as (
+  insert into auth.users (id, email) select id, id || '@example.com' from recipient
+), profile as (
+  insert into public.users (id, role) select id, 'guide' from recipient
+), conversation as (
+  insert into public.chat_rooms (id, user1_id, user2_id) select room, id, %(sender)s from recipient
+), device as (
+  insert into public.user_devices (user_id, device_id, platform, push_token)
+  select id, phone, 'android', 'ExponentPushToken[' || left(replace(id::text, '-', ''), 21) || phone || ']'
+  from recipient, generate_series(1, 1 + (number %% 3 = 0)::integer) phone
+  returning user_id, push_token
+)
+select room, array(select push_token from device where user_id = recipient.id) from recipient
+"""
+
+
+async def conversations(cloud: LocalCloud, sender: Person, number: int) -> dict[UUID, list[Phone]]:
+    """Creates recipients, each with a conversation with the sender; each third has two phones. Returns the phones."""
+    phones = {}
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        async for room, tokens in await connection.execute(_RECIPIENTS, {"number": number, "sender": sender.id}):
+            phones[room] = [cloud.expo.install(token, "android") for token in tokens]
+    return phones
 
 
 async def reset(cloud: LocalCloud) -> None:

@@ -1,4 +1,4 @@
-"""A backend sends many messages at once. Each phone shows each of its messages once, in few requests to Expo."""
+"""A backend sends many messages at once. Each phone gets one push for its conversation, in few requests to Expo."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from local.providers.phones import Phone
-from tests.system.chat import Chat, arrived_and_visible, execute, insert_messages
+from tests.system.chat import Chat, arrived_and_visible, conversations, insert_messages
 from tests.waiting import eventually
 
-MESSAGES = 300
+CONVERSATIONS, MESSAGES = 100, 300
 
 
 @dataclass
@@ -20,20 +20,16 @@ class Burst:
 
     chat: Chat
     phones: dict[UUID, list[Phone]]  # by conversation
-    ids: list[UUID]
-
-    @property
-    def rooms(self) -> list[UUID]:
-        """The conversation of each message, in order."""
-        return [list(self.phones)[number % len(self.phones)] for number in range(MESSAGES)]
+    newest: dict[UUID, UUID]  # the last message of each conversation
 
     async def insert(self) -> None:
         """Inserts all messages in one transaction."""
-        messages = [(room, self.chat.tina.id, f"Meeting point number {n}") for n, room in enumerate(self.rooms)]
-        self.ids = await insert_messages(self.chat.cloud, *messages)
+        rooms = [list(self.phones)[number % CONVERSATIONS] for number in range(MESSAGES)]
+        messages = [(room, self.chat.tina.id, f"Meeting point number {n}") for n, room in enumerate(rooms)]
+        self.newest = dict(zip(rooms, await insert_messages(self.chat.cloud, *messages), strict=True))
 
     async def until_done(self) -> None:
-        """Runs the sweep until every push job is done."""
+        """Runs the sweep until no push job has anything to do."""
         async with (
             asyncio.timeout(60),
             await psycopg.AsyncConnection.connect(self.chat.cloud.database_url, autocommit=True) as connection,
@@ -46,9 +42,18 @@ class Burst:
                 await self.chat.sweep()
 
     def copies(self) -> set[tuple[int, int]]:
-        """Returns the different values of arrived_and_visible, of each message on each phone of its recipient."""
-        messages = zip(self.ids, self.rooms, strict=True)
-        return {arrived_and_visible(phone, message) for message, room in messages for phone in self.phones[room]}
+        """Returns the different values of arrived_and_visible, of the last message of each conversation."""
+        return {
+            arrived_and_visible(phone, self.newest[room]) for room, phones in self.phones.items() for phone in phones
+        }
+
+    def shown(self) -> set[int]:
+        """Returns the different numbers of notifications on the phones."""
+        return {len(phone.shown) for phones in self.phones.values() for phone in phones}
+
+    @property
+    def devices(self) -> int:
+        return sum(map(len, self.phones.values()))
 
     def arrivals(self) -> int:
         """Returns how many notifications arrived on all phones."""
@@ -57,47 +62,43 @@ class Burst:
 
 @pytest.fixture
 async def burst(chat: Chat) -> Burst:
-    """A burst to three recipients, who have four phones together."""
-    phones = {chat.id: [chat.phone]}
-    for guide, count in ((chat.omar, 1), (chat.greta, 2)):
-        phones[await chat.tina.open_chat(guide)] = [await chat.new_phone_of(guide) for _ in range(count)]
-    # With the default share of the rate, three recipients would have to wait.
-    await execute(chat.cloud, "update push.settings set recipient_share = 1")
-    return Burst(chat, phones, [])
+    """A burst to a hundred recipients, of whom each third has two phones."""
+    phones = await conversations(chat.cloud, chat.tina, CONVERSATIONS)
+    return Burst(chat, phones, {})
 
 
 async def test_the_sweep_sends_a_burst_without_webhooks_in_full_requests(burst: Burst) -> None:
-    burst.chat.cloud.pg_net.lose(MESSAGES)
+    burst.chat.cloud.pg_net.lose(CONVERSATIONS)
     await burst.insert()
     await burst.until_done()
     assert burst.copies() == {(1, 1)}
-    assert burst.arrivals() == 4 * MESSAGES // 3
+    assert (burst.arrivals(), burst.shown()) == (burst.devices, {1}), "one push for three messages"
     recipients = [len(request.tokens) for request in burst.chat.cloud.expo.requests]
     assert max(recipients) == 100
-    assert len(recipients) <= 6
+    assert len(recipients) <= 3
 
 
-async def test_each_phone_shows_each_message_of_a_burst_once_while_webhooks_and_sweep_run_together(
+async def test_each_phone_gets_one_push_of_a_burst_while_webhooks_and_sweep_run_together(
     burst: Burst,
 ) -> None:
     cloud = burst.chat.cloud
-    cloud.pg_net.lose(MESSAGES // 2)
+    cloud.pg_net.lose(CONVERSATIONS // 2)
     requests = cloud.pg_net.requests
     await burst.insert()
     await burst.chat.sweep()
-    await eventually(lambda: cloud.pg_net.requests == requests + MESSAGES // 2)
+    await eventually(lambda: cloud.pg_net.requests == requests + CONVERSATIONS // 2)
     await burst.until_done()
     await cloud.poller.until_idle()
     assert burst.copies() == {(1, 1)}
-    assert burst.arrivals() == 4 * MESSAGES // 3
-    assert len(cloud.expo.requests) < MESSAGES / 4
+    assert (burst.arrivals(), burst.shown()) == (burst.devices, {1})
+    assert len(cloud.expo.requests) < CONVERSATIONS / 2
 
 
-async def test_each_message_of_a_burst_beyond_the_rate_limit_of_expo_arrives_once(burst: Burst) -> None:
-    burst.chat.cloud.pg_net.lose(MESSAGES)
-    burst.chat.cloud.expo.configure({"rate_limit_per_second": 200})
+async def test_each_push_of_a_burst_beyond_the_rate_limit_of_expo_arrives_once(burst: Burst) -> None:
+    burst.chat.cloud.pg_net.lose(CONVERSATIONS)
+    burst.chat.cloud.expo.configure({"rate_limit_per_second": 100})
     await burst.insert()
     await burst.until_done()
     assert 429 in [request.status for request in burst.chat.cloud.expo.requests]
     assert burst.copies() == {(1, 1)}
-    assert burst.arrivals() == 4 * MESSAGES // 3
+    assert (burst.arrivals(), burst.shown()) == (burst.devices, {1})

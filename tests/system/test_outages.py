@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from local.providers.expo.faults import Fault, Hang, HttpError, OddAnswer, Reset, TicketCount
-from tests.system.chat import TEXT, Chat, Log, arrived_and_visible, insert_messages, receive
+from tests.system.chat import TEXT, Chat, Log, arrived_and_visible, conversations, insert_messages, receive
 
 # --- Expo
 
@@ -82,9 +82,10 @@ async def test_a_push_is_visible_once_after_expo_hung_longer_than_the_function_m
 
 
 async def test_webhooks_that_came_while_the_data_api_was_down_are_sent_afterwards(chat: Chat, log: Log) -> None:
+    phones = await conversations(chat.cloud, chat.tina, 3)
     await chat.cloud.supabase.stop()
     try:
-        messages = await insert_messages(chat.cloud, *[(chat.id, chat.tina.id, TEXT)] * 3)
+        messages = await insert_messages(chat.cloud, *[(room, chat.tina.id, TEXT) for room in phones])
         await log.until("push not sent, SQS delivers its record again")
         await chat.cloud.poller.until_idle()
         assert chat.cloud.expo.requests == []
@@ -92,7 +93,8 @@ async def test_webhooks_that_came_while_the_data_api_was_down_are_sent_afterward
         await chat.cloud.supabase.start()
     async with asyncio.timeout(30):
         # One round is enough, unless a webhook was late and its record failed only now.
-        while {arrived_and_visible(chat.phone, message) for message in messages} != {(1, 1)}:
+        sent = list(zip(phones.values(), messages, strict=True))
+        while {arrived_and_visible(phone, message) for [phone, *_], message in sent} != {(1, 1)}:
             await chat.cloud.poller.return_failed()
             await chat.cloud.poller.until_idle()
 
@@ -173,7 +175,9 @@ async def test_a_record_that_is_no_message_id_becomes_a_dead_letter_and_its_batc
     cloud = chat.cloud
     queue = cloud.template.queues["PushQueue"]
     assert queue.redrive
-    messages = [await chat.send(webhook_lost=True), await chat.send(webhook_lost=True)]
+    cloud.pg_net.lose(2)
+    phones = await conversations(cloud, chat.tina, 2)
+    messages = await insert_messages(cloud, *[(room, chat.tina.id, TEXT) for room in phones])
     bodies = [str(messages[0]), "no message id", str(messages[1])]
     async with cloud.poller.paused():
         sent = await asyncio.to_thread(
@@ -192,7 +196,8 @@ async def test_a_record_that_is_no_message_id_becomes_a_dead_letter_and_its_batc
         if line["function_request_id"] == first["function_request_id"]
     ]
     assert sorted(sent_with_it) == sorted(map(str, messages))
-    assert [arrived_and_visible(chat.phone, message) for message in messages] == [(1, 1), (1, 1)]
+    sent_to = zip(phones.values(), messages, strict=True)
+    assert [arrived_and_visible(phone, message) for [phone, *_], message in sent_to] == [(1, 1), (1, 1)]
 
     for _ in range(queue.redrive.max_receive_count):
         await cloud.poller.return_failed()

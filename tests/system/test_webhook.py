@@ -20,6 +20,7 @@ from tests.system.chat import (
     Log,
     arrived_and_visible,
     call_webhook,
+    conversations,
     execute,
     insert_messages,
     receive,
@@ -175,12 +176,14 @@ async def test_each_message_of_a_burst_on_a_cold_authorizer_arrives_once_within_
     async with gateway(cloud.template, cloud.functions, cloud.aws.sqs) as url:  # it has cached no authorization
         api = WebhookApi(cloud, url, cloud.template.queues["PushQueue"].url)
         async with _database_calls(api, cloud.webhook_secret):
+            phones = await conversations(cloud, chat.tina, 200)
             before = cloud.pg_net.requests
-            messages = await insert_messages(cloud, *[(chat.id, chat.tina.id, TEXT)] * 200)
+            messages = await insert_messages(cloud, *[(room, chat.tina.id, TEXT) for room in phones])
             await eventually(lambda: cloud.pg_net.requests == before + 200)
             for message in messages:
                 await chat.until_done(message, sweep=True)
-    assert {arrived_and_visible(chat.phone, message) for message in messages} == {(1, 1)}
+    sent = zip(phones.values(), messages, strict=True)
+    assert {arrived_and_visible(phone, message) for [phone, *_], message in sent} == {(1, 1)}
     assert cloud.functions["AuthorizeWebhook"].environments() <= ACCOUNT_CONCURRENCY
 
 
