@@ -107,7 +107,8 @@ class Scenario:
     async def step(self, title: str, expected: Mapping[str, Screen]) -> AsyncIterator[Step]:
         """Runs one step. The body of the context sends a message and sets message_id; then the phones are observed.
 
-        Gus has read everything before, so that his phones show this message only. A TimeoutError fails the step, and the scenario continues.
+        Gus has read everything before, so that his phones show this message only. A TimeoutError fails the step, and
+        the scenario continues.
         """
         step = Step(title, expected)
         self.steps.append(step)

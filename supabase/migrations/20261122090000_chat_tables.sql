@@ -26,15 +26,15 @@ begin
     where (nspname = 'public' and proname = any ('{claim_due_receipts,claim_push_jobs,diagnose_push,explain_push,
         finish_receipt_run,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
         mark_messages_read,my_devices,plan_wakeups,prune_push,record_push_receipts,record_push_results,register_device,
-        reserve_send_slot,unregister_device}'))
+        report_presence,reserve_send_slot,unregister_device}'))
       or (nspname = 'private' and proname = any ('{archive_deleted_room,attachment_fault,canonical_push_token,check_device,
-        collect_deleted_message,count_new_message,create_receipts,device_json,ended_devices,guard_message_change,is_expo_token,keep_deleted_message,
-        limit_bytes,limit_message_rate,
+        collect_deleted_message,count_new_message,create_receipts,device_json,ended_devices,
+        forget_presence,guard_message_change,is_expo_token,keep_deleted_message,limit_bytes,limit_message_rate,
         limit_message_size,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
         lock_senders_of_marks,mark_messages_of_receipts,message_line,my_contacts,my_partners,my_rooms,one_line,prepare_device,
-        prepare_room,recount_after_change,recount_after_delete,recount_rooms,register_device,require_caller,
+        prepare_room,recount_after_change,recount_after_delete,recount_rooms,register_device,report_presence,require_caller,
         serialize_registrations,serialize_writes,soft_delete_messages,stamp_message,stamp_message_change,
-        stamp_presence,stamp_receipt,stamp_room,touch_updated_at,try_lock_push_tokens}'))
+        stamp_presence,stamp_receipt,stamp_room,sum_presence,touch_updated_at,try_lock_push_tokens}'))
     union all
     select format('trigger %I of %s exists', tgname, tgrelid::regclass)
     from pg_catalog.pg_trigger join pg_catalog.pg_class on pg_class.oid = tgrelid
@@ -56,7 +56,8 @@ begin
         ('message_receipts', 'mark_messages_after_update'), ('user_devices', 'touch_updated_at'),
         ('user_devices', 'serialize_registrations'), ('user_devices', 'prepare_device'),
         ('user_devices', 'limit_inserted_devices'), ('user_devices', 'limit_updated_devices'),
-        ('user_presence', 'stamp_presence'))
+        ('user_presence', 'serialize_writes'), ('user_presence', 'stamp_presence'),
+        ('user_presence', 'forget_presence'))
     union all
     select format('%I is no table', relname) from pg_catalog.pg_class
     where relnamespace = 'public'::regnamespace and relkind <> 'r' and relname in (

@@ -103,6 +103,16 @@ begin
   if exists (select from new_messages offset 1) then
     -- One update for each room. One for each message would leave a row version each, and each update searches them all.
     perform private.recount_rooms(array(select distinct room_id from new_messages));
+    update public.chat_rooms room
+    set archived_by_user1 = archived_by_user1 and received.by_user1 = 0,
+      archived_by_user2 = archived_by_user2 and received.by_user2 = 0
+    from (
+      select added.room_id, count(*) filter (where added.sender_id = addressed.user2_id) as by_user1,
+        count(*) filter (where added.sender_id = addressed.user1_id) as by_user2
+      from new_messages added join public.chat_rooms addressed on addressed.id = added.room_id
+      where added.deleted_at is null and added.is_read is not true group by 1
+    ) received
+    where room.id = received.room_id and (archived_by_user1 or archived_by_user2);
   else
     update public.chat_rooms room
     -- A short line of ASCII is what message_line would return, without the time of two function calls.
@@ -110,7 +120,10 @@ begin
         else private.message_line(added.message, added.attachments, added.message_type, 200) end,
       last_message_at = added.server_timestamp,
       unread_count_user1 = unread_count_user1 + (added.sender_id = user2_id and added.is_read is not true)::integer,
-      unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.is_read is not true)::integer
+      unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.is_read is not true)::integer,
+      -- A new message brings an archived conversation back for its recipient.
+      archived_by_user1 = archived_by_user1 and (added.sender_id <> user2_id or added.is_read is true),
+      archived_by_user2 = archived_by_user2 and (added.sender_id <> user1_id or added.is_read is true)
     from new_messages added
     where room.id = added.room_id and added.deleted_at is null;
   end if;

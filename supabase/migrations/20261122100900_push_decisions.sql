@@ -2,17 +2,6 @@
 -- push.plan_job computes what the devices of a recipient should show of a conversation, and push.difference compares that with
 -- what a device shows: an alert, an update, a dismissal, a badge, or nothing. Nothing here sends or leases.
 
-create function push.viewing_until(p_recipient_id uuid, p_room_id uuid, p_at timestamptz) returns timestamptz
-language sql stable set search_path = '' as $$
-  -- A row that is missing, stale or in the future counts as absent: when in doubt, the push is sent.
-  select presence.updated_at + settings.presence_fresh_for
-  from public.user_presence presence, push.settings settings
-  where presence.user_id = p_recipient_id and presence.is_online and presence.current_conversation_id = p_room_id
-    and presence.updated_at > p_at - settings.presence_fresh_for and presence.updated_at <= p_at;
-$$;
-comment on function push.viewing_until(uuid, uuid, timestamptz) is
-  'Returns when the heartbeat gets stale by which the recipient looks at the conversation; null: the recipient does not.';
-
 -- device_limit is applied here, too: rows may be older than the limit, or written while triggers were disabled.
 create function push.sendable_devices(p_recipient_id uuid) returns setof public.user_devices
 language sql stable set search_path = '' as $$

@@ -22,13 +22,17 @@ begin
   select * into strict settings from push.settings;
 
   -- Arrays are computed once. A subquery may run again for each row, and lock other rows each time.
-  update public.user_presence set is_online = false
+  perform set_config('chat_push.writes_presence_sum', 'yes', true);
+  -- updated_at stays: the person was last seen at the last heartbeat.
+  update public.user_presence set is_online = false, current_conversation_id = null, last_seen_at = updated_at
   where user_id = any(array(
     select user_id from public.user_presence
     where is_online and updated_at < now_at - settings.presence_fresh_for
     limit p_limit for update skip locked
   ));
   get diagnostics offline = row_count;
+  perform set_config('chat_push.writes_presence_sum', '', true);
+  delete from private.device_presence where updated_at < now_at - interval '1 day';
 
   update public.user_devices set is_active = false
   where id = any(array(

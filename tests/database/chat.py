@@ -219,6 +219,7 @@ class Chat:
             alter table public.user_presence disable trigger stamp_presence;
             update public.user_presence set updated_at = updated_at - interval '{seconds} s';
             alter table public.user_presence enable trigger stamp_presence;
+            update private.device_presence set updated_at = updated_at - interval '{seconds} s';
             update public.chat_messages set server_timestamp = server_timestamp - interval '{seconds} s',
               created_at = created_at - interval '{seconds} s';
             update public.user_devices set last_seen_at = last_seen_at - interval '{seconds} s';

@@ -376,6 +376,7 @@ APP_FUNCTIONS = {
     "get_or_create_conversation": "select public.get_or_create_conversation(%(user)s, gen_random_uuid())",
     "get_messages_paginated": "select public.get_messages_paginated(%(room)s)",
     "get_missed_messages": "select public.get_missed_messages(%(user)s, '-infinity')",
+    "report_presence": "select public.report_presence('phone', 'online')",
     "mark_messages_delivered": "select public.mark_messages_delivered(%(user)s, array[%(message)s]::uuid[])",
     "mark_messages_read": "select public.mark_messages_read(%(user)s, %(room)s)",
 }
@@ -399,7 +400,7 @@ WORKER_FUNCTIONS = {
 # Called by policies, and by the functions for apps.
 PRIVATE_FUNCTIONS = {
     *("my_rooms", "my_partners", "my_contacts", "require_caller", "lock_messages"),
-    *("register_device", "device_json"),
+    *("register_device", "report_presence", "device_json"),
 }
 # Each role that writes user_devices runs these: by a constraint and by an index.
 TOKEN_FUNCTIONS = {"is_expo_token", "canonical_push_token"}

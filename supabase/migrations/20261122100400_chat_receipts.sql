@@ -1,5 +1,4 @@
--- Triggers of message_receipts and user_presence. A receipt gets its times from the server's clock, then marks its message;
--- a heartbeat counts from the server's clock and names a conversation of its person, or none.
+-- Triggers of message_receipts. A receipt gets its times from the server's clock, then marks its message.
 
 create function private.stamp_receipt() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -72,35 +71,6 @@ create trigger mark_messages_after_update after update on public.message_receipt
   referencing new table as new_receipts
   for each statement execute function private.mark_messages_of_receipts();
 
-create function private.stamp_presence() returns trigger
-language plpgsql security definer set search_path = '' as $$
-begin
-  -- A person who is set offline long after the last heartbeat was last seen at that heartbeat.
-  if tg_op = 'UPDATE' and old.is_online and not new.is_online
-    and old.updated_at < clock_timestamp() - (select presence_fresh_for from push.settings)
-  then
-    new.updated_at := old.updated_at;
-  else
-    new.updated_at := clock_timestamp();
-  end if;
-  new.last_seen_at := new.updated_at;
-  -- An offline person views no conversation, and an id that is no conversation of the caller is not shown to others. No
-  -- error: an app may have screens that are no conversations, and a rejected heartbeat would leave the old row in place.
-  if not new.is_online or (auth.uid() is not null and not exists (
-    select from public.chat_rooms
-    where id = new.current_conversation_id and auth.uid() in (user1_id, user2_id)
-  )) then
-    new.current_conversation_id := null;
-  end if;
-  return new;
-end $$;
-comment on function private.stamp_presence() is
-  'Sets the times of a heartbeat by the server''s clock, because a phone''s clock may be hours off, and removes a '
-  'conversation that is not the caller''s.';
-
-create trigger stamp_presence before insert or update on public.user_presence
-  for each row execute function private.stamp_presence();
-
 revoke execute on function
-  private.stamp_receipt(), private.mark_messages_of_receipts(), private.limit_receipt(), private.stamp_presence()
+  private.stamp_receipt(), private.mark_messages_of_receipts(), private.limit_receipt()
 from public;
