@@ -91,6 +91,7 @@ class Phone(Installation):
     is_on: bool = True
     app: Literal["running", "swiped away", "force-stopped"] = "running"
     account: str | None = None
+    background_budget: int = IOS_BACKGROUND_PUSHES_PER_HOUR  # of an iPhone, in an hour
     badge: int = 0
     arrived: list[Arrival] = []
     shown: list[Arrival] = []  # the notifications on the screen, oldest first
@@ -180,7 +181,7 @@ class Phone(Installation):
             if self.app == "swiped away":
                 return "swiped away"
             recent = [run for run in self.background_runs if run > at - timedelta(hours=1)]
-            if len(recent) >= IOS_BACKGROUND_PUSHES_PER_HOUR:
+            if len(recent) >= self.background_budget:
                 return "background budget"
         match message.get("data"):
             case {"recipientId": str(recipient)} if self.account not in (None, recipient):
