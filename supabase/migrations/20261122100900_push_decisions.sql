@@ -377,7 +377,7 @@ begin
     next_attempt_at = due_at, again_at = p_plan.again_at, expires_at = shows_until,
     attempts = case when p_plan.again_at is null then 0 else attempts end, changed_at = clock_timestamp(),
     is_retry = is_retry and p_plan.again_at is not null,
-    decided_up_to = job.decided_up_to, lease_id = null, leased_until = null, leased_revision = null
+    expired_leases = 0, decided_up_to = job.decided_up_to, lease_id = null, leased_until = null, leased_revision = null
   where id = job.id;
 end $$;
 comment on function push.settle_job(push.plan) is

@@ -122,8 +122,9 @@ begin
   set state = 'leased', is_retry = true, reason = null, attempts = attempts + 1, lease_id = p_lease_id,
     leased_revision = revision, again_at = p_plan.again_at,
     expires_at = p_plan.expires_at, decided_up_to = job.decided_up_to,
-    -- Doubled for each expired lease, in case the job itself crashes its workers.
-    leased_until = p_at + p_settings.lease_for * power(2, expired_leases)
+    leased_until = p_at + p_settings.lease_for,
+    -- Doubled for each expired lease, in case the job itself crashes its workers. A new message does not wait for that.
+    next_attempt_at = p_at + p_settings.lease_for * power(2, expired_leases)
   where id = job.id;
   return coalesce(p_plan.content, jsonb_build_object(
     'title', case when is_neutral then private.one_line(push.display_name(p_plan.sender_id)) end,
@@ -185,13 +186,20 @@ begin
   due_ids := array(select id from unnest(due));
   -- A job that is leased and due: its worker has not reported in time, and may have sent it.
   with expired as (
-    update push.jobs expired set expired_leases = expired.expired_leases + 1
+    update push.jobs expired
+    -- The lease ends, so that it counts once, also if this claim leaves the job.
+    set expired_leases = expired.expired_leases + 1, state = 'pending',
+      next_attempt_at = greatest(expired.next_attempt_at, expired.leased_until),
+      lease_id = null, leased_until = null, leased_revision = null
     where expired.id = any(due_ids) and expired.state = 'leased' returning expired.id
   )
   select coalesce(array_agg(id), '{}') into expired_leases from expired;
   update push.decisions set best = greatest(best, 'maybe_sent')
   where job_id = any(expired_leases) and outcome is null
-    and exists (select from push.deliveries delivery where delivery.job_id = decisions.job_id and decisions.message_id = any(delivery.message_ids));
+    and exists (
+      select from push.deliveries delivery
+      where delivery.job_id = decisions.job_id and delivery.status = 'sending' and decisions.message_id = any(delivery.message_ids)
+    );
   locked_people := push.deactivate_ended_devices(array(select recipient_id from unnest(due)));
 
   foreach job in array due loop

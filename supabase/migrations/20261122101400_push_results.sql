@@ -152,7 +152,7 @@ begin
     is_retry = is_unfinished and is_retry,
     -- A configuration fault does not count as an attempt.
     attempts = case when is_unfinished
-      then attempts - (p_result @? '$.deliveries[*] ? (@.status == "configuration_fault")')::integer else 0 end,
+      then greatest(attempts - (p_result @? '$.deliveries[*] ? (@.status == "configuration_fault")')::integer, 0) else 0 end,
     lease_id = null, leased_until = null, leased_revision = null
   where id = job.id;
 end $$;
