@@ -281,7 +281,7 @@ declare
   device public.user_devices;
   push jsonb;
   has_devices boolean := false;
-  waits_for_retry boolean := false;
+  exhausted text;
 begin
   plan.job := p_job;
   plan.job.decided_up_to := push.note_messages(p_job);
@@ -297,12 +297,9 @@ begin
   where decision.job_id = p_job.id and decision.outcome is null;
   plan.open_ids := coalesce(plan.open_ids, '{}');
 
-  if plan.viewing_until is null
-    and (p_job.attempts >= p_settings.max_attempts or p_job.expired_leases >= p_settings.expired_lease_limit)
-  then
-    plan.finished := plan.finished || push.finish_messages(p_job.id, case
-      when p_job.attempts >= p_settings.max_attempts then 'attempts_exhausted' else 'leases_expired' end);
-    return plan;
+  if plan.viewing_until is null then
+    exhausted := case when p_job.attempts >= p_settings.max_attempts then 'attempts_exhausted'
+      when p_job.expired_leases >= p_settings.expired_lease_limit then 'leases_expired' end;
   end if;
 
   select coalesce(array_agg(id order by at desc, id) filter (where position <= 3), '{}'), max(at), max(expires_at), count(*)
@@ -315,6 +312,10 @@ begin
       from push.sendable_devices(p_job.recipient_id) sendable
     ), '-infinity')
   end, p_at) with ordinality unread (id, at, expires_at, position);
+  if exhausted is not null then
+    plan.finished := plan.finished || push.finish_messages(p_job.id, exhausted);
+    return plan;
+  end if;
   plan.badge := push.badge(p_job.recipient_id);
   if plan.unread > 0 then
     plan.content := push.compose(plan.sender_id, plan.line_ids, p_project_url);

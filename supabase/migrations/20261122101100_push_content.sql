@@ -82,6 +82,16 @@ comment on function push.compose(uuid, uuid[], text) is
   'Returns title, body and image_url of a notification that shows these messages, the newest first: the title as one line, the '
   'body as one line for each message.';
 
+create function push.neutral_title(p_sender_id uuid) returns text
+language plpgsql stable set search_path = '' as $$
+begin
+  return private.one_line(push.display_name(p_sender_id));
+exception when others or assert_failure then
+  return null;
+end $$;
+comment on function push.neutral_title(uuid) is
+  'Returns the title of the push that replaces a deleted text. If the name cannot be read, null: the push must be sent anyway.';
+
 create function push.finish_unreadable(p_job push.jobs, p_until timestamptz) returns uuid[]
 language plpgsql set search_path = '' as $$
 declare

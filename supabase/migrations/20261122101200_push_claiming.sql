@@ -127,7 +127,7 @@ begin
     next_attempt_at = p_at + p_settings.lease_for * power(2, expired_leases)
   where id = job.id;
   return coalesce(p_plan.content, jsonb_build_object(
-    'title', case when is_neutral then private.one_line(push.display_name(p_plan.sender_id)) end,
+    'title', case when is_neutral then push.neutral_title(p_plan.sender_id) end,
     'body', case when is_neutral then 'Message deleted' else '' end, 'image_url', null
   )) || jsonb_build_object(
     'job_id', job.id,
@@ -224,7 +224,8 @@ begin
       plan.finished := push.decide(job, planned_at) || push.finish_unreadable(job, planned_at);
       finished := finished || plan.finished;
       if plan.finished = '{}' then
-        perform push.settle_job(plan);
+        -- Nothing new, so what devices show cannot be kept right for now. It is dismissed at the latest when it expires.
+        perform push.defer_job(job.id, 'unreadable', planned_at + settings.retry_cap);
       else
         -- The next claim sends what is left of it.
         update push.jobs set decided_up_to = (plan.job).decided_up_to where id = job.id;
