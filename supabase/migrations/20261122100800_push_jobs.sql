@@ -97,6 +97,7 @@ create table push.deliveries (
   configuration_faults integer not null default 0,
   retry_at timestamptz,
   sent_at timestamptz not null,
+  answered_at timestamptz,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
   is_accepted boolean not null generated always as (status in ('accepted', 'handed_over', 'receipt_lost')) stored
@@ -110,7 +111,7 @@ comment on column push.deliveries.message_ids is 'The messages that this push is
 comment on column push.deliveries.line_ids is 'The messages whose text it shows, the newest first.';
 comment on column push.deliveries.message_at is 'server_timestamp of the newest message that it covers.';
 comment on column push.deliveries.badge is 'The number that it sets on the icon of the app.';
-comment on column push.deliveries.follow_up is 'Whether another push to the device is due when this one is accepted.';
+comment on column push.deliveries.follow_up is 'Whether another push to the device is due when this one is settled.';
 comment on column push.deliveries.push_token is 'The token that the push was sent to.';
 comment on column push.deliveries.attempts is 'Sends so far, without those that ended in a configuration fault.';
 comment on column push.deliveries.unanswered is 'Sends without a readable answer: each may have reached the phone.';
@@ -118,6 +119,7 @@ comment on column push.deliveries.configuration_faults is 'Sends that ended in a
 comment on column push.deliveries.retry_at is 'The earliest time of the next send, if its status allows one.';
 comment on column push.deliveries.sent_at is
   'When the push was claimed for the last attempt. A dead token deactivates only a device that was last seen before.';
+comment on column push.deliveries.answered_at is 'When the answer of the push service was recorded. A receipt does not change it.';
 comment on column push.deliveries.status is
   'sending: a worker has it, or never reported. By the ticket: accepted; maybe_sent: no readable answer; retry: a temporary '
   'error; failed: a permanent error. By the receipt: handed_over: APNs or FCM accepted it; receipt_lost: Expo gives no receipt any more.';
@@ -264,7 +266,7 @@ create function push.set_due_after_delete() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin
   if tg_op = 'TRUNCATE' then
-    update push.jobs set revision = revision + 1, next_attempt_at = clock_timestamp() where state = 'pending';
+    update push.jobs set revision = revision + 1, next_attempt_at = clock_timestamp() where state <> 'idle';
   else
     perform push.set_due(array(select row(room_id, sender_id, id)::push.changed_message from old_messages),
       (select edit_delay from push.settings));

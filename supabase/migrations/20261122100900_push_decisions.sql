@@ -99,7 +99,7 @@ language sql stable set search_path = '' as $$
   select exists (
     select from public.message_receipts receipt
     where receipt.message_id = any(p_delivery.line_ids) and receipt.user_id = p_device.user_id
-      and receipt.read_device_id = p_device.device_id and receipt.read_at > p_delivery.updated_at
+      and receipt.read_device_id = p_device.device_id and receipt.read_at > p_delivery.answered_at
   );
 $$;
 comment on function push.is_read_on(push.deliveries, public.user_devices) is
@@ -124,12 +124,14 @@ create type push.plan as (
   digest text,
   is_settled boolean,
   pushes jsonb[],
+  read_on uuid[],
   again_at timestamptz
 );
 comment on type push.plan is
   'What a job should send. finished: messages that were decided; open_ids: messages that devices are not told of yet, from '
   'open_from to open_until; line_ids: the newest unread messages, which it shows; pushes: one of push.difference for each '
-  'device that is sent to now; again_at: when another device is due; is_settled: the job ends for now.';
+  'device that is sent to now; read_on: devices whose app has set the badge; again_at: when another device is due; is_settled: '
+  'the job ends for now.';
 
 create type push.unread as (id uuid, at timestamptz, expires_at timestamptz);
 
@@ -188,16 +190,16 @@ declare
   kind push.kind;
   sound boolean := false;
   retried push.deliveries;
+  is_repeated boolean := false;
+  is_read boolean := false;
   attempt record;
   due_at timestamptz := '-infinity';
 begin
   select * into state from push.device_states where device_id = p_device.id;
   if shows and push.is_read_on(shown, p_device) then
     shows := false;
-    -- The app has set it. A locked row is skipped: then the device may get a badge that it has already.
-    update push.device_states set badge = p_plan.badge
-    where device_id = (select device_id from push.device_states where device_id = p_device.id for update skip locked);
-    state.badge := p_plan.badge;
+    is_read := true;
+    state.badge := p_plan.badge;  -- The app has set it.
   end if;
   -- News are messages that no push of this device has covered. A viewer is not told of them.
   has_news := p_plan.viewing_until is null and p_plan.unread > 0
@@ -205,7 +207,8 @@ begin
   digest := case
     when p_plan.unread > 0 and (shows or has_news) then p_plan.digest
     -- A dismissal needs the app. So a deleted text is first replaced by a neutral one, which the system shows by itself.
-    when shows and shown.digest <> 'deleted' and exists (
+    -- If that one was rejected, the dismissal is left.
+    when shows and shown.digest <> 'deleted' and (last.digest, last.status) is distinct from ('deleted', 'failed') and exists (
       select from unnest(shown.line_ids) line (id) left join public.chat_messages message on message.id = line.id
       where message.id is null or message.deleted_at is not null
     ) then 'deleted'
@@ -217,7 +220,8 @@ begin
       -- A viewer is not told of new messages, also not again.
       if attempt.due_at is not null and (p_plan.viewing_until is null or last.kind <> 'alert') then
         kind := last.kind;
-        sound := last.sound;
+        is_repeated := last.status <> 'retry' or last.unanswered > 0;
+        sound := last.sound and (is_repeated or push.may_sound(p_plan, p_device, p_at, p_settings));
         retried := last;
         due_at := attempt.due_at;
       end if;
@@ -229,10 +233,14 @@ begin
     end if;
   end if;
   -- A push with a text sets the badge, too; a dismissal only on Android, whose app sets it. So an iPhone gets the badge first.
-  if (kind is null or (kind = 'dismiss' and p_device.platform = 'ios')) and state.badge <> p_plan.badge then
+  -- While the recipient looks at the conversation, a new message sets no badge: it is read there, or an alert follows.
+  if (kind is null or (kind = 'dismiss' and p_device.platform = 'ios')) and (p_plan.viewing_until is null or p_plan.open_ids = '{}')
+    -- A receipt may reject a badge that was told before.
+    and (state.badge <> p_plan.badge or (p_plan.job).is_retry)
+  then
     last := push.last_delivery(job_id, p_device.id, true);
     attempt := push.is_attempt_due(last, p_plan.badge::text, p_device.push_token);
-    if not attempt.is_same or attempt.due_at is not null or last.is_accepted then
+    if attempt.due_at is not null or (state.badge <> p_plan.badge and (not attempt.is_same or last.is_accepted)) then
       return jsonb_build_object('device_id', p_device.id, 'push_token', p_device.push_token, 'platform', p_device.platform,
         'kind', 'badge', 'sound', false, 'digest', p_plan.badge::text, 'follow_up', kind is not null,
         'retried', case when attempt.is_same and not last.is_accepted then last.id end,
@@ -247,11 +255,13 @@ begin
   end if;
   return case when kind is not null then jsonb_build_object(
     'device_id', p_device.id, 'push_token', p_device.push_token, 'platform', p_device.platform, 'kind', kind, 'sound', sound,
-    'digest', digest, 'follow_up', digest = 'deleted', 'retried', retried.id, 'due_at', due_at) end;
+    'digest', digest, 'follow_up', digest = 'deleted', 'retried', retried.id, 'is_repeated', is_repeated, 'due_at', due_at)
+    when is_read then jsonb_build_object('device_id', p_device.id, 'kind', null) end;
 end $$;
 comment on function push.difference(push.plan, public.user_devices, timestamptz, push.settings) is
   'Returns the push that brings a device to the state that it should show, and when it is due; null: the device shows it, or '
-  'nothing more can be done. retried: the delivery that it sends again.';
+  'nothing more can be done. kind null: the person has read the conversation there, so the app has set the badge. retried: the '
+  'delivery that it sends again. is_repeated: that send may have reached the phone.';
 
 create function push.may_sound(p_plan push.plan, p_device public.user_devices, p_at timestamptz, p_settings push.settings)
 returns boolean
@@ -287,6 +297,7 @@ begin
   plan.job.decided_up_to := push.note_messages(p_job);
   plan.finished := push.decide(p_job, p_at);
   plan.pushes := '{}';
+  plan.read_on := '{}';
   plan.is_settled := true;
   select * into room from public.chat_rooms where id = p_job.room_id;
   plan.sender_id := case when room.user1_id = p_job.recipient_id then room.user2_id else room.user1_id end;
@@ -326,6 +337,10 @@ begin
     has_devices := true;
     push := push.difference(plan, device, p_at, p_settings);
     continue when push is null;
+    if push ->> 'kind' is null then
+      plan.read_on := plan.read_on || device.id;
+      continue;
+    end if;
     if (push ->> 'due_at')::timestamptz <= p_at then
       plan.pushes := plan.pushes || push;
       plan.is_settled := false;

@@ -77,46 +77,58 @@ comment on function push.deactivate_ended_devices(uuid[]) is
   'Deactivates the devices of these people whose session has ended. Returns the people whose jobs must wait for the next claim, '
   'because another transaction has locked such a device.';
 
+create function push.lock_device_states(p_device_ids uuid[]) returns void
+language plpgsql set search_path = '' as $$
+begin
+  insert into push.device_states (device_id) select distinct id from unnest(p_device_ids) id order by id
+  on conflict (device_id) do nothing;
+  perform from push.device_states where device_id = any(p_device_ids) order by device_id for update;
+end $$;
+comment on function push.lock_device_states(uuid[]) is
+  'Locks the rows of these devices, and adds missing ones, in the order of push.record_device_states, so that the two do not deadlock.';
+
 create function push.lease_job(p_plan push.plan, p_lease_id uuid, p_at timestamptz, p_settings push.settings) returns jsonb
 language plpgsql set search_path = '' as $$
 declare
   job constant push.jobs := p_plan.job;
   planned jsonb;
   stored push.deliveries;
-  sound boolean;
+  planned_sound boolean;
+  -- An update announces messages whose alert had no answer. A viewer sees new messages in the app.
+  announced constant uuid[] := case when p_plan.viewing_until is null then p_plan.open_ids else '{}' end;
   devices jsonb[] := '{}';
   is_neutral boolean := false;
 begin
   foreach planned in array p_plan.pushes loop
-    -- In a backlog, a phone sounds once for all conversations.
-    sound := (planned ->> 'sound')::boolean and (planned ->> 'retried' is not null
+    -- In a backlog, a phone sounds once for all conversations. A send that may have sounded is repeated as it was.
+    planned_sound := (planned ->> 'sound')::boolean and ((planned ->> 'is_repeated')::boolean
       or p_plan.open_until > p_at - p_settings.sound_interval
       or not exists (
         select from push.device_states told
-        where told.device_id = (planned ->> 'device_id')::uuid and told.sounded_at > p_at - p_settings.sound_interval
+        where told.device_id = (planned ->> 'device_id')::uuid
+          and told.sounded_at > least(p_plan.open_until, p_at - p_settings.sound_interval)
       ));
-    if sound then
-      insert into push.device_states as told (device_id, sounded_at) values ((planned ->> 'device_id')::uuid, p_at)
-      on conflict (device_id) do update set sounded_at = excluded.sounded_at;
+    if planned_sound then
+      update push.device_states set sounded_at = p_at where device_id = (planned ->> 'device_id')::uuid;
     end if;
     if planned ->> 'retried' is not null then
       update push.deliveries
-      set status = 'sending', sent_at = p_at, badge = p_plan.badge, attempts = attempts + 1,
-        message_ids = case when kind = 'alert' then p_plan.open_ids[1:100] else message_ids end
+      set status = 'sending', sent_at = p_at, badge = p_plan.badge, attempts = attempts + 1, sound = planned_sound,
+        message_ids = case when kind in ('alert', 'update') then announced else '{}' end
       where id = (planned ->> 'retried')::bigint returning * into strict stored;
     else
       insert into push.deliveries (
         job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, follow_up, push_token, sent_at)
       values (job.id, (planned ->> 'device_id')::uuid, (planned ->> 'kind')::push.kind, planned ->> 'digest',
-        case planned ->> 'kind' when 'alert' then p_plan.open_ids[1:100] else '{}' end,
+        case when planned ->> 'kind' in ('alert', 'update') then announced else '{}' end,
         case when planned ->> 'kind' in ('alert', 'update') then p_plan.line_ids else '{}' end,
-        coalesce(p_plan.newest_at, '-infinity'), p_plan.badge, sound, (planned ->> 'follow_up')::boolean,
+        coalesce(p_plan.newest_at, '-infinity'), p_plan.badge, planned_sound, (planned ->> 'follow_up')::boolean,
         planned ->> 'push_token', p_at)
       returning * into strict stored;
     end if;
     is_neutral := is_neutral or stored.digest = 'deleted';
-    devices := devices || (planned - 'digest' - 'follow_up' - 'retried' - 'due_at'
-      || jsonb_build_object('delivery_id', stored.id, 'sound', sound));
+    devices := devices || (planned - 'digest' - 'follow_up' - 'retried' - 'is_repeated' - 'due_at'
+      || jsonb_build_object('delivery_id', stored.id, 'sound', planned_sound));
   end loop;
   update push.jobs
   set state = 'leased', is_retry = true, reason = null, attempts = attempts + 1, lease_id = p_lease_id,
@@ -167,6 +179,7 @@ declare
   plans push.plan[] := '{}';
   allowed push.plan[] := '{}';
   finished uuid[] := '{}';
+  read_on jsonb := '{}';  -- the badge that each device has set that a conversation was read on
   deferred uuid[] := '{}';
   left_due uuid[] := '{}';
   expired_leases bigint[];
@@ -234,6 +247,7 @@ begin
       continue;
     end;
     finished := finished || plan.finished;
+    read_on := read_on || coalesce((select jsonb_object_agg(id, plan.badge) from unnest(plan.read_on) id), '{}');
     if plan.is_settled then
       perform push.settle_job(plan);
       if plan.again_at is not null then
@@ -270,6 +284,12 @@ begin
     end if;
   end loop;
 
+  -- After the shares, by which two claims for one recipient wait for each other.
+  perform push.lock_device_states(array(select jsonb_object_keys(read_on)::uuid) || array(
+    select (planned ->> 'device_id')::uuid from unnest(plans) one cross join unnest((one).pushes) planned
+    where (planned ->> 'sound')::boolean));
+  update push.device_states set badge = (read_on ->> device_id::text)::integer
+  where device_id = any(array(select jsonb_object_keys(read_on)::uuid));
   begin
     foreach plan in array plans loop
       jobs := jobs || push.lease_job(plan, lease, now_at, settings);

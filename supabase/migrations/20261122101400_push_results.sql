@@ -38,7 +38,8 @@ begin
   set status = case when is_fault then 'retry' else reported.status end, error = reported.error,
     ticket_id = reported.ticket_id, sent_at = p_claimed_at, attempts = attempts - is_fault::integer,
     configuration_faults = configuration_faults + is_fault::integer,
-    unanswered = unanswered + (reported.status = 'maybe_sent')::integer, updated_at = clock_timestamp()
+    unanswered = unanswered + (reported.status = 'maybe_sent')::integer,
+    answered_at = clock_timestamp(), updated_at = clock_timestamp()
   where id = reported.delivery_id and job_id = p_job_id and not is_accepted
   returning * into delivery;
   if delivery.status in ('retry', 'maybe_sent') then
@@ -54,16 +55,20 @@ comment on function push.record_delivery(bigint, timestamptz, jsonb) is
 
 create function push.record_device_states(p_deliveries push.deliveries[]) returns void
 language sql set search_path = '' as $$
-  insert into push.device_states as told (device_id, badge, dismissed_at)
+  insert into push.device_states as told (device_id, badge, sounded_at, dismissed_at)
   select device.id,
     -- The background task of the app sets it on a dismissal, which iOS may run much later.
-    (array_agg(sent.badge order by sent.id desc) filter (where sent.kind <> 'dismiss' or device.platform <> 'ios'))[1],
-    coalesce(array_agg(distinct sent.sent_at) filter (where sent.kind = 'dismiss'), '{}')
+    (array_agg(sent.badge order by sent.id desc)
+      filter (where sent.is_accepted and (sent.kind <> 'dismiss' or device.platform <> 'ios')))[1],
+    max(sent.sent_at) filter (where not sent.is_accepted),
+    coalesce(array_agg(distinct sent.sent_at) filter (where sent.is_accepted and sent.kind = 'dismiss'), '{}')
   from unnest(p_deliveries) sent join public.user_devices device on device.id = sent.device_id
-  where sent.is_accepted
+  where sent.is_accepted or (sent.sound and sent.status in ('retry', 'failed') and sent.unanswered = 0)
   group by device.id order by device.id
   on conflict (device_id) do update
     set badge = coalesce(excluded.badge, told.badge),
+      -- The claim has set it for a push that was rejected.
+      sounded_at = nullif(told.sounded_at, excluded.sounded_at),
       dismissed_at = array(
         select distinct at from unnest(told.dismissed_at || excluded.dismissed_at) at
         where at > clock_timestamp() - interval '1 hour'
@@ -78,6 +83,8 @@ declare
   job push.jobs;
   settings push.settings;
   next_at timestamptz;
+  news_at timestamptz;
+  has_follow_up boolean;
   is_unfinished boolean;
 begin
   select * into strict settings from push.settings;
@@ -112,22 +119,19 @@ begin
     return;
   end if;
 
-  select min(case
-      -- A device that the worker did not report.
-      when delivery.status = 'sending' then clock_timestamp() + settings.retry_base
-      when delivery.status = 'retry' then delivery.retry_at
-      when delivery.status = 'maybe_sent' and delivery.unanswered <= cardinality(settings.unanswered_retry_delays) then delivery.retry_at
-    end)
-  into next_at
-  from push.deliveries delivery
-  where delivery.job_id = job.id and delivery.sent_at = p_claimed_at;
-  -- A device that registered since the claim, or that has another token now, gets the messages of this claim, too.
+  recorded := array(select delivery from push.deliveries delivery where delivery.id = any(array(select id from unnest(recorded))));
+  select min(attempt.due_at), bool_or(delivery.follow_up and attempt.due_at is null),
+    max(delivery.message_at) filter (where delivery.kind = 'alert')
+  into next_at, has_follow_up, news_at
+  from unnest(recorded) delivery
+  cross join lateral push.is_attempt_due(delivery, delivery.digest, delivery.push_token) attempt;
   if exists (
     select from push.sendable_devices(job.recipient_id) device
-    where greatest(device.last_seen_at, device.updated_at) > p_claimed_at and not exists (
-      select from push.deliveries delivery
-      where delivery.job_id = job.id and delivery.device_id = device.id and delivery.push_token = device.push_token
-    )
+    cross join lateral push.last_delivery(job.id, device.id, false) last
+    -- A device that the worker did not report.
+    where (last.status = 'sending' and last.sent_at = p_claimed_at)
+      -- A device that registered since the claim, or that has another token now, gets the new messages of this claim, too.
+      or (news_at is not null and (last.push_token is distinct from device.push_token or last.message_at < news_at))
   ) then
     next_at := least(next_at, clock_timestamp() + settings.retry_base);
   end if;
@@ -141,7 +145,7 @@ begin
   end if;
   next_at := least(next_at, job.again_at, job.expires_at, case
     when job.revision <> job.leased_revision then job.next_attempt_at
-    when exists (select from unnest(recorded) where follow_up and is_accepted) then clock_timestamp() end);
+    when has_follow_up then clock_timestamp() end);
   if next_at is null and not exists (select from public.chat_rooms where id = job.room_id) then
     delete from push.jobs where id = job.id;
     return;
