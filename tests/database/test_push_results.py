@@ -18,7 +18,7 @@ async def test_an_accepted_delivery_is_never_replaced(chat: Chat, later: str) ->
     await record(chat.connection, second, worker_report(job, later))
     assert (await chat.job(message))["outcome"] == "accepted"
     [delivery] = (await explain(chat.connection, message))["deliveries"]
-    assert (delivery["status"], delivery["error"], delivery["attempts"]) == ("accepted", None, 1)
+    assert (delivery["status"], delivery["error"], delivery["attempts"]) == ("accepted", None, 2)
     assert delivery["ticket_id"].startswith("ticket of ")
 
 

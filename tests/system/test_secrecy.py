@@ -86,7 +86,11 @@ async def run(running_cloud: LocalCloud, recording: Recording, people: dict[str,
         dead_letters = await _receive_all(cloud, "PushDeadLetters")
         async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
             stored = await (await connection.execute("select id::text, message from chat_messages")).fetchall()
-            pushed = await connection.execute("select message_id::text from push.decisions where outcome is not null")
+            # A push has one line, with the id of the newest message that it shows.
+            pushed = await connection.execute(
+                "select message_id::text from push.decisions where outcome = 'skipped'"
+                " or (outcome is not null and message_id in (select line_ids[1] from push.deliveries))"
+            )
             done_ids = frozenset(id for [id] in await pushed.fetchall())
         yield Run(
             cloud,
