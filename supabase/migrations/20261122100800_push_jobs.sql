@@ -69,7 +69,8 @@ create table push.decisions (
   finished_at timestamptz,
   check ((outcome is null) = (finished_at is null))
 );
-create index idx_push_decisions_open on push.decisions (job_id) where outcome is null;
+-- The open decisions of a job; and all of them, when the job is deleted.
+create index idx_push_decisions_job on push.decisions (job_id, outcome);
 comment on table push.decisions is 'What became of each message. The first claim that sees a message adds its row.';
 comment on column push.decisions.outcome is 'Null: the message is not decided, or not on all devices yet.';
 comment on column push.decisions.reason is 'Why the message was skipped, deferred or ended without success (push.decide); null: no special reason.';
