@@ -115,7 +115,8 @@ async def used_session(server: Postgres) -> AsyncIterator[Connection]:
 async def bulk_database(server: Postgres) -> str:
     """A migrated database with a function around any statement: EXPLAIN adds up all that a function does.
 
-    Two more functions do what a role of an API may not: they create people, and set the jobs to wait until what phones show expires.
+    Two more functions do what a role of an API may not: they create people, and let jobs wait until what phones show
+    expires.
     """
     dsn = await create_database(server, "bulk")
     await migrate(dsn)
