@@ -372,5 +372,6 @@ async def test_a_message_that_no_worker_saw_while_it_was_new_is_explained(chat: 
     message = await chat.message()
     await chat.connection.execute("delete from push.jobs")
     assert await explanation_of(chat, message) == (
-        "Skipped: no worker saw it while it was new: it was stored as read, deleted or old, or with a thousand newer ones."
+        "Skipped: no worker saw it while it was new:"
+        " it was stored as read, deleted or old, or with a thousand newer ones."
     )
