@@ -102,7 +102,7 @@ language sql stable set search_path = '' as $$
         'leases_expired', count(*) filter (where leased_until < clock_timestamp())
       ) from push.jobs
       -- Without those that only wait until what phones show expires.
-      where state <> 'idle' and next_attempt_at is distinct from expires_at
+      where state <> 'idle' and (next_attempt_at is distinct from expires_at or next_attempt_at <= clock_timestamp())
     ),
     'receipts', (
       select jsonb_build_object(
