@@ -137,7 +137,9 @@ async def rows_of_an_older_database(setup: AttackSetup) -> None:
         " insert into push.jobs (room_id, recipient_id, decided_up_to)"
         " select %(room)s, user1_id, min(old.server_timestamp) - interval '1 microsecond'"
         " from old, public.chat_rooms where chat_rooms.id = %(room)s group by user1_id"
-        " on conflict (room_id, recipient_id) do update set state = 'pending', next_attempt_at = clock_timestamp()",
+        " on conflict (room_id, recipient_id) do update set revision = jobs.revision + 1,"
+        " state = case jobs.state when 'leased' then jobs.state else 'pending' end,"
+        " next_attempt_at = clock_timestamp()",
     )
     await setup.sweep()
 

@@ -108,8 +108,11 @@ def _read_phone(history: History, phone: Phone, was_off: bool) -> None:
     )
     user_id = UUID(phone.account) if phone.account else None
     history.screens.append(Screen(phone.token, user_id, cards, phone.badge, phone.uninstalled is None, was_off))
+    # A phone that was off gets a push long after its claim.
     history.arrivals += [
-        Arrival(phone.token, UUID(arrival.message_id), arrival.at) for arrival in phone.arrived if arrival.message_id
+        Arrival(phone.token, UUID(arrival.message_id), arrival.at)
+        for arrival in phone.arrived
+        if arrival.message_id and not was_off
     ]
 
 

@@ -29,11 +29,13 @@ with old as (
     ('null', 'null', 'image'), ('many', (select jsonb_agg(number) from generate_series(1, 20000) number), 'file'),
     ('unreadable', '[]', '')
   ) rows (text, attachments, type)
-  returning id
+  returning room_id, server_timestamp
 )
-insert into push.jobs (room_id, recipient_id, decided_up_to)
+insert into push.jobs as known (room_id, recipient_id, decided_up_to)
 select room_id, %(recipient)s, min(server_timestamp) - interval '1 microsecond' from old group by room_id
-on conflict (room_id, recipient_id) do update set state = 'pending', next_attempt_at = clock_timestamp()
+on conflict (room_id, recipient_id) do update
+  set revision = known.revision + 1, state = case known.state when 'leased' then known.state else 'pending' end,
+    next_attempt_at = clock_timestamp()
 """
 
 

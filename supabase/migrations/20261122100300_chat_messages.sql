@@ -1,9 +1,9 @@
 -- Triggers of chat_messages. They decide which values only the server sets, what a person may change, what remains
 -- of a deleted message, and in which order statements lock rows. Triggers of one kind run in the order of their names:
 --   before a statement: lock_senders_of_marks, serialize_writes; before a row: guard_message_change, stamp_message (insert) or
---   stamp_message_change, touch_updated_at; after a statement: count_new_message, create_push_job and
---   notify_webhook (insert), create_receipts and recount_after_change (update), delete_push_jobs, recount_after_delete and
---   soft_delete_messages (delete); after a row: keep_deleted_message (update).
+--   stamp_message_change, touch_updated_at; after a statement: count_new_message, create_push_job and notify_webhook (insert),
+--   create_receipts, recount_after_change and set_push_jobs_due (update), recount_after_delete, set_push_jobs_due_after_delete
+--   and soft_delete_messages (delete); after a row: keep_deleted_message (update).
 
 -- The copies are for operators: no role of an API has a right on them. A copy is deleted with the row of its message.
 create table private.deleted_messages (

@@ -69,7 +69,8 @@ create table push.decisions (
   finished_at timestamptz,
   check ((outcome is null) = (finished_at is null))
 );
-create index idx_push_decisions_open on push.decisions (job_id) where outcome is null;
+-- The open decisions of a job; and all of them, when the job is deleted.
+create index idx_push_decisions_job on push.decisions (job_id, outcome);
 comment on table push.decisions is 'What became of each message. The first claim that sees a message adds its row.';
 comment on column push.decisions.outcome is 'Null: the message is not decided, or not on all devices yet.';
 comment on column push.decisions.reason is 'Why the message was skipped, deferred or ended without success (push.decide); null: no special reason.';
@@ -199,19 +200,23 @@ language plpgsql set search_path = '' set enable_seqscan = off as $$
 declare
   due_at constant timestamptz := clock_timestamp() + p_delay;
   jobs bigint[];
-  to_wake bigint[];
+  to_wake push.changed_message[];
 begin
   if p_changed = '{}' then
     return;
   end if;
   -- Locked in one order, so that no two statements wait for each other.
-  select array_agg(job.id order by job.room_id, job.recipient_id),
-    array_agg(job.id) filter (where job.state = 'idle' or (job.state = 'pending' and job.next_attempt_at > due_at))
+  select array_agg(job.id), array_agg(row(job.room_id, job.sender_id, job.message_id)::push.changed_message) filter (
+    where job.state = 'idle' or (job.state = 'pending' and job.next_attempt_at > due_at
+      -- What only a viewer saw in the app is on no phone.
+      and (job.reason is distinct from 'viewing' or job.expires_at is not null)))
   into jobs, to_wake
   from (
-    select job.* from push.jobs job
-    join (select distinct room_id, sender_id from unnest(p_changed)) changed
-      on changed.room_id = job.room_id and changed.sender_id <> job.recipient_id
+    select job.*, changed.sender_id, changed.message_id from push.jobs job
+    join (
+      -- One message of each conversation is enough: it names the job.
+      select room_id, sender_id, (array_agg(message_id))[1] as message_id from unnest(p_changed) group by room_id, sender_id
+    ) changed on changed.room_id = job.room_id and changed.sender_id <> job.recipient_id
     -- Without a push and a badge, no phone shows anything that could be wrong.
     where job.state <> 'idle' or exists (
       select from public.user_devices device join push.device_states told on told.device_id = device.id
@@ -224,14 +229,7 @@ begin
     state = case job.state when 'leased' then job.state else 'pending' end,
     next_attempt_at = case job.state when 'pending' then least(job.next_attempt_at, due_at) else due_at end
   where job.id = any(jobs);
-  -- One message of each conversation is enough: it names the job.
-  perform push.call_webhook('UPDATE', named.message_id, job.room_id)
-  from push.jobs job
-  cross join lateral (
-    select message_id from unnest(p_changed) changed
-    where changed.room_id = job.room_id and changed.sender_id <> job.recipient_id limit 1
-  ) named
-  where job.id = any(to_wake);
+  perform push.call_webhook('UPDATE', message_id, room_id) from unnest(to_wake);
 end $$;
 comment on function push.set_due(push.changed_message[], interval) is
   'Makes the jobs of the recipients of these messages due after the delay, and calls the webhook for those that would have waited longer.';

@@ -45,7 +45,7 @@ language sql stable set search_path = '' as $$
       '; not sent again because ' || push.explain_reason(p_decision.reason), '.')
     when p_job.state = 'leased' and p_job.leased_until > clock_timestamp() then
       format('Being sent: a worker has leased it until %s.', push.format_time(p_job.leased_until))
-    when p_job.state = 'leased' then
+    when p_job.state = 'leased' and p_job.next_attempt_at <= clock_timestamp() then
       format('The lease of its worker expired at %s without a report: the next sweep claims it again.',
         push.format_time(p_job.leased_until))
     when p_job.next_attempt_at <= clock_timestamp() then
@@ -86,7 +86,9 @@ language sql stable set search_path = '' as $$
   select case
     when p_delivery.id < (push.last_delivery(p_delivery.job_id, p_delivery.device_id, p_delivery.kind = 'badge')).id
       then '; not sent again because a later push replaced it.'
-    when p_decision.outcome is not null
+    -- The decision is about the alert. The other kinds follow it.
+    when (p_decision.outcome is not null and p_delivery.kind = 'alert')
+      or (push.is_attempt_due(p_delivery, p_delivery.digest, p_delivery.push_token)).due_at is null
       then '; not sent again' || coalesce(' because ' || push.explain_reason(p_decision.reason), '') || '.'
     else format('; sent again at %s.', push.format_time(greatest(p_job.next_attempt_at, p_job.leased_until, p_delivery.retry_at)))
   end;
@@ -98,9 +100,9 @@ create function push.explain_delivery(p_delivery push.deliveries, p_device publi
 returns text
 language sql stable set search_path = '' as $$
   select case p_delivery.kind
-    when 'update' then 'The text that the phone shows was replaced. '
-    when 'dismiss' then 'The notification was removed, because nothing is left to show. '
-    when 'badge' then format('The badge became %s. ', p_delivery.badge)
+    when 'update' then 'Update of the text that is shown: '
+    when 'dismiss' then 'Removal of the notification: '
+    when 'badge' then format('Badge %s: ', p_delivery.badge)
     else ''
   end || case p_delivery.status
     when 'sending' then format('Claimed by a worker at %s, which has not reported yet.', push.format_time(p_delivery.sent_at))
@@ -174,7 +176,10 @@ begin
   select * into job from push.jobs where room_id = message.room_id and recipient_id <> message.sender_id;
   decision.message_id := message.id;
   decision.job_id := job.id;
-  if job.id is null or message.server_timestamp <= job.decided_up_to then
+  -- A new message makes its job due at once.
+  if job.id is null or message.server_timestamp <= job.decided_up_to
+    or job.state = 'idle' or (job.state = 'pending' and job.next_attempt_at > clock_timestamp())
+  then
     decision.outcome := 'skipped';
     decision.reason := case when message.deleted_at is not null then 'deleted' when message.is_read then 'read'
       when least(message.created_at, message.server_timestamp) <= message.server_timestamp - push.time_to_live() then 'expired'

@@ -99,10 +99,10 @@ language sql stable set search_path = '' as $$
       select jsonb_build_object(
         'waiting', count(*),
         'oldest_due_seconds', extract(epoch from clock_timestamp() - min(greatest(next_attempt_at, leased_until))),
-        'leases_expired', count(*) filter (where leased_until < clock_timestamp())
+        'leases_expired', count(*) filter (where greatest(next_attempt_at, leased_until) < clock_timestamp() and state = 'leased')
       ) from push.jobs
       -- Without those that only wait until what phones show expires.
-      where state <> 'idle' and next_attempt_at is distinct from expires_at
+      where state <> 'idle' and (next_attempt_at is distinct from expires_at or next_attempt_at <= clock_timestamp())
     ),
     'receipts', (
       select jsonb_build_object(

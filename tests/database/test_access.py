@@ -145,7 +145,9 @@ def test_the_access_matrix_names_each_table() -> None:
     "query",
     [
         "table push.jobs",
+        "table push.decisions",
         "table push.deliveries",
+        "table push.device_states",
         "table push.settings",
         "table private.chat_settings",
         "table private.deleted_messages",

@@ -44,6 +44,14 @@ UPSERT = (
 CHANGE = "update public.chat_messages set {} where room_id = %(room)s"
 ERASE = "delete from public.chat_messages where room_id = %(room)s"
 
+START_CONVERSATIONS = "select public.start_conversations(%(guide)s, %(number)s)"
+FROM_MANY = (
+    "insert into public.chat_messages (room_id, sender_id, message)"
+    " select id, user1_id, 'Hello' from public.chat_rooms where user2_id = %(guide)s"
+)
+SHOW = "select public.show_messages(%(guide)s)"
+OF_MANY = " where room_id in (select id from public.chat_rooms where user2_id = %(guide)s)"
+
 BACKEND, READER, SENDER = None, "guide", "tourist"
 
 
@@ -55,6 +63,8 @@ class Bulk:
     statement: str
     before: tuple[tuple[str | None, str], ...] = ((BACKEND, RECEIVE),)
 
+
+SHOWN = ((BACKEND, START_CONVERSATIONS), (BACKEND, FROM_MANY), (BACKEND, SHOW))
 
 BULKS = {
     "import": Bulk(BACKEND, IMPORT.format("false"), before=()),
@@ -69,6 +79,16 @@ BULKS = {
     "soft delete": Bulk(SENDER, CHANGE.format("deleted_at = now()")),
     "read by a backend": Bulk(BACKEND, CHANGE.format("is_read = true")),
     "hard delete": Bulk(BACKEND, ERASE, before=((BACKEND, RECEIVE), (READER, DELIVER))),
+    "messages in many conversations": Bulk(BACKEND, FROM_MANY, before=((BACKEND, START_CONVERSATIONS),)),
+    "edit of shown messages in many conversations": Bulk(
+        BACKEND, "update public.chat_messages set message = 'Edited'" + OF_MANY, before=SHOWN
+    ),
+    "read of shown messages in many conversations": Bulk(
+        BACKEND, "update public.chat_messages set is_read = true" + OF_MANY, before=SHOWN
+    ),
+    "hard delete of shown messages in many conversations": Bulk(
+        BACKEND, "delete from public.chat_messages" + OF_MANY, before=SHOWN
+    ),
 }
 
 
@@ -93,13 +113,30 @@ async def used_session(server: Postgres) -> AsyncIterator[Connection]:
 
 
 async def bulk_database(server: Postgres) -> str:
-    """A migrated database with a function around any statement: EXPLAIN adds up all that a function does."""
+    """A migrated database with a function around any statement: EXPLAIN adds up all that a function does.
+
+    Two more functions do what a role of an API may not: they create people, and let jobs wait until what phones show
+    expires.
+    """
     dsn = await create_database(server, "bulk")
     await migrate(dsn)
     async with connected(dsn) as connection:
         await connection.execute("""
             create function public.perform_statement(p_statement text) returns void
             language plpgsql as $$ begin execute p_statement; end $$;
+            create function public.start_conversations(p_guide uuid, p_number integer) returns void
+            language plpgsql security definer as $$
+            begin
+              insert into auth.users (id) select md5(p_guide::text || n)::uuid from generate_series(1, p_number) n;
+              insert into public.users (id) select md5(p_guide::text || n)::uuid from generate_series(1, p_number) n;
+              insert into public.chat_rooms (user1_id, user2_id)
+                select md5(p_guide::text || n)::uuid, p_guide from generate_series(1, p_number) n;
+            end $$;
+            create function public.show_messages(p_guide uuid) returns void
+            language sql security definer as $$
+              update push.jobs set next_attempt_at = now() + interval '1 day', expires_at = now() + interval '1 day'
+              where recipient_id = p_guide;
+            $$;
             grant execute on function public.perform_statement to authenticated, service_role;
         """)
     return dsn

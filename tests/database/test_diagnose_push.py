@@ -139,6 +139,16 @@ async def test_diagnosis_counts_waiting_jobs_and_the_age_of_the_oldest(chat: Cha
     assert 400 <= jobs["oldest_due_seconds"] < 4000  # since the end of the lease
 
 
+async def test_a_job_that_waits_until_what_a_phone_shows_expires_is_not_waiting_work(chat: Chat) -> None:
+    await chat.device()
+    claimed, job = await claim_one(chat.connection, await chat.message())
+    await record(chat.connection, claimed, worker_report(job))
+    assert (await diagnose(chat))["jobs"]["waiting"] == 0
+    await chat.pass_time(24 * 3600 + 100)
+    jobs = (await diagnose(chat))["jobs"]
+    assert (jobs["waiting"], int(jobs["oldest_due_seconds"])) == (1, 100), "the dismissal is due"
+
+
 async def test_diagnosis_counts_waiting_receipts(chat: Chat) -> None:
     await chat.device()
     claimed, job = await claim_one(chat.connection, await chat.message())

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.database.chat import (
+    LONG_AGO,
     Chat,
     Row,
     as_user,
@@ -295,3 +296,82 @@ async def test_a_delivery_report_without_a_device_counts_for_the_message(chat: C
     expected = "Accepted by Expo for at least one device. The recipient's app reported it at T."
     assert await explanation_of(chat, message) == expected
     assert (await explanation_of_device(chat, message))[0] == "accepted"
+
+
+# What followed the alert -----------------------------------------------------------------------
+
+
+async def send(chat: Chat, answer: str = "accepted") -> None:
+    """Claims what is due, for which Expo answers this."""
+    claimed = await claim(chat.connection)
+    await record(chat.connection, claimed, *(worker_report(job, answer) for job in claimed["jobs"]))
+
+
+async def explanations(chat: Chat, message: UUID) -> list[str]:
+    """The explanations of all deliveries of a message, in their order, times left out."""
+    explained = await explain(chat.connection, message)
+    return [without_times(delivery["explanation"]) for delivery in explained["deliveries"]]
+
+
+async def test_the_pushes_that_followed_the_alert_are_explained(chat: Chat) -> None:
+    await chat.device()
+    message = await sent(chat, "accepted")
+    await chat.connection.execute("update public.chat_messages set message = 'edited'")
+    await chat.pass_time(3)
+    await send(chat)
+    await chat.read()
+    await chat.pass_time(3)
+    await send(chat)
+    await send(chat)
+    accepted = "Accepted by Expo at T; the receipt is not there yet, Expo is asked at T."
+    assert await explanations(chat, message) == [
+        accepted,
+        f"Update of the text that is shown: {accepted}",
+        f"Badge 0: {accepted}",
+        f"Removal of the notification: {accepted}",
+    ]
+
+
+async def test_a_dismissal_that_is_sent_again_is_explained_although_its_message_is_decided(chat: Chat) -> None:
+    await chat.device(platform="android")
+    message = await sent(chat, "accepted")
+    await chat.read()
+    await chat.pass_time(3)
+    await send(chat, "retry")
+    assert (await explain(chat.connection, message))["outcome"] == "accepted"
+    [_, dismissal] = await explanations(chat, message)
+    assert dismissal.endswith("; sent again at T.")
+
+
+async def test_a_push_that_a_later_one_replaced_is_explained(chat: Chat) -> None:
+    await chat.device()
+    message = await sent(chat, "retry")
+    await chat.message("newer")
+    await send(chat)
+    assert (await explanations(chat, message))[0] == (
+        "Rejected for now (Http503); not sent again because a later push replaced it."
+    )
+
+
+@pytest.mark.parametrize("shows", [False, True], ids=["idle job", "job that waits until what is shown expires"])
+async def test_a_message_that_makes_nothing_due_is_explained_although_its_conversation_has_a_job(
+    chat: Chat, shows: bool
+) -> None:
+    if shows:
+        await chat.device()
+    await chat.message()
+    await send(chat)
+    read = await chat.message(is_read=True)
+    assert await explanation_of(chat, read) == "Skipped: the recipient had read it."
+    history = await chat.message(created_at=LONG_AGO)
+    assert await explanation_of(chat, history) == "Skipped: it is older than its time to live (24:00:00)."
+    assert (await explain(chat.connection, history))["state"] == "done"
+
+
+async def test_a_message_that_no_worker_saw_while_it_was_new_is_explained(chat: Chat) -> None:
+    message = await chat.message()
+    await chat.connection.execute("delete from push.jobs")
+    assert await explanation_of(chat, message) == (
+        "Skipped: no worker saw it while it was new:"
+        " it was stored as read, deleted or old, or with a thousand newer ones."
+    )

@@ -165,9 +165,7 @@ async def test_each_message_of_a_long_backlog_is_accepted(chat: Chat) -> None:
     await chat.device()
     messages = [await chat.message() for _ in range(150)]
     await sent(chat)
-    await chat.message()
-    await sent(chat)
-    assert {((await chat.job(m))["outcome"], (await chat.job(m))["reason"]) for m in messages} == {("accepted", None)}
+    assert {(await chat.job(message))["outcome"] for message in messages} == {"accepted"}
 
 
 async def test_a_badge_that_a_receipt_rejects_is_sent_again(chat: Chat) -> None:

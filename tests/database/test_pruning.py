@@ -246,3 +246,27 @@ async def test_deleting_a_person_deletes_only_the_rows_of_that_person(chat: Chat
     assert await value(chat.connection, "select user_id from public.user_devices") == stranger
     for table in ("push.jobs", "push.decisions", "push.deliveries", "public.user_presence"):
         assert await value(chat.connection, f"select count(*) from {table}") == 0, table
+
+
+@pytest.mark.parametrize("platform", ["ios", "android"])
+async def test_deleting_a_sender_dismisses_the_notification_and_then_deletes_the_job(chat: Chat, platform: str) -> None:
+    await chat.device(platform=platform)
+    await finished_job(chat)
+    await chat.connection.execute("delete from auth.users where id = %s", (chat.tourist,))
+    kinds = []
+    await chat.pass_time(1)
+    while (claimed := await claim(chat.connection))["jobs"]:
+        [job] = claimed["jobs"]
+        kinds += [device["kind"] for device in job["devices"]]
+        await record(chat.connection, claimed, worker_report(job))
+    assert kinds == ["update", "dismiss"]
+    for table in ("push.jobs", "push.decisions", "push.deliveries"):
+        assert await value(chat.connection, f"select count(*) from {table}") == 0, table
+
+
+async def test_deleting_a_sender_whose_message_no_phone_shows_leaves_no_work(chat: Chat) -> None:
+    await chat.message()
+    await claim(chat.connection)
+    await chat.connection.execute("delete from auth.users where id = %s", (chat.tourist,))
+    await chat.pass_time(60)
+    assert (await claim(chat.connection))["examined"] == 0

@@ -3,6 +3,7 @@
 import json
 from base64 import b64decode
 from datetime import UTC, datetime
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -77,17 +78,65 @@ async def test_a_bulk_insert_calls_the_webhook_once_for_each_conversation(chat: 
     assert sorted(notified) == sorted([str(chat.room), str(other.room)])
 
 
-async def test_a_change_of_a_message_that_a_phone_shows_calls_the_webhook_once(chat: Chat) -> None:
-    await chat.device()
-    messages = [await chat.message() for _ in range(3)]
+async def send(chat: Chat) -> None:
+    """Sends what is due, and Expo accepts it."""
     claimed = await claim(chat.connection)
     await record(chat.connection, claimed, *map(worker_report, claimed["jobs"]))
+
+
+EDIT = "update public.chat_messages set message = 'edited'"
+CHANGES = {
+    "edit": EDIT,
+    "read": "update public.chat_messages set is_read = true",
+    "read by receipts": (
+        "insert into public.message_receipts (message_id, user_id, read_at) select message.id, user2_id, now()"
+        " from public.chat_messages message join public.chat_rooms room on room.id = room_id"
+    ),
+    "soft delete": "update public.chat_messages set deleted_at = now()",
+    "hard delete": "delete from public.chat_messages",
+    "deletion of the conversation": "delete from public.chat_rooms",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_of_messages_that_a_phone_shows_calls_the_webhook_once_for_each_conversation(
+    chat: Chat, change: str
+) -> None:
+    await chat.device()
+    other = await chat.conversation()
+    messages = [await one.message() for one in (chat, other) for _ in range(3)]
+    await send(chat)
     await configure(chat)
-    await chat.connection.execute("update public.chat_messages set message = 'edited'")
-    assert [json.loads(request["body"])["type"] for request in await requests(chat)] == ["UPDATE"]
+    await chat.connection.execute(CHANGES[change].encode())
+    payloads = [json.loads(request["body"]) for request in await requests(chat)]
+    assert sorted(payload["record"]["room_id"] for payload in payloads) == sorted([str(chat.room), str(other.room)])
+    assert {payload["type"] for payload in payloads} == {"UPDATE"}
+    assert {payload["record"]["id"] for payload in payloads} <= set(map(str, messages))
+    # The webhook names a message by which the job is found, even if the message was deleted.
+    await chat.pass_time(3)
+    claimed = await claim(chat.connection, *(UUID(payload["record"]["id"]) for payload in payloads))
+    assert len(claimed["jobs"]) == 2
+
+
+async def test_a_change_of_a_conversation_whose_job_is_due_already_does_not_call_the_webhook(chat: Chat) -> None:
+    await chat.device()
+    messages = [await chat.message() for _ in range(3)]
+    await send(chat)
+    await configure(chat)
+    await chat.connection.execute(EDIT.encode())
     await chat.read()
     await chat.connection.execute("delete from public.chat_messages where id = %s", (messages[0],))
-    assert len(await requests(chat)) == 1, "the job is due already"
+    assert len(await requests(chat)) == 1
+
+
+async def test_a_read_of_a_message_that_only_a_viewer_saw_does_not_call_the_webhook(chat: Chat) -> None:
+    await chat.device()
+    await chat.look(chat.room)
+    await chat.message()
+    assert (await claim(chat.connection))["deferred"]
+    await configure(chat)
+    await chat.read()
+    assert await requests(chat) == []
 
 
 async def test_a_change_that_no_phone_shows_does_not_call_the_webhook(chat: Chat) -> None:

@@ -147,16 +147,52 @@ async def test_claiming_and_recording_receipts_read_by_index_only(busy: Chat) ->
         assert await finish_run(busy.connection, run) == {"deactivated": 1, "held": 0}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update public.chat_messages set message = 'Edited' where id = %s",
+        "update public.chat_messages set is_read = true where id = %s",
+        "update public.chat_messages set deleted_at = now() where id = %s",
+        "delete from public.chat_messages where id = %s",
+    ],
+    ids=["edit", "read", "soft delete", "hard delete"],
+)
+async def test_a_change_of_a_shown_message_and_its_push_read_by_index_only(busy: Chat, change: str) -> None:
+    async with busy.connection.transaction(force_rollback=True):
+        await busy.connection.execute("update push.settings set edit_delay = '0', read_delay = '0'")
+        message = await busy.message()
+        claimed = await claim(busy.connection)
+        await record(busy.connection, claimed, *map(worker_report, claimed["jobs"]))
+        async with only_by_index(busy, "push.jobs_room_id_recipient_id_key", "push.idx_push_deliveries_device"):
+            await busy.connection.execute(change.encode(), (message,))
+            claimed = await claim(busy.connection, message)
+            assert len(claimed["jobs"]) == 1
+            await record(busy.connection, claimed, *map(worker_report, claimed["jobs"]))
+
+
+async def test_deleting_an_account_reads_by_index_only(busy: Chat) -> None:
+    async with only_by_index(busy, "push.jobs_room_id_recipient_id_key", "push.idx_push_decisions_job"):
+        claimed = await claim(busy.connection, await busy.message())
+        await record(busy.connection, claimed, *map(worker_report, claimed["jobs"]))
+        await busy.connection.execute("delete from public.users where id = %s", (busy.guide,))
+
+
 async def test_pruning_reads_by_index_only(busy: Chat) -> None:
     indexes = (
+        "push.idx_push_decisions_job",
         "push.idx_push_decisions_finished",
         "push.idx_push_deliveries_updated",
         "push.idx_push_jobs_changed",
         "idx_devices_last_seen",
         "idx_presence_online",
     )
-    async with only_by_index(busy, *indexes):
-        await prune(busy.connection)
+    async with busy.connection.transaction(force_rollback=True):
+        await busy.connection.execute(
+            "update push.jobs set changed_at = now() - interval '40 days'"
+            " where id in (select job_id from push.decisions limit 1)"
+        )
+        async with only_by_index(busy, *indexes):
+            assert (await prune(busy.connection))["jobs_deleted"] == 1
 
 
 async def test_registering_a_device_reads_by_index_only(busy: Chat) -> None:

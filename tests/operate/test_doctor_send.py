@@ -50,7 +50,10 @@ async def test_each_phone_shows_one_test_push_and_its_receipt_is_reported(breaka
 
 async def test_a_test_push_adds_no_row_to_a_conversation(breakable: BreakableCloud) -> None:
     await breakable.phone(breakable.gus, "phone")
-    tables = ("public.chat_rooms", "public.chat_messages", "public.message_receipts", "push.jobs", "push.deliveries")
+    tables = (
+        *("public.chat_rooms", "public.chat_messages", "public.message_receipts"),
+        *("push.jobs", "push.decisions", "push.deliveries", "push.device_states"),
+    )
     before = [await breakable.count(table) for table in tables]
     await sent(breakable, breakable.gus.id)
     assert [await breakable.count(table) for table in tables] == before

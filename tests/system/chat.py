@@ -79,6 +79,10 @@ async def reset(cloud: LocalCloud) -> None:
     cloud.expo.reset()
     for statement in RESET:
         await execute(cloud, statement)
+    # A webhook of an earlier test would be taken for one of the next test.
+    async with asyncio.timeout(30), await psycopg.AsyncConnection.connect(cloud.database_url, autocommit=True) as queue:
+        while (await queue.execute("select from net.http_request_queue")).rowcount:  # noqa: ASYNC110 - pg_net sends no event
+            await asyncio.sleep(0.02)
     async with asyncio.timeout(60):
         while await delayed(cloud):  # noqa: ASYNC110 - SQS sends no event
             await asyncio.sleep(0.05)

@@ -75,7 +75,7 @@ async def test_the_sweep_sends_a_burst_without_webhooks_in_full_requests(burst: 
     assert (burst.arrivals(), burst.shown()) == (burst.devices, {1}), "one push for three messages"
     recipients = [len(request.tokens) for request in burst.chat.cloud.expo.requests]
     assert max(recipients) == 100
-    assert len(recipients) <= 3
+    assert len(recipients) <= 6
 
 
 async def test_each_phone_gets_one_push_of_a_burst_while_webhooks_and_sweep_run_together(
@@ -86,7 +86,7 @@ async def test_each_phone_gets_one_push_of_a_burst_while_webhooks_and_sweep_run_
     requests = cloud.pg_net.requests
     await burst.insert()
     await burst.chat.sweep()
-    await eventually(lambda: cloud.pg_net.requests == requests + CONVERSATIONS // 2)
+    await eventually(lambda: cloud.pg_net.requests >= requests + CONVERSATIONS // 2)
     await burst.until_done()
     await cloud.poller.until_idle()
     assert burst.copies() == {(1, 1)}

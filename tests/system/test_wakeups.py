@@ -29,6 +29,13 @@ async def test_a_push_that_was_deferred_for_presence_wakes_itself_when_the_heart
 
 async def test_a_sweep_wakes_the_next_one_for_a_push_that_no_worker_looked_ahead_to(chat: Chat) -> None:
     message = await chat.send(webhook_lost=True)
+    # As after a claim that deferred it.
+    await execute(
+        chat.cloud,
+        "insert into push.decisions (message_id, job_id) select %s, (job).id from push.decision_of(%s)",
+        message,
+        message,
+    )
     await execute(
         chat.cloud,
         "update push.jobs set next_attempt_at = clock_timestamp() + %s"

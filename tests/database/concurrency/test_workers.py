@@ -90,6 +90,29 @@ async def test_the_report_of_a_worker_locks_its_jobs_in_one_order(chat: Chat, da
     assert {(await chat.job(message))["outcome"] for message in messages} == {"accepted"}
 
 
+async def test_a_claim_and_a_report_lock_the_states_of_devices_in_one_order(chat: Chat, database: Database) -> None:
+    """Both write what the devices of the recipient were told, for different conversations."""
+    low, high = sorted([await chat.device(), await chat.device()], key=lambda device: str(device["id"]))
+    # The device that was seen last is planned first.
+    await chat.connection.execute("update public.user_devices set last_seen_at = now() where id = %s", (high["id"],))
+    await chat.connection.execute(
+        "update public.user_devices set last_seen_at = now() - interval '1 minute' where id = %s", (low["id"],)
+    )
+    await chat.separate_message()
+    claimed = await claim(chat.connection)
+    new = await chat.separate_message()
+    reporter, claimer, other = [await database.connect() for _ in range(3)]
+    lock = "select from push.device_states where device_id = %s for update"
+    async with other.transaction():
+        assert len(await rows(other, lock, low["id"])) == 1
+        reporting = asyncio.create_task(record(reporter, claimed, *map(worker_report, claimed["jobs"])))
+        await waits_for_lock(chat.connection, reporter)
+        claiming = asyncio.create_task(claim(claimer, new))
+        await waits_for_lock(chat.connection, claimer)
+    await reporting
+    assert len((await claiming)["jobs"]) == 1
+
+
 async def test_a_push_job_is_stored_with_its_message_or_not_at_all(chat: Chat, database: Database) -> None:
     other = await database.connect()
     async with chat.connection.transaction(force_rollback=True):
