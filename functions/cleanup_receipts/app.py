@@ -25,6 +25,7 @@ PRUNED: Mapping[str, Metric] = {
     "presence_offline": "PrunedPresenceOffline",
     "devices_deactivated": "PrunedDevicesDeactivated",
     "devices_deleted": "PrunedDevicesDeleted",
+    "decisions_deleted": "PrunedDecisionsDeleted",
     "jobs_deleted": "PrunedJobsDeleted",
 }
 

@@ -71,7 +71,9 @@ def test_every_count_of_a_cleanup_is_published_as_a_metric(
 ) -> None:
     api.due.append(due(1, 2, 3, 4, 5))
     api.finished_run = {"deactivated": 1, "held": 0}
-    api.pruned.append(pruned(presence_offline=2, devices_deactivated=3, devices_deleted=4, jobs_deleted=5))
+    api.pruned.append(
+        pruned(presence_offline=2, devices_deactivated=3, devices_deleted=4, decisions_deleted=5, jobs_deleted=6)
+    )
     expo.answers.append(
         receipts(
             {
@@ -94,7 +96,8 @@ def test_every_count_of_a_cleanup_is_published_as_a_metric(
         "PrunedPresenceOffline": 2,
         "PrunedDevicesDeactivated": 3,
         "PrunedDevicesDeleted": 4,
-        "PrunedJobsDeleted": 5,
+        "PrunedDecisionsDeleted": 5,
+        "PrunedJobsDeleted": 6,
         "CleanupCompleted": 1,
     }
 

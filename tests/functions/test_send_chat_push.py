@@ -349,6 +349,7 @@ class TestWakeupsForDueJobs:
     LEFT = (
         pytest.param(claim(deferred=[uuid(1)]), None, 2, id="deferred"),
         pytest.param(claim(left_due=[uuid(1)], slot=None), None, 2, id="left due"),
+        pytest.param(claim(not_due=[uuid(1)], later=True), None, 2, id="a read that is not due yet"),
         pytest.param(claim(push(1, [push_token(1)])), httpx.Response(503), 4, id="unanswered"),
         pytest.param(claim(push(1, [push_token(1)])), httpx.Response(429), 4, id="refused for now"),
     )
@@ -370,6 +371,16 @@ class TestWakeupsForDueJobs:
         assert invoke(sqs(uuid(1))) == failures()
         assert api.calls("plan_wakeups") == [{"p_within_seconds": 20, "p_spacing_seconds": spacing}]
         assert queue() == [{"delay": delay, "hops": 1, "sweep_until": None} for delay in (1, 7)]
+
+    def test_a_recorded_job_that_is_due_again_soon_wakes_a_sweep(
+        self, invoke: Invoke, api: DataApi, queue: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        """The conversation changed while its push was sent."""
+        api.claims.append(claim(push(1, [push_token(1)])))
+        api.recorded = recorded(later=True)
+        api.delays = [3]
+        assert invoke(sqs(uuid(1))) == failures()
+        assert queue() == [{"delay": 3, "hops": 1, "sweep_until": None}]
 
     def test_an_invocation_that_leaves_nothing_plans_nothing(self, invoke: Invoke, api: DataApi) -> None:
         api.claims.append(claim(push(1, [push_token(1)])))

@@ -17,7 +17,10 @@ from tests.vocabulary import COUNTED, DIVIDED_METRICS, METRICS
 NAMESPACE = {"Fn::Sub": "ChatPush/${AWS::StackName}"}
 
 # Rows that were deleted for their age: they do not show whether pushes are healthy.
-NOT_SHOWN = {"PrunedDevicesDeleted", "PrunedDevicesDeactivated", "PrunedJobsDeleted", "PrunedPresenceOffline"}
+NOT_SHOWN = {
+    *("PrunedDecisionsDeleted", "PrunedDevicesDeleted", "PrunedDevicesDeactivated"),
+    *("PrunedJobsDeleted", "PrunedPresenceOffline"),
+}
 
 # Of AWS: name of the metric, and the dimension whose value is a resource of this template.
 OF_AWS = {

@@ -68,6 +68,21 @@ def test_each_receipt_is_recorded_with_its_delivery() -> None:
     assert report.errors == Counter(MessageTooBig=1)
 
 
+def test_the_one_receipt_of_merged_dismissals_is_requested_once_and_recorded_for_each_of_them() -> None:
+    merged = [{**each, "message_id": None, "ticket_id": "t1"} for each in due(1, 2)]
+    clean = Cleaner(merged)
+    report = clean()
+    assert clean.service.requested == [["t1"]]
+    assert clean.recorded == [{**each, "status": "handed_over", "error": None} for each in merged]
+    assert report.receipts == Counter(handed_over=2)
+
+
+def test_the_receipt_of_a_dismissal_is_logged_without_a_message_id(printed: Printed) -> None:
+    Cleaner([{**due(1)[0], "message_id": None}], expo=(receipts({"t1": error("ExpoError")}),))()
+    [line] = [line for line in printed() if line["level"] == "WARNING"]
+    assert (line.get("correlation_id"), line["error"]) == (None, "ExpoError")
+
+
 def test_a_cleanup_reads_page_after_page_until_no_receipt_is_due() -> None:
     """A page of a thousand takes a claim, a request and a record."""
     clean = Cleaner(due(1, 2), due(3), due(4))

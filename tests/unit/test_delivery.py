@@ -175,6 +175,27 @@ class TestDeliver:
         report = worker.deliver(1)
         assert (report.deactivated, report.lost_leases) == (1, 1)
 
+    @pytest.mark.parametrize("answered", [{"later": True}, {"not_due": [uuid(1)], "later": True}])
+    def test_a_job_that_is_due_later_leaves_work_of_the_invocation(self, answered: Json) -> None:
+        assert Worker(claim(**answered)).deliver(1).has_jobs_left
+
+    def test_a_recorded_job_that_is_due_again_leaves_work_of_the_invocation(self) -> None:
+        worker = Worker(claim(push(1, TOKENS[:1])))
+        worker.api.recorded = recorded(later=True)
+        assert worker.deliver(1).has_jobs_left
+
+    def test_only_an_accepted_alert_of_a_new_message_measures_the_time_since_its_insert(self) -> None:
+        worker = Worker(
+            claim(
+                push(1, TOKENS[:1], kind="update"),
+                push(2, TOKENS[1:2], sent_at=None),
+                push(3, TOKENS[2:3], kind="dismiss", message_id=None, sent_at=None),
+                push(4, TOKENS[3:4], kind="badge"),
+                push(5, TOKENS[4:6]),
+            )
+        )
+        assert len(worker.deliver(1, 2, 3, 4, 5).insert_to_accept) == 1
+
     def test_a_send_leaves_time_to_record_its_outcome(self) -> None:
         worker = Worker(claim(push(1, TOKENS[:1])), seconds=10)
         worker.deliver(1)
@@ -227,6 +248,40 @@ class TestDeliver:
         report = worker.deliver(1)
         assert (report.unrecorded, report.held) == (1, 20)
         assert [line["correlation_id"] for line in printed() if line["level"] == "ERROR"] == [uuid(1)]
+
+
+class TestMergedNotifications:
+    @pytest.mark.parametrize("kind", ["dismiss", "badge"])
+    def test_each_delivery_of_a_merged_notification_gets_its_outcome(self, kind: str) -> None:
+        worker = Worker(
+            claim(push(1, TOKENS[:2], kind=kind), push(2, TOKENS[2:3]), push(3, TOKENS[:1], kind=kind)),
+            expo=(lambda sent: tickets(*[_ticket(message["to"], dead=TOKENS[1]) for message in sent]),),
+        )
+        report = worker.deliver(1, 2, 3)
+        assert worker.service.recipients == [[TOKENS[2], TOKENS[0], TOKENS[1]]]
+        assert worker.api.results == [
+            result(1, delivery(100, TOKENS[0]), delivery(101, TOKENS[1], "failed", "DeviceNotRegistered")),
+            result(2, delivery(200, TOKENS[2])),
+            result(3, delivery(300, TOKENS[0])),
+        ]
+        assert report.deliveries == {"accepted": 3, "failed": 1}
+
+    @pytest.mark.parametrize(("answers", "unused"), [((), 2), ((errors(403, "UNAUTHORIZED"),), 2)])
+    def test_a_merged_notification_uses_one_place_of_the_send_slot(
+        self, answers: tuple[ExpoAnswer, ...], unused: int
+    ) -> None:
+        worker = Worker(claim(*[push(number, TOKENS[:1], kind="dismiss") for number in (1, 2, 3)]), expo=answers)
+        worker.deliver(1)
+        assert [call["p_unused_notifications"] for call in worker.api.calls("record_push_results")] == [unused]
+
+    def test_merged_notifications_that_are_not_attempted_use_nothing_of_the_send_slot(self) -> None:
+        worker = Worker(claim(*[push(number, TOKENS[:1], kind="dismiss") for number in (1, 2, 3)]), seconds=7)
+        worker.deliver(1)
+        assert [call["p_unused_notifications"] for call in worker.api.calls("record_push_results")] == [3]
+
+
+def _ticket(token: str, dead: str) -> Json:
+    return error_ticket("DeviceNotRegistered") if token == dead else {"status": "ok", "id": ticket_id(token)}
 
 
 class TestOutcomes:
@@ -385,15 +440,28 @@ class TestLogs:
         assert "deferred" in lines[uuid(4)]["message"]
         assert "not due" in lines[uuid(5)]["message"]
 
+    def test_the_log_line_of_a_job_names_the_kinds_of_its_pushes(self, printed: Printed) -> None:
+        worker = Worker(
+            claim(
+                push(1, TOKENS[:2], kind="update"),
+                push(2, TOKENS[2:3], kind="dismiss", message_id=None, sent_at=None),
+            )
+        )
+        worker.deliver(1)
+        lines = {line["job_id"]: line for line in printed() if line["message"] == "push attempted"}
+        assert (lines[1]["correlation_id"], lines[1]["kinds"]) == (uuid(1), {"update": 2})
+        assert (lines[2].get("correlation_id"), lines[2]["kinds"]) == (None, {"dismiss": 1})
+
     def test_an_expired_lease_is_logged_at_the_next_claim_and_at_the_late_record(self, printed: Printed) -> None:
-        worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:2]), expired_leases=[1]))
+        worker = Worker(claim(push(1, TOKENS[:1]), push(2, TOKENS[1:2]), expired_leases=[1, 3]))
         worker.api.recorded = recorded(deactivated=0, lost_leases=[2])
         worker.deliver(1, 2)
-        warned = {line["job_id"]: line["message"] for line in printed() if line["level"] == "WARNING"}
-        assert warned == {
-            1: "claimed again: the last worker never reported",
-            2: "recorded too late: the lease had run out",
-        }
+        warned = [line for line in printed() if line["level"] == "WARNING"]
+        assert [(line["job_id"], line.get("correlation_id"), line["message"]) for line in warned] == [
+            (1, uuid(1), "claimed again: the last worker never reported"),
+            (3, None, "claimed again: the last worker never reported"),
+            (2, uuid(2), "recorded too late: the lease had run out"),
+        ]
 
     @pytest.mark.parametrize(
         "answer",

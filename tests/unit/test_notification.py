@@ -89,8 +89,11 @@ class TestAlerts:
         assert payload["ttl"] > 0
 
     def test_an_alert_lives_until_its_message_expires_and_at_least_a_second(self) -> None:
-        for seconds, ttl in [(90, 90), (0.5, 1), (-5, 1)]:
+        for seconds, ttl in [(90.9, 90), (0.5, 1), (-5, 1)]:
             assert of(expires_at=(NOW + timedelta(seconds=seconds)).isoformat())["ttl"] == ttl
+
+    def test_an_alert_lives_at_most_the_four_weeks_that_fcm_accepts(self) -> None:
+        assert of(expires_at=(NOW + timedelta(days=60)).isoformat())["ttl"] == 2_419_200
 
     def test_a_push_replaces_the_notification_of_its_conversation_and_of_no_other(self) -> None:
         first, newer, other = of(), of(message_id=uuid(2), body="Hello!"), of(room_id=uuid(7009))
@@ -111,10 +114,19 @@ class TestAlerts:
         assert of(body="x" * 300 + "\nshort")["body"] == "x" * 199 + "…\nshort"
 
     def test_the_oldest_lines_are_left_out_if_they_do_not_fit(self) -> None:
-        lines = ["👩" * 200, "👨" * 200, "👧" * 200]
+        lines = ["👩" * 200, "👨" * 200, "👧" * 200]  # four bytes each
         assert of(body="\n".join(lines))["body"] == "\n".join(lines)
-        assert of(body="\n".join(lines), title="👩" * 40, room_id=uuid(1), image_url="x" * 900)["body"] != ""
-        assert json_bytes(of(body="\n".join(["\x01" * 200] * 3))) <= MAX_BYTES
+        lines = ["\x01" * 200, "\x02" * 200, "\x03" * 200]  # six bytes each
+        assert of(body="\n".join(lines))["body"] == "\n".join(lines[:2])
+
+    def test_an_image_that_does_not_fit_is_left_out_before_a_line_is(self) -> None:
+        lines = ["👩" * 200, "👨" * 200, "👧" * 200]
+        assert of(body="\n".join(lines), image_url="x" * 900) == of(body="\n".join(lines))
+
+    def test_an_update_of_a_deleted_message_has_a_neutral_title_and_no_message(self) -> None:
+        fields = of(kind="update", sound=False, title=None, body="Message deleted", unread=0, message_id=None)
+        assert (fields["title"], fields["body"]) == ("New message", "Message deleted")
+        assert (fields["data"]["messageId"], fields["data"]["unread"]) == (None, 0)
 
     @pytest.mark.parametrize("title", [None, ""])
     def test_a_sender_without_a_name_has_a_neutral_title(self, title: str | None) -> None:

@@ -48,7 +48,8 @@ def _read_receipts(database: PushDatabase, expo: Expo, time_left: Callable[[], f
     run_id = uuid4()
     while time_left() > ROUND_SECONDS and (due := database.claim_due_receipts(MAX_TICKETS_PER_REQUEST)):
         try:
-            ready = expo.receipts([receipt.ticket_id for receipt in due], time_left)
+            # The deliveries of a merged notification have one ticket.
+            ready = expo.receipts(list(dict.fromkeys(receipt.ticket_id for receipt in due)), time_left)
         except ReceiptsUnavailable as error:
             report.unavailable = str(error)
             report.configuration_faults += error.configuration_fault

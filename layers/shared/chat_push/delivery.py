@@ -1,7 +1,7 @@
 """Delivers push jobs: claims them, composes notifications, sends them to Expo, and records the outcomes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -126,7 +126,8 @@ def _send_and_record(
     report: Report,
 ) -> bool:
     """Sends the claimed jobs, records and counts their outcomes. Returns whether Expo rejects everything now."""
-    _log_unsent(claim)
+    message_of = {push.job_id: push.message_id for push in claim.jobs}
+    _log_unsent(claim, message_of)
     report.add_claim(claim)
     if not claim.jobs:
         return False
@@ -149,37 +150,42 @@ def _send_and_record(
     # Merged notifications use less of the slot than was reserved.
     reserved = sum(len(push.devices) for push in claim.jobs)
     unused = reserved - sum(outcome.attempted for outcome in outcomes)
-    recorded = _record(database, claim, results, unused)
+    recorded = _record(database, claim, results, unused, message_of)
     report.add_recorded(recorded)
     return any(outcome.should_stop_sending for outcome in outcomes)
 
 
-def _record(database: PushDatabase, claim: Claim, results: Sequence[PushResult], unused: int) -> Recorded:
+def _record(
+    database: PushDatabase,
+    claim: Claim,
+    results: Sequence[PushResult],
+    unused: int,
+    message_of: Mapping[int, UUID | None],
+) -> Recorded:
     try:
         recorded = database.record_push_results(claim, results, unused)
     except DatabaseUnavailable:
         # Recording twice is safe. Without a record all of it would be sent again.
         recorded = database.record_push_results(claim, results, unused)
-    message_of = {push.job_id: push.message_id for push in claim.jobs}
     for job_id in recorded.lost_leases:
-        logger.warning("recorded too late: the lease had run out", **_named(job_id, message_of[job_id]))
+        logger.warning("recorded too late: the lease had run out", **_named(job_id, message_of.get(job_id)))
     for job_id in recorded.unrecorded:
         logger.error(
-            "result not recorded: it is sent again when its lease has run out", **_named(job_id, message_of[job_id])
+            "result not recorded: it is sent again when its lease has run out", **_named(job_id, message_of.get(job_id))
         )
     return recorded
 
 
 def _named(job_id: int, message_id: UUID | None) -> dict[str, Any]:
-    """The fields that name a job in a log line. A dismissal has no message."""
+    """The fields that name a job in a log line. A job that is not sent or only dismisses has no message."""
     return {"job_id": job_id, "correlation_id": str(message_id) if message_id else None}
 
 
-def _log_unsent(claim: Claim) -> None:
+def _log_unsent(claim: Claim, message_of: Mapping[int, UUID | None]) -> None:
     for message in claim.finished:
-        logger.info(
-            "push not sent", correlation_id=str(message.message_id), outcome=message.outcome, reason=message.reason
-        )
+        # The outcome may be accepted, if an earlier claim sent it to another device.
+        correlation_id = str(message.message_id)
+        logger.info("no further push", correlation_id=correlation_id, outcome=message.outcome, reason=message.reason)
     for message_id in claim.deferred:
         logger.info("push deferred: explain_push gives the reason", correlation_id=str(message_id))
     for message_id in claim.left_due:
@@ -189,7 +195,7 @@ def _log_unsent(claim: Claim) -> None:
     for message_id in claim.unknown:
         logger.warning("no push job: not a message, or its insert was rolled back", correlation_id=str(message_id))
     for job_id in claim.expired_leases:
-        logger.warning("claimed again: the last worker never reported", job_id=job_id)
+        logger.warning("claimed again: the last worker never reported", **_named(job_id, message_of.get(job_id)))
 
 
 def _log_attempt(push: Push, outcomes: Sequence[Outcome]) -> None:

@@ -23,6 +23,8 @@ NEUTRAL_TITLE = "New message"
 SOUND_CHANNEL, QUIET_CHANNEL = "chat-messages", "chat-messages-quiet"
 # An older dismissal or badge would only repeat what the app reads from the database when it is opened.
 SILENT_TTL_SECONDS = 3600
+# FCM refuses more: https://firebase.google.com/docs/cloud-messaging/customize-messages/setting-message-lifespan
+MAX_TTL_SECONDS = 28 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def text_payload(push: Push, device: Target, now: datetime) -> dict[str, Any]:
         # With the default priority, Android delays it until the device wakes up.
         "priority": "high",
         # Without it, Expo gives it no time on iOS and four weeks on Android.
-        "ttl": max(1, int((push.expires_at - now).total_seconds())),
+        "ttl": min(max(1, int((push.expires_at - now).total_seconds())), MAX_TTL_SECONDS),
         "collapseId": room_id,
         "tag": room_id,
         "threadId": room_id,

@@ -47,6 +47,7 @@ type Metric = Literal[
     "PrunedPresenceOffline",
     "PrunedDevicesDeactivated",
     "PrunedDevicesDeleted",
+    "PrunedDecisionsDeleted",
     "PrunedJobsDeleted",
     "CleanupCompleted",
     # both workers
