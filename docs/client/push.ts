@@ -169,8 +169,10 @@ export function keepRegistered(report: (error: unknown) => void, done?: (outcome
 //#region log-out
 /** Unregisters this phone, then signs out on this phone only. Throws if the phone would still get pushes. */
 export async function logOut(): Promise<void> {
-  const accessToken = await accessTokenNow();
+  const { data } = await supabase.auth.getSession();
+  const accessToken = data.session?.access_token;
   try {
+    if (data.session) await reportPresence(data.session.user.id, false);
     const path = `/api/push/unregister?device_id=${encodeURIComponent(await deviceId())}`;
     if (accessToken) await call('DELETE', path, accessToken, 1);
   } catch {
@@ -185,45 +187,59 @@ export async function logOut(): Promise<void> {
 
 //#region presence
 let onScreen: string | null = null; // the conversation on the screen
-let reported: PromiseLike<unknown> = Promise.resolve();
+let reported: Promise<void> = Promise.resolve();
 
-/** Reports every 20 seconds that this conversation is on the screen. Returns a function to call when it is left. */
-export function lookAt(userId: string, conversationId: string): () => void {
+/**
+ * Reports every 20 seconds while the app is in the foreground that this phone is online, and which conversation it
+ * shows. Reports when the app leaves the foreground. Call it once. It returns a function that stops it.
+ */
+export function keepOnline(): () => void {
   let timer: ReturnType<typeof setInterval> | undefined;
-  const look = () => {
-    if (timer) return;
-    onScreen = conversationId;
-    report(userId, true, conversationId);
-    timer = setInterval(() => report(userId, true, conversationId), 20_000);
-  };
-  const lookAway = (stillOnline: boolean) => {
+  const follow = () => {
     clearInterval(timer);
-    timer = undefined;
-    if (onScreen !== conversationId) return; // another conversation is open already
-    onScreen = null;
-    report(userId, stillOnline, null);
+    void report();
+    if (AppState.currentState === 'active') timer = setInterval(report, 20_000);
   };
-  const app = AppState.addEventListener('change', (state) => (state === 'active' ? look() : lookAway(false)));
-  if (AppState.currentState === 'active') look();
+  const app = AppState.addEventListener('change', follow);
+  if (AppState.currentState === 'active') follow();
   return () => {
+    clearInterval(timer);
     app.remove();
-    lookAway(true);
   };
 }
 
-/** Sends one report after the other, in order. The next report replaces a lost one. */
-function report(userId: string, isOnline: boolean, conversationId: string | null): void {
-  reported = reported.then(async () => {
-    const { error } = await supabase.rpc('report_presence', {
-      p_device_id: await deviceId(),
-      p_state: isOnline ? 'online' : 'offline',
-      p_conversation_id: conversationId,
-    });
-    // A phone that is not registered, because the user allows no pushes, reports for the user as a whole.
-    if (error?.code !== '22023') return;
-    const presence = { user_id: userId, is_online: isOnline, current_conversation_id: conversationId };
-    await supabase.from('user_presence').upsert(presence);
+/** Says that this conversation is on the screen. Returns a function to call when it is left. */
+export function lookAt(conversationId: string): () => void {
+  onScreen = conversationId;
+  void report();
+  return () => {
+    if (onScreen !== conversationId) return; // another conversation is open already
+    onScreen = null;
+    void report();
+  };
+}
+
+/** Sends one report after the other, each with the state at its time. The next report replaces a lost one. */
+function report(): Promise<void> {
+  return (reported = reported.then(sendReport, sendReport));
+}
+
+async function sendReport(): Promise<void> {
+  const { data } = await supabase.auth.getSession();
+  if (data.session) await reportPresence(data.session.user.id, AppState.currentState === 'active');
+}
+
+async function reportPresence(userId: string, isOnline: boolean): Promise<void> {
+  const conversationId = isOnline ? onScreen : null;
+  const { error } = await supabase.rpc('report_presence', {
+    p_device_id: await deviceId(),
+    p_state: isOnline ? 'online' : 'offline',
+    p_conversation_id: conversationId,
   });
+  // A phone that is not registered, because the user allows no pushes, reports for the user as a whole.
+  if (error?.code !== '22023') return;
+  const presence = { user_id: userId, is_online: isOnline, current_conversation_id: conversationId };
+  await supabase.from('user_presence').upsert(presence);
 }
 //#endregion
 
@@ -233,10 +249,12 @@ function report(userId: string, isOnline: boolean, conversationId: string | null
 Notifications.setNotificationHandler({
   handleNotification: async ({ request }) => {
     const { data } = request.content;
-    const isSilent = await handleSilentPush(data);
+    const isSilent = await handleSilentPush(data); // on iOS, one that only sets the badge comes here
     const isOnScreen = onScreen !== null && data?.conversationId === onScreen;
     const show = !isSilent && !isOnScreen && !(await isForOtherUser(data));
     const alert = show && data?.kind !== 'update';
+    // On Android, expo-notifications ignores the tag while the app is open: the older notification would stay.
+    if (show && Platform.OS === 'android') await dismiss((conversation) => conversation === data?.conversationId);
     return { shouldShowBanner: alert, shouldShowList: show, shouldPlaySound: alert, shouldSetBadge: show };
   },
 });
@@ -259,29 +277,24 @@ TaskManager.defineTask<Notifications.NotificationTaskPayload>(TASK, async ({ dat
 Notifications.registerTaskAsync(TASK).catch((error) => console.warn('push', error)); // such as in Expo Go
 
 /**
- * Does what a push without a text says: removes the notifications of conversations that were read elsewhere, and sets
- * the badge. Returns whether it was such a push.
+ * Handles a push without a text: removes the notifications of conversations that were read elsewhere, and sets the
+ * badge. Returns whether it was such a push.
  */
 async function handleSilentPush(data?: Record<string, unknown>): Promise<boolean> {
   if (data?.type !== 'chat_message' || (data.kind !== 'dismiss' && data.kind !== 'badge')) return false;
-  if (await isForOtherUser(data)) return true;
-  const { conversationIds } = data;
-  if (Array.isArray(conversationIds)) await dismiss((conversation) => conversationIds.includes(conversation));
-  await Notifications.setBadgeCountAsync(Number(data.badge));
-  return true;
-}
-
-/** Removes the notifications of these conversations, also those that the system showed while the app was closed. */
-async function dismiss(which: (conversationId: string) => boolean): Promise<void> {
-  for (const { request } of await Notifications.getPresentedNotificationsAsync()) {
-    if (which(conversationOf(request))) await Notifications.dismissNotificationAsync(request.identifier);
+  const { data: current } = await supabase.auth.getSession();
+  const userId = current.session?.user.id;
+  if (userId && userId !== data.recipientId) return true;
+  const ids = Array.isArray(data.conversationIds) ? data.conversationIds : [];
+  try {
+    if (!userId) throw new Error('signed out');
+    await showUnread(userId, ids, Date.parse(String(data.sentAt)));
+  } catch {
+    // Without the database, do what the push says.
+    await dismiss((conversation) => ids.includes(conversation));
+    await Notifications.setBadgeCountAsync(Number(data.badge));
   }
-}
-
-/** Android returns notifications that the system has drawn without their data, but with their tag. */
-function conversationOf({ identifier, content }: Notifications.NotificationRequest): string {
-  const tag = /[?&]tag=([^&]+)/.exec(identifier)?.[1];
-  return String(content.data?.conversationId ?? (tag ? decodeURIComponent(tag) : identifier));
+  return true;
 }
 
 /**
@@ -293,21 +306,61 @@ async function refreshNotifications(): Promise<void> {
     if (await isForOtherUser(request.content.data)) await Notifications.dismissNotificationAsync(request.identifier);
   }
   const { data } = await supabase.auth.getSession();
-  if (data.session) await showUnread(await unreadCounts(data.session.user.id));
+  if (data.session) await showUnread(data.session.user.id);
 }
 
-/** Removes the notifications of conversations without unread messages. The badge never becomes 0 in between. */
-async function showUnread(unread: Map<string, number>): Promise<void> {
-  await dismiss((conversation) => unread.get(conversation) === 0);
-  await Notifications.setBadgeCountAsync([...unread.values()].reduce((total, count) => total + count, 0));
+/**
+ * Removes the notifications of conversations without unread messages, then sets the badge. A badge of 0 removes every
+ * notification of the app, so it is set only if nothing is unread.
+ *
+ * `dismissed` are conversations that a push of the time `sentAt` (ms) removes as well, such as an unread message that
+ * has expired. The system may hold such a push back, and show a newer message first: that one stays.
+ */
+async function showUnread(userId: string, dismissed: unknown[] = [], sentAt = NaN): Promise<void> {
+  const before = new Set((await Notifications.getPresentedNotificationsAsync()).map(versionOf));
+  const conversations = await unreadConversations(userId);
+  const shown = await Notifications.getPresentedNotificationsAsync();
+  // One that arrived meanwhile may be of a message that was not there yet when the database was read.
+  if (shown.some((notification) => !before.has(versionOf(notification)))) return showUnread(userId, dismissed, sentAt);
+  for (const { request } of shown) {
+    const id = conversationOf(request);
+    const state = conversations.get(id ?? request.identifier);
+    const isOver = state ? state.unread === 0 : id !== undefined;
+    const isDismissed = dismissed.includes(id ?? request.identifier) && !(state && state.newestAt > sentAt);
+    if (isOver || isDismissed) await Notifications.dismissNotificationAsync(request.identifier);
+  }
+  const badge = [...conversations.values()].reduce((total, { unread }) => total + unread, 0);
+  await Notifications.setBadgeCountAsync(badge);
 }
 
-/** Returns the number of unread messages by conversation. Their sum is the badge of each push. */
-async function unreadCounts(userId: string): Promise<Map<string, number>> {
-  const columns = 'id, user1_id, unread_count_user1, unread_count_user2';
+/** Tells a notification from a newer one that replaced it. */
+function versionOf({ date, request }: Notifications.Notification): string {
+  return `${request.identifier} ${date}`;
+}
+
+/** Removes the notifications of these conversations, also those that the system showed while the app was closed. */
+async function dismiss(which: (conversationId: string) => boolean): Promise<void> {
+  for (const { request } of await Notifications.getPresentedNotificationsAsync()) {
+    const id = conversationOf(request) ?? request.identifier; // on iOS, the identifier is that of the conversation
+    if (which(id)) await Notifications.dismissNotificationAsync(request.identifier);
+  }
+}
+
+/** Android returns notifications that the system has drawn without their data, but with their tag. */
+function conversationOf({ identifier, content }: Notifications.NotificationRequest): string | undefined {
+  if (content.data?.type === 'chat_message') return String(content.data.conversationId);
+  return /^expo-notifications:.*[?&]tag=([0-9a-f-]{36})(&|$)/.exec(identifier)?.[1];
+}
+
+/** Returns how many messages of each conversation are unread, and when its newest one was sent (ms). */
+async function unreadConversations(userId: string): Promise<Map<string, { unread: number; newestAt: number }>> {
+  const columns = 'id, user1_id, unread_count_user1, unread_count_user2, last_message_at';
   const { data } = await supabase.from('chat_rooms').select(columns).throwOnError();
   return new Map(
-    data.map((room) => [room.id, room.user1_id === userId ? room.unread_count_user1 : room.unread_count_user2]),
+    data.map((room) => {
+      const unread = room.user1_id === userId ? room.unread_count_user1 : room.unread_count_user2;
+      return [room.id, { unread, newestAt: Date.parse(room.last_message_at) }];
+    }),
   );
 }
 //#endregion
@@ -368,6 +421,6 @@ export async function markRead(userId: string, conversationId: string, newest?: 
     p_device_id: await deviceId(),
   });
   if (error) throw error;
-  await showUnread(await unreadCounts(userId));
+  await showUnread(userId);
 }
 //#endregion

@@ -4,7 +4,7 @@ import { router } from 'expo-router';
 import { useEffect, useState } from 'react';
 import { Alert, Linking } from 'react-native';
 
-import { keepRegistered, lookAt, markRead, onTap, registerPhone, type Registration } from './push';
+import { keepOnline, keepRegistered, lookAt, markRead, onTap, registerPhone, type Registration } from './push';
 
 const report = (error: unknown) => console.warn('push', error); // or your error reporting
 
@@ -13,6 +13,7 @@ const report = (error: unknown) => console.warn('push', error); // or your error
 export function usePush(): Registration | undefined {
   const [registration, setRegistration] = useState<Registration>();
   useEffect(() => keepRegistered(report, setRegistration), []);
+  useEffect(keepOnline, []);
   useEffect(() => onTap(({ conversationId }) => router.push(`/chat/${conversationId}`)), []);
   return registration;
 }
@@ -39,7 +40,7 @@ export async function askForPushes(): Promise<void> {
  * undefined, such as before the first page is there, nothing is marked as read.
  */
 export function useConversation(userId: string, conversationId: string, newest?: string): void {
-  useEffect(() => lookAt(userId, conversationId), [userId, conversationId]);
+  useEffect(() => lookAt(conversationId), [conversationId]);
   useEffect(() => {
     if (newest) markRead(userId, conversationId, newest).catch(report);
   }, [userId, conversationId, newest]);

@@ -66,6 +66,23 @@ async def until_registration(app: AppOnPhone, registration: str) -> None:
             await asyncio.sleep(0.05)
 
 
+async def until_refreshed(app: AppOnPhone) -> None:
+    """Wait until the app has compared its notifications with the database, and so has set the badge."""
+    async with asyncio.timeout(30):
+        while not await app.state("badges"):  # noqa: ASYNC110 - there is no event to await
+            await asyncio.sleep(0.05)
+
+
+async def new_conversation(app: AppOnPhone, cloud: LocalCloud, unread: int) -> str:
+    """Another user writes that many messages to Gus. Returns the conversation."""
+    async with chat_app(cloud.supabase, cloud.api_url) as people:
+        omar = await people.sign_up("Omar", "tourist")
+        conversation: str = await app.do("openChat", str(omar.id))
+        for _ in range(unread):
+            await omar.send(UUID(conversation), "Hello")
+    return conversation
+
+
 async def push_from(tina: Person, app: AppOnPhone, cloud: LocalCloud) -> tuple[str, dict[str, Any]]:
     """Tina writes to Gus. Returns the conversation, and the notification as his phone gets it."""
     conversation = await app.do("openChat", str(tina.id))
@@ -76,11 +93,11 @@ async def push_from(tina: Person, app: AppOnPhone, cloud: LocalCloud) -> tuple[s
     return conversation, notification(arrival)
 
 
-def of_a_message(recipient: str | None, date: int = 1) -> dict[str, Any]:
+def of_a_message(recipient: str | None, conversation: str = "c", date: int = 1) -> dict[str, Any]:
     """A notification on a phone. Pushes of older versions name no recipient."""
-    data = {"type": "chat_message", "conversationId": "c", "messageId": "m", "senderId": "s"}
+    data = {"type": "chat_message", "conversationId": conversation, "messageId": "m", "senderId": "s"}
     data |= {"recipientId": recipient} if recipient else {}
-    identifier = f"of {recipient}"
+    identifier = f"of {recipient} in {conversation}"
     return {
         "date": date,
         "request": {"identifier": identifier, "content": {"title": "Tina", "body": "Hi", "data": data}},
@@ -242,10 +259,11 @@ async def test_a_login_removes_the_notifications_of_another_account(cloud: Local
     """The system shows pushes without the app while it is closed."""
     async with app_on_phone(cloud) as app:
         await app.sign_up("Gus")
-        other, own, old = of_a_message(str(uuid4())), of_a_message(app.user_id), of_a_message(None)
+        conversation = await new_conversation(app, cloud, unread=1)
+        other, own, old = [of_a_message(user, conversation) for user in (str(uuid4()), app.user_id, None)]
         await app.do("phone", {"presented": [other, own, old], "allowed": True})
         await app.do("start")
-        await until(cloud, "select from user_devices where user_id = %s and is_active", app.user_id)
+        await until_refreshed(app)
         assert await app.state("presented") == [own, old]
 
 
@@ -281,64 +299,136 @@ async def test_presence_follows_the_screen_and_the_app_state(app: AppOnPhone, cl
     await until(cloud, f"{presence} is null", app.user_id, True)
 
 
+REPORTED = "select from private.device_presence where user_id = %s and device_id = %s and is_online = %s"
+
+
 async def test_presence_names_the_device(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
     await app.do("registerPhone", {"ask": True})
     [[_, device_id]] = await registered(cloud, app)
     conversation = await app.do("openChat", str(tina.id))
     await app.do("open", conversation)
-    reported = "select from private.device_presence where user_id = %s and device_id = %s and is_online = %s"
-    await until(cloud, f"{reported} and current_conversation_id = %s", app.user_id, device_id, True, conversation)
+    await until(cloud, f"{REPORTED} and current_conversation_id = %s", app.user_id, device_id, True, conversation)
     await app.do("moveTo", "background")
-    await until(cloud, reported, app.user_id, device_id, False)
+    await until(cloud, REPORTED, app.user_id, device_id, False)
 
 
-def dismissal(app: AppOnPhone, *conversations: str, badge: int = 0, **more: Any) -> dict[str, Any]:
-    """The data of a push that removes notifications."""
-    ids = list(conversations)
-    data = {"type": "chat_message", "kind": "dismiss", "conversationIds": ids, "recipientId": app.user_id}
-    return {**data, "badge": badge, **more}
+async def test_an_open_app_reports_every_20_seconds_without_a_conversation(app: AppOnPhone, cloud: LocalCloud) -> None:
+    await app.do("registerPhone", {"ask": True})
+    [[_, device_id]] = await registered(cloud, app)
+    for _ in range(2):
+        await change(cloud, f"delete from private.device_presence where user_id = '{app.user_id}'")
+        await app.do("passSeconds", 20)
+        report = f"{REPORTED} and current_conversation_id is null"
+        await until(cloud, report, app.user_id, device_id, True)
+
+
+async def test_an_app_in_the_background_reports_only_once(app: AppOnPhone, cloud: LocalCloud) -> None:
+    await app.do("registerPhone", {"ask": True})
+    [[_, device_id]] = await registered(cloud, app)
+    await app.do("moveTo", "background")
+    await until(cloud, REPORTED, app.user_id, device_id, False)
+    await change(cloud, f"delete from private.device_presence where user_id = '{app.user_id}'")
+    await app.do("passSeconds", 60)
+    await app.do("logOut")  # reports after any report of the timer
+    assert await rows(cloud, REPORTED, app.user_id, device_id, True) == []
+
+
+async def test_a_logout_reports_offline(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
+    await app.do("registerPhone", {"ask": True})
+    [[_, device_id]] = await registered(cloud, app)
+    await app.do("open", await app.do("openChat", str(tina.id)))
+    await until(cloud, REPORTED, app.user_id, device_id, True)
+    await app.do("logOut")
+    assert await rows(cloud, REPORTED, app.user_id, device_id, False)
+
+
+def silent_push(app: AppOnPhone, *conversations: str, kind: str = "dismiss", badge: int, **more: Any) -> dict[str, Any]:
+    """The data of a push without a text."""
+    ids = {"conversationIds": list(conversations)} if kind == "dismiss" else {}
+    return {"type": "chat_message", "kind": kind, "recipientId": app.user_id, "badge": badge, **ids, **more}
 
 
 def drawn_by_android(conversation: str) -> dict[str, Any]:
-    """A notification as Android returns it that the system has drawn: with its tag, but without its data."""
+    """A notification that Android has drawn, as Android returns it: with its tag, but without its data."""
     identifier = f"expo-notifications://foreign_notifications?tag={conversation}&id=0"
     return {"date": 1, "request": {"identifier": identifier, "content": {"title": "Tina", "body": "Hi"}}}
 
 
-async def test_the_background_task_removes_what_was_read_elsewhere_and_sets_the_badge(app: AppOnPhone) -> None:
-    one, two, three = [of_a_message(app.user_id) for _ in range(3)]
-    for name, presented in (("one", one), ("two", two), ("three", three)):
-        presented["request"]["identifier"] = name
-        presented["request"]["content"]["data"]["conversationId"] = name
-    await app.do("phone", {"presented": [one, two, three, drawn_by_android("four"), drawn_by_android("five")]})
-    await app.do("pushInBackground", dismissal(app, "one", "three", "five", badge=2))
-    assert await app.state("presented") == [two, drawn_by_android("four")]
-    assert 2 in await app.state("badges")
+async def test_a_dismissal_removes_what_was_read_elsewhere_and_sets_the_badge(
+    app: AppOnPhone, cloud: LocalCloud
+) -> None:
+    await until_refreshed(app)
+    read = [await new_conversation(app, cloud, unread=0) for _ in range(2)]
+    unread = [await new_conversation(app, cloud, unread=number) for number in (1, 2)]
+    others = [of_a_message(app.user_id, unread[0]), drawn_by_android(unread[1])]
+    presented = [of_a_message(app.user_id, read[0]), drawn_by_android(read[1]), *others]
+    await app.do("phone", {"presented": presented, "badges": []})
+    await app.do("pushInBackground", silent_push(app, *read, badge=3))
+    assert (await app.state("presented"), await app.state("badges")) == (others, [3])
 
 
-async def test_the_background_task_sets_a_badge_without_removing_anything(app: AppOnPhone) -> None:
-    presented = [drawn_by_android("one")]
+async def test_a_dismissal_removes_an_unread_conversation_without_a_newer_message(
+    app: AppOnPhone, cloud: LocalCloud
+) -> None:
+    """The time to live of its messages is over: they still count in the badge."""
+    await until_refreshed(app)
+    conversation = await new_conversation(app, cloud, unread=2)
+    await app.do("phone", {"presented": [drawn_by_android(conversation)], "badges": []})
+    await app.do("pushInBackground", silent_push(app, conversation, badge=2, sentAt="2100-01-01T00:00:00Z"))
+    assert (await app.state("presented"), await app.state("badges")) == ([], [2])
+
+
+async def test_a_dismissal_that_the_system_held_back_keeps_the_notification_of_a_newer_message(
+    app: AppOnPhone, cloud: LocalCloud
+) -> None:
+    """Android delays such a push while the phone is unused, but not the push of a new message."""
+    await until_refreshed(app)
+    conversation = await new_conversation(app, cloud, unread=1)
+    presented = [drawn_by_android(conversation)]
+    await app.do("phone", {"presented": presented, "badges": []})
+    await app.do("pushInBackground", silent_push(app, conversation, badge=0, sentAt="2026-01-01T00:00:00Z"))
+    assert (await app.state("presented"), await app.state("badges")) == (presented, [1])
+
+
+@pytest.mark.parametrize("state", ["offline", "signed out"])
+async def test_a_silent_push_is_believed_if_the_database_cannot_be_asked(app: AppOnPhone, state: str) -> None:
+    await until_refreshed(app)
+    kept, gone = [drawn_by_android(str(uuid4())) for _ in range(2)]
+    if state == "offline":
+        await app.do("network", {"isThere": False})
+    else:
+        await app.do("logOut")
+    await app.do("phone", {"presented": [kept, gone], "badges": []})
+    [gone_id] = [part[4:] for part in gone["request"]["identifier"].split("?")[1].split("&") if part[:4] == "tag="]
+    await app.do("pushInBackground", silent_push(app, gone_id, badge=4))
+    assert (await app.state("presented"), await app.state("badges")) == ([kept], [4])
+
+
+async def test_a_badge_push_sets_the_badge_and_removes_nothing(app: AppOnPhone, cloud: LocalCloud) -> None:
+    await until_refreshed(app)
+    presented = [drawn_by_android(await new_conversation(app, cloud, unread=4))]
     await app.do("phone", {"presented": presented})
-    await app.do("pushInBackground", dismissal(app, badge=4, kind="badge"))
-    assert await app.state("presented") == presented
-    assert 4 in await app.state("badges")
+    await app.do("pushInBackground", silent_push(app, kind="badge", badge=4))
+    assert (await app.state("presented"), await app.state("badge")) == (presented, 4)
 
 
 async def test_a_silent_push_for_another_account_changes_nothing(app: AppOnPhone) -> None:
-    presented = [drawn_by_android("one")]
-    await app.do("phone", {"presented": presented})
-    await app.do("pushInBackground", dismissal(app, "one", badge=4, recipientId=str(uuid4())))
-    assert await app.state("presented") == presented
-    assert 4 not in await app.state("badges")
+    await until_refreshed(app)
+    conversation = str(uuid4())
+    presented = [drawn_by_android(conversation)]
+    await app.do("phone", {"presented": presented, "badge": 1})
+    await app.do("pushInBackground", silent_push(app, conversation, badge=4, recipientId=str(uuid4())))
+    assert (await app.state("presented"), await app.state("badge")) == (presented, 1)
 
 
-async def test_a_dismissal_in_the_foreground_is_not_shown(app: AppOnPhone) -> None:
-    await app.do("phone", {"presented": [drawn_by_android("one")]})
+async def test_a_badge_push_in_the_foreground_is_not_shown(app: AppOnPhone, cloud: LocalCloud) -> None:
+    """On iOS, it comes to the handler of notifications."""
+    await until_refreshed(app)
+    await new_conversation(app, cloud, unread=1)
     arrived = of_a_message(app.user_id)
-    arrived["request"]["content"] = {"title": None, "body": None, "data": dismissal(app, "one", badge=1)}
+    arrived["request"]["content"] = {"title": None, "body": None, "data": silent_push(app, kind="badge", badge=1)}
     assert not any((await app.do("arrive", arrived)).values())
-    assert await app.state("presented") == []
-    assert 1 in await app.state("badges")
+    assert await app.state("badge") == 1
 
 
 async def test_a_changed_text_makes_no_sound_and_no_banner_in_the_foreground(app: AppOnPhone) -> None:
@@ -348,27 +438,47 @@ async def test_a_changed_text_makes_no_sound_and_no_banner_in_the_foreground(app
     assert (shown["shouldPlaySound"], shown["shouldShowBanner"], shown["shouldShowList"]) == (False, False, True)
 
 
+async def test_a_push_in_the_foreground_replaces_the_notification_of_its_conversation(app: AppOnPhone) -> None:
+    """In the foreground, expo-notifications ignores the tag on Android."""
+    await until_refreshed(app)
+    one, two = str(uuid4()), str(uuid4())
+    await app.do("phone", {"presented": [drawn_by_android(one), drawn_by_android(two)]})
+    await app.do("arrive", of_a_message(app.user_id, one))
+    assert await app.state("presented") == [drawn_by_android(two), of_a_message(app.user_id, one)]
+
+
 async def test_a_return_to_the_app_removes_only_what_was_read_elsewhere_and_sets_the_badge(
-    app: AppOnPhone, cloud: LocalCloud, tina: Person
+    app: AppOnPhone, cloud: LocalCloud
 ) -> None:
     """The push that says so may be lost: iOS limits such pushes, and starts no app that was swiped away."""
-    await app.do("phone", {"allowed": True})
-    await app.do("start")
-    await until_registration(app, "registered")
-    conversation, pushed = await push_from(tina, app, cloud)
-    async with chat_app(cloud.supabase, cloud.api_url) as people:
-        omar = await people.sign_up("Omar", "tourist")
-        other = await app.do("openChat", str(omar.id))
-        await omar.send(UUID(other), "Hello")
-    await change(cloud, f"update public.chat_messages set is_read = true where room_id = '{conversation}'")
-    await app.do("phone", {"presented": [pushed, drawn_by_android(other)], "badge": 2, "badges": []})
+    await until_refreshed(app)
+    read, unread = await new_conversation(app, cloud, unread=0), await new_conversation(app, cloud, unread=1)
+    of_the_app = {"date": 1, "request": {"identifier": str(uuid4()), "content": {"title": "Tour at 9", "data": {}}}}
+    former = drawn_by_android(str(uuid4()))  # of a deleted conversation, or of a former account
+    presented = [of_a_message(app.user_id, read), drawn_by_android(unread), former, of_the_app]
+    await app.do("phone", {"presented": presented, "badges": []})
     await app.do("moveTo", "background")
     await app.do("moveTo", "active")
-    async with asyncio.timeout(30):
-        while await app.state("badge") != 1:  # noqa: ASYNC110 - there is no event to await
-            await asyncio.sleep(0.05)
-    assert await app.state("presented") == [drawn_by_android(other)]
-    assert 0 not in await app.state("badges"), "0 would remove every notification of the app on iOS"
+    await until_refreshed(app)
+    assert await app.state("presented") == [drawn_by_android(unread), of_the_app]
+    assert await app.state("badges") == [1], "0 would remove every notification of the app"
+
+
+async def test_a_notification_that_arrives_while_the_app_reads_what_is_unread_stays(
+    app: AppOnPhone, cloud: LocalCloud, tina: Person
+) -> None:
+    await until_refreshed(app)
+    conversation = await app.do("openChat", str(tina.id))
+    await app.do("phone", {"badges": []})
+    await app.do("holdAnswer")
+    await app.do("moveTo", "active")
+    await app.do("untilHeld")  # the answer says: nothing is unread
+    await tina.send(UUID(conversation), "Hello")
+    presented = [drawn_by_android(conversation)]
+    await app.do("phone", {"presented": presented})
+    await app.do("releaseAnswer")
+    await until_refreshed(app)
+    assert (await app.state("presented"), await app.state("badges")) == (presented, [1])
 
 
 async def test_mark_delivered_and_mark_read_change_delivery_message_and_badge(

@@ -140,5 +140,6 @@ export async function registerTaskAsync(taskName: string): Promise<null> {
 export async function setBadgeCountAsync(count: number): Promise<boolean> {
   phone.badges.push(count);
   phone.badge = count;
+  if (count === 0) phone.presented = []; // on Android, and on iOS as well
   return true;
 }

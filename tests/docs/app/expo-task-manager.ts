@@ -9,7 +9,7 @@ export function defineTask<T>(taskName: string, task: TaskManagerTaskExecutor<T>
   tasks.set(taskName, task);
 }
 
-/** A push without a text arrives while the app is closed or in the background: the system runs the registered task. */
+/** A push without a text arrives: the system runs the registered task. */
 export async function pushInBackground(data: object): Promise<void> {
   for (const taskName of phone.tasks) {
     const executionInfo = { eventId: '', taskName };

@@ -1,5 +1,7 @@
 // A chat app without a screen. It reads commands from stdin: on each line a JSON array [command, ...arguments].
 
+import { mock } from 'node:test';
+
 import * as push from '../../../docs/client/push.ts';
 import * as chat from '../../../docs/client/chat.ts';
 import { askForPushes, useConversation, usePush } from '../../../docs/client/usePush.ts';
@@ -8,7 +10,9 @@ import { visited } from './expo-router.ts';
 import { pushInBackground } from './expo-task-manager.ts';
 import { alerts, moveTo, opened } from './react-native.ts';
 import { states, unmount } from './react.ts';
-import { supabase } from './supabase.ts';
+import { holdAnswer, network, releaseAnswer, supabase, untilHeld } from './supabase.ts';
+
+mock.timers.enable({ apis: ['setInterval'] });
 
 async function userId(): Promise<string> {
   const { data } = await supabase.auth.getSession();
@@ -48,12 +52,17 @@ const commands: Record<string, (...values: any[]) => unknown> = {
   signedIn: async () => Boolean(await userId()),
   open: async (conversation: string, newest?: string) => useConversation(await userId(), conversation, newest),
   leave: unmount,
-  switchTo: async (from: string, to: string) => {
-    const leaveFirst = push.lookAt(await userId(), from);
-    push.lookAt(await userId(), to);
+  switchTo: (from: string, to: string) => {
+    const leaveFirst = push.lookAt(from);
+    push.lookAt(to);
     leaveFirst();
   },
   moveTo,
+  passSeconds: (seconds: number) => mock.timers.tick(seconds * 1000),
+  network: (changes: Partial<typeof network>) => Object.assign(network, changes),
+  holdAnswer,
+  untilHeld,
+  releaseAnswer,
   arrive: notifications.arrive,
   pushInBackground,
   tap: notifications.tap,
