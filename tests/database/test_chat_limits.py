@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.database.chat import Chat, acting_as, as_user, insert, refused, value
+from tests.database.chat import Chat, acting_as, as_user, insert, person, refused, rows, value
 
 # The rate limit --------------------------------------------------------------------------------
 
@@ -243,3 +243,60 @@ async def test_a_profile_over_its_limit_is_rejected_by_the_name_of_its_field(cha
     insertion = f"insert into users (id, {column}) values (%s, repeat('é', 1025))".encode()
     async with refused(chat.connection, state_of(reason), reason), as_user(chat.connection, account["id"]):
         await chat.connection.execute(insertion, (account["id"],))
+
+
+# Every column ------------------------------------------------------------------------------------
+
+WRITABLE = """
+    select relname as table, attname as column, atttypid::regtype::text as type, operation
+    from pg_attribute join pg_class on pg_class.oid = attrelid, unnest('{insert,update}'::text[]) operation
+    where relnamespace = 'public'::regnamespace and relkind = 'r' and attnum > 0 and not attisdropped
+      and attlen = -1 and has_column_privilege('authenticated', attrelid, attnum, operation)
+"""
+# Postgres converts a value to varchar(20) before any trigger can name the column.
+SHORT_TYPE = "value too long for type character varying(20)"
+
+
+async def error_of(chat: Chat, user: UUID, statement: str, *values: Any) -> psycopg.Error | None:
+    """Runs a statement as this user. Returns its error, or None."""
+    try:
+        async with as_user(chat.connection, user):
+            await chat.connection.execute(statement.encode(), values)
+    except psycopg.Error as error:
+        return error
+    return None
+
+
+async def test_a_value_of_a_megabyte_is_stored_in_no_column_that_a_person_may_write(chat: Chat) -> None:
+    """It is rejected by the name of its column, or the server replaces it."""
+    connection, guide = chat.connection, chat.guide
+    newcomer = (await insert(connection, "auth.users", email="new@example.com"))["id"]
+    first, second = [await chat.message(is_read=True) for _ in range(2)]
+    await insert(connection, "public.message_receipts", message_id=first, user_id=guide)
+    await chat.message(sender_id=guide)
+    await chat.device()
+    new_rows: dict[str, dict[str, Any]] = {
+        "users": {"id": newcomer},
+        "chat_rooms": {"user1_id": guide, "user2_id": await person(connection)},
+        "chat_messages": {"room_id": chat.room, "sender_id": guide, "message": "Hello"},
+        "message_receipts": {"message_id": second, "user_id": guide},
+        "user_devices": {"user_id": guide, "device_id": "another", "platform": "ios"},
+    }
+    writable = await rows(connection, WRITABLE)
+    assert {one["table"] for one in writable} == new_rows.keys()
+    for one in writable:
+        table, column, where = one["table"], one["column"], " ".join(map(str, one.values()))
+        content = Jsonb(["x" * 1_200_000]) if one["type"] == "jsonb" else "x" * 1_200_000
+        new_row = {**new_rows[table], column: content}
+        insertion = f"insert into {table} ({', '.join(new_row)}) values ({', '.join(['%s'] * len(new_row))})"
+        async with connection.transaction(force_rollback=True):
+            if one["operation"] == "insert":
+                user = newcomer if table == "users" else guide
+                error = await error_of(chat, user, insertion, *new_row.values())
+            else:
+                error = await error_of(chat, guide, f"update {table} set {column} = %s", content)
+            longest = await value(connection, f"select coalesce(max(octet_length({column}::text)), 0) from {table}")
+        assert longest < 1000, where
+        if error:
+            assert error.sqlstate in ("22001", "22023", "23514"), f"{where}: {error}"
+            assert column in str(error) or str(error) == SHORT_TYPE, f"{where}: {error}"

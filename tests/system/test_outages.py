@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from local.providers.expo.faults import Fault, Hang, HttpError, OddAnswer, Reset, TicketCount
-from tests.system.chat import TEXT, Chat, Log, arrived_and_visible, conversations, insert_messages, receive
+from tests.system.chat import TEXT, Chat, Log, arrived_and_visible, conversations, execute, insert_messages, receive
 
 # --- Expo
 
@@ -111,6 +111,48 @@ async def test_a_crash_of_postgres_loses_the_webhook_and_the_sweep_sends_the_pus
     finally:
         chat.cloud.pg_net.resume()
     await chat.until_done(message, sweep=True)
+    assert arrived_and_visible(chat.phone, message) == (1, 1)
+
+
+FAIL_ONCE = (
+    "create sequence push.failures",
+    "grant usage on sequence push.failures to public",
+    """create function push.fail_once() returns trigger language plpgsql as $$ begin
+      if nextval('push.failures') = 1 then raise exception 'of a test' using errcode = tg_argv[0]; end if;
+      return new;
+    end $$""",
+)
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        *(("update of lease_id on push.jobs", code) for code in ("40001", "40P01", "57014")),
+        # record_push_results handles each other error itself.
+        ("insert on push.deliveries", "57014"),
+    ],
+    ids=["claims: 40001", "claims: 40P01", "claims: 57014", "records: 57014"],
+)
+async def test_a_push_is_visible_once_after_a_deadlock_or_timeout_while_it_was_claimed_or_recorded(
+    chat: Chat, event: str, code: str
+) -> None:
+    """The worker gets the error from the Data API. It records again at once; SQS repeats its claim."""
+    for statement in FAIL_ONCE:
+        await execute(chat.cloud, statement)
+    try:
+        fail = f"for each row execute function push.fail_once('{code}')"
+        await execute(chat.cloud, f"create trigger a_failure before {event} {fail}")
+        message = await chat.send()
+        async with asyncio.timeout(30):
+            while arrived_and_visible(chat.phone, message) != (1, 1):
+                await chat.cloud.poller.return_failed()
+                await chat.cloud.poller.until_idle()
+        job = await chat.until_done(message)
+        assert (job["outcome"], job["attempts"]) == ("accepted", 1)
+        await execute(chat.cloud, "do $$ begin assert nextval('push.failures') > 2, 'nothing failed'; end $$")
+    finally:
+        await execute(chat.cloud, "drop function push.fail_once cascade")
+        await execute(chat.cloud, "drop sequence push.failures")
     assert arrived_and_visible(chat.phone, message) == (1, 1)
 
 

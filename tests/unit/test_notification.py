@@ -169,6 +169,7 @@ class TestDismissalsAndBadges:
                 "conversationIds": [uuid(7001)],
                 "recipientId": uuid(7003),
                 "badge": 2,
+                "sentAt": NOW.isoformat(),
             },
             "contentAvailable": True,
             "priority": "normal",
@@ -187,6 +188,7 @@ class TestDismissalsAndBadges:
                 "kind": "badge",
                 "recipientId": uuid(7003),
                 "badge": 3,
+                "sentAt": NOW.isoformat(),
             }
         )
 

@@ -131,7 +131,7 @@ def _send_and_record(
     report.add_claim(claim)
     if not claim.jobs:
         return False
-    sent = notifications(claim.jobs, datetime.now(UTC))
+    sent = notifications(claim.jobs, claim.claimed_at)
     outcomes = expo.send(
         sent, lambda: time_left() - RECORD_RESERVE_SECONDS, send_at or 0.0, partial(_reserve_next_slot, database)
     )

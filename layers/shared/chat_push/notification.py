@@ -37,7 +37,7 @@ class Notification:
 
 
 def notifications(pushes: Sequence[Push], now: datetime) -> list[Notification]:
-    """The notifications of all devices of these pushes.
+    """The notifications of all devices of these pushes. `now`: by the clock of the database.
 
     The dismissals of one device become one notification, and so do its badges: iOS limits how often it wakes an app.
     """
@@ -53,7 +53,7 @@ def notifications(pushes: Sequence[Push], now: datetime) -> list[Notification]:
     for (kind, push_token), members in silent.items():
         for first in range(0, len(members), MAX_DISMISSED):
             merged = members[first : first + MAX_DISMISSED]
-            payload = silent_payload(kind, [push for push, _ in merged], merged[0][1].platform)
+            payload = silent_payload(kind, [push for push, _ in merged], merged[0][1].platform, now)
             found.append(Notification(push_token, payload, tuple(device.delivery_id for _, device in merged)))
     return found
 
@@ -104,7 +104,7 @@ def text_payload(push: Push, device: Target, now: datetime) -> dict[str, Any]:
     return {**fields, "body": "\n".join(lines)}
 
 
-def silent_payload(kind: str, pushes: Sequence[Push], platform: str) -> dict[str, Any]:
+def silent_payload(kind: str, pushes: Sequence[Push], platform: str, now: datetime) -> dict[str, Any]:
     """The fields of a dismissal or badge of these conversations, without its recipient.
 
     The system draws nothing of it. A dismissal, and on Android a badge, wakes the app, whose background task does what
@@ -115,6 +115,8 @@ def silent_payload(kind: str, pushes: Sequence[Push], platform: str) -> dict[str
         "kind": kind,
         "recipientId": str(pushes[0].recipient_id),
         "badge": pushes[0].badge,
+        # The system may hold it back. Then the app keeps the notification of a newer message.
+        "sentAt": now.isoformat(),
     }
     fields = {"data": data, "priority": "normal", "ttl": SILENT_TTL_SECONDS}
     if kind == "dismiss":
