@@ -231,6 +231,12 @@ begin
     exception when others or assert_failure then
       -- One job that cannot be planned must not stop the others. The error text is not logged: it may quote the message.
       raise warning 'Chat Push: job % cannot be composed: SQLSTATE %', job.id, sqlstate;
+      -- A deadlock, a lock timeout, or a lack of memory or connections says nothing about the message.
+      if left(sqlstate, 2) in ('40', '53', '55', '57', '58') then
+        update push.jobs set decided_up_to = push.note_messages(job) where id = job.id;
+        perform push.defer_job(job.id, 'database_error', planned_at + settings.retry_base);
+        continue;
+      end if;
       plan := null;
       plan.job := job;
       plan.job.decided_up_to := push.note_messages(job);

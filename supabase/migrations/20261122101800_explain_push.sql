@@ -53,6 +53,9 @@ language sql stable set search_path = '' as $$
     when p_job.reason = 'viewing' then
       format('Waiting: the recipient is looking at the conversation; decided again at %s.',
         push.format_time(p_job.next_attempt_at))
+    when p_job.reason = 'database_error' then
+      format('Waiting: a passing error of the database stopped its last claim; decided again at %s.',
+        push.format_time(p_job.next_attempt_at))
     when p_job.reason = 'recipient_rate_limited' then
       format('Waiting: the recipient gets more notifications than one recipient may take of the rate; decided again at %s.',
         push.format_time(p_job.next_attempt_at))

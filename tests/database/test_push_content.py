@@ -317,6 +317,29 @@ async def test_a_message_that_cannot_be_composed_fails_alone(chat: Chat, functio
     assert "cannot be composed" in (await explain(chat.connection, poison))["explanation"]
 
 
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "53200", "55P03"])
+async def test_a_passing_error_of_the_database_ends_no_message_and_stops_no_other(chat: Chat, sqlstate: str) -> None:
+    await chat.device()
+    poison, good = await chat.separate_message("poison"), await chat.separate_message("good")
+    await chat.connection.execute(f"""
+        create or replace function push.message_preview(p_message public.chat_messages) returns text
+        language plpgsql set search_path = '' as $$ begin
+          if p_message.message = 'poison' then raise sqlstate '{sqlstate}'; end if;
+          return p_message.message;
+        end $$;
+    """)
+    claimed = await claim(chat.connection)
+    assert [job["message_id"] for job in claimed["jobs"]] == [str(good)]
+    assert (claimed["finished"], claimed["later"]) == ([], True)
+    assert "passing error" in (await explain(chat.connection, poison))["explanation"]
+    await chat.connection.execute("""
+        create or replace function push.message_preview(p_message public.chat_messages) returns text
+        language sql stable set search_path = '' as $$ select p_message.message $$;
+    """)
+    await chat.pass_time(2)
+    assert [job["message_id"] for job in (await claim(chat.connection))["jobs"]] == [str(poison)]
+
+
 async def test_a_claim_that_composes_slowly_returns_what_is_composed_and_leaves_the_rest_due(chat: Chat) -> None:
     """A function of the app is slow. An answer after the timeout of the worker would be lost."""
     await chat.device()
