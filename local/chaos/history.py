@@ -97,14 +97,10 @@ async def _lock_screens(connection: psycopg.AsyncConnection, written: Set[str]) 
 
 
 def _read_phone(history: History, phone: Phone, was_off: bool) -> None:
-    own = [
-        arrival.message
-        for arrival in phone.shown
-        if arrival.conversation_id and arrival.message.get("data", {}).get("recipientId") == phone.account  # type: ignore[union-attr]  # data is an object
-    ]
     cards = tuple(
-        Card(UUID(message["data"]["conversationId"]), str(message["title"]), str(message["body"]))  # type: ignore[index, call-overload, arg-type]  # as above
-        for message in own
+        Card(UUID(arrival.conversation_id), str(arrival.message["title"]), str(arrival.message["body"]))
+        for arrival in phone.shown
+        if arrival.conversation_id and arrival.recipient_id == phone.account
     )
     user_id = UUID(phone.account) if phone.account else None
     history.screens.append(Screen(phone.token, user_id, cards, phone.badge, phone.uninstalled is None, was_off))

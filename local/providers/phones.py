@@ -39,18 +39,22 @@ class Arrival(BaseModel):
     @property
     def message_id(self) -> str | None:
         """The app's own id of the newest chat message that it shows, `data.messageId`."""
-        match self.message.get("data"):
-            case {"messageId": str(message_id)}:
-                return message_id
-        return None
+        return self._data("messageId")
 
     @property
     def conversation_id(self) -> str | None:
         """The conversation that it shows, `data.conversationId`."""
-        match self.message.get("data"):
-            case {"conversationId": str(conversation_id)}:
-                return conversation_id
-        return None
+        return self._data("conversationId")
+
+    @property
+    def recipient_id(self) -> str | None:
+        """The account that it is for, `data.recipientId`."""
+        return self._data("recipientId")
+
+    def _data(self, key: str) -> str | None:
+        data = self.message.get("data")
+        value = data.get(key) if isinstance(data, dict) else None
+        return value if isinstance(value, str) else None
 
 
 class Held(BaseModel):
