@@ -26,13 +26,19 @@ class AttackSetup:
     accomplices: Sequence[Person]
     rooms: Sequence[UUID]
 
+    @property
+    def senders(self) -> list[UUID]:
+        """The attacker and the accomplices."""
+        return [person.id for person in (self.attacker, *self.accomplices)]
+
     async def as_owner(self, *statements: str) -> None:
         """Runs statements without triggers, to write rows as they may be in an older database."""
         dsn = self.cloud.postgres.dsn(role=SUPERUSER)
         async with await psycopg.AsyncConnection.connect(dsn) as connection:
             await connection.execute("set session_replication_role = replica")
             for statement in statements:
-                await connection.execute(statement.encode(), {"room": self.rooms[0], "attacker": self.attacker.id})
+                values = {"room": self.rooms[0], "attacker": self.attacker.id, "senders": self.senders}
+                await connection.execute(statement.encode(), values)
 
     async def sweep(self) -> None:
         """Starts sweeps without a pause, so that jobs that are due are claimed while others chat."""
@@ -45,8 +51,8 @@ class AttackSetup:
             answer = await connection.execute(
                 "select from push.decisions join public.chat_messages message on message.id = decisions.message_id"
                 " join public.chat_rooms room on room.id = message.room_id"
-                " where %s in (room.user1_id, room.user2_id)",
-                (self.attacker.id,),
+                " where array[room.user1_id, room.user2_id] && %s",
+                (self.senders,),
             )
             return answer.rowcount
 
@@ -145,10 +151,10 @@ async def rows_of_an_older_database(setup: AttackSetup) -> None:
 
 
 async def wrong_key_of_a_provider(setup: AttackSetup) -> None:
-    """8,000 messages to 800 users, for whose devices Expo answers MismatchSenderId. All are due at once."""
-    for token in _install_phones(setup, 800):
+    """8,000 conversations of 1,600 users, for whose devices Expo answers MismatchSenderId. All are due at once."""
+    for token in _install_phones(setup, 1600):
         setup.cloud.expo.script(TicketError(error="MismatchSenderId"), times=1000, token=token)
-    await _write_to_many(setup, 800, messages=10)
+    await _write_to_many(setup, 1600, senders=5)
 
 
 async def late_answers(setup: AttackSetup) -> None:
@@ -164,7 +170,7 @@ async def dead_tokens(setup: AttackSetup) -> None:
     """The tokens of 300 users die at once, and each user gets a message."""
     for token in _install_phones(setup, 300):
         setup.cloud.expo.uninstall(token)
-    await _write_to_many(setup, 300, messages=1)
+    await _write_to_many(setup, 300, senders=1)
 
 
 def _install_phones(setup: AttackSetup, users: int) -> list[str]:
@@ -174,22 +180,22 @@ def _install_phones(setup: AttackSetup, users: int) -> list[str]:
     return tokens
 
 
-async def _write_to_many(setup: AttackSetup, users: int, messages: int) -> None:
-    """Inserts users with a phone each and `messages` messages to each of them, then sweeps."""
+async def _write_to_many(setup: AttackSetup, users: int, senders: int) -> None:
+    """Inserts users with a phone each, and messages from so many senders to each of them. Then sweeps."""
     await setup.as_owner(
-        "create temp table recipient as select gen_random_uuid() as id, gen_random_uuid() as room, number"
+        "create temp table recipient as select gen_random_uuid() as id, number"
         f" from generate_series(1, {users}) number",
         "insert into auth.users (id, email) select id, 'recipient-' || number || '@example.com' from recipient",
         "insert into public.users (id, display_name) select id, 'Recipient' from recipient",
-        "insert into public.chat_rooms (id, user1_id, user2_id) select room, id, %(attacker)s from recipient",
         "insert into public.user_devices (user_id, device_id, platform, push_token)"
         " select id, 'phone', 'android', 'ExponentPushToken[recipient' || number || ']' from recipient",
-        "with due as (insert into public.chat_messages (room_id, sender_id, message, server_timestamp)"
-        f"  select room, %(attacker)s, 'Hello', clock_timestamp() from recipient, generate_series(1, {messages})"
-        "  returning room_id, server_timestamp)"
+        "with room as (insert into public.chat_rooms (user1_id, user2_id)"
+        f"  select id, sender from recipient, unnest((%(senders)s::uuid[])[:{senders}]) sender returning *),"
+        " due as (insert into public.chat_messages (room_id, sender_id, message, server_timestamp)"
+        "  select id, user2_id, 'Hello', clock_timestamp() from room returning room_id, server_timestamp)"
         " insert into push.jobs (room_id, recipient_id, decided_up_to)"
-        " select recipient.room, recipient.id, min(server_timestamp) - interval '1 microsecond'"
-        " from due join recipient on recipient.room = due.room_id group by 1, 2",
+        " select room_id, user1_id, server_timestamp - interval '1 microsecond'"
+        " from due join room on room.id = room_id",
     )
     await setup.sweep()
 
@@ -228,7 +234,7 @@ ATTACKS: dict[str, Callable[[AttackSetup], Awaitable[None]]] = {
     "20,000 devices and a flood of messages to them": device_flood,
     "the biggest messages and names": biggest_messages,
     "rows of an older database: texts of 1.2 MB, malformed attachments, a name of 12 MB": rows_of_an_older_database,
-    "8,000 messages refused because of a wrong provider key": wrong_key_of_a_provider,
+    "8,000 conversations refused because of a wrong provider key": wrong_key_of_a_provider,
     "Expo delivers but does not answer": late_answers,
     "300 dead tokens at once": dead_tokens,
     "20,000 messages read, edited and deleted at a time": bulk_statements,

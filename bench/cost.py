@@ -1,10 +1,10 @@
 """US dollars per million messages, from list prices and measured durations.
 
 The functions run warm in the local cloud. 100 ms are added to each request to Expo, and 10 ms to each of the two
-requests to the database. Durations and bytes are those of Lambda's REPORT lines and of all log lines. Each message goes
-to one device. N: messages a month; B: messages in a batch, which are those that arrive while ten workers are busy;
-r: $0.20/M requests; g: $13.3334/M GB-s * 0.5 GB; d: seconds. There is no free tier. At low rates the fixed part
-dominates (SnapStart's cache, metrics), at high rates the HTTP API and logs.
+requests to the database. Durations and bytes are those of Lambda's REPORT lines and of all log lines. Each message has
+a conversation of its own, and goes to one device. N: messages a month; B: messages in a batch, which are those that
+arrive while ten workers are busy; r: $0.20/M requests; g: $13.3334/M GB-s * 0.5 GB; d: seconds. There is no free tier.
+At low rates the fixed part dominates (SnapStart's cache, metrics), at high rates the HTTP API and logs.
 """
 
 import json
@@ -65,15 +65,17 @@ async def run() -> Result:
 async def _measure() -> Measured:
     async with local_cloud() as cloud, chat_app(cloud.supabase, cloud.api_url) as app:
         cloud.expo.configure({"latency_seconds": EXPO_SECONDS})
-        tourist, guide = await app.sign_up("Tina", "tourist"), await app.sign_up("Gus", "guide")
-        await guide.log_in_on(new_phone(cloud.expo, "ios"), "phone")
-        room = await tourist.open_chat(guide)
+        tourist = await app.sign_up("Tina", "tourist")
+        guides = [await app.sign_up(f"Gus{number}", "guide") for number in range(BATCH_SIZE)]
+        for guide in guides:
+            await guide.log_in_on(new_phone(cloud.expo, "ios"), "phone")
+        rooms = [await tourist.open_chat(guide) for guide in guides]
         send, cleanup = cloud.functions["SendChatPush"], cloud.functions["CleanupReceipts"]
         await send.invoke({"sweep": True})
         await cleanup.invoke({})
 
         async def sent(batch: int) -> Invocation:
-            return await _invoked(send, {"message_ids": await _write(cloud, room, tourist.id, batch)})
+            return await _invoked(send, {"message_ids": await _write(cloud, rooms[:batch], tourist.id)})
 
         one = _mean([await sent(1) for _ in range(ROUNDS)])
         full = _mean([await sent(BATCH_SIZE) for _ in range(ROUNDS)])
@@ -130,14 +132,14 @@ def _metrics(function: LambdaFunction) -> set[str]:
     return names
 
 
-async def _write(cloud: LocalCloud, room: UUID, sender: UUID, count: int) -> list[str]:
-    """Inserts messages without calling the webhook, and returns their ids."""
+async def _write(cloud: LocalCloud, rooms: list[UUID], sender: UUID) -> list[str]:
+    """Inserts a message into each conversation without calling the webhook, and returns their ids."""
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
         await connection.execute("alter table public.chat_messages disable trigger notify_webhook")
         found = await connection.execute(
             "insert into public.chat_messages (room_id, sender_id, message)"
-            " select %s, %s, 'Where shall we meet tomorrow?' from generate_series(1, %s) returning id::text",
-            (room, sender, count),
+            " select room, %s, 'Where shall we meet tomorrow?' from unnest(%s::uuid[]) room returning id::text",
+            (sender, rooms),
         )
         return [message_id for [message_id] in await found.fetchall()]
 

@@ -1,11 +1,11 @@
 """Latency of other users' pushes during attacks and faults.
 
 Three pairs of users chat, with two messages a second, on a local cloud with its schedule and its webhook. The time of
-each of their messages is measured from the insert through the Data API to Expo's acceptance: first without an attack,
-then during one attack after the other, for a few seconds each. An attack is what a signed-in user can do through the
-Data API and the HTTP API, or what an older database or a provider can cause. The attacker, Expo, the gateway, the
-database and the functions share the processors of one machine. Part of the measured cost of an attack is therefore the
-attacker's own work.
+each of their messages is measured from the insert through the Data API to Expo's acceptance of the first push that
+shows this message or a later one of its conversation: first without an attack, then during one attack after the other,
+for a few seconds each. An attack is what a signed-in user can do through the Data API and the HTTP API, or what an
+older database or a provider can cause. The attacker, Expo, the gateway, the database and the functions share the
+processors of one machine. Part of the measured cost of an attack is therefore the attacker's own work.
 """
 
 import asyncio
@@ -77,18 +77,24 @@ async def _pair(cloud: LocalCloud, app: App, number: int) -> Pair:
 
 async def _chat(cloud: LocalCloud, pairs: Sequence[Pair]) -> list[float]:
     """Sends messages for SECONDS. Returns the seconds of each from before its insert to Expo's acceptance."""
+    sent: dict[str, list[str]] = {pair.phone.token: [] for pair in pairs}  # message ids, the oldest first
 
     async def message(pair: Pair) -> float:
         began = datetime.now(UTC)
-        message_id = await pair.sender.send(pair.room, "Shall we meet at the gate?")
-        arrival = await cloud.expo.arrival(pair.phone.token, str(message_id), TIMEOUT_SECONDS)
-        return (arrival.at - began).total_seconds()
+        messages = sent[pair.phone.token]
+        messages.append(str(await pair.sender.send(pair.room, "Shall we meet at the gate?")))
+        first = len(messages) - 1
+        arrivals = pair.phone.arrived
+        found = await cloud.expo.until(
+            lambda: [arrival for arrival in arrivals if arrival.message_id in messages[first:]], TIMEOUT_SECONDS
+        )
+        return (found[0].at - began).total_seconds()
 
-    sent = []
+    waits = []
     for pair, _ in zip(cycle(pairs), range(int(SECONDS / PAUSE_SECONDS)), strict=False):
-        sent.append(asyncio.create_task(message(pair)))
+        waits.append(asyncio.create_task(message(pair)))
         await asyncio.sleep(PAUSE_SECONDS)
-    return await asyncio.gather(*sent)
+    return await asyncio.gather(*waits)
 
 
 @asynccontextmanager

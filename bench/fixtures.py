@@ -59,10 +59,10 @@ class Fixtures:
     async def write(self, count: int, rooms: int = 1) -> list[Message]:
         """Inserts messages, evenly spread over `rooms` conversations. Each recipient has one phone."""
         async with await psycopg.AsyncConnection.connect(self.postgres.dsn(), autocommit=True) as connection:
-            known_rooms = await (await connection.execute(_ROOMS, (rooms,))).fetchall()
-            for number in range(len(known_rooms), rooms):
-                sender, recipient, token = uuid4(), uuid4(), f"ExponentPushToken[{uuid4()}]"
-                await connection.execute(_ROOM, {"sender": sender, "recipient": recipient, "token": token})
+            known = (await connection.execute("select from public.chat_rooms limit %s", (rooms,))).rowcount
+            tokens = [f"ExponentPushToken[{uuid4()}]" for _ in range(known, rooms)]
+            await connection.execute(_NEW_ROOMS, (tokens,))
+            for number, token in enumerate(tokens, known):
                 self.expo.install(token, "android" if number % 2 else "ios")
             known_rooms = await (await connection.execute(_ROOMS, (rooms,))).fetchall()
             messages = [
@@ -92,9 +92,10 @@ class Fixtures:
             return answer.rowcount
 
     async def clear(self) -> None:
-        """Deletes all messages, and what the phones and Expo recorded."""
+        """Deletes all messages and their jobs, and what the phones and Expo recorded."""
         async with await psycopg.AsyncConnection.connect(self.postgres.dsn()) as connection:
             await connection.execute("delete from public.chat_messages")
+            await connection.execute("delete from push.jobs")
         self.expo.requests.clear()
         for phone in self.expo.phones.values():
             phone.clear()
@@ -214,16 +215,20 @@ async def start_fixtures() -> AsyncIterator[Fixtures]:
 
 _ROOMS = "select id, user1_id, user2_id from public.chat_rooms order by created_at, id limit %s"
 
-_ROOM = """
-with accounts as (
-  insert into auth.users (id) values (%(sender)s), (%(recipient)s)
+# For each push token a sender, and a recipient with a phone.
+_NEW_ROOMS = """
+with pair as (
+  select token, gen_random_uuid() as sender, gen_random_uuid() as recipient from unnest(%s::text[]) token
+), accounts as (
+  insert into auth.users (id) select unnest(array[sender, recipient]) from pair
 ), people as (
-  insert into public.users (id, display_name) values (%(sender)s, 'Tina'), (%(recipient)s, 'Omar')
+  insert into public.users (id, display_name)
+  select unnest(array[sender, recipient]), unnest('{Tina,Omar}'::text[]) from pair
 ), device as (
   insert into public.user_devices (user_id, device_id, platform, push_token)
-  values (%(recipient)s, 'phone', 'ios', %(token)s)
+  select recipient, 'phone', 'ios', token from pair
 )
-insert into public.chat_rooms (user1_id, user2_id) values (%(sender)s, %(recipient)s)
+insert into public.chat_rooms (user1_id, user2_id) select sender, recipient from pair
 """
 
 _MESSAGE = """

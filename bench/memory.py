@@ -1,10 +1,10 @@
 """Peak memory of each function after real work, and the unzipped size of the layers.
 
 Each function runs under the Runtime Interface Emulator with only the deployed code on its path. It does the largest
-piece of work that it can receive at once: send_chat_push a batch of ten and a sweep of 1,000 messages, cleanup_receipts
-the receipts of these messages, register_device and authorize_webhook twenty requests. The peak is VmHWM of /proc. The
-layers are built for this machine by the same Makefile as for Lambda's arm64. The sizes for the two architectures differ
-by less than a megabyte (tests/local asserts them).
+piece of work that it can receive at once: send_chat_push a batch of ten and a sweep of 1,000 conversations,
+cleanup_receipts the receipts of these pushes, register_device and authorize_webhook twenty requests. The peak is VmHWM
+of /proc. The layers are built for this machine by the same Makefile as for Lambda's arm64. The sizes for the two
+architectures differ by less than a megabyte (tests/local asserts them).
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from bench.events import first_events, push_queue_event
 from bench.fixtures import Fixtures, start_fixtures
 from bench.report import Plot, Result, Target
 
-MESSAGES, ROOMS = 1000, 100
+MESSAGES = 1000
 MEGABYTE = 1_000_000
 LAYERS_LIMIT, MEMORY_LIMIT = 45, 128
 
@@ -30,8 +30,8 @@ async def run() -> Result:
             for name, function in fixtures.template.functions.items()
         }
         events = await first_events(fixtures)
-        await functions["SendChatPush"].invoke(push_queue_event(await fixtures.write(10, ROOMS)))
-        await fixtures.write(MESSAGES, ROOMS)
+        await functions["SendChatPush"].invoke(push_queue_event(await fixtures.write(10, rooms=10)))
+        await fixtures.write(MESSAGES, rooms=MESSAGES)
         await functions["SendChatPush"].invoke(events["SendChatPush"])
         await _let_receipts_be_due(fixtures)
         await functions["CleanupReceipts"].invoke(events["CleanupReceipts"])

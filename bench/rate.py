@@ -1,10 +1,10 @@
 """Throughput of several workers under Expo's limit of 600 notifications a second.
 
 The fake Expo answers after 100 ms, and refuses with HTTP 429 each request that would make more than 600 notifications
-within a second. The workers are processes with the built function. All of them sweep a long backlog at the same time.
-They do not communicate with each other. They stay below the limit by the send slot that each claim reserves
-(reserve_send_slot). The rate is that of the notifications that Expo accepts after the first seconds, until the backlog
-ends. At the end each phone must have shown each of its messages once.
+within a second. The workers are processes with the built function. All of them sweep a long backlog at the same time,
+in which each message has a conversation of its own. They do not communicate with each other. They stay below the limit
+by the send slot that each claim reserves (reserve_send_slot). The rate is that of the notifications that Expo accepts
+after the first seconds, until the backlog ends. At the end each phone must have shown each of its messages once.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from bench.report import Plot, Result, Target
 
 LIMIT = 600
 WORKERS = 6
-ROOMS = 100
 SECONDS = 30
+MESSAGES = LIMIT * SECONDS
 WARM_UP_SECONDS = 3
 
 
@@ -27,10 +27,10 @@ async def run() -> Result:
     async with start_fixtures() as fixtures, AsyncExitStack() as running:
         workers = [await running.enter_async_context(fixtures.contender("chat push")) for _ in range(WORKERS)]
         for worker in workers:
-            await worker.push(await fixtures.write(1, ROOMS))
+            await worker.push(await fixtures.write(1))
         await fixtures.clear()
         fixtures.expo.configure({"latency_seconds": 0.1, "rate_limit_per_second": LIMIT})
-        messages = await fixtures.write(LIMIT * SECONDS, ROOMS)
+        messages = await fixtures.write(MESSAGES, rooms=MESSAGES)
         gc.disable()  # A collection stops this process, which runs Expo, for 100 ms, so that requests arrive late.
         try:
             await asyncio.gather(*(_sweep_until_empty(fixtures, worker) for worker in workers))

@@ -20,6 +20,7 @@ RECEIPTS: Mapping[str, Metric] = {
     "configuration_fault": "ReceiptConfigurationFault",
     "missing": "ReceiptMissing",
     "receipt_lost": "ReceiptLost",
+    "unrecorded": "ResultUnrecorded",
 }
 PRUNED: Mapping[str, Metric] = {
     "presence_offline": "PrunedPresenceOffline",

@@ -83,60 +83,85 @@ end $$;
 comment on function push.requeue_delivery(push.deliveries, text, boolean) is
   'Makes a push due again for one device, unless a later one has replaced it. A configuration fault does not count as an attempt.';
 
-create function public.record_push_receipts(p_run_id uuid, p_receipts jsonb[]) returns jsonb
-language plpgsql security definer set search_path = '' as $$
+create function push.record_receipt(p_reported jsonb, out status text, out answer push.answer)
+language plpgsql set search_path = '' as $$
 declare
   receipt record;
   delivery push.deliveries;
-  max_attempts constant integer := (select max_attempts_per_device from push.settings);
-  counted jsonb := '{}';
+  due_at timestamptz;
+begin
+  select * into strict receipt from jsonb_to_record(p_reported) r (delivery_id bigint, ticket_id text, status text, error text);
+  -- The job is locked before its deliveries, in the order of record_push_results, so that the two do not deadlock.
+  perform from push.jobs where id = (select job_id from push.deliveries where id = receipt.delivery_id) for update;
+  select * into delivery from push.deliveries sent
+  where sent.id = receipt.delivery_id and sent.ticket_id = receipt.ticket_id and sent.status = 'accepted'
+  for update;
+  if not found then
+    return;  -- It was deleted, sent again, or recorded by another worker.
+  end if;
+
+  status := receipt.status;
+  if status = 'missing' then
+    due_at := push.next_receipt_at(delivery.sent_at);
+    if due_at is null then
+      status := 'receipt_lost';
+    end if;
+  else
+    answer := row(delivery.device_id, delivery.push_token, delivery.sent_at, receipt.error);
+    if status = 'retry' and delivery.attempts >= (select max_attempts_per_device from push.settings) then
+      status := 'failed';
+    end if;
+  end if;
+
+  case status
+    when 'missing' then
+      update push.deliveries set receipt_due_at = due_at where id = delivery.id;
+    when 'retry', 'configuration_fault' then
+      perform push.requeue_delivery(delivery, receipt.error, status = 'configuration_fault');
+    else
+      update push.deliveries answered
+      set status = record_receipt.status, error = receipt.error, updated_at = clock_timestamp()
+      where id = delivery.id;
+  end case;
+end $$;
+comment on function push.record_receipt(jsonb) is
+  'Records one receipt. Returns its status (null: there is nothing to record), and what Expo answered about the token of the device (null: nothing).';
+
+create function public.record_push_receipts(p_run_id uuid, p_receipts jsonb[]) returns jsonb
+language plpgsql security definer set search_path = '' as $$
+declare
+  reported jsonb;
+  recorded record;
+  statuses text[] := '{}';
   answers push.answer[] := '{}';
 begin
   insert into push.receipt_runs (id) values (p_run_id) on conflict (id) do nothing;
-  for receipt in
-    select r.* from unnest(p_receipts) reported
-    cross join jsonb_to_record(reported) r (delivery_id bigint, ticket_id text, status text, error text)
-    left join push.deliveries sent on sent.id = r.delivery_id left join push.jobs job on job.id = sent.job_id
-    order by job.room_id, job.recipient_id, r.delivery_id
+  for reported in
+    select receipt from unnest(p_receipts) receipt
+    left join push.deliveries sent on sent.id = (receipt ->> 'delivery_id')::bigint
+    left join push.jobs job on job.id = sent.job_id
+    order by job.room_id, job.recipient_id, sent.id
   loop
-    -- The job is locked before its deliveries, in the order of record_push_results, so that the two do not deadlock.
-    perform from push.jobs where id = (select job_id from push.deliveries where id = receipt.delivery_id) for update;
-    select * into delivery from push.deliveries
-    where id = receipt.delivery_id and ticket_id = receipt.ticket_id and status = 'accepted'
-    for update;
-    continue when not found;  -- It was deleted, sent again, or recorded by another worker.
-
-    if receipt.status = 'missing' then
-      delivery.receipt_due_at := push.next_receipt_at(delivery.sent_at);
-      if delivery.receipt_due_at is null then
-        receipt.status := 'receipt_lost';
-      end if;
-    else
-      answers := answers || row(delivery.device_id, delivery.push_token, delivery.sent_at, receipt.error)::push.answer;
-      if receipt.status = 'retry' and delivery.attempts >= max_attempts then
-        receipt.status := 'failed';
-      end if;
-    end if;
-    counted := jsonb_set(counted, array[receipt.status],
-      to_jsonb(coalesce((counted ->> receipt.status)::integer, 0) + 1));
-
-    case receipt.status
-      when 'missing' then
-        update push.deliveries set receipt_due_at = delivery.receipt_due_at
-        where id = delivery.id;
-      when 'retry', 'configuration_fault' then
-        perform push.requeue_delivery(delivery, receipt.error, receipt.status = 'configuration_fault');
-      else
-        update push.deliveries set status = receipt.status, error = receipt.error, updated_at = clock_timestamp()
-        where id = delivery.id;
-    end case;
+    begin
+      recorded := push.record_receipt(reported);
+      statuses := statuses || recorded.status;
+      answers := answers || case when recorded.answer is null then '{}' else array[recorded.answer] end;
+    exception when others then
+      -- One receipt that cannot be recorded must not prevent the others. It is asked for again in two minutes.
+      raise warning 'Chat Push: the receipt of delivery % cannot be recorded: SQLSTATE %', reported ->> 'delivery_id', sqlstate;
+      statuses := statuses || 'unrecorded'::text;
+    end;
   end loop;
   perform push.add_answers(p_run_id, answers);
-  return counted;
+  return coalesce(
+    (select jsonb_object_agg(status, receipts) from (
+      select status, count(*) as receipts from unnest(statuses) status where status is not null group by status
+    ) counted), '{}');
 end $$;
 comment on function public.record_push_receipts(uuid, jsonb[]) is
   'Records receipts in a run. An element of p_receipts: {delivery_id, ticket_id, status, error}; status is '
-  'handed_over, failed, retry, configuration_fault, missing or receipt_lost. Returns the counts by status. finish_receipt_run '
+  'handed_over, failed, retry, configuration_fault, missing or receipt_lost. Returns the counts by status, and of those that cannot be '
+  'recorded as unrecorded. finish_receipt_run '
   'deactivates the devices whose tokens are dead. Safe to repeat.';
 
 revoke execute on all functions in schema push from public;

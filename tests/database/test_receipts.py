@@ -204,6 +204,17 @@ async def test_a_repeated_receipt_is_recorded_once(chat: Chat) -> None:
     assert await deliveries(chat, message) == [("handed_over", None)]
 
 
+@pytest.mark.parametrize("bad", [{"status": "unheard of"}, {"status": None}], ids=str)
+async def test_a_receipt_that_cannot_be_recorded_does_not_prevent_others(chat: Chat, bad: Row) -> None:
+    bad_message, good_message = await accepted(chat), await accepted(chat, devices=0)
+    receipts = [receipt(one) | (bad if one["message_id"] == str(bad_message) else {}) for one in await due(chat)]
+    counts, _ = await answer(chat, receipts)
+    assert counts == {"handed_over": 1, "unrecorded": 1}
+    assert await deliveries(chat, good_message) == [("handed_over", None)]
+    await chat.pass_time(2 * MINUTE)
+    assert [one["message_id"] for one in await due_receipts(chat.connection)] == [str(bad_message)], "asked for again"
+
+
 async def test_a_receipt_of_an_erased_or_unknown_delivery_is_ignored(chat: Chat) -> None:
     erased, kept = await accepted(chat), await accepted(chat, devices=0)
     receipts = [receipt(one) for one in await due(chat)]

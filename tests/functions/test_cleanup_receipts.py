@@ -142,11 +142,14 @@ def test_a_cleanup_succeeds_while_expo_is_down(
     assert numbers_of(printed) == {"ReceiptsUnavailable": 1, "CleanupCompleted": 1}
 
 
-def test_a_receipt_that_never_came_is_counted_as_lost(invoke: Invoke, api: DataApi, printed: Printed) -> None:
+@pytest.mark.parametrize(("status", "metric"), [("receipt_lost", "ReceiptLost"), ("unrecorded", "ResultUnrecorded")])
+def test_receipts_are_counted_as_the_database_recorded_them(
+    invoke: Invoke, api: DataApi, printed: Printed, status: str, metric: str
+) -> None:
     api.due.append(due(1))
-    api.faults["record_push_receipts"] = httpx.Response(200, json={"receipt_lost": 1})
+    api.faults["record_push_receipts"] = httpx.Response(200, json={status: 1})
     invoke(event("cleanup"))
-    assert numbers_of(printed) == {"ReceiptLost": 1, "CleanupCompleted": 1}
+    assert numbers_of(printed) == {metric: 1, "CleanupCompleted": 1}
 
 
 def test_a_cleanup_fails_if_the_database_does_not_respond(invoke: Invoke, api: DataApi, printed: Printed) -> None:
