@@ -54,6 +54,10 @@ class LoadedDatabase:
         await self._prune(notified + swept)
         read = await self._read()
         await self._execute("delete from public.chat_messages where id = any(%s)", notified + swept + read)
+        await self._execute(
+            "update push.jobs set state = 'idle', next_attempt_at = null, again_at = null, expires_at = null,"
+            " lease_id = null, leased_until = null, leased_revision = null where state <> 'idle'"
+        )
 
     async def full_scans(self) -> int:
         """The number of full scans of large tables so far."""

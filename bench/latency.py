@@ -1,18 +1,18 @@
 """Latency of one push, from a known message id to Expo's acceptance.
 
-Messages are sent one at a time, and everything is warm. Each contender is a process that keeps running. All contenders
-use the same Postgres, Data API and Expo: the handler as it is deployed (the built function and layers, nothing else on
-its path) and the baselines of bench/baselines. None runs behind the Runtime Interface Emulator, which is part of Lambda
-and takes one or two milliseconds. The clock starts when the worker receives the message, because the webhook was
-accepted then. It stops when Expo accepts the push. The floor is the two requests between these points, claim and send,
-with httpx alone. The contenders alternate message by message, because the machine is noisy. Each request to the
-database is delayed by 10 ms, like the network to a hosted one. Expo answers at once.
+Messages are sent one at a time, each in a conversation of its own, and everything is warm. Each contender is a process
+that keeps running. All contenders use the same Postgres, Data API and Expo: the handler as it is deployed (the built
+function and layers, nothing else on its path) and the baselines of bench/baselines. None runs behind the Runtime
+Interface Emulator, which is part of Lambda and takes one or two milliseconds. The clock starts when the worker receives
+the message, because the webhook was accepted then. It stops when Expo accepts the push. The floor is the two requests
+between these points, claim and send, with httpx alone. The contenders alternate message by message, because the machine
+is noisy. Each request to the database is delayed by 10 ms, like the network to a hosted one. Expo answers at once.
 """
 
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
-from bench.fixtures import CONTENDERS, Contender, Fixtures, start_fixtures
+from bench.fixtures import CONTENDERS, Contender, Fixtures, Message, start_fixtures
 from bench.report import Plot, Result, Target, percentiles
 
 MESSAGES = 200
@@ -26,9 +26,11 @@ async def run() -> Result:
         contenders = [await running.enter_async_context(fixtures.contender(name)) for name in CONTENDERS]
         fixtures.database.delay_seconds = DATABASE_DELAY_SECONDS
         taken: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+        pushes = (WARM_UP + MESSAGES) * len(contenders)
+        messages = iter(await fixtures.write(pushes, rooms=pushes))
         for number in range(WARM_UP + MESSAGES):
             for contender in contenders[number % len(contenders) :] + contenders[: number % len(contenders)]:
-                milliseconds = await _one_push(fixtures, contender)
+                milliseconds = await _one_push(fixtures, contender, next(messages))
                 if number >= WARM_UP:
                     taken[contender.name].append(milliseconds)
     found = {name: percentiles(values) for name, values in taken.items()}
@@ -48,11 +50,10 @@ async def run() -> Result:
     )
 
 
-async def _one_push(fixtures: Fixtures, contender: Contender) -> float:
-    [message] = await fixtures.write(1)
-    [phone] = fixtures.expo.phones.values()
-    phone.clear()
+async def _one_push(fixtures: Fixtures, contender: Contender, message: Message) -> float:
     began = datetime.now(UTC)
     await contender.push([message])
+    [phone] = [phone for phone in fixtures.expo.phones.values() if phone.arrived]
     [arrival] = phone.arrived
+    phone.clear()
     return (arrival.at - began).total_seconds() * 1000

@@ -2,9 +2,10 @@
 
 The local cloud runs with its schedules and its default settings. `503` and `reset`: Expo answers the first request of a
 message with 503, or resets its connection. `webhook lost`: the webhook of a message is never sent. For these three, the
-figures are the seconds from before the insert through the Data API to Expo's acceptance. `viewing`: the last heartbeat
-of the recipient in the conversation is 45 seconds old, so the push becomes due. The figures are the seconds from then
-to Expo's acceptance. Faults come one at a time, 6 seconds apart: while sends fail, workers wake fewer sweeps.
+figures are the seconds from before the insert through the Data API to Expo's acceptance. What a fault costs is the
+longest of them, less the median without a fault. `viewing`: the last heartbeat of the recipient in the conversation is
+45 seconds old, so the push becomes due. The figures are the seconds from then to Expo's acceptance. Faults come one at
+a time, 6 seconds apart: while sends fail, workers wake fewer sweeps.
 """
 
 import asyncio
@@ -44,9 +45,10 @@ async def run() -> Result:
         columns=("cause", "pushes", "p50 s", "p95 s", "longest s"),
         rows=[(name, len(values), found[name].p50, found[name].p95, max(values)) for name, values in seconds.items()],
         targets=[
-            Target("longest wait in seconds after one 503", max(seconds["503"]), 3),
-            Target("longest wait in seconds after one reset", max(seconds["reset"]), 3),
-            Target("longest wait in seconds without the webhook", max(seconds["webhook lost"]), 15),
+            *(
+                Target(f"seconds that one {fault} costs", max(seconds[fault]) - found["no fault"].p50, limit)
+                for fault, limit in (("503", 3), ("reset", 3), ("webhook lost", 15))
+            ),
             Target("p95 of the seconds after a deferred push was due", found["viewing"].p95, 2),
         ],
         plot=Plot("cause", ("p50 s", "longest s"), "seconds"),

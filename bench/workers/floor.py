@@ -25,7 +25,10 @@ for line in sys.stdin:
     ]
     tickets = expo.post("/--/api/v2/push/send", json=notifications).json()["data"]
     results = [
-        {"message_id": job["message_id"], "deliveries": [{**device, "status": "accepted", "ticket_id": ticket["id"]}]}
+        {
+            "job_id": job["job_id"],
+            "deliveries": [{"delivery_id": device["delivery_id"], "status": "accepted", "ticket_id": ticket["id"]}],
+        }
         for (job, device), ticket in zip(sends, tickets, strict=True)
     ]
     record = {"p_lease_id": claim["lease_id"], "p_claimed_at": claim["claimed_at"], "p_results": results}

@@ -30,7 +30,7 @@ begin
       or (nspname = 'private' and proname = any ('{archive_deleted_room,attachment_fault,canonical_push_token,check_device,
         collect_deleted_message,count_new_message,create_receipts,device_json,ended_devices,
         forget_presence,guard_message_change,is_expo_token,keep_deleted_message,limit_bytes,limit_message_rate,
-        limit_message_size,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
+        limit_message_size,limit_new_rooms,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
         lock_senders_of_marks,mark_messages_of_receipts,message_line,my_contacts,my_partners,my_rooms,one_line,prepare_device,
         prepare_room,recount_after_change,recount_after_delete,recount_rooms,register_device,report_presence,require_caller,
         serialize_registrations,serialize_writes,soft_delete_messages,stamp_message,stamp_message_change,
@@ -55,7 +55,7 @@ begin
         ('message_receipts', 'limit_receipt'), ('message_receipts', 'mark_messages_after_insert'),
         ('message_receipts', 'mark_messages_after_update'), ('user_devices', 'touch_updated_at'),
         ('user_devices', 'serialize_registrations'), ('user_devices', 'prepare_device'),
-        ('user_devices', 'limit_inserted_devices'), ('user_devices', 'limit_updated_devices'),
+        ('user_devices', 'limit_inserted_devices'), ('user_devices', 'limit_updated_devices'), ('user_devices', 'delete_device_states'),
         ('user_presence', 'serialize_writes'), ('user_presence', 'stamp_presence'),
         ('user_presence', 'forget_presence'))
     union all

@@ -51,6 +51,25 @@ comment on function private.limit_profile() is 'Limits the profile columns: disp
 create trigger limit_profile before insert or update of display_name, avatar_url, locale on public.users
   for each row execute function private.limit_profile();
 
+-- Conversations ---------------------------------------------------------------------------------
+
+create function private.limit_new_rooms() returns void
+language plpgsql set search_path = '' as $$
+declare
+  -- The current statement: its start, and its number of conversations so far.
+  batch constant text[] := string_to_array(current_setting('chat_push.room_batch', true), '|');
+  position constant integer := 1 + case when batch[1] = statement_timestamp()::text then batch[2]::integer else 0 end;
+begin
+  if position > 20 then
+    raise invalid_parameter_value using
+      message = 'too many conversations in one request: at most 20',
+      hint = 'Open them in several requests.';
+  end if;
+  perform set_config('chat_push.room_batch', concat_ws('|', statement_timestamp(), position), true);
+end $$;
+comment on function private.limit_new_rooms() is
+  'Limits the conversations that one statement of a person opens: 22023, HTTP 400. Each takes a lock, and the memory of locks is shared by all sessions.';
+
 -- Messages --------------------------------------------------------------------------------------
 
 create function private.attachment_fault(p_attachments jsonb, p_types text[]) returns text
@@ -187,7 +206,7 @@ comment on function private.limit_message_rate(uuid) is
 
 revoke execute on function
   private.limit_bytes(text, text, integer), private.limit_profile(), private.attachment_fault(jsonb, text[]),
-  private.limit_message_size(text, jsonb, text, text), private.limit_message_rate(uuid)
+  private.limit_new_rooms(), private.limit_message_size(text, jsonb, text, text), private.limit_message_rate(uuid)
 from public;
 revoke execute on function private.require_caller(uuid, text) from public;
 grant execute on function private.require_caller(uuid, text) to authenticated;

@@ -28,8 +28,14 @@ begin
     raise check_violation using message = 'user1_id and user2_id must be two people';
   end if;
   -- No unique index does this: an existing database may have several rooms of the same two people.
-  perform pg_advisory_xact_lock(hashtextextended(
-    least(new.user1_id, new.user2_id)::text || greatest(new.user1_id, new.user2_id)::text, 0));
+  if auth.uid() is null then
+    -- A backend may import any number of rooms, and locks have a bounded memory that all sessions share.
+    perform pg_advisory_xact_lock(hashtextextended('chat_rooms', 0));
+  else
+    perform private.limit_new_rooms(), pg_advisory_xact_lock_shared(hashtextextended('chat_rooms', 0)),
+      pg_advisory_xact_lock(hashtextextended(
+        least(new.user1_id, new.user2_id)::text || greatest(new.user1_id, new.user2_id)::text, 0));
+  end if;
   if exists (
     select from public.chat_rooms room
     where (room.user1_id, room.user2_id) in ((new.user1_id, new.user2_id), (new.user2_id, new.user1_id))

@@ -135,7 +135,7 @@ create table push.device_states (
 );
 comment on table push.device_states is
   'What a device was told, over all conversations: the badge, the last sound, and the times of dismissals of the last hour.';
-comment on column push.device_states.device_id is 'user_devices.id; prune_push deletes the rows of deleted devices.';
+comment on column push.device_states.device_id is 'user_devices.id. No foreign key: a report of a device that is deleted meanwhile must not fail.';
 comment on column push.device_states.badge is 'The last badge it was sent, or set itself when it read; null: none.';
 
 create function push.time_to_live() returns interval
@@ -296,6 +296,18 @@ comment on function push.delete_jobs_of_person() is
 
 create trigger delete_push_jobs_of_person before delete on public.users
   for each row execute function push.delete_jobs_of_person();
+
+create function push.delete_device_states() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  delete from push.device_states where device_id = any(array(select id from deleted));
+  return null;
+end $$;
+comment on function push.delete_device_states() is 'Deletes what deleted devices were told.';
+
+create trigger delete_device_states after delete on public.user_devices
+  referencing old table as deleted
+  for each statement execute function push.delete_device_states();
 
 -- Existing apps ----------------------------------------------------------------------------------
 

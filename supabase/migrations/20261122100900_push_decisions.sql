@@ -12,7 +12,7 @@ $$;
 comment on function push.sendable_devices(uuid) is 'Returns the active devices of a person that pushes can be sent to.';
 
 create function push.note_messages(p_job push.jobs) returns timestamptz
-language sql set search_path = '' set enable_seqscan = off as $$
+language sql set search_path = '' as $$
   with seen as (
     select message.id, message.server_timestamp from public.chat_messages message
     join public.chat_rooms room on room.id = message.room_id
@@ -43,7 +43,7 @@ $$;
 comment on function push.finish_messages(bigint, text) is 'Ends all open decisions of a job for this reason; returns their messages.';
 
 create function push.decide(p_job push.jobs, p_at timestamptz) returns uuid[]
-language sql set search_path = '' set enable_seqscan = off as $$
+language sql set search_path = '' as $$
   -- The decision table of a single message: the first condition that applies decides. What it does not decide is decided for
   -- all devices of the recipient together (push.plan_job).
   with decided as (
@@ -136,7 +136,7 @@ comment on type push.plan is
 create type push.unread as (id uuid, at timestamptz, expires_at timestamptz);
 
 create function push.unread_messages(p_job push.jobs, p_sender_id uuid, p_until timestamptz, p_at timestamptz) returns setof push.unread
-language sql stable set search_path = '' set enable_seqscan = off as $$
+language sql stable set search_path = '' as $$
   select message.id, message.server_timestamp,
     least(message.server_timestamp, message.created_at) + settings.time_to_live
   from push.settings settings

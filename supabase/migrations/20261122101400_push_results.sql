@@ -167,7 +167,8 @@ comment on function push.record_result(uuid, timestamptz, jsonb) is
 create function public.record_push_results(
   p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[], p_unused_notifications integer default 0
 ) returns jsonb
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = ''
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   -- In one order, so that two workers that report the same jobs do not deadlock. Inserts of messages lock in this order, too.
   results constant jsonb[] := array(
@@ -202,8 +203,9 @@ begin
       end;
     end loop;
   end;
-  perform push.record_device_states(recorded);
+  -- Devices before their states, as a deletion of a device locks them.
   reviewed := push.review_tickets(p_claimed_at, recorded);
+  perform push.record_device_states(recorded);
   -- Last, because every claim waits for the row of push.rate_limiter until this has committed.
   if p_unused_notifications > 0 then
     perform push.release_send_slot(p_lease_id, p_unused_notifications);

@@ -137,10 +137,10 @@ declare
 begin
   insert into push.receipt_runs (id) values (p_run_id) on conflict (id) do nothing;
   for reported in
-    select receipt from unnest(p_receipts) receipt
+    select receipt from unnest(p_receipts) with ordinality reported (receipt, position)
     left join push.deliveries sent on sent.id = (receipt ->> 'delivery_id')::bigint
     left join push.jobs job on job.id = sent.job_id
-    order by job.room_id, job.recipient_id, sent.id
+    order by job.room_id, job.recipient_id, sent.id, position
   loop
     begin
       recorded := push.record_receipt(reported);

@@ -80,8 +80,6 @@ begin
   ));
   get diagnostics copies = row_count;
 
-  delete from push.device_states told
-  where not exists (select from public.user_devices device where device.id = told.device_id);
   delete from push.recipient_rates where greatest(free_at, queued_until) < now_at - interval '1 minute';
   delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
 

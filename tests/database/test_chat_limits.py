@@ -97,6 +97,27 @@ async def test_a_statement_that_can_never_pass_names_the_maximum_and_stores_noth
         await send_many(chat, chat.tourist, 4)
 
 
+async def test_a_person_opens_at_most_20_conversations_in_one_request(chat: Chat) -> None:
+    people = [await person(chat.connection) for _ in range(21)]
+    opened = "insert into chat_rooms (user1_id, user2_id) select %s, id from unnest(%s::uuid[]) id"
+    async with as_user(chat.connection, chat.tourist):
+        reason = "too many conversations in one request: at most 20"
+        async with refused(chat.connection, "22023", reason):
+            await chat.connection.execute(opened, (chat.tourist, people))
+        await chat.connection.execute(opened, (chat.tourist, people[:20]))
+        await chat.connection.execute(opened, (chat.tourist, people[20:]))
+
+
+async def test_a_backend_that_imports_conversations_takes_one_lock_of_the_shared_memory(chat: Chat) -> None:
+    people = [await person(chat.connection) for _ in range(21)]
+    async with chat.connection.transaction():
+        await chat.connection.execute(
+            "insert into chat_rooms (user1_id, user2_id) select %s, id from unnest(%s::uuid[]) id", (chat.guide, people)
+        )
+        locks = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+        assert await value(chat.connection, locks) == 1
+
+
 async def test_two_statements_of_one_transaction_are_limited_as_two_statements(chat: Chat) -> None:
     async with as_user(chat.connection, chat.tourist):
         await send_many(chat, chat.tourist, 30)

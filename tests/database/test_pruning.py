@@ -118,11 +118,11 @@ async def test_pruning_deletes_an_idle_job_30_days_after_its_last_change(chat: C
     assert await prune(chat.connection) == NOTHING | {"decisions_deleted": 1, "jobs_deleted": 1}
 
 
-async def test_pruning_forgets_what_a_deleted_device_was_told(chat: Chat) -> None:
+async def test_what_a_device_was_told_is_deleted_with_it(chat: Chat) -> None:
     await chat.device()
     await finished_job(chat)
+    assert await value(chat.connection, "select count(*) from push.device_states") == 1
     await chat.connection.execute("delete from public.user_devices")
-    await prune(chat.connection)
     assert await value(chat.connection, "select count(*) from push.device_states") == 0
 
 

@@ -100,6 +100,17 @@ async def test_two_people_who_open_a_conversation_at_once_get_the_same_one(chat:
     assert await waiting == room
 
 
+async def test_a_backend_opens_no_second_conversation_beside_a_person(chat: Chat, database: Database) -> None:
+    guide = (await start_chat(chat.connection)).guide
+    first, backend = await database.connect(), await database.connect()
+    async with as_user(first, chat.tourist):
+        await value(first, "select public.get_or_create_conversation(%s, %s)", chat.tourist, guide)
+        waiting = asyncio.create_task(insert(backend, "public.chat_rooms", user1_id=guide, user2_id=chat.tourist))
+        await waits_for_lock(chat.connection, backend)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await waiting
+
+
 async def test_two_parallel_messages_with_the_same_client_msg_id_are_stored_once(
     chat: Chat, database: Database
 ) -> None:
