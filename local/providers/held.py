@@ -36,7 +36,7 @@ def expires_at(push: Push, platform: Platform, at: datetime) -> datetime:
 
 
 def kept(held: Sequence[Held], platform: Platform) -> list[Held]:
-    """The notifications that stay stored, oldest first. The last one of `held` is the newest.
+    """The notifications that stay stored, oldest first, when the last one of `held` is added to the others.
 
     APNs stores one notification for each app. FCM stores the newest message of each collapse key. With more than four
     keys, it is undefined which ones FCM keeps; this fake keeps the newest four. With more than 100 messages without a
@@ -47,12 +47,9 @@ def kept(held: Sequence[Held], platform: Platform) -> list[Held]:
     """
     if platform == "ios":
         return list(held[-1:])
-    newest: dict[JsonValue, Held] = {}
-    for each in held:
-        if key := each.message.get("collapseId"):
-            newest.pop(key, None)
-            newest[key] = each
+    newest = {key: each for each in held if (key := each.message.get("collapseId"))}
     without_key = [each for each in held if not each.message.get("collapseId")]
     if len(without_key) > _WITHOUT_KEY:
         return []
-    return sorted([*list(newest.values())[-_COLLAPSE_KEYS:], *without_key], key=held.index)
+    stays = {id(each) for each in [*list(newest.values())[-_COLLAPSE_KEYS:], *without_key]}
+    return [each for each in held if id(each) in stays]

@@ -89,10 +89,10 @@ class Phone(Installation):
     killed. A push that sets it to 0 also removes all notifications of the app:
     https://support.airship.com/hc/en-us/articles/213492563-Clearing-the-badge-icon-on-iOS
 
-    `badge` on Android is the number that the app set last: when it is opened, in the foreground, and in its background
-    task. A push with text does not change it while the app is in the background. The system draws such a push, no code
-    of the app runs, and the push's `badge` becomes at most the number of that notification. A launcher shows a number
-    or a dot for at least the notifications on the screen.
+    `badge` on Android is the number that the app set last: when it is opened, and by a push without text. A push with
+    text does not change it. In the background the system draws such a push, and no code of the app runs. In the
+    foreground expo-notifications makes the push's `badge` the number of that notification, not of the app. Launchers
+    show a number or a dot for the notifications on the screen as well.
 
     `background_runs`: when a push started the background task.
     """
@@ -168,8 +168,8 @@ class Phone(Installation):
             self._show(arrival)
         elif hidden in (None, "another account") and self.app == "background":
             self.background_runs.append(at)
-        if hidden is None and (self.app == "foreground" or not has_text(message)):
-            self._run_code_of_app(message.get("data"))
+        if hidden is None and not has_text(message):
+            self._handle_silent_push(message.get("data"))
 
     def _hidden(self, arrival: Arrival) -> Hidden | None:
         message = arrival.message
@@ -205,12 +205,13 @@ class Phone(Installation):
             self._dismiss(lambda other: other.message.get(name) == key)
         self.shown.append(arrival)
 
-    def _run_code_of_app(self, data: JsonValue) -> None:
+    def _handle_silent_push(self, data: JsonValue) -> None:
+        """Does what the function of this name in docs/client/push.ts does."""
         match data:
-            case {"kind": "dismiss", "conversationIds": list(conversations)}:
-                self._dismiss(lambda arrival: arrival.conversation_id in conversations)
-        match data:
-            case {"badge": int(badge)}:
+            case {"type": "chat_message", "kind": "dismiss" | "badge", "badge": int(badge), **others}:
+                conversations = others.get("conversationIds")
+                if isinstance(conversations, list):
+                    self._dismiss(lambda arrival: arrival.conversation_id in conversations)
                 self.badge = badge
 
     def _dismiss(self, is_dismissed: Callable[[Arrival], bool]) -> None:

@@ -45,6 +45,7 @@ def without(field: str, push: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 def dismiss(*rooms: str, badge: int = 0, **fields: JsonValue) -> dict[str, JsonValue]:
     data: dict[str, JsonValue] = {
+        "type": "chat_message",
         "kind": "dismiss",
         "conversationIds": list(rooms),
         "recipientId": "gus",
@@ -54,7 +55,8 @@ def dismiss(*rooms: str, badge: int = 0, **fields: JsonValue) -> dict[str, JsonV
 
 
 def badge_push(badge: int, platform: Platform) -> dict[str, JsonValue]:
-    fields: dict[str, JsonValue] = {"data": {"kind": "badge", "recipientId": "gus", "badge": badge}, "ttl": 3600}
+    data: dict[str, JsonValue] = {"type": "chat_message", "kind": "badge", "recipientId": "gus", "badge": badge}
+    fields: dict[str, JsonValue] = {"data": data, "ttl": 3600}
     return {**fields, "badge": badge} if platform == "ios" else fields
 
 
@@ -104,6 +106,18 @@ class TestScreen:
         receive(one, alert("r1"), dismiss("r1") | field)
         assert (rooms(one), one.background_runs, one.arrived[-1].hidden) == (["r1"], [], "no text")
 
+    @both_platforms
+    @pytest.mark.parametrize("field", [{"type": "other"}, {"kind": "alert"}])
+    def test_the_app_ignores_silent_pushes_of_other_kinds(
+        self, platform: Platform, field: dict[str, JsonValue]
+    ) -> None:
+        one, push = phone(platform), dismiss("r1", badge=7)
+        data = push["data"]
+        assert isinstance(data, dict)
+        receive(one, alert("r1"), push | {"data": data | field})
+        assert (rooms(one), len(one.background_runs)) == (["r1"], 1)
+        assert one.badge != 7
+
     def test_the_old_name_of_content_available_counts_unless_the_new_one_is_there(self) -> None:
         one = phone("ios")
         old = without("contentAvailable", dismiss("r1")) | {"_contentAvailable": True}
@@ -145,9 +159,14 @@ class TestSounds:
 
 class TestBadge:
     @pytest.mark.parametrize(("platform", "badge"), [("ios", 4), ("android", 0)])
-    def test_a_push_with_text_sets_the_badge_on_ios_and_not_on_android(self, platform: Platform, badge: int) -> None:
+    @pytest.mark.parametrize("is_open", [False, True])
+    def test_a_push_with_text_sets_the_badge_on_ios_and_not_on_android(
+        self, platform: Platform, badge: int, is_open: bool
+    ) -> None:
         one = phone(platform)
-        receive(one, alert("r1", badge=4, data={"badge": 4}))
+        if is_open:
+            one.open([], badge=0, at=NOON)
+        receive(one, alert("r1", badge=4))
         assert one.badge == badge
 
     @both_platforms
@@ -171,13 +190,6 @@ class TestBadge:
         receive(one, alert("r1", "secret"), alert("r1", "Message deleted", badge=0))
         assert (bodies(one), one.badge) == (["Message deleted"], 0)
 
-    @both_platforms
-    def test_an_app_in_the_foreground_sets_the_badge_by_each_push(self, platform: Platform) -> None:
-        one = phone(platform)
-        one.open([], badge=0, at=NOON)
-        receive(one, alert("r1", badge=2, data={"badge": 2}))
-        assert one.badge == 2
-
 
 class TestApp:
     def test_ios_runs_three_background_pushes_an_hour(self) -> None:
@@ -198,9 +210,10 @@ class TestApp:
 
     def test_an_app_in_the_foreground_has_no_budget(self) -> None:
         one = phone("ios")
+        receive(one, *[dismiss() for _ in range(3)])
         one.open([], badge=0, at=NOON)
-        receive(one, *[dismiss() for _ in range(4)], alert("r1"), dismiss("r1"))
-        assert (rooms(one), one.background_runs) == ([], [])
+        receive(one, alert("r1"), dismiss("r1"))
+        assert (rooms(one), len(one.background_runs)) == ([], 3)
 
     def test_android_has_no_budget_of_background_pushes(self) -> None:
         one = phone("android")
@@ -286,9 +299,15 @@ class TestOff:
         one.change(ON, NOON)
         assert bodies(one) == ["6", "7", "8", "9"]
 
+    def test_a_further_message_of_a_collapse_key_makes_it_the_newest(self) -> None:
+        one = phone("android", OFF)
+        receive(one, *[alert(room, room) for room in ("r0", "r1", "r2", "r3", "r0", "r4")])
+        one.change(ON, NOON)
+        assert bodies(one) == ["r2", "r3", "r0", "r4"]
+
     def test_fcm_stores_data_pushes_beside_the_collapse_keys_in_their_order(self) -> None:
         one = phone("android", OFF)
-        receive(one, alert("r1"), dismiss("r1", badge=2), alert("r2"), badge_push(3, "android"))
+        receive(one, alert("r1"), dismiss("r1", "r2"), alert("r2"), badge_push(3, "android"))
         one.change(ON, NOON)
         assert (rooms(one), one.badge) == (["r2"], 3)
 
