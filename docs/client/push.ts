@@ -5,6 +5,7 @@ import Constants from 'expo-constants';
 import * as Crypto from 'expo-crypto';
 import * as Notifications from 'expo-notifications';
 import * as SecureStore from 'expo-secure-store';
+import * as TaskManager from 'expo-task-manager';
 import { AppState, Platform } from 'react-native';
 
 import { supabase } from './supabase'; // your app's Supabase client
@@ -106,6 +107,10 @@ export async function registerPhone({
       name: 'Messages',
       importance: Notifications.AndroidImportance.HIGH,
     });
+    await Notifications.setNotificationChannelAsync('chat-messages-quiet', {
+      name: 'Messages without a sound',
+      importance: Notifications.AndroidImportance.LOW,
+    });
   }
   let permission = await Notifications.getPermissionsAsync();
   if (ask && !allows(permission) && permission.canAskAgain) permission = await Notifications.requestPermissionsAsync();
@@ -138,7 +143,7 @@ function allows(permission: Notifications.NotificationPermissionsStatus): boolea
 export function keepRegistered(report: (error: unknown) => void, done?: (outcome: Registration) => void): () => void {
   let last: Registration | undefined;
   const register = (devicePushToken?: Notifications.DevicePushToken) => {
-    dismissPushesOfOtherUsers().catch(report);
+    refreshNotifications().catch(report);
     registerPhone({ devicePushToken }).then((outcome) => done?.((last = outcome)), report);
   };
   const { data: session } = supabase.auth.onAuthStateChange((event, current) => {
@@ -149,7 +154,9 @@ export function keepRegistered(report: (error: unknown) => void, done?: (outcome
   // would ask the phone, and that would call this listener again without end.
   const token = Notifications.addPushTokenListener(register);
   const app = AppState.addEventListener('change', (state) => {
-    if (state === 'active' && last === 'not allowed') register();
+    if (state !== 'active') return;
+    if (last === 'not allowed') register();
+    else refreshNotifications().catch(report);
   });
   return () => {
     session.subscription.unsubscribe();
@@ -186,15 +193,15 @@ export function lookAt(userId: string, conversationId: string): () => void {
   const look = () => {
     if (timer) return;
     onScreen = conversationId;
-    report(userId, { is_online: true, current_conversation_id: conversationId });
-    timer = setInterval(() => report(userId, { is_online: true, current_conversation_id: conversationId }), 20_000);
+    report(userId, true, conversationId);
+    timer = setInterval(() => report(userId, true, conversationId), 20_000);
   };
   const lookAway = (stillOnline: boolean) => {
     clearInterval(timer);
     timer = undefined;
     if (onScreen !== conversationId) return; // another conversation is open already
     onScreen = null;
-    report(userId, { is_online: stillOnline, current_conversation_id: null });
+    report(userId, stillOnline, null);
   };
   const app = AppState.addEventListener('change', (state) => (state === 'active' ? look() : lookAway(false)));
   if (AppState.currentState === 'active') look();
@@ -205,19 +212,32 @@ export function lookAt(userId: string, conversationId: string): () => void {
 }
 
 /** Sends one report after the other, in order. The next report replaces a lost one. */
-function report(userId: string, presence: { is_online: boolean; current_conversation_id: string | null }): void {
-  reported = reported.then(() => supabase.from('user_presence').upsert({ user_id: userId, ...presence }));
+function report(userId: string, isOnline: boolean, conversationId: string | null): void {
+  reported = reported.then(async () => {
+    const { error } = await supabase.rpc('report_presence', {
+      p_device_id: await deviceId(),
+      p_state: isOnline ? 'online' : 'offline',
+      p_conversation_id: conversationId,
+    });
+    // A phone that is not registered, because the user allows no pushes, reports for the user as a whole.
+    if (error?.code !== '22023') return;
+    const presence = { user_id: userId, is_online: isOnline, current_conversation_id: conversationId };
+    await supabase.from('user_presence').upsert(presence);
+  });
 }
 //#endregion
 
 //#region foreground
-// While the app is open: no banner and no sound for the conversation on the screen, or for another account.
+// While the app is open: no banner and no sound for the conversation on the screen, for another account, or for a text
+// that only changed.
 Notifications.setNotificationHandler({
   handleNotification: async ({ request }) => {
     const { data } = request.content;
+    const isSilent = await handleSilentPush(data);
     const isOnScreen = onScreen !== null && data?.conversationId === onScreen;
-    const show = !isOnScreen && !(await isForOtherUser(data));
-    return { shouldShowBanner: show, shouldShowList: show, shouldPlaySound: show, shouldSetBadge: show };
+    const show = !isSilent && !isOnScreen && !(await isForOtherUser(data));
+    const alert = show && data?.kind !== 'update';
+    return { shouldShowBanner: alert, shouldShowList: show, shouldPlaySound: alert, shouldSetBadge: show };
   },
 });
 
@@ -227,12 +247,68 @@ async function isForOtherUser(data?: Record<string, unknown>): Promise<boolean> 
   const { data: current, error } = await supabase.auth.getSession();
   return !error && current.session?.user.id !== data.recipientId;
 }
+//#endregion
 
-/** Also removes what the system showed while the app was closed. */
-async function dismissPushesOfOtherUsers(): Promise<void> {
+//#region background
+const TASK = 'chat-push';
+
+// At the top level, because the system may start the app in the background for this task alone.
+TaskManager.defineTask<Notifications.NotificationTaskPayload>(TASK, async ({ data }) => {
+  if (!('actionIdentifier' in data)) await handleSilentPush(JSON.parse(data.data.dataString ?? '{}'));
+});
+Notifications.registerTaskAsync(TASK).catch((error) => console.warn('push', error)); // such as in Expo Go
+
+/**
+ * Does what a push without a text says: removes the notifications of conversations that were read elsewhere, and sets
+ * the badge. Returns whether it was such a push.
+ */
+async function handleSilentPush(data?: Record<string, unknown>): Promise<boolean> {
+  if (data?.type !== 'chat_message' || (data.kind !== 'dismiss' && data.kind !== 'badge')) return false;
+  if (await isForOtherUser(data)) return true;
+  const { conversationIds } = data;
+  if (Array.isArray(conversationIds)) await dismiss((conversation) => conversationIds.includes(conversation));
+  await Notifications.setBadgeCountAsync(Number(data.badge));
+  return true;
+}
+
+/** Removes the notifications of these conversations, also those that the system showed while the app was closed. */
+async function dismiss(which: (conversationId: string) => boolean): Promise<void> {
+  for (const { request } of await Notifications.getPresentedNotificationsAsync()) {
+    if (which(conversationOf(request))) await Notifications.dismissNotificationAsync(request.identifier);
+  }
+}
+
+/** Android returns notifications that the system has drawn without their data, but with their tag. */
+function conversationOf({ identifier, content }: Notifications.NotificationRequest): string {
+  const tag = /[?&]tag=([^&]+)/.exec(identifier)?.[1];
+  return String(content.data?.conversationId ?? (tag ? decodeURIComponent(tag) : identifier));
+}
+
+/**
+ * Removes the notifications of other users, and of conversations that were read on another device; sets the badge.
+ * A phone may have missed the push that says so: iOS limits them, and the app may have been closed by force.
+ */
+async function refreshNotifications(): Promise<void> {
   for (const { request } of await Notifications.getPresentedNotificationsAsync()) {
     if (await isForOtherUser(request.content.data)) await Notifications.dismissNotificationAsync(request.identifier);
   }
+  const { data } = await supabase.auth.getSession();
+  if (data.session) await showUnread(await unreadCounts(data.session.user.id));
+}
+
+/** Removes the notifications of conversations without unread messages. The badge never becomes 0 in between. */
+async function showUnread(unread: Map<string, number>): Promise<void> {
+  await dismiss((conversation) => unread.get(conversation) === 0);
+  await Notifications.setBadgeCountAsync([...unread.values()].reduce((total, count) => total + count, 0));
+}
+
+/** Returns the number of unread messages by conversation. Their sum is the badge of each push. */
+async function unreadCounts(userId: string): Promise<Map<string, number>> {
+  const columns = 'id, user1_id, unread_count_user1, unread_count_user2';
+  const { data } = await supabase.from('chat_rooms').select(columns).throwOnError();
+  return new Map(
+    data.map((room) => [room.id, room.user1_id === userId ? room.unread_count_user1 : room.unread_count_user2]),
+  );
 }
 //#endregion
 
@@ -279,7 +355,7 @@ export async function markDelivered(userId: string, messageIds: string[]): Promi
 }
 
 /**
- * Marks a conversation as read, removes the notifications of what was read, and sets the badge to what is still unread.
+ * Marks a conversation as read, removes its notification if nothing in it is unread, and sets the badge.
  *
  * `newest` is the id of the newest stored message on the screen. What arrived after it stays unread. Without `newest`,
  * the whole conversation is marked.
@@ -292,29 +368,6 @@ export async function markRead(userId: string, conversationId: string, newest?: 
     p_device_id: await deviceId(),
   });
   if (error) throw error;
-  const shown = (await Notifications.getPresentedNotificationsAsync())
-    .map(({ request }) => ({ identifier: request.identifier, data: request.content.data }))
-    .filter(({ data }) => data?.conversationId === conversationId);
-  const { data: unread } = await supabase
-    .from('chat_messages')
-    .select('id')
-    .in('id', shown.map(({ data }) => data?.messageId))
-    .is('is_read', false)
-    .throwOnError();
-  for (const { identifier, data } of shown) {
-    const isUnread = unread.some(({ id }) => id === data?.messageId);
-    if (!isUnread) await Notifications.dismissNotificationAsync(identifier);
-  }
-  await Notifications.setBadgeCountAsync(await unreadTotal(userId));
-}
-
-/** Returns the unread messages of all conversations, the same number as the badge of each push. */
-async function unreadTotal(userId: string): Promise<number> {
-  const { data, error } = await supabase.from('chat_rooms').select('user1_id, unread_count_user1, unread_count_user2');
-  if (error) throw error;
-  return data.reduce(
-    (total, room) => total + (room.user1_id === userId ? room.unread_count_user1 : room.unread_count_user2),
-    0,
-  );
+  await showUnread(await unreadCounts(userId));
 }
 //#endregion

@@ -99,6 +99,7 @@ async def test_registering_shows_the_permission_dialog_once(app: AppOnPhone, clo
     assert await app.do("registerPhone", {"ask": True}) == "registered"
     assert await registered(cloud, app) == [(token, device_id)]
     assert await app.state("asked") == 1
+    assert set(await app.state("channels")) == {"chat-messages", "chat-messages-quiet"}
 
 
 async def test_a_user_who_denies_permission_is_not_registered(app: AppOnPhone, cloud: LocalCloud) -> None:
@@ -280,6 +281,93 @@ async def test_presence_follows_the_screen_and_the_app_state(app: AppOnPhone, cl
     await until(cloud, f"{presence} is null", app.user_id, True)
 
 
+async def test_presence_names_the_device(app: AppOnPhone, cloud: LocalCloud, tina: Person) -> None:
+    await app.do("registerPhone", {"ask": True})
+    [[_, device_id]] = await registered(cloud, app)
+    conversation = await app.do("openChat", str(tina.id))
+    await app.do("open", conversation)
+    reported = "select from private.device_presence where user_id = %s and device_id = %s and is_online = %s"
+    await until(cloud, f"{reported} and current_conversation_id = %s", app.user_id, device_id, True, conversation)
+    await app.do("moveTo", "background")
+    await until(cloud, reported, app.user_id, device_id, False)
+
+
+def dismissal(app: AppOnPhone, *conversations: str, badge: int = 0, **more: Any) -> dict[str, Any]:
+    """The data of a push that removes notifications."""
+    ids = list(conversations)
+    data = {"type": "chat_message", "kind": "dismiss", "conversationIds": ids, "recipientId": app.user_id}
+    return {**data, "badge": badge, **more}
+
+
+def drawn_by_android(conversation: str) -> dict[str, Any]:
+    """A notification as Android returns it that the system has drawn: with its tag, but without its data."""
+    identifier = f"expo-notifications://foreign_notifications?tag={conversation}&id=0"
+    return {"date": 1, "request": {"identifier": identifier, "content": {"title": "Tina", "body": "Hi"}}}
+
+
+async def test_the_background_task_removes_what_was_read_elsewhere_and_sets_the_badge(app: AppOnPhone) -> None:
+    one, two, three = [of_a_message(app.user_id) for _ in range(3)]
+    for name, presented in (("one", one), ("two", two), ("three", three)):
+        presented["request"]["identifier"] = name
+        presented["request"]["content"]["data"]["conversationId"] = name
+    await app.do("phone", {"presented": [one, two, three, drawn_by_android("four"), drawn_by_android("five")]})
+    await app.do("pushInBackground", dismissal(app, "one", "three", "five", badge=2))
+    assert await app.state("presented") == [two, drawn_by_android("four")]
+    assert await app.state("badge") == 2
+
+
+async def test_the_background_task_sets_a_badge_without_removing_anything(app: AppOnPhone) -> None:
+    presented = [drawn_by_android("one")]
+    await app.do("phone", {"presented": presented})
+    await app.do("pushInBackground", dismissal(app, badge=4, kind="badge"))
+    assert (await app.state("presented"), await app.state("badge")) == (presented, 4)
+
+
+async def test_a_silent_push_for_another_account_changes_nothing(app: AppOnPhone) -> None:
+    presented = [drawn_by_android("one")]
+    await app.do("phone", {"presented": presented, "badge": 1})
+    await app.do("pushInBackground", dismissal(app, "one", badge=4, recipientId=str(uuid4())))
+    assert (await app.state("presented"), await app.state("badge")) == (presented, 1)
+
+
+async def test_a_dismissal_in_the_foreground_is_not_shown(app: AppOnPhone) -> None:
+    await app.do("phone", {"presented": [drawn_by_android("one")]})
+    arrived = of_a_message(app.user_id)
+    arrived["request"]["content"] = {"title": None, "body": None, "data": dismissal(app, "one", badge=1)}
+    assert not any((await app.do("arrive", arrived)).values())
+    assert (await app.state("presented"), await app.state("badge")) == ([], 1)
+
+
+async def test_a_changed_text_makes_no_sound_and_no_banner_in_the_foreground(app: AppOnPhone) -> None:
+    arrived = of_a_message(app.user_id)
+    arrived["request"]["content"]["data"]["kind"] = "update"
+    shown = await app.do("arrive", arrived)
+    assert (shown["shouldPlaySound"], shown["shouldShowBanner"], shown["shouldShowList"]) == (False, False, True)
+
+
+async def test_a_return_to_the_app_removes_only_what_was_read_elsewhere_and_sets_the_badge(
+    app: AppOnPhone, cloud: LocalCloud, tina: Person
+) -> None:
+    """The push that says so may be lost: iOS limits such pushes, and starts no app that was swiped away."""
+    await app.do("phone", {"allowed": True})
+    await app.do("start")
+    await until_registration(app, "registered")
+    conversation, pushed = await push_from(tina, app, cloud)
+    async with chat_app(cloud.supabase, cloud.api_url) as people:
+        omar = await people.sign_up("Omar", "tourist")
+        other = await app.do("openChat", str(omar.id))
+        await omar.send(UUID(other), "Hello")
+    await change(cloud, f"update public.chat_messages set is_read = true where room_id = '{conversation}'")
+    await app.do("phone", {"presented": [pushed, drawn_by_android(other)], "badge": 2, "badges": []})
+    await app.do("moveTo", "background")
+    await app.do("moveTo", "active")
+    async with asyncio.timeout(30):
+        while await app.state("badge") != 1:  # noqa: ASYNC110 - there is no event to await
+            await asyncio.sleep(0.05)
+    assert await app.state("presented") == [drawn_by_android(other)]
+    assert 0 not in await app.state("badges"), "0 would remove every notification of the app on iOS"
+
+
 async def test_mark_delivered_and_mark_read_change_delivery_message_and_badge(
     app: AppOnPhone, cloud: LocalCloud, tina: Person
 ) -> None:
@@ -304,7 +392,7 @@ async def test_the_screen_marks_on_its_device_up_to_the_newest_message_that_it_s
     await app.do("registerPhone", {"ask": True})
     conversation, shown = await push_from(tina, app, cloud)
     _, later = await push_from(tina, app, cloud)
-    await app.do("phone", {"presented": [shown, later]})
+    await app.do("phone", {"presented": [later]})
     [message, unseen] = [pushed["request"]["content"]["data"]["messageId"] for pushed in (shown, later)]
     await app.do("markRead", conversation, message)
     assert (await app.state("badge"), await app.state("presented")) == (1, [later])

@@ -42,16 +42,17 @@ def test_each_rule_of_the_architecture_is_defined_in_the_file_that_its_row_names
             assert re.search(defined, source), f"{rule}: {name} is not defined in {path}"
 
 
-async def test_the_decision_table_has_every_reason_in_the_order_of_the_database(cloud: LocalCloud) -> None:
+async def test_the_decision_table_has_every_reason_that_explain_push_knows(cloud: LocalCloud) -> None:
+    """tests/database/test_push_decisions.py has their order."""
     rows = table(section("docs/architecture.md", "Decision table"))
-    described = [reason for _, result in rows[1:] for reason in re.findall(r", (\w+)(?:;.*)?$", result)]
+    described = {reason for _, result in rows[1:] for reason in re.findall(r", (\w+)(?:;.*)?$", result)}
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
-        found = await connection.execute("select prosrc from pg_proc where oid = 'push.decide'::regproc")
+        found = await connection.execute("select prosrc from pg_proc where oid = 'push.explain_reason'::regproc")
         [[source]] = await found.fetchall()
-    decided = re.findall(r"then '(\w+)'$", source, re.MULTILINE)
-    assert len(decided) >= 8
-    assert [reason for reason in described if reason in decided] == decided
-    assert set(described) - set(decided) == {"recipient_rate_limited", "unreadable"}  # decided later, by the claim
+    explained = set(re.findall(r"when '(\w+)' then", source))
+    assert len(explained) >= 10
+    assert described - explained == {"recipient_rate_limited"}  # a reason to wait, which explain_decision has
+    assert explained - described == {"unanswered", "not_noted"}  # after a send; without a decision
 
 
 async def test_the_tables_of_the_architecture_are_those_of_the_database(cloud: LocalCloud) -> None:

@@ -14,7 +14,10 @@ import type {
 } from 'expo-notifications';
 
 export const IosAuthorizationStatus = { PROVISIONAL: 3 satisfies Expo.IosAuthorizationStatus.PROVISIONAL };
-export const AndroidImportance = { HIGH: 6 satisfies Expo.AndroidImportance.HIGH };
+export const AndroidImportance = {
+  HIGH: 6 satisfies Expo.AndroidImportance.HIGH,
+  LOW: 4 satisfies Expo.AndroidImportance.LOW,
+};
 
 type Listener<T> = (event: T) => void;
 
@@ -27,6 +30,8 @@ export const phone = {
   channels: [] as string[],
   presented: [] as Notification[],
   badge: 0,
+  badges: [] as number[], // all that the app has set
+  tasks: [] as string[],
   registered: true, // with APNs or FCM
   tappedBeforeStart: null as NotificationResponse | null,
 };
@@ -127,7 +132,13 @@ export async function dismissAllNotificationsAsync(): Promise<void> {
   phone.presented = [];
 }
 
+export async function registerTaskAsync(taskName: string): Promise<null> {
+  phone.tasks.push(taskName);
+  return null;
+}
+
 export async function setBadgeCountAsync(count: number): Promise<boolean> {
+  phone.badges.push(count);
   phone.badge = count;
   return true;
 }

@@ -5,6 +5,7 @@ import * as chat from '../../../docs/client/chat.ts';
 import { askForPushes, useConversation, usePush } from '../../../docs/client/usePush.ts';
 import * as notifications from './expo-notifications.ts';
 import { visited } from './expo-router.ts';
+import { pushInBackground } from './expo-task-manager.ts';
 import { alerts, moveTo, opened } from './react-native.ts';
 import { states, unmount } from './react.ts';
 import { supabase } from './supabase.ts';
@@ -54,6 +55,7 @@ const commands: Record<string, (...values: any[]) => unknown> = {
   },
   moveTo,
   arrive: notifications.arrive,
+  pushInBackground,
   tap: notifications.tap,
   visited: async () => {
     await userId(); // supabase-js answers in order, so earlier calls of getSession have their answers now
