@@ -63,6 +63,10 @@ class Person:
             "mark_messages_read", {"p_user_id": str(self.id), "p_conversation_id": str(conversation)}
         ).execute()
 
+    async def edit(self, message_id: UUID, text: str) -> None:
+        """Replaces the text of a message that this person sent."""
+        await self.client.table("chat_messages").update({"message": text}).eq("id", str(message_id)).execute()
+
     async def delete(self, message_id: UUID) -> None:
         """Deletes a message that this person sent, for both participants."""
         await self.client.table("chat_messages").update({"deleted_at": "now"}).eq("id", str(message_id)).execute()

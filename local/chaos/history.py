@@ -3,16 +3,29 @@
 A trigger writes in the transaction of the change. So a change is recorded even if its answer was lost.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from local.chaos.records import Arrival, Claim, Delivery, History, Job, Message, Presence, Registration, Screen
+from local.chaos.lock_screens import StoredMessage, lock_screens
+from local.chaos.records import (
+    Arrival,
+    Card,
+    Claim,
+    Delivery,
+    History,
+    Job,
+    LockScreen,
+    Message,
+    Presence,
+    Registration,
+    Screen,
+)
 from local.cloud import LocalCloud
 from local.providers.phones import Phone
 from local.supabase.postgres import SUPERUSER
@@ -23,28 +36,36 @@ async def record_history(cloud: LocalCloud) -> None:
     await cloud.postgres.execute_file(Path(__file__).with_name("history.sql"))
 
 
-async def read_history(cloud: LocalCloud, written: Iterable[str], forbidden: Mapping[str, str]) -> History:
+async def read_history(
+    cloud: LocalCloud, written: Iterable[str], forbidden: Mapping[str, str], were_off: Collection[str]
+) -> History:
     """Returns the recorded history and what reached the phones.
 
     `written`: the client_msg_id of each message that a user wrote. `forbidden`: what must not be stored, by marker.
+    `were_off`: tokens of phones that were switched off for a time. Their users open the app now.
     """
     async with await psycopg.AsyncConnection.connect(cloud.postgres.dsn(role=SUPERUSER)) as connection:
-        settings = await connection.execute("select presence_fresh_for, device_limit, lease_for from push.settings")
-        [presence_fresh_for, device_limit, lease_for] = await settings.fetchone() or ()
+        settings = await connection.execute("select presence_fresh_for, device_limit from push.settings")
+        [presence_fresh_for, device_limit] = await settings.fetchone() or ()
         changes = await connection.execute(
             "select relation, operation, by_user, record, pg_xact_commit_timestamp(xmin)"
             " from chaos.history order by seq"
         )
-        reader = _Reader(History(presence_fresh_for, device_limit, set(written)), lease_for)
+        reader = _Reader(History(presence_fresh_for, device_limit, set(written)))
         async for relation, operation, by_user, record, at in changes:
             reader.read(relation, operation, by_user, record, at)
         reader.history.forbidden.update(forbidden)
+        reader.history.lock_screens = await _lock_screens(connection, reader.history.written)
         found = await (await connection.execute(_STORED, (list(forbidden),))).fetchall()
         reader.history.stored |= {marker for (marker,) in found}
     reader.history.registrations += reader.active.values()
     for phone in cloud.expo.phones.values():
-        _read_phone(reader.history, phone)
-    return reader.history
+        was_off = phone.token in were_off
+        if was_off and phone.account:
+            truth = reader.history.lock_screens[UUID(phone.account)]
+            phone.open({str(room) for room in truth.cards}, truth.badge, cloud.expo.now())
+        _read_phone(reader.history, phone, was_off)
+    return reader.finish()
 
 
 # A marker is at the beginning of a value. The rest may be long, so it is not searched.
@@ -60,9 +81,35 @@ select marker from unnest(%s::text[]) marker where exists (
 """
 
 
-def _read_phone(history: History, phone: Phone) -> None:
-    shown = tuple(UUID(arrival.message_id) for arrival in phone.shown if arrival.message_id)
-    history.screens.append(Screen(phone.token, shown, phone.uninstalled is None))
+async def _lock_screens(connection: psycopg.AsyncConnection, written: Set[str]) -> dict[UUID, LockScreen]:
+    messages = await connection.execute(
+        "select id, room_id, sender_id, client_msg_id, message, server_timestamp, is_read is true,"
+        " deleted_at is not null from public.chat_messages"
+    )
+    rooms = await connection.execute("select id, user1_id, user2_id from public.chat_rooms")
+    names = await connection.execute("select id, display_name from public.users where length(display_name) < 40")
+    return lock_screens(
+        [StoredMessage(*row) for row in await messages.fetchall()],
+        {room: (one, two) for room, one, two in await rooms.fetchall()},
+        dict(await names.fetchall()),
+        written,
+    )
+
+
+def _read_phone(history: History, phone: Phone, was_off: bool) -> None:
+    own = [
+        arrival.message
+        for arrival in phone.shown
+        if arrival.conversation_id and arrival.message.get("data", {}).get("recipientId") == phone.account  # type: ignore[union-attr]  # data is an object
+    ]
+    cards = tuple(
+        Card(UUID(message["data"]["conversationId"]), str(message["title"]), str(message["body"]))  # type: ignore[index, call-overload, arg-type]  # as above
+        for message in own
+    )
+    user_id = UUID(phone.account) if phone.account else None
+    # On Android a push with text tells the number, but does not set it.
+    badge = phone.badge if phone.platform == "ios" else phone.told_badge
+    history.screens.append(Screen(phone.token, user_id, cards, badge, phone.uninstalled is None, was_off))
     history.arrivals += [
         Arrival(phone.token, UUID(arrival.message_id), arrival.at) for arrival in phone.arrived if arrival.message_id
     ]
@@ -71,23 +118,34 @@ def _read_phone(history: History, phone: Phone) -> None:
 class _Reader:
     """Builds the history from the changes of rows, which it gets in the order of their commits per row."""
 
-    def __init__(self, history: History, lease_for: timedelta) -> None:
+    def __init__(self, history: History) -> None:
         self.history = history
         self.active: dict[UUID, Registration] = {}  # by device
-        self._lease_for = lease_for
+        self._leases: dict[int, tuple[UUID, UUID | None]] = {}  # recipient and lease, by job
+        self._jobs: dict[UUID, int] = {}  # by message
 
     def read(self, relation: str, operation: str, by: UUID | None, record: dict[str, Any], at: datetime) -> None:
         match relation:
             case "chat_messages":
                 self._message(record, at, by)
             case "jobs":
-                self._job(record, at)
+                lease = UUID(record["lease_id"]) if record["lease_id"] and operation != "DELETE" else None
+                self._leases[record["id"]] = UUID(record["recipient_id"]), lease
+            case "decisions":
+                self._decision(record)
             case "deliveries":
-                self._delivery(record)
+                self._delivery(record, at)
             case "user_devices":
                 self._device(record, at, by, gone=operation == "DELETE")
             case "user_presence":
                 self._presence(record, at, by)
+
+    def finish(self) -> History:
+        """The history, with the last lease of each job."""
+        for message_id, job_id in self._jobs.items():
+            _, lease_id = self._leases[job_id]
+            self.history.jobs[message_id] = replace(self.history.jobs[message_id], lease_id=lease_id)
+        return self.history
 
     def _message(self, record: dict[str, Any], at: datetime, by: UUID | None) -> None:
         message_id = UUID(record["id"])
@@ -100,36 +158,30 @@ class _Reader:
             message = replace(message, deleted_at=at, deleted_by=by)
         self.history.messages[message_id] = message
 
-    def _job(self, record: dict[str, Any], at: datetime) -> None:
+    def _decision(self, record: dict[str, Any]) -> None:
         message_id = UUID(record["message_id"])
-        before = self.history.jobs.get(message_id) or Job(message_id, UUID(record["recipient_id"]))
-        lease_id = UUID(record["lease_id"]) if record["lease_id"] else None
-        claims = before.claims
-        if lease_id and lease_id != before.lease_id:
-            # claim_push_jobs doubles the lease for each earlier claim whose worker never reported.
-            leased_for = self._lease_for * 2 ** record["expired_leases"]
-            claimed_at = datetime.fromisoformat(record["leased_until"]) - leased_for
-            claims = (*claims, Claim(claimed_at, at))
-        self.history.jobs[message_id] = replace(
-            before,
-            state=record["state"],
-            outcome=record["outcome"],
-            reason=record["reason"],
-            lease_id=lease_id,
-            done_at=at if record["state"] == "done" else None,
-            claims=claims,
-        )
+        self._jobs[message_id] = record["job_id"]
+        before = self.history.jobs.get(message_id) or Job(message_id, self._leases[record["job_id"]][0])
+        state = "done" if record["outcome"] else "pending"
+        self.history.jobs[message_id] = replace(before, state=state, outcome=record["outcome"], reason=record["reason"])
 
-    def _delivery(self, record: dict[str, Any]) -> None:
-        delivery = Delivery(
-            UUID(record["message_id"]),
-            UUID(record["device_id"]),
-            record["status"],
-            record["error"],
-            record["ticket_id"],
-            record["receipt_due_at"] is not None,
-        )
-        self.history.deliveries[delivery.message_id, delivery.device_id] = delivery
+    def _delivery(self, record: dict[str, Any], at: datetime) -> None:
+        announced = [UUID(message_id) for message_id in record["message_ids"]]
+        if record["status"] == "sending":
+            claim = Claim(datetime.fromisoformat(record["sent_at"]), at, is_alert=record["kind"] == "alert")
+            for message_id in {*announced, *map(UUID, record["line_ids"])}:
+                job = self.history.jobs.get(message_id) or Job(message_id, self._leases[record["job_id"]][0])
+                self.history.jobs[message_id] = replace(job, claims=(*job.claims, claim))
+        for message_id in announced or [UUID(int=record["id"])]:
+            delivery = Delivery(
+                message_id,
+                UUID(record["device_id"]),
+                record["status"],
+                record["error"],
+                record["ticket_id"],
+                record["receipt_due_at"] is not None,
+            )
+            self.history.deliveries[delivery.message_id, delivery.device_id] = delivery
 
     def _device(self, record: dict[str, Any], at: datetime, by: UUID | None, *, gone: bool) -> None:
         device_id, token = UUID(record["id"]), record["push_token"]

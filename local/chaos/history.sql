@@ -26,7 +26,8 @@ declare
   relation regclass;
 begin
   foreach relation in array array[
-    'public.chat_messages', 'public.user_devices', 'public.user_presence', 'push.jobs', 'push.deliveries']::regclass[]
+    'public.chat_messages', 'public.user_devices', 'public.user_presence', 'push.jobs', 'push.decisions',
+    'push.deliveries']::regclass[]
   loop
     execute format(
       'create trigger zz_record_change after insert or update or delete on %s'

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from local.chaos.records import Claim, History, Job, Message, Registration
+from local.chaos.records import Claim, History, Job, LockScreen, Message, Registration, Screen
 
 # A commit is visible to others some moments after its timestamp.
 MARGIN = timedelta(milliseconds=100)
@@ -19,6 +19,9 @@ WORKER_TIMEOUT = timedelta(seconds=20)
 
 # Expo answered so until no attempt was left. The device stays active, and the message may be lost.
 GIVEN_UP = {"MessageRateExceeded", "ExpoError", "ProviderError", "MessageTooBig"}
+
+# Messages that no push shows.
+NOT_SHOWN = {"unreadable", "expired", "attempts_exhausted"}
 
 
 @dataclass(frozen=True)
@@ -58,33 +61,44 @@ def _stored_once(history: History) -> Iterator[_Case]:
         yield None if times == 1 else Violation(None, f"client_msg_id {client_msg_id} is stored {times} times")
 
 
-def _never_lost(history: History) -> Iterator[_Case]:
-    """Checks each phone that was registered from before the message until its job was done, and never uninstalled."""
-    registrations = _grouped(history.registrations, lambda registration: registration.user_id)
+def _lock_screens_are_right(history: History) -> Iterator[_Case]:
+    """Checks each conversation of each phone that is registered at the end, and never uninstalled."""
+    for registration, screen, truth in _phones(history):
+        shown = _grouped(screen.shown, lambda card: card.room_id)
+        for room_id in {*truth.cards, *shown} - truth.unknown:
+            expected = truth.cards.get(room_id)
+            if expected:
+                message = history.messages[truth.newest[room_id]]
+                job = history.jobs.get(message.id)
+                # A device that registers later gets the conversation with its next message.
+                is_late = registration.since > message.stored_at
+                if is_late or not job or job.reason in NOT_SHOWN or (screen.was_off and not shown[room_id]):
+                    continue
+            wrong = shown[room_id] != ([expected] if expected else [])
+            what = f"{screen.push_token} shows {shown[room_id]} instead of {expected}"
+            yield Violation(truth.newest.get(room_id), what) if wrong else None
+
+
+def _badges_are_right(history: History) -> Iterator[_Case]:
+    """Checks each phone that got a push since it was registered for its user."""
+    arrived = _grouped(history.arrivals, lambda arrival: arrival.push_token)
+    for registration, screen, truth in _phones(history):
+        if any(arrival.at > registration.since for arrival in arrived[screen.push_token]):
+            wrong = f"{screen.push_token} has the badge {screen.badge} instead of {truth.badge}"
+            yield Violation(None, wrong) if screen.badge != truth.badge else None
+
+
+def _phones(history: History) -> Iterator[tuple[Registration, Screen, LockScreen]]:
+    """The phones with a working app of a user, to which Expo refused nothing for good."""
+    failed = {device_id for (_, device_id), sent in history.deliveries.items() if sent.error in GIVEN_UP}
     screens = {screen.push_token: screen for screen in history.screens}
-    for message, job in _messages_and_jobs(history):
-        # An app's own message_preview may fail for an odd row, but not for what users write.
-        if job.reason == "unreadable" and message.client_msg_id not in history.written:
+    for registration in history.registrations:
+        screen = screens.get(registration.push_token)  # None: no phone has this token
+        if not screen or not screen.installed or registration.until or registration.device_id in failed:
             continue
-        if job.reason == "expired" or any(_before(at, job.done_at) for at in (message.read_at, message.deleted_at)):
-            continue
-        for registration in registrations[job.recipient_id]:
-            screen = screens.get(registration.push_token)  # None: no phone has this token
-            if screen is None or not screen.installed or not _registered_throughout(registration, message, job):
-                continue
-            delivery = history.deliveries.get((message.id, registration.device_id))
-            if delivery and delivery.status == "failed" and delivery.error in GIVEN_UP:
-                continue
-            lost = message.id not in screen.shown
-            yield Violation(message.id, f"not on the phone {registration.push_token}") if lost else None
-
-
-def _registered_throughout(registration: Registration, message: Message, job: Job) -> bool:
-    return (
-        registration.since <= message.stored_at
-        and job.done_at is not None
-        and not _before(registration.until, job.done_at)
-    )
+        truth = history.lock_screens.get(registration.user_id)
+        if truth and registration.user_id == screen.user_id:
+            yield registration, screen, truth
 
 
 def _before(at: datetime | None, other: datetime | None) -> bool:
@@ -93,9 +107,9 @@ def _before(at: datetime | None, other: datetime | None) -> bool:
 
 def _never_twice(history: History) -> Iterator[_Case]:
     for screen in history.screens:
-        for message_id, times in Counter(screen.shown).items():
-            twice = f"{times} times on the phone {screen.push_token}"
-            yield Violation(message_id, twice) if times > 1 else None
+        for room_id, times in Counter(card.room_id for card in screen.shown).items():
+            twice = f"{room_id} {times} times on the phone {screen.push_token}"
+            yield Violation(None, twice) if times > 1 else None
 
 
 def _never_to_the_sender(history: History) -> Iterator[_Case]:
@@ -144,10 +158,13 @@ def _never_while_viewing(history: History) -> Iterator[_Case]:
     presence = _grouped(history.presence, lambda change: change.user_id)
     for message, job in _messages_and_jobs(history):
         for claim in job.claims:
+            if not claim.is_alert:
+                continue
             changes = [change for change in presence[job.recipient_id] if change.at <= claim.committed_at]
             if not changes or changes[-1].at > claim.at - MARGIN:
                 continue
-            fresh = claim.at - history.presence_fresh_for < changes[-1].updated_at
+            # A claim reads the clock for each job that it plans, so the heartbeat must be fresh until the claim's end.
+            fresh = claim.committed_at - history.presence_fresh_for < changes[-1].updated_at
             viewing = changes[-1].is_online and changes[-1].room_id == message.room_id and fresh
             yield Violation(message.id, f"claimed at {claim.at} while the recipient viewed it") if viewing else None
 
@@ -165,12 +182,12 @@ def _messages_and_jobs(history: History) -> Iterator[tuple[Message, Job]]:
             yield message, job
 
 
-def _each_has_a_job(history: History) -> Iterator[_Case]:
+def _each_is_decided(history: History) -> Iterator[_Case]:
     for message_id in history.messages:
-        yield None if message_id in history.jobs else Violation(message_id, "has no push job")
+        yield None if message_id in history.jobs else Violation(message_id, "has no decision")
 
 
-def _each_job_ends(history: History) -> Iterator[_Case]:
+def _each_decision_ends(history: History) -> Iterator[_Case]:
     for job in history.jobs.values():
         ended = job.state == "done" and job.reason != "attempts_exhausted"
         yield None if ended else Violation(job.message_id, f"{job.state}, {job.outcome}: {job.reason}")
@@ -253,14 +270,15 @@ def _nothing_forbidden_is_stored(history: History) -> Iterator[_Case]:
 
 INVARIANTS: dict[str, _Invariant] = {
     "each message that a user wrote is stored exactly once": _stored_once,
-    "each message has a push job": _each_has_a_job,
-    "each registered phone of the recipient shows the message": _never_lost,
-    "no phone shows a message twice": _never_twice,
+    "each message is decided": _each_is_decided,
+    "each phone shows exactly the unread conversations of its user": _lock_screens_are_right,
+    "the badge of each phone is the number of unread messages of its user": _badges_are_right,
+    "no phone shows a conversation twice": _never_twice,
     "no push reaches a device of the sender": _never_to_the_sender,
     "no push reaches a device of an account other than the recipient's": _never_to_another_account,
-    "no message is claimed after it was read or deleted": _never_when_read_or_deleted,
-    "no message is claimed while the recipient views its conversation": _never_while_viewing,
-    "each push job ends before its attempts are exhausted": _each_job_ends,
+    "no push shows a message that was read or deleted before its claim": _never_when_read_or_deleted,
+    "no message is announced while the recipient views its conversation": _never_while_viewing,
+    "each decision ends before the attempts are exhausted": _each_decision_ends,
     "no push job stays leased": _no_lease_left,
     "each accepted push has a ticket": _each_acceptance_has_a_ticket,
     "each ticket has a receipt": _each_ticket_has_a_receipt,

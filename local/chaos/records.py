@@ -3,6 +3,7 @@
 All times are of this machine's clock: commit times of the database, and arrivals at the fake Expo service.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -25,15 +26,16 @@ class Message:
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker claimed the job of a message. It decided on the state of the database at `at` or later."""
+    """A worker claimed a push that shows a message. It decided on the state of the database at `at` or later."""
 
     at: datetime
     committed_at: datetime
+    is_alert: bool = True  # False: it only changes a text that is shown
 
 
 @dataclass(frozen=True)
 class Job:
-    """The push job of a message in its last state. `done_at`: when it was done for the last time."""
+    """What became of a message, and the claims of pushes that show it. `lease_id`: of the job of its conversation."""
 
     message_id: UUID
     recipient_id: UUID
@@ -41,13 +43,12 @@ class Job:
     outcome: str | None = None
     reason: str | None = None
     lease_id: UUID | None = None
-    done_at: datetime | None = None
     claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """The last state of the push of a message to a device."""
+    """The last state of the push of a message to a device. A push that announces none has an id of its own."""
 
     message_id: UUID
     device_id: UUID
@@ -92,12 +93,40 @@ class Arrival:
 
 
 @dataclass(frozen=True)
+class Card:
+    """A notification on a lock screen."""
+
+    room_id: UUID
+    title: str
+    body: str
+
+
+@dataclass(frozen=True)
 class Screen:
-    """What a phone shows at the end. `installed`: the app was never removed from it."""
+    """What a phone shows at the end, to whom, and the number on the icon of the app.
+
+    `installed`: the app was never removed from it. `was_off`: what arrived meanwhile may be lost.
+    """
 
     push_token: str
-    shown: tuple[UUID, ...]
+    user_id: UUID | None
+    shown: tuple[Card, ...]
+    badge: int
     installed: bool = True
+    was_off: bool = False
+
+
+@dataclass(frozen=True)
+class LockScreen:
+    """What the phones of a user should show: a card for each conversation with unread messages, and the badge.
+
+    `newest`: the newest unread message of each conversation. `unknown`: conversations with rows of an older database.
+    """
+
+    cards: Mapping[UUID, Card]
+    newest: Mapping[UUID, UUID]
+    badge: int
+    unknown: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -132,6 +161,7 @@ class History:
     presence: list[Presence] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     screens: list[Screen] = field(default_factory=list)
+    lock_screens: dict[UUID, LockScreen] = field(default_factory=dict)  # by user: what the database says
     forbidden: dict[str, str] = field(default_factory=dict)  # by marker: what must not be stored or accepted
     stored: set[str] = field(default_factory=set)  # markers that were stored or accepted
     answers: list[Answer] = field(default_factory=list)

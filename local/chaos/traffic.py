@@ -15,7 +15,7 @@ from postgrest import APIError
 
 from local.app import App, Person, new_phone
 from local.cloud import LocalCloud
-from local.providers.phones import DeadTokenReport, Phone
+from local.providers.phones import Condition, DeadTokenReport, Phone
 
 USERS = 8
 PAUSE_SECONDS = 0.3  # on average, between two actions of a user
@@ -52,6 +52,7 @@ class Traffic:
         self._cloud = cloud
         self._change = asyncio.Condition()
         self._devices: dict[str, str] = {}  # device_id by token
+        self.were_off: set[str] = set()  # tokens of phones that were switched off
 
     async def allow(self, number: int) -> None:
         """Lets users write until there are `number` messages."""
@@ -123,6 +124,17 @@ class Traffic:
         if actor.sent:
             await actor.person.delete(actor.random.choice(actor.sent[-3:]))
 
+    async def edit(self, actor: Actor) -> None:
+        """Changes the text of one of the last three messages of the user."""
+        if actor.sent:
+            await actor.person.edit(actor.random.choice(actor.sent[-3:]), f"Edited {actor.random.random()}")
+
+    async def switch(self, actor: Actor) -> None:
+        """Switches a phone of the user off, or on again."""
+        phone = actor.random.choice(actor.phones)
+        self.were_off.add(phone.token)
+        self._cloud.expo.change_phone(phone.token, Condition(is_on=not phone.is_on))
+
     async def log_in_anywhere(self, actor: Actor) -> None:
         """Logs in on any phone. If it is another user's, the phone changes accounts."""
         phones = [phone for phone in self._cloud.expo.phones.values() if phone.uninstalled is None]
@@ -139,16 +151,20 @@ class Traffic:
             phone = actor.random.choice(actor.phones)
             actor.phones.remove(phone)
             await actor.person.log_out_of(self._devices[phone.token])
+            if phone.account == str(actor.person.id):  # otherwise the app is another user's by now
+                self._cloud.expo.change_phone(phone.token, Condition(account=None))
 
     async def log_in(self, actor: Actor, phone: Phone) -> None:
         """Registers a phone for a user, as docs/client.md describes."""
         await actor.person.log_in_on(phone, self._devices[phone.token])
+        self._cloud.expo.change_phone(phone.token, Condition(account=str(actor.person.id)))
         if phone not in actor.phones:
             actor.phones.append(phone)
 
     async def new_phone(self, actor: Actor, platform: Literal["ios", "android"]) -> None:
         """Installs the app on another phone of the user, and logs in."""
         phone = new_phone(self._cloud.expo, platform)
+        phone.background_budget = 1_000_000  # The hour of an iPhone's budget is longer than the run.
         self._devices[phone.token] = f"phone-{len(self._devices)}"
         await self.log_in(actor, phone)
 
@@ -191,6 +207,8 @@ _ACTIONS: dict[str, tuple[int, Callable[[Traffic, Actor], Awaitable[None]]]] = {
     "heartbeats": (14, Traffic.view),
     "conversations read": (6, Traffic.read),
     "messages deleted": (4, Traffic.delete),
+    "messages edited": (4, Traffic.edit),
+    "phones switched off or on": (1, Traffic.switch),
     "logins and account switches": (3, Traffic.log_in_anywhere),
     "registrations repeated": (3, Traffic.register_again),
     "logouts": (2, Traffic.log_out),

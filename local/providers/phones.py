@@ -94,6 +94,9 @@ class Phone(Installation):
     foreground expo-notifications makes the push's `badge` the number of that notification, not of the app. Launchers
     show a number or a dot for the notifications on the screen as well.
 
+    `told_badge` is the number that the last push (`data.badge`) or the opened app said. On Android it may differ from
+    `badge`; so a test of the sender compares this number.
+
     `background_runs`: when a push started the background task.
     """
 
@@ -102,7 +105,9 @@ class Phone(Installation):
     is_on: bool = True
     app: AppState = "background"
     account: str | None = None  # None: not known, so each push is for the account on the phone
+    background_budget: int = IOS_BACKGROUND_PUSHES_PER_HOUR  # of an iPhone, in an hour
     badge: int = 0
+    told_badge: int = 0
     arrived: list[Arrival] = []
     shown: list[Arrival] = []  # the notifications on the screen, oldest first
     held: list[Held] = []  # while it is off
@@ -133,7 +138,8 @@ class Phone(Installation):
             self.shown = []  # Android removes the notifications of a force-stopped app.
         if "account" in condition.model_fields_set:
             self._dismiss(lambda arrival: self.account is None or self._is_for_other_account(arrival))
-            self.badge = self.badge if self.account else 0
+            if self.account is None:
+                self.badge = self.told_badge = 0
         if self.is_on:
             held, self.held = self.held, []
             for each in held:
@@ -150,11 +156,12 @@ class Phone(Installation):
         self.change(Condition(is_on=True), at)
         unread = {None, *map(str, unread_conversations)}
         self._dismiss(lambda arrival: arrival.conversation_id not in unread or self._is_for_other_account(arrival))
-        self.badge = badge
+        self.badge = self.told_badge = badge
 
     def clear(self) -> None:
         """Forgets everything that reached the phone."""
-        self.arrived, self.shown, self.held, self.background_runs, self.badge = [], [], [], [], 0
+        self.arrived, self.shown, self.held, self.background_runs = [], [], [], []
+        self.badge = self.told_badge = 0
 
     def _arrive(self, message: dict[str, JsonValue], ticket_id: str, at: datetime) -> None:
         arrival = Arrival(at=at, ticket_id=ticket_id, message=message)
@@ -162,6 +169,9 @@ class Phone(Installation):
         sounded = hidden in (None, "no text") and sounds(message, self.platform)
         arrival = arrival.model_copy(update={"hidden": hidden, "sounded": sounded})
         self.arrived.append(arrival)
+        match message.get("data"):
+            case {"badge": int(badge)} if hidden in (None, "no text"):
+                self.told_badge = badge
         if self.platform == "ios" and hidden != "another account":
             self._set_badge_by_system(message.get("badge"))
         if hidden is None and has_text(message):
@@ -188,7 +198,7 @@ class Phone(Installation):
             return "swiped away"
         if self.platform == "ios" and self.app == "background":
             recent = [run for run in self.background_runs if timedelta(0) <= arrival.at - run < timedelta(hours=1)]
-            if len(recent) >= IOS_BACKGROUND_PUSHES_PER_HOUR:
+            if len(recent) >= self.background_budget:
                 return "background budget"
         return "another account" if self._is_for_other_account(arrival) else None
 

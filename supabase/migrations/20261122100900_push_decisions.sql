@@ -214,7 +214,8 @@ begin
   if digest is not null then
     attempt := push.is_attempt_due(last, digest, p_device.push_token);
     if attempt.is_same then
-      if attempt.due_at is not null then
+      -- A viewer is not told of new messages, also not again.
+      if attempt.due_at is not null and (p_plan.viewing_until is null or last.kind <> 'alert') then
         kind := last.kind;
         sound := last.sound;
         retried := last;

@@ -212,6 +212,31 @@ async def test_what_a_phone_shows_is_dismissed_when_it_expires(chat: Chat) -> No
     assert await sent(chat) == []
 
 
+async def test_a_retry_waits_while_the_recipient_views_the_conversation(chat: Chat) -> None:
+    await chat.device()
+    await chat.message()
+    await sent(chat, "maybe_sent")
+    await chat.pass_time(10)
+    await chat.look(chat.room)
+    assert await sent(chat) == []
+    await chat.pass_time(46)
+    assert kinds(await sent(chat)) == ["alert"]
+
+
+async def test_an_edit_of_what_is_shown_is_told_while_the_recipient_views_the_conversation(chat: Chat) -> None:
+    """Another phone shows the text on its lock screen."""
+    await chat.device()
+    message = await chat.message("first")
+    await sent(chat)
+    await chat.look(chat.room)
+    await chat.message("new")
+    await edit(chat, message, "second")
+    await chat.pass_time(2)
+    assert [(push["kind"], push["body"]) for push in await sent(chat)] == [("update", "second")]
+    await chat.pass_time(46)
+    assert [(push["kind"], push["body"]) for push in await sent(chat)] == [("alert", "new\nsecond")]
+
+
 async def test_a_message_read_while_it_is_sent_is_dismissed_afterwards(chat: Chat) -> None:
     await chat.device(platform="android")
     await chat.message()

@@ -11,10 +11,12 @@ from local.chaos.invariants import INVARIANTS, check_invariants
 from local.chaos.records import (
     Answer,
     Arrival,
+    Card,
     Claim,
     Delivery,
     History,
     Job,
+    LockScreen,
     Message,
     Outage,
     Presence,
@@ -24,7 +26,8 @@ from local.chaos.records import (
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MESSAGE, ROOM, TINA, GUS, OMAR, DEVICE, LEASE = (UUID(int=number) for number in range(7))
-GUS_TOKEN, TINA_TOKEN = "ExponentPushToken[gus]", "ExponentPushToken[tina]"
+GUS_TOKEN, TINA_TOKEN, OTHER_TOKEN = (f"ExponentPushToken[{name}]" for name in ("gus", "tina", "other"))
+CARD = Card(ROOM, "Tina", "Hello")
 
 
 def at(seconds: float) -> datetime:
@@ -38,11 +41,7 @@ def valid_history() -> History:
         device_limit=2,
         written={"c1"},
         messages={MESSAGE: Message(MESSAGE, "c1", ROOM, TINA, at(0))},
-        jobs={
-            MESSAGE: Job(
-                MESSAGE, GUS, "done", "accepted", done_at=at(2), claims=(Claim(at=at(1), committed_at=at(1.1)),)
-            )
-        },
+        jobs={MESSAGE: Job(MESSAGE, GUS, "done", "accepted", claims=(Claim(at=at(1), committed_at=at(1.1)),))},
         deliveries={(MESSAGE, DEVICE): Delivery(MESSAGE, DEVICE, "handed_over", ticket_id="t1")},
         registrations=[
             Registration(DEVICE, GUS, GUS_TOKEN, since=at(-60)),
@@ -51,7 +50,8 @@ def valid_history() -> History:
         ],
         presence=[Presence(GUS, at=at(-10), updated_at=at(-10), is_online=True, room_id=ROOM)],
         arrivals=[Arrival(GUS_TOKEN, MESSAGE, at(1.5))],
-        screens=[Screen(GUS_TOKEN, shown=(MESSAGE,)), Screen(TINA_TOKEN, shown=())],
+        screens=[Screen(GUS_TOKEN, GUS, shown=(CARD,), badge=1), Screen(TINA_TOKEN, TINA, shown=(), badge=0)],
+        lock_screens={GUS: LockScreen({ROOM: CARD}, {ROOM: MESSAGE}, 1), TINA: LockScreen({}, {}, 0)},
         forbidden={"m1": "a text of 1.2 MB"},
         answers=[Answer("POST /rest/v1/chat_messages", 400, at(1), at(2))],
     )
@@ -81,27 +81,43 @@ def not_stored(history: History) -> None:
 def stored_twice(history: History) -> None:
     other = UUID(int=60)
     history.messages[other] = replace(history.messages[MESSAGE], id=other, deleted_at=at(0.1))
-    history.jobs[other] = Job(other, GUS, "done", "skipped", "deleted", done_at=at(1))
+    history.jobs[other] = Job(other, GUS, "done", "skipped", "deleted")
 
 
-def without_a_job(history: History) -> None:
+def without_a_decision(history: History) -> None:
     history.arrivals.clear()
     history.deliveries.clear()
     del history.jobs[MESSAGE]
 
 
+def change_screen(history: History, **changes: object) -> None:
+    history.screens[0] = replace(history.screens[0], **changes)  # type: ignore[arg-type]
+
+
 def not_shown(history: History) -> None:
-    history.arrivals.clear()
-    history.screens[0] = Screen(GUS_TOKEN, shown=())
+    change_screen(history, shown=())
+
+
+def another_text_shown(history: History) -> None:
+    change_screen(history, shown=(replace(CARD, body="before the edit"),))
+
+
+def shown_although_read(history: History) -> None:
+    change_message(history, read_at=at(1.2))
+    history.lock_screens[GUS] = LockScreen({}, {}, 1)
 
 
 def shown_on_one_of_two_phones(history: History) -> None:
-    history.registrations.append(Registration(UUID(int=51), GUS, "ExponentPushToken[other]", since=at(-1)))
-    history.screens.append(Screen("ExponentPushToken[other]", shown=()))
+    history.registrations.append(Registration(UUID(int=51), GUS, OTHER_TOKEN, since=at(-1)))
+    history.screens.append(Screen(OTHER_TOKEN, GUS, shown=(), badge=0))
+
+
+def wrong_badge(history: History) -> None:
+    change_screen(history, badge=2)
 
 
 def shown_twice(history: History) -> None:
-    history.screens[0] = Screen(GUS_TOKEN, shown=(MESSAGE, MESSAGE))
+    change_screen(history, user_id=None, shown=(CARD, CARD))
 
 
 def sent_to_the_sender(history: History) -> None:
@@ -196,31 +212,28 @@ def server_error_after_an_outage(history: History) -> None:
     history.outages.append(Outage(at(0), at(0.5)))
 
 
-def job_unreadable(history: History) -> None:
-    not_shown(history)
-    change_job(history, outcome="failed", reason="unreadable")
-
-
 VIOLATIONS: list[tuple[Callable[[History], None], str]] = [
     (not_stored, "each message that a user wrote is stored exactly once"),
     (stored_twice, "each message that a user wrote is stored exactly once"),
-    (without_a_job, "each message has a push job"),
-    (not_shown, "each registered phone of the recipient shows the message"),
-    (shown_on_one_of_two_phones, "each registered phone of the recipient shows the message"),
-    (shown_twice, "no phone shows a message twice"),
+    (without_a_decision, "each message is decided"),
+    (not_shown, "each phone shows exactly the unread conversations of its user"),
+    (another_text_shown, "each phone shows exactly the unread conversations of its user"),
+    (shown_although_read, "each phone shows exactly the unread conversations of its user"),
+    (shown_on_one_of_two_phones, "each phone shows exactly the unread conversations of its user"),
+    (wrong_badge, "the badge of each phone is the number of unread messages of its user"),
+    (shown_twice, "no phone shows a conversation twice"),
     (sent_to_the_sender, "no push reaches a device of the sender"),
     (sent_to_a_former_account, "no push reaches a device of an account other than the recipient's"),
     (sent_long_after_its_claim, "no push reaches a device of an account other than the recipient's"),
-    (claimed_after_reading, "no message is claimed after it was read or deleted"),
-    (claimed_after_deleting, "no message is claimed after it was read or deleted"),
-    (claimed_while_viewing, "no message is claimed while the recipient views its conversation"),
-    (job_still_pending, "each push job ends before its attempts are exhausted"),
-    (attempts_exhausted, "each push job ends before its attempts are exhausted"),
+    (claimed_after_reading, "no push shows a message that was read or deleted before its claim"),
+    (claimed_after_deleting, "no push shows a message that was read or deleted before its claim"),
+    (claimed_while_viewing, "no message is announced while the recipient views its conversation"),
+    (job_still_pending, "each decision ends before the attempts are exhausted"),
+    (attempts_exhausted, "each decision ends before the attempts are exhausted"),
     (still_leased, "no push job stays leased"),
     (without_a_ticket, "each accepted push has a ticket"),
     (without_a_receipt, "each ticket has a receipt"),
     (deactivated_while_installed, "no device is deactivated while the app is installed"),
-    (job_unreadable, "each registered phone of the recipient shows the message"),
     (registration_ended_by_another, "no user ends the registration of another user, except by a login with its token"),
     (
         registration_ended_by_a_login_with_another_token,
@@ -269,14 +282,16 @@ def read_while_it_was_sent(history: History) -> None:
 
 
 def read_before_the_claim(history: History) -> None:
-    not_shown(history)
+    change_screen(history, shown=(), badge=0)
+    history.arrivals.clear()
+    history.lock_screens[GUS] = LockScreen({}, {}, 0)
     change_message(history, read_at=at(0.5))
     change_job(history, outcome="skipped", reason="read", claims=())
 
 
 def registered_after_the_message(history: History) -> None:
-    history.registrations.append(Registration(UUID(int=51), GUS, "ExponentPushToken[other]", since=at(0.5)))
-    history.screens.append(Screen("ExponentPushToken[other]", shown=()))
+    history.registrations.append(Registration(UUID(int=51), GUS, OTHER_TOKEN, since=at(0.5)))
+    history.screens.append(Screen(OTHER_TOKEN, GUS, shown=(), badge=0))
 
 
 def app_uninstalled(history: History) -> None:
@@ -295,10 +310,27 @@ def unreadable_tickets(history: History) -> None:
     change_delivery(history, status="accepted", error="UnreadableResponse", ticket_id=None)
 
 
-def older_row_for_which_message_preview_fails(history: History) -> None:
-    change_message(history, client_msg_id=None)
-    history.written.clear()
-    job_unreadable(history)
+def message_that_cannot_be_composed(history: History) -> None:
+    not_shown(history)
+    change_job(history, outcome="failed", reason="unreadable")
+
+
+def conversation_with_rows_of_an_older_database(history: History) -> None:
+    another_text_shown(history)
+    history.lock_screens[GUS] = replace(history.lock_screens[GUS], unknown=frozenset({ROOM}))
+
+
+def lost_while_the_phone_was_off(history: History) -> None:
+    change_screen(history, shown=(), was_off=True)
+
+
+def update_while_it_is_viewed(history: History) -> None:
+    claimed_while_viewing(history)
+    change_job(history, claims=(Claim(at(1), at(1.1), is_alert=False),))
+
+
+def another_user_of_the_app(history: History) -> None:
+    change_screen(history, user_id=OMAR, shown=(), badge=0)
 
 
 def token_of_no_phone(history: History) -> None:
@@ -333,7 +365,11 @@ def logged_out(history: History) -> None:
 @pytest.mark.parametrize(
     "circumstance",
     [
-        older_row_for_which_message_preview_fails,
+        message_that_cannot_be_composed,
+        conversation_with_rows_of_an_older_database,
+        lost_while_the_phone_was_off,
+        update_while_it_is_viewed,
+        another_user_of_the_app,
         token_of_no_phone,
         one_device_replaced_by_another,
         read_and_deleted_by_its_own_users,

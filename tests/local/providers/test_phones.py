@@ -166,8 +166,8 @@ class TestBadge:
         one = phone(platform)
         if is_open:
             one.open([], badge=0, at=NOON)
-        receive(one, alert("r1", badge=4))
-        assert one.badge == badge
+        receive(one, alert("r1", badge=4, data={"badge": 4}))
+        assert (one.badge, one.told_badge) == (badge, 4)
 
     @both_platforms
     def test_a_badge_push_sets_the_badge(self, platform: Platform) -> None:
@@ -235,7 +235,7 @@ class TestApp:
         receive(one, alert("r2"), dismiss("r1"))
         assert (one.shown, [arrival.hidden for arrival in one.arrived[1:]]) == ([], ["force-stopped"] * 2)
         one.open(["r1", "r2"], badge=2, at=NOON)
-        assert (one.shown, one.badge) == ([], 2)
+        assert (one.shown, one.badge, one.told_badge) == ([], 2, 2)
         receive(one, alert("r2"))
         assert rooms(one) == ["r2"]
 
@@ -264,7 +264,7 @@ class TestAccounts:
         assert rooms(one) == ["r1"]
         one.open(["r1", "r2"], badge=5, at=NOON)
         receive(one, alert("r2"), badge_push(7, platform))
-        assert (one.shown, one.badge, len(one.sounds)) == ([], 5, 1)
+        assert (one.shown, one.badge, one.told_badge, len(one.sounds)) == ([], 5, 5, 1)
 
     def test_signing_in_removes_the_notifications_of_the_former_account(self) -> None:
         one = phone("ios", Condition(account="gus"))
@@ -276,7 +276,7 @@ class TestAccounts:
         one = phone("ios", Condition(account="gus"))
         receive(one, alert("r1"))
         one.change(Condition(account=None), NOON)
-        assert (one.shown, one.badge) == ([], 0)
+        assert (one.shown, one.badge, one.told_badge) == ([], 0, 0)
 
 
 class TestOff:

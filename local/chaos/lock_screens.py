@@ -1,0 +1,58 @@
+"""What phones should show, as a pure function of the rows of the chat. It shares nothing with the SQL of the pushes."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from local.chaos.records import Card, LockScreen
+
+MAX_LINES = 3
+
+
+@dataclass(frozen=True)
+class StoredMessage:
+    """A row of chat_messages."""
+
+    id: UUID
+    room_id: UUID
+    sender_id: UUID
+    client_msg_id: str | None
+    text: str
+    server_timestamp: datetime
+    is_read: bool
+    is_deleted: bool
+
+
+def lock_screens(
+    messages: Iterable[StoredMessage],
+    people: Mapping[UUID, tuple[UUID, UUID]],
+    names: Mapping[UUID, str],
+    written: Set[str],
+) -> dict[UUID, LockScreen]:
+    """Returns the lock screen of each user.
+
+    `people`: the two users of each conversation. `written`: client_msg_id of each message of the traffic. The text of
+    other rows, and of a user without a name here, is not predicted: they are of an older database.
+    """
+    unread: defaultdict[UUID, defaultdict[UUID, list[StoredMessage]]] = defaultdict(lambda: defaultdict(list))
+    for message in messages:
+        if not message.is_read and not message.is_deleted:
+            [recipient] = set(people[message.room_id]) - {message.sender_id}
+            unread[recipient][message.room_id].append(message)
+    users = {user for pair in people.values() for user in pair}
+    return {user: _lock_screen(unread[user], names, written) for user in users}
+
+
+def _lock_screen(rooms: Mapping[UUID, list[StoredMessage]], names: Mapping[UUID, str], written: Set[str]) -> LockScreen:
+    cards, newest, unknown = {}, {}, set()
+    for room_id, messages in rooms.items():
+        messages.sort(key=lambda message: message.server_timestamp, reverse=True)
+        newest[room_id] = messages[0].id
+        if messages[0].sender_id not in names or any(message.client_msg_id not in written for message in messages):
+            unknown.add(room_id)
+        count = f" ({len(messages)})" if len(messages) > 1 else ""
+        body = "\n".join(message.text for message in messages[:MAX_LINES])
+        cards[room_id] = Card(room_id, names.get(messages[0].sender_id, "") + count, body)
+    return LockScreen(cards, newest, sum(map(len, rooms.values())), frozenset(unknown))

@@ -1,0 +1,42 @@
+"""What phones should show, by the rows of the chat."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from local.chaos.lock_screens import StoredMessage, lock_screens
+from local.chaos.records import Card, LockScreen
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+ROOM, TINA, GUS = (UUID(int=number) for number in range(3))
+NOTHING = LockScreen({}, {}, 0)
+
+
+def message(number: int, text: str = "") -> StoredMessage:
+    at = NOON + timedelta(seconds=number)
+    return StoredMessage(UUID(int=100 + number), ROOM, TINA, f"c{number}", text or f"text {number}", at, False, False)
+
+
+def of(*messages: StoredMessage) -> LockScreen:
+    """The lock screen of Gus. Tina's shows nothing."""
+    found = lock_screens(messages, {ROOM: (TINA, GUS)}, {TINA: "Tina"}, {f"c{number}" for number in range(9)})
+    assert found[TINA] == NOTHING
+    return found[GUS]
+
+
+def test_one_unread_message_is_shown_with_the_name_of_its_sender() -> None:
+    assert of(message(1)) == LockScreen({ROOM: Card(ROOM, "Tina", "text 1")}, {ROOM: UUID(int=101)}, 1)
+
+
+def test_of_several_messages_the_newest_three_are_shown_with_their_number() -> None:
+    screen = of(*(message(number) for number in (2, 4, 1, 3)))
+    assert screen.cards[ROOM] == Card(ROOM, "Tina (4)", "text 4\ntext 3\ntext 2")
+    assert (screen.newest[ROOM], screen.badge) == (UUID(int=104), 4)
+
+
+def test_read_and_deleted_messages_are_not_shown() -> None:
+    assert of(replace(message(1), is_read=True), replace(message(2), is_deleted=True)) == NOTHING
+
+
+def test_a_conversation_with_a_row_of_an_older_database_is_not_predicted() -> None:
+    assert of(message(1), replace(message(2), client_msg_id=None)).unknown == {ROOM}
