@@ -57,10 +57,11 @@ class Person:
             .execute()
         )
 
-    async def read(self, conversation: UUID) -> None:
-        """Marks every message of the conversation as read."""
+    async def read(self, conversation: UUID, device_id: str | None = None) -> None:
+        """Marks every message of the conversation as read. None: the app does not say on which device."""
+        device = {"p_device_id": device_id} if device_id else {}
         await self.client.rpc(
-            "mark_messages_read", {"p_user_id": str(self.id), "p_conversation_id": str(conversation)}
+            "mark_messages_read", {"p_user_id": str(self.id), "p_conversation_id": str(conversation), **device}
         ).execute()
 
     async def edit(self, message_id: UUID, text: str) -> None:

@@ -103,7 +103,9 @@ def _read_phone(history: History, phone: Phone, was_off: bool) -> None:
         if arrival.conversation_id and arrival.recipient_id == phone.account
     )
     user_id = UUID(phone.account) if phone.account else None
-    history.screens.append(Screen(phone.token, user_id, cards, phone.badge, phone.uninstalled is None, was_off))
+    # On Android a push with text tells the number, but does not set it.
+    badge = phone.badge if phone.platform == "ios" else phone.told_badge
+    history.screens.append(Screen(phone.token, user_id, cards, badge, phone.uninstalled is None, was_off))
     # A phone that was off gets a push long after its claim.
     history.arrivals += [
         Arrival(phone.token, UUID(arrival.message_id), arrival.at)

@@ -152,13 +152,12 @@ class Traffic:
             actor.phones.remove(phone)
             await actor.person.log_out_of(self._devices[phone.token])
             if phone.account == str(actor.person.id):  # otherwise the app is another user's by now
-                phone.shown, phone.badge, phone.account = [], 0, None
+                self._cloud.expo.change_phone(phone.token, Condition(account=None))
 
     async def log_in(self, actor: Actor, phone: Phone) -> None:
         """Registers a phone for a user, as docs/client.md describes."""
         await actor.person.log_in_on(phone, self._devices[phone.token])
-        if phone.account != str(actor.person.id):
-            phone.shown, phone.account = [], str(actor.person.id)
+        self._cloud.expo.change_phone(phone.token, Condition(account=str(actor.person.id)))
         if phone not in actor.phones:
             actor.phones.append(phone)
 

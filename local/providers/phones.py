@@ -1,28 +1,32 @@
 """Phones with the app installed: what reaches each, what it shows, when it sounds, and the badge of the app.
 
-They behave as docs/client/push.ts makes an app behave: a background task handles dismissals and badges, and the app
-removes what was read when it is opened.
+The app does what docs/client/push.ts does: a background task handles dismissals and badges, and the app removes the
+notifications of what was read when it is opened.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
+from local.providers.held import Held, expires_at, kept
+from local.providers.pushes import QUIET_CHANNEL, Platform, has_text, sounds, starts_code
+
 type DeadTokenReport = Literal["ticket", "receipt"]
 
-# Why a notification that reached the phone is not shown, or why its background task did not run.
-type Hidden = Literal["unknown channel", "no text", "background budget", "swiped away", "another account"]
+# killed: swiped away on iOS, force-stopped on Android. Swiping an app away on Android only moves it to the background.
+type AppState = Literal["foreground", "background", "killed"]
+
+# Why a notification that reached the phone is not shown, or why its background task did nothing.
+type Hidden = Literal[
+    "unknown channel", "no text", "background budget", "swiped away", "force-stopped", "another account"
+]
 
 # iOS gives an app "two or three" background pushes an hour:
 # https://developer.apple.com/documentation/usernotifications/pushing-background-updates-to-your-app
 IOS_BACKGROUND_PUSHES_PER_HOUR = 3
-# FCM stores messages of so many collapse keys for a device that is off, and so many others:
-# https://firebase.google.com/docs/cloud-messaging/customize-messages/collapsible-message-types
-FCM_COLLAPSE_KEYS, FCM_OTHERS = 4, 100
-# What Expo takes for a missing ttl: https://docs.expo.dev/push-notifications/sending-notifications/#message-request-format
-DEFAULT_TTL = {"ios": timedelta(0), "android": timedelta(weeks=4)}
 
 
 class Arrival(BaseModel):
@@ -39,30 +43,22 @@ class Arrival(BaseModel):
     @property
     def message_id(self) -> str | None:
         """The app's own id of the newest chat message that it shows, `data.messageId`."""
-        return self._data("messageId")
+        return self._text_of_data("messageId")
 
     @property
     def conversation_id(self) -> str | None:
         """The conversation that it shows, `data.conversationId`."""
-        return self._data("conversationId")
+        return self._text_of_data("conversationId")
 
     @property
     def recipient_id(self) -> str | None:
         """The account that it is for, `data.recipientId`."""
-        return self._data("recipientId")
+        return self._text_of_data("recipientId")
 
-    def _data(self, key: str) -> str | None:
+    def _text_of_data(self, name: str) -> str | None:
         data = self.message.get("data")
-        value = data.get(key) if isinstance(data, dict) else None
+        value = data.get(name) if isinstance(data, dict) else None
         return value if isinstance(value, str) else None
-
-
-class Held(BaseModel):
-    """A notification that APNs or FCM keeps for a phone that is off."""
-
-    expires_at: AwareDatetime
-    ticket_id: str
-    message: dict[str, JsonValue]
 
 
 class Installation(BaseModel):
@@ -71,9 +67,9 @@ class Installation(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     token: str
-    platform: Literal["ios", "android"]
+    platform: Platform
     project: Annotated[str, Field(pattern=r"^@[^/\s]+/[^/\s]+$")] = "@chat-push/app"
-    channels: frozenset[str] = frozenset({"chat-messages", "chat-messages-quiet"})
+    channels: frozenset[str] = frozenset({"chat-messages", QUIET_CHANNEL})
 
 
 class Condition(BaseModel):
@@ -81,22 +77,37 @@ class Condition(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    is_on: bool | None = None
-    # swiped away: iOS starts no background task. force-stopped: Android delivers nothing until the app is opened.
-    app: Literal["running", "swiped away", "force-stopped"] | None = None
-    account: str | None = None  # who is signed in; without one, the app believes each push
+    is_on: bool = True  # off: switched off or without a network. The screen stays as it is.
+    app: Literal["background", "killed"] = "background"  # `Phone.open` brings it to the foreground
+    account: str | None = None  # the user id that is signed in; None: the user signs out
 
 
 class Phone(Installation):
-    """An installation and everything that reached it."""
+    """An installation and everything that reached it.
+
+    `badge` on iOS is the number on the app's icon. The system sets it by the `badge` of each push, even if the app is
+    killed. A push that sets it to 0 also removes all notifications of the app:
+    https://support.airship.com/hc/en-us/articles/213492563-Clearing-the-badge-icon-on-iOS
+
+    `badge` on Android is the number that the app set last: when it is opened, and by a push without text. A push with
+    text does not change it. In the background the system draws such a push, and no code of the app runs. In the
+    foreground expo-notifications makes the push's `badge` the number of that notification, not of the app. Launchers
+    show a number or a dot for the notifications on the screen as well.
+
+    `told_badge` is the number that the last push (`data.badge`) or the opened app said. On Android it may differ from
+    `badge`; so a test of the sender compares this number.
+
+    `background_runs`: when a push started the background task.
+    """
 
     # Where the provider reports the removed app: in the ticket, or only in the receipt. None: installed.
     uninstalled: DeadTokenReport | None = None
     is_on: bool = True
-    app: Literal["running", "swiped away", "force-stopped"] = "running"
-    account: str | None = None
+    app: AppState = "background"
+    account: str | None = None  # None: not known, so each push is for the account on the phone
     background_budget: int = IOS_BACKGROUND_PUSHES_PER_HOUR  # of an iPhone, in an hour
     badge: int = 0
+    told_badge: int = 0
     arrived: list[Arrival] = []
     shown: list[Arrival] = []  # the notifications on the screen, oldest first
     held: list[Held] = []  # while it is off
@@ -108,103 +119,113 @@ class Phone(Installation):
         return [arrival.at for arrival in self.arrived if arrival.sounded]
 
     def receive(self, message: dict[str, JsonValue], ticket_id: str, at: datetime) -> None:
-        """APNs or FCM get the notification, and deliver it or keep it until the phone is on."""
-        if self.is_on and self.app != "force-stopped":
+        """APNs or FCM get the notification. They deliver it, or keep it for a phone that is off."""
+        if self.is_on:
             self._arrive(message, ticket_id, at)
             return
-        match message.get("ttl"):
-            case int(seconds) | float(seconds):
-                lives = timedelta(seconds=seconds)
-            case _:
-                lives = DEFAULT_TTL[self.platform]
-        held = Held(expires_at=at + lives, ticket_id=ticket_id, message=message)
+        held = Held(expires_at=expires_at(message, self.platform, at), ticket_id=ticket_id, message=message)
         if held.expires_at > at:
-            self.held = self._keep([*self.held, held])
+            self.held = kept([*self.held, held], self.platform)
 
     def change(self, condition: Condition, at: datetime) -> None:
-        """The person switches the phone on or off, closes the app, or signs in. What was held arrives if it lives."""
-        for name, value in condition.model_dump(exclude_unset=True).items():
-            setattr(self, name, value)
-        if self.is_on and self.app != "force-stopped":
-            held, self.held = self.held, []
-            for kept in held:
-                if kept.expires_at > at:
-                    self._arrive(kept.message, kept.ticket_id, at)
+        """The person switches the phone on or off, closes the app, or signs in or out.
 
-    def open(self, unread_conversations: Collection[str], badge: int, at: datetime) -> None:
-        """The person opens the app: it removes the notifications of other conversations, and sets the badge."""
-        self.change(Condition(is_on=True, app="running"), at)
-        self.shown = [arrival for arrival in self.shown if arrival.conversation_id in unread_conversations]
-        self.badge = badge
+        What was held for the phone arrives at `at` if it has not expired by then.
+        """
+        for name in condition.model_fields_set:
+            setattr(self, name, getattr(condition, name))
+        if self.app == "killed" and self.platform == "android":
+            self.shown = []  # Android removes the notifications of a force-stopped app.
+        if "account" in condition.model_fields_set:
+            self._dismiss(lambda arrival: self.account is None or self._is_for_other_account(arrival))
+            if self.account is None:
+                self.badge = self.told_badge = 0
+        if self.is_on:
+            held, self.held = self.held, []
+            for each in held:
+                if each.expires_at > at:
+                    self._arrive(each.message, each.ticket_id, at)
+
+    def open(self, unread_conversations: Collection[str | UUID], badge: int, at: datetime) -> None:
+        """The person switches the phone on and opens the app.
+
+        The app removes the notifications of conversations without unread messages and those of other accounts, and sets
+        the badge. It reads what is unread from the database.
+        """
+        self.app = "foreground"
+        self.change(Condition(is_on=True), at)
+        unread = {None, *map(str, unread_conversations)}
+        self._dismiss(lambda arrival: arrival.conversation_id not in unread or self._is_for_other_account(arrival))
+        self.badge = self.told_badge = badge
 
     def clear(self) -> None:
         """Forgets everything that reached the phone."""
-        self.arrived, self.shown, self.held, self.background_runs, self.badge = [], [], [], [], 0
-
-    def _keep(self, held: list[Held]) -> list[Held]:
-        if self.platform == "ios":
-            return held[-1:]  # APNs stores one notification for an app.
-        newest = {key: kept for kept in held if (key := kept.message.get("collapseId"))}
-        keys = list(dict.fromkeys(kept.message.get("collapseId") for kept in reversed(held)))
-        kept_keys = [key for key in keys if key][:FCM_COLLAPSE_KEYS]
-        others = [kept for kept in held if not kept.message.get("collapseId")][-FCM_OTHERS:]
-        return [kept for kept in held if kept in others or any(kept is newest[key] for key in kept_keys)]
+        self.arrived, self.shown, self.held, self.background_runs = [], [], [], []
+        self.badge = self.told_badge = 0
 
     def _arrive(self, message: dict[str, JsonValue], ticket_id: str, at: datetime) -> None:
-        hidden = self._hidden(message, at)
-        has_text = bool(message.get("title") or message.get("body"))
-        arrival = Arrival(
-            at=at,
-            ticket_id=ticket_id,
-            message=message,
-            hidden=hidden,
-            sounded=has_text and hidden is None and self._sounds(message),
-        )
+        arrival = Arrival(at=at, ticket_id=ticket_id, message=message)
+        hidden = self._hidden(arrival)
+        sounded = hidden in (None, "no text") and sounds(message, self.platform)
+        arrival = arrival.model_copy(update={"hidden": hidden, "sounded": sounded})
         self.arrived.append(arrival)
-        # iOS sets the badge of each push; on Android, expo-notifications does when it draws one.
-        badge = message.get("badge")
-        if isinstance(badge, int) and (self.platform == "ios" or (has_text and hidden is None)):
-            self.badge = badge
-        if hidden is None and has_text:
-            replace_key = "collapseId" if self.platform == "ios" else "tag"
-            if key := message.get(replace_key):
-                self.shown = [other for other in self.shown if other.message.get(replace_key) != key]
-            self.shown.append(arrival)
-        elif hidden is None:
-            self._run_background_task(message, at)
+        match message.get("data"):
+            case {"badge": int(badge)} if hidden in (None, "no text"):
+                self.told_badge = badge
+        if self.platform == "ios" and hidden != "another account":
+            self._set_badge_by_system(message.get("badge"))
+        if hidden is None and has_text(message):
+            self._show(arrival)
+        elif hidden in (None, "another account") and self.app == "background":
+            self.background_runs.append(at)
+        if hidden is None and not has_text(message):
+            self._handle_silent_push(message.get("data"))
 
-    def _hidden(self, message: dict[str, JsonValue], at: datetime) -> Hidden | None:
-        if message.get("title") or message.get("body"):
+    def _hidden(self, arrival: Arrival) -> Hidden | None:
+        message = arrival.message
+        if self.platform == "android" and self.app == "killed":
+            return "force-stopped"
+        if self.app == "foreground" and self._is_for_other_account(arrival):
+            return "another account"
+        if has_text(message):
             # Without a channelId, Expo uses a channel that it creates. Android hides a push to a missing channel.
             channel = message.get("channelId")
             is_unknown = self.platform == "android" and channel is not None and channel not in self.channels
             return "unknown channel" if is_unknown else None
-        if self.platform == "ios":
-            if not (message.get("contentAvailable") or message.get("_contentAvailable")):
-                return "no text"
-            if self.app == "swiped away":
-                return "swiped away"
-            recent = [run for run in self.background_runs if run > at - timedelta(hours=1)]
+        if not starts_code(message, self.platform):
+            return "no text"
+        if self.platform == "ios" and self.app == "killed":
+            return "swiped away"
+        if self.platform == "ios" and self.app == "background":
+            recent = [run for run in self.background_runs if timedelta(0) <= arrival.at - run < timedelta(hours=1)]
             if len(recent) >= self.background_budget:
                 return "background budget"
-        match message.get("data"):
-            case {"recipientId": str(recipient)} if self.account not in (None, recipient):
-                return "another account"
-        return None
+        return "another account" if self._is_for_other_account(arrival) else None
 
-    def _sounds(self, message: dict[str, JsonValue]) -> bool:
-        """On iOS the push says whether it sounds, on Android its channel."""
-        if self.platform == "ios":
-            return bool(message.get("sound"))
-        return message.get("channelId") != "chat-messages-quiet"
-
-    def _run_background_task(self, message: dict[str, JsonValue], at: datetime) -> None:
-        self.background_runs.append(at)
-        data = message.get("data")
-        if not isinstance(data, dict):
-            return
-        conversations = data.get("conversationIds")
-        if data.get("kind") == "dismiss" and isinstance(conversations, list):
-            self.shown = [arrival for arrival in self.shown if arrival.conversation_id not in conversations]
-        if isinstance(badge := data.get("badge"), int):
+    def _set_badge_by_system(self, badge: JsonValue) -> None:
+        if isinstance(badge, int):
+            if badge == 0 and self.badge != 0:
+                self.shown = []
             self.badge = badge
+
+    def _show(self, arrival: Arrival) -> None:
+        """The notification replaces the one with the same key."""
+        name = "collapseId" if self.platform == "ios" else "tag"
+        if key := arrival.message.get(name):
+            self._dismiss(lambda other: other.message.get(name) == key)
+        self.shown.append(arrival)
+
+    def _handle_silent_push(self, data: JsonValue) -> None:
+        """Does what the function of this name in docs/client/push.ts does."""
+        match data:
+            case {"type": "chat_message", "kind": "dismiss" | "badge", "badge": int(badge), **others}:
+                conversations = others.get("conversationIds")
+                if isinstance(conversations, list):
+                    self._dismiss(lambda arrival: arrival.conversation_id in conversations)
+                self.badge = badge
+
+    def _dismiss(self, is_dismissed: Callable[[Arrival], bool]) -> None:
+        self.shown = [arrival for arrival in self.shown if not is_dismissed(arrival)]
+
+    def _is_for_other_account(self, arrival: Arrival) -> bool:
+        return None not in (self.account, arrival.recipient_id) and self.account != arrival.recipient_id

@@ -271,8 +271,8 @@ language sql stable set search_path = '' as $$
       -- More do not fit into the interval.
       select * from push.deliveries where job_id = (p_plan.job).id and device_id = p_device.id order by id desc limit 100
     ) delivery
-    where delivery.sound
-      and (delivery.status not in ('retry', 'failed') or delivery.unanswered > 0)
+    -- A push without an answer may be lost, and this one replaces it: silence would cost all messages of an outage.
+    where delivery.sound and delivery.is_accepted
       and delivery.sent_at > p_at - p_settings.sound_interval
       -- What was read ends a series of messages. What was deleted does not: otherwise a sender could ring again and again.
       and not exists (

@@ -31,6 +31,15 @@ class Passed(BaseModel):
     seconds: Annotated[float, Field(ge=0)]
 
 
+class Opening(BaseModel):
+    """What the app finds in the database when it is opened."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    unread_conversations: list[str]
+    badge: Annotated[int, Field(ge=0)]
+
+
 def routes(expo: ExpoService) -> list[web.RouteDef]:
     """The endpoints of the control API."""
     return [
@@ -89,9 +98,14 @@ async def _uninstall(expo: ExpoService, request: web.Request) -> object:
 
 
 async def _change_phone(expo: ExpoService, request: web.Request) -> object:
-    """Switches a phone on or off, closes its app, or signs a user in. What was held for the phone arrives."""
+    """Switches a phone on or off, closes its app, or signs a user in or out. What was held for the phone arrives."""
     condition = Condition.model_validate_json(await request.read())
     return expo.change_phone(request.match_info["token"], condition)
+
+
+async def _open_app(expo: ExpoService, request: web.Request) -> object:
+    """Opens the app on a phone. It removes the notifications of what was read, and sets the badge."""
+    return expo.open_app(request.match_info["token"], **dict(Opening.model_validate_json(await request.read())))
 
 
 async def _pass_time(expo: ExpoService, request: web.Request) -> None:
@@ -138,6 +152,7 @@ _ENDPOINTS: list[tuple[str, str, _Handler, type[BaseModel] | None]] = [
     ("GET", "/phones/{token}", _phone, None),
     ("DELETE", "/phones/{token}", _uninstall, Uninstallation),
     ("PATCH", "/phones/{token}", _change_phone, Condition),
+    ("POST", "/phones/{token}/open", _open_app, Opening),
     ("POST", "/clock", _pass_time, Passed),
     ("GET", "/faults", _faults, None),
     ("POST", "/faults", _script, Script),

@@ -13,13 +13,23 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 MAX_RECIPIENTS = 100  # per request, and per list `to`
 MAX_RECEIPT_IDS = 1000  # per request
 MAX_PAYLOAD_BYTES = 4096  # of one message as Expo passes it to APNs or FCM
+MAX_COLLAPSE_ID_BYTES = 64  # of APNs; how Expo reports a longer one is not documented
 RECEIPTS_KEPT = timedelta(hours=24)
 
 type Json = dict[str, JsonValue]
@@ -100,6 +110,12 @@ def _recipients(to: object) -> object:
     return to if isinstance(to, list) else [to]
 
 
+def _collapse_id(value: str) -> str:
+    if len(value.encode()) > MAX_COLLAPSE_ID_BYTES:
+        raise PydanticCustomError("too_long", "String must contain at most 64 bytes")
+    return value
+
+
 class PushMessage(_Strict):
     """One message. Any other field is rejected.
 
@@ -121,7 +137,7 @@ class PushMessage(_Strict):
     icon: str = ""
     rich_content: RichContent | None = None
     category_id: str = ""
-    collapse_id: str = ""
+    collapse_id: Annotated[str, AfterValidator(_collapse_id)] = ""
     tag: str = ""
     thread_id: str = ""
     target_content_id: str = ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -117,6 +118,16 @@ class ExpoService:
         """
         phone = self.phones[token]
         phone.change(condition, self.now())
+        self.changed()
+        return phone
+
+    def open_app(self, token: str, unread_conversations: Collection[str | UUID], badge: int) -> Phone:
+        """A person opens the app, which reads from the database what is unread, and the badge.
+
+        Raises KeyError: no such phone.
+        """
+        phone = self.phones[token]
+        phone.open(unread_conversations, badge, self.now())
         self.changed()
         return phone
 

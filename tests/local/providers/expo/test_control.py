@@ -83,6 +83,7 @@ class TestControl:
             "GET /control/phones/{token}",
             "DELETE /control/phones/{token}",
             "PATCH /control/phones/{token}",
+            "POST /control/phones/{token}/open",
             "POST /control/clock",
             "GET /control/faults",
             "POST /control/faults",
@@ -107,6 +108,18 @@ class TestControl:
             assert response.status == 204
         await turn(on=True)
         assert [arrival.message["tag"] for arrival in expo.phones[PIXEL].shown] == ["m2"]
+
+    async def test_a_person_signs_in_kills_the_app_and_opens_it_over_http(
+        self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender
+    ) -> None:
+        async with http.patch(f"/control/phones/{IPHONE}", json={"account": "gus", "app": "killed"}) as response:
+            phone = await response.json()
+        assert (phone["is_on"], phone["app"], phone["account"]) == (True, "killed", "gus")
+        for room in ("r1", "r2"):
+            await sender.tickets(message(IPHONE, room, data={"conversationId": room}))
+        status, phone = await sender(f"/control/phones/{IPHONE}/open", {"unread_conversations": ["r2"], "badge": 1})
+        assert (status, phone["app"], phone["badge"]) == (200, "foreground", 1)
+        assert [arrival["message"]["data"]["conversationId"] for arrival in phone["shown"]] == ["r2"]
 
     async def test_phones_are_installed_listed_and_uninstalled_over_http(
         self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender, clock: Clock
@@ -194,6 +207,11 @@ class TestControl:
             ("POST", "/phones", {"token": IPHONE, "platform": "ios", "project": "app"}, "project"),
             ("POST", "/phones", {"token": IPHONE, "platform": "ios", "arrived": []}, "arrived"),
             ("DELETE", f"/phones/{IPHONE}?report=never", None, "report"),
+            ("PATCH", f"/phones/{IPHONE}", {"app": "foreground"}, "app"),
+            ("PATCH", f"/phones/{IPHONE}", {"is_on": None}, "is_on"),
+            ("PATCH", f"/phones/{IPHONE}", {"badge": 1}, "badge"),
+            ("POST", f"/phones/{IPHONE}/open", {"unread_conversations": []}, "badge"),
+            ("POST", "/clock", {"seconds": -1}, "seconds"),
             ("POST", "/faults", {"fault": {"kind": "earthquake"}}, "fault"),
             ("POST", "/faults", {"fault": {"kind": "http_error", "status": 200}}, "fault.http_error.status"),
             ("POST", "/faults", {"fault": {"kind": "reset"}, "times": 0}, "times"),
@@ -217,7 +235,7 @@ class TestControl:
             assert response.status == 422
             assert field in [error["field"] for error in (await response.json())["errors"]]
 
-    @pytest.mark.parametrize("method", ["GET", "DELETE"])
+    @pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH"])
     async def test_an_unknown_phone_is_404(self, http: aiohttp.ClientSession, method: str) -> None:
-        async with http.request(method, f"/control/phones/{STRANGER}") as response:
+        async with http.request(method, f"/control/phones/{STRANGER}", json={}) as response:
             assert response.status == 404

@@ -131,6 +131,7 @@ class TestFields:
             {"sound": None},
             {"channelId": None},
             {"sound": {"critical": True, "name": "chime.wav", "volume": 0.5}},
+            {"collapseId": "é" * 32},
         ],
     )
     async def test_the_other_documented_forms_of_a_field_arrive_as_sent(
@@ -144,6 +145,11 @@ class TestFields:
         [
             ("chanelId", "chat-messages"),
             ("collapse_id", "m1"),
+            ("collapseId", "é" * 33),
+            ("tag", 1),
+            ("threadId", None),
+            ("contentAvailable", 1),
+            ("_contentAvailable", "true"),
             ("title", None),
             ("body", 1),
             ("data", "text"),
