@@ -153,6 +153,34 @@ def _never_when_read_or_deleted(history: History) -> Iterator[_Case]:
             yield Violation(message.id, f"claimed at {claim.at}, {' and '.join(late)} before") if late else None
 
 
+def _no_ended_text_later(history: History) -> Iterator[_Case]:
+    """A push that was claimed before the edit or deletion may arrive until its worker times out."""
+    for arrival in history.arrivals:
+        for line in arrival.lines:
+            ended_at = history.ended_texts.get(line)
+            late = ended_at is not None and arrival.at > ended_at + WORKER_TIMEOUT
+            what = f"{arrival.push_token} got a text at {arrival.at} that ended at {ended_at}"
+            yield Violation(arrival.message_id, what) if late else None
+
+
+def _sounds_within_the_limit(history: History) -> Iterator[_Case]:
+    """Checks accepted pushes by the times of their claims. A push whose answer was lost is repeated with its sound."""
+    sounds = _grouped(
+        (arrival for arrival in history.arrivals if arrival.sounded and arrival.ticket_id in history.claimed_at),
+        lambda arrival: (arrival.push_token, arrival.room_id),
+    )
+    for series in sounds.values():
+        series.sort(key=lambda arrival: history.claimed_at[arrival.ticket_id])
+        for number, sound in enumerate(series):
+            earlier = series[max(number - 1, 0)]
+            apart = history.claimed_at[sound.ticket_id] - history.claimed_at[earlier.ticket_id]
+            # What is read ends the series: the next message sounds.
+            is_read = _before(history.messages[earlier.message_id].read_at, sound.at)
+            wrong = number and apart < history.sound_interval and not is_read
+            what = f"{sound.push_token} sounded again {apart} after {earlier.message_id}"
+            yield Violation(sound.message_id, what) if wrong else None
+
+
 def _never_while_viewing(history: History) -> Iterator[_Case]:
     """Checks each claim, except those in whose moment the presence changed."""
     presence = _grouped(history.presence, lambda change: change.user_id)
@@ -277,6 +305,8 @@ INVARIANTS: dict[str, _Invariant] = {
     "no push reaches a device of the sender": _never_to_the_sender,
     "no push reaches a device of an account other than the recipient's": _never_to_another_account,
     "no push shows a message that was read or deleted before its claim": _never_when_read_or_deleted,
+    "no text reaches a phone after it was edited or deleted": _no_ended_text_later,
+    "no phone sounds for a conversation more often than the interval allows": _sounds_within_the_limit,
     "no message is announced while the recipient views its conversation": _never_while_viewing,
     "each decision ends before the attempts are exhausted": _each_decision_ends,
     "no push job stays leased": _no_lease_left,
