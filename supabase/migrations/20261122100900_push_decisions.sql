@@ -164,7 +164,8 @@ comment on function push.badge(uuid) is 'Returns the unread messages of a person
 
 create function push.is_attempt_due(p_delivery push.deliveries, p_digest text, p_push_token text, out is_same boolean, out due_at timestamptz)
 language sql stable set search_path = '' as $$
-  select same.yes, case when same.yes then case p_delivery.status
+  -- A dismissal that is refused for a day is given up: what it would remove has expired.
+  select same.yes, case when same.yes and p_delivery.created_at > now() - time_to_live then case p_delivery.status
     when 'sending' then '-infinity'
     when 'retry' then coalesce(p_delivery.retry_at, '-infinity')
     when 'maybe_sent' then case when p_delivery.unanswered <= cardinality(unanswered_retry_delays)

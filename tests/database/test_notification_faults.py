@@ -73,6 +73,20 @@ async def test_what_a_phone_shows_expires_after_another_device_exhausted_the_att
     assert kinds(await sent(chat)) == ["dismiss"]
 
 
+async def test_a_dismissal_that_is_refused_for_a_day_is_given_up(chat: Chat) -> None:
+    await chat.device(platform="android")
+    await chat.message()
+    await sent(chat)
+    await chat.read()
+    await chat.pass_time(3)
+    for _ in range(3):
+        assert kinds(await sent(chat, "configuration_fault")) == ["dismiss"]
+        await chat.pass_time(3600)
+    await chat.pass_time(24 * 3600)
+    assert kinds(await sent(chat)) == ["badge"]
+    assert await value(chat.connection, "select count(*) from push.jobs where state <> 'idle'") == 0
+
+
 async def test_a_deleted_text_is_replaced_if_the_name_of_the_sender_cannot_be_read(
     chat: Chat,
 ) -> None:
