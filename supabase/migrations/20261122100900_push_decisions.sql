@@ -221,7 +221,8 @@ begin
       -- A viewer is not told of new messages, also not again.
       if attempt.due_at is not null and (p_plan.viewing_until is null or last.kind <> 'alert') then
         kind := last.kind;
-        is_repeated := last.status <> 'retry' or last.unanswered > 0;
+        -- Its worker did not report, so the push may have sounded.
+        is_repeated := last.status = 'sending';
         sound := last.sound and (is_repeated or push.may_sound(p_plan, p_device, p_at, p_settings));
         retried := last;
         due_at := attempt.due_at;
@@ -262,7 +263,7 @@ end $$;
 comment on function push.difference(push.plan, public.user_devices, timestamptz, push.settings) is
   'Returns the push that brings a device to the state that it should show, and when it is due; null: the device shows it, or '
   'nothing more can be done. kind null: the person has read the conversation there, so the app has set the badge. retried: the '
-  'delivery that it sends again. is_repeated: that send may have reached the phone.';
+  'delivery that it sends again. is_repeated: the worker of that send did not report.';
 
 create function push.may_sound(p_plan push.plan, p_device public.user_devices, p_at timestamptz, p_settings push.settings)
 returns boolean

@@ -243,20 +243,32 @@ async def test_messages_that_are_truncated_while_their_push_is_under_way_leave_t
     assert kinds(await sent(chat)) == ["update"]
 
 
-async def test_a_phone_sounds_once_for_all_conversations_after_an_outage_of_the_push_service(chat: Chat) -> None:
+@pytest.mark.parametrize("answer", ["retry", "maybe_sent"])
+async def test_a_phone_sounds_once_for_all_conversations_after_an_outage_of_the_push_service(
+    chat: Chat, answer: str
+) -> None:
     await chat.device()
     for _ in range(3):
         await chat.separate_message()
-        await sent(chat, "retry")
+        await sent(chat, answer)
         await chat.pass_time(40)
     for _ in range(10):
-        assert {p["kind"] for p in await sent(chat, "retry")} <= {"alert"}
+        assert {p["kind"] for p in await sent(chat, answer)} <= {"alert"}
         await chat.pass_time(40)
     sounds = []
     for _ in range(100):
         sounds += [p["sound"] for p in await sent(chat)]
-        await chat.pass_time(10)
+        await chat.pass_time(30)
     assert sorted(sounds) == [False, False, True]
+
+
+async def test_a_new_message_sounds_after_an_alert_without_an_answer(chat: Chat) -> None:
+    await chat.device()
+    sounds = []
+    for answer in ("maybe_sent", "maybe_sent", "accepted", "accepted"):
+        await chat.message()
+        sounds += [p["sound"] for p in await sent(chat, answer)]
+    assert sounds == [True, True, True, False]
 
 
 async def test_an_alert_that_was_rejected_for_now_sounds_when_it_is_sent_again(chat: Chat) -> None:
