@@ -251,6 +251,8 @@ UNSUPPORTED = {
     "chat_rooms.topic is not null and has no default": "alter table chat_rooms add topic text; "
     "alter table chat_rooms disable trigger user; update chat_rooms set topic = ''; "
     "alter table chat_rooms alter topic set not null",
+    "user_presence.status is not null and has no default": "alter table user_presence add status text; "
+    "update user_presence set status = ''; alter table user_presence alter status set not null",
 }
 
 
@@ -427,6 +429,26 @@ async def test_columns_of_the_app_stay_as_writable_as_they_were(server: Postgres
             connection, "select subject from push.migration_report where what = 'right of an app''s own column kept'"
         )
         assert kept == [{"subject": "chat_messages.reply_to: insert"}]
+
+
+async def test_an_old_app_writes_columns_of_its_own_in_each_of_its_tables(server: Postgres, whole_app: str) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        for name in ("message_receipts", "user_devices", "user_presence"):
+            await connection.execute(f"alter table {name} add extra text".encode())
+            await connection.execute(f"grant all on {name} to authenticated".encode())
+        await apply(connection)
+        device = await row(connection, "select id, user_id from user_devices order by id limit 1")
+        async with as_user(connection, device["user_id"]):
+            for name in ("user_devices", "user_presence"):
+                await connection.execute(f"update {name} set extra = 'x' where user_id = auth.uid()".encode())
+            await insert(
+                connection, "public.user_devices", user_id=device["user_id"], device_id="2", platform="ios", extra="x"
+            )
+        assert await value(connection, "select count(*) from user_devices where extra = 'x'") == 2
+        kept = "select subject from push.migration_report where what = 'right of an app''s own column kept'"
+        subjects = {one["subject"] for one in await rows(connection, kept)}
+        extras = {f"{name}.extra: insert, update" for name in ("message_receipts", "user_devices", "user_presence")}
+        assert {subject for subject in subjects if "chat_messages" not in subject} == extras
 
 
 async def test_the_report_says_what_was_filled_in_and_replaced(server: Postgres, whole_app: str) -> None:
