@@ -15,7 +15,22 @@ import pytest
 from local.processes import ChildError
 from local.supabase.postgres import Postgres
 from local.supabase.project import create_database, migrate
-from tests.database.chat import Chat, Connection, Row, as_user, connected, insert, refused, row, rows, value
+from tests.database.chat import (
+    Chat,
+    Connection,
+    Row,
+    as_user,
+    claim,
+    claim_one,
+    connected,
+    insert,
+    record,
+    refused,
+    row,
+    rows,
+    value,
+    worker_report,
+)
 from tests.database.test_migrations import (
     ADDED_COLUMNS,
     EXISTING_APP,
@@ -564,6 +579,31 @@ async def test_mark_existing_messages_read_works_in_an_app_that_lacked_no_column
         await connection.execute("update chat_messages set is_read = false, read_at = null")
         await apply(connection)
         assert await value(connection, "select push.mark_existing_messages_read() = count(*) from chat_messages")
+
+
+async def test_older_unread_messages_get_no_push_of_their_own_but_are_shown_with_a_newer_one(
+    server: Postgres, whole_app: str
+) -> None:
+    async with app_without(server, whole_app, ["chat_messages.server_timestamp"]) as connection:
+        await connection.execute("alter table chat_messages disable trigger user")
+        room = await row(connection, "select * from chat_rooms order by id limit 1")
+        await connection.execute(
+            "update chat_messages set room_id = %s, sender_id = %s, is_read = false, message = 'Old',"
+            " created_at = now() - interval '1 hour'",
+            (room["id"], room["user1_id"]),
+        )
+        await apply(connection)
+        await connection.execute("drop trigger webhook on chat_rooms")
+        await connection.execute("update user_devices set is_active = false")
+        chat = Chat(connection, room["user1_id"], room["user2_id"], room["id"])
+        await chat.device()
+        assert (await claim(connection))["jobs"] == []
+        claimed, job = await claim_one(connection, await chat.message("New"))
+        assert job["body"] == "New\nOld\nOld"
+        await record(connection, claimed, worker_report(job))
+        await connection.execute("select push.mark_existing_messages_read()")
+        _, job = await claim_one(connection, await chat.message("Newer"))
+        assert job["body"] == "Newer\nNew"
 
 
 NAMES = {
