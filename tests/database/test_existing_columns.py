@@ -541,6 +541,24 @@ async def test_an_app_with_attachments_of_another_form_goes_on_to_write_them(
         assert report == ([] if types else [{"affected_rows": messages}])
 
 
+async def test_a_conversation_is_created_in_an_app_that_checks_the_order_of_its_users(
+    server: Postgres, whole_app: str
+) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute("alter table chat_rooms add check (user1_id < user2_id) not valid")
+        await connection.execute("delete from chat_rooms where user1_id > user2_id")
+        await apply(connection)
+        await connection.execute("drop trigger webhook on chat_rooms")
+        users = await rows(
+            connection, "select id from users where id not in (select user1_id from chat_rooms) order by id"
+        )
+        first, *_, last = [one["id"] for one in users]
+        async with as_user(connection, last):
+            created = await value(connection, "select get_or_create_conversation(%s, %s)", last, first)
+        async with as_user(connection, first):
+            assert await value(connection, "select get_or_create_conversation(%s, %s)", first, last) == created
+
+
 async def test_realtime_does_not_send_the_row_before_an_update(server: Postgres, whole_app: str) -> None:
     """It would be the text of a message that is being deleted."""
     async with app_without(server, whole_app, []) as connection:
