@@ -337,6 +337,10 @@ def lost_while_the_phone_was_off(history: History) -> None:
     change_screen(history, shown=(), was_off=True)
 
 
+def replaced_while_the_phone_was_off(history: History) -> None:
+    change_screen(history, shown=(replace(CARD, body="Before"),), was_off=True)
+
+
 def sounded_again_after_reading(history: History) -> None:
     sounded_too_often(history)
     change_message(history, read_at=at(1.55))
@@ -391,6 +395,7 @@ def logged_out(history: History) -> None:
         message_that_cannot_be_composed,
         conversation_with_rows_of_an_older_database,
         lost_while_the_phone_was_off,
+        replaced_while_the_phone_was_off,
         sounded_again_after_reading,
         sounded_again_without_an_answer,
         update_while_it_is_viewed,
