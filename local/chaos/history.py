@@ -65,7 +65,7 @@ async def read_history(
         was_off = phone.token in were_off
         if was_off and phone.account:
             truth = reader.history.lock_screens[UUID(phone.account)]
-            phone.open({str(room) for room in truth.cards}, truth.badge, cloud.expo.now())
+            phone.open({str(room) for room in truth.cards}, truth.badge or 0, cloud.expo.now())
         _read_phone(reader.history, phone, was_off)
     return reader.finish()
 

@@ -81,10 +81,10 @@ def _lock_screens_are_right(history: History) -> Iterator[_Case]:
 
 
 def _badges_are_right(history: History) -> Iterator[_Case]:
-    """Checks each phone that got a push since it was registered for its user. Older rows are in no counter."""
+    """Checks each phone that got a push since it was registered for its user."""
     arrived = _grouped(history.arrivals, lambda arrival: arrival.push_token)
     for registration, screen, truth in _phones(history):
-        if not truth.unknown and any(arrival.at > registration.since for arrival in arrived[screen.push_token]):
+        if truth.badge is not None and any(arrival.at > registration.since for arrival in arrived[screen.push_token]):
             wrong = f"{screen.push_token} has the badge {screen.badge} instead of {truth.badge}"
             yield Violation(None, wrong) if screen.badge != truth.badge else None
 

@@ -124,12 +124,13 @@ class Screen:
 class LockScreen:
     """What the phones of a user should show: a card for each conversation with unread messages, and the badge.
 
-    `newest`: the newest unread message of each conversation. `unknown`: conversations with rows of an older database.
+    `newest`: the newest unread message of each conversation. `unknown`: conversations whose text is not predicted, and
+    a `badge` of None: it is not predicted, because of rows of an older database.
     """
 
     cards: Mapping[UUID, Card]
     newest: Mapping[UUID, UUID]
-    badge: int
+    badge: int | None
     unknown: frozenset[UUID] = frozenset()
 
 
