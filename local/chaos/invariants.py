@@ -17,6 +17,9 @@ MARGIN = timedelta(milliseconds=100)
 # A worker whose lease expired may still send until its invocation ends: the timeout of SendChatPush.
 WORKER_TIMEOUT = timedelta(seconds=20)
 
+# A claim decides for so long after its beginning.
+CLAIM_TIME = timedelta(seconds=2)
+
 # Expo answered so until no attempt was left. The device stays active, and the message may be lost.
 GIVEN_UP = {"MessageRateExceeded", "ExpoError", "ProviderError", "MessageTooBig"}
 
@@ -177,7 +180,7 @@ def _sounds_within_the_limit(history: History) -> Iterator[_Case]:
             apart = history.claimed_at[sound.ticket_id] - history.claimed_at[earlier.ticket_id]
             # What is read ends the series: the next message sounds.
             is_read = _before(history.messages[earlier.message_id].read_at, sound.at)
-            wrong = number and apart < history.sound_interval and not is_read
+            wrong = number and apart < history.sound_interval - CLAIM_TIME and not is_read
             what = f"{sound.push_token} sounded again {apart} after {earlier.message_id}"
             yield Violation(sound.message_id, what) if wrong else None
 
