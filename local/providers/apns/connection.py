@@ -36,7 +36,7 @@ _MAX_HEADER_LIST_SIZE = 8000
 class _Stream:
     headers: Headers
     body: bytearray = field(default_factory=bytearray)
-    timer: asyncio.TimerHandle | None = None  # of the answer
+    next_step: asyncio.Handle | None = None
 
 
 class ApnsConnection(asyncio.Protocol):
@@ -77,6 +77,8 @@ class ApnsConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Reads frames."""
+        if self._is_dead or self._transport.is_closing():
+            return
         try:
             events = self._h2.receive_data(data)
         except ProtocolError:
@@ -85,8 +87,6 @@ class ApnsConnection(asyncio.Protocol):
             self._transport.close()
             return
         for event in events:
-            if self._is_dead or self._transport.is_closing():
-                return
             self._on_event(event)
         self._flush()
 
@@ -107,11 +107,13 @@ class ApnsConnection(asyncio.Protocol):
                 if stream_id in self._streams:
                     self._streams[stream_id].body += event.data
             case StreamEnded(stream_id=stream_id) if stream_id in self._streams:
-                self._handle(stream_id, self._streams[stream_id])
+                stream = self._streams[stream_id]
+                # Not before all events are read: h2 already knows which streams the client has opened and cancelled.
+                stream.next_step = asyncio.get_running_loop().call_soon(self._handle, stream_id, stream)
             case StreamReset(stream_id=stream_id):
                 self._unsent.pop(stream_id, None)
-                if (stream := self._streams.pop(stream_id, None)) and stream.timer:
-                    stream.timer.cancel()
+                if stream_id in self._streams and (next_step := self._streams.pop(stream_id).next_step):
+                    next_step.cancel()
             case WindowUpdated():
                 for stream_id in list(self._unsent):
                     self._send_body(stream_id)
@@ -137,7 +139,7 @@ class ApnsConnection(asyncio.Protocol):
                 if call.fault.accepted:
                     self._deliver(call)
                 answer = call.answer if call.fault.accepted else push_api.server_error(call)
-                stream.timer = asyncio.get_running_loop().call_later(seconds, self._answer, stream_id, call, answer)
+                stream.next_step = asyncio.get_running_loop().call_later(seconds, self._answer, stream_id, call, answer)
                 return
             case faults.DeadSocket() | faults.Reset() | faults.StreamReset():
                 if call.fault.accepted:
@@ -155,7 +157,7 @@ class ApnsConnection(asyncio.Protocol):
                     self._transport.close()
                 return
         if apns.settings.latency_seconds:
-            stream.timer = asyncio.get_running_loop().call_later(
+            stream.next_step = asyncio.get_running_loop().call_later(
                 apns.settings.latency_seconds, self._effect, stream_id, call
             )
         else:
@@ -233,22 +235,24 @@ class ApnsConnection(asyncio.Protocol):
                 self._is_dead = True
                 self._transport.pause_reading()
             case faults.Reset():
+                # With a linger time of 0, closing sends a TCP reset.
+                linger = struct.pack("ii", 1, 0)
+                self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 self.abort()
             case faults.StreamReset(code=code):
                 del self._streams[stream_id]
                 self._h2.reset_stream(stream_id, ErrorCodes[code])
+                self._flush()
 
     def abort(self) -> None:
-        """Resets the TCP connection. With a linger time of 0, closing sends a reset."""
-        linger = struct.pack("ii", 1, 0)
-        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        """Closes the TCP connection at once."""
         self._transport.abort()
 
     def _stop(self) -> None:
         """Answers nothing of what is not answered yet."""
         for stream in self._streams.values():
-            if stream.timer:
-                stream.timer.cancel()
+            if stream.next_step:
+                stream.next_step.cancel()
         self._streams.clear()
 
     def _flush(self) -> None:

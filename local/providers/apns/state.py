@@ -66,7 +66,7 @@ class Connection(Protocol):
     """An open connection of a sender."""
 
     def abort(self) -> None:
-        """Resets the TCP connection."""
+        """Closes the TCP connection at once."""
 
     def go_away(self, reason: str | None) -> None:
         """Sends GOAWAY, and closes the connection without further answers."""

@@ -1,0 +1,31 @@
+"""A fake APNs with three iPhones, and a connection of a sender."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from local.providers.apns.service import apns_service
+from local.providers.apns.state import ApnsService
+from tests.local.providers.apns.sending import DEBUG_IPHONE, IPHONE, OTHER_IPHONE, Clock, Connection, connected
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def apns(clock: Clock, tmp_path: Path) -> AsyncIterator[ApnsService]:
+    """The service, with two iPhones in production and one in the sandbox."""
+    async with apns_service(tmp_path, clock=clock) as service:
+        service.install(IPHONE)
+        service.install(OTHER_IPHONE)
+        service.install(DEBUG_IPHONE, "sandbox")
+        yield service
+
+
+@pytest.fixture
+async def connection(apns: ApnsService) -> AsyncIterator[Connection]:
+    async with connected(apns) as one:
+        yield one
