@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from h2.config import H2Configuration
@@ -127,7 +128,8 @@ class ApnsConnection(asyncio.Protocol):
         if self._last_stream_id is not None and stream_id > self._last_stream_id:
             return  # the GOAWAY says that this stream is not handled
         if len(self._streams) >= self._stream_limit:
-            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            with suppress(ProtocolError):  # the client has already cancelled the stream or closed the connection
+                self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         self._streams[stream_id] = _Stream(headers)
 
@@ -147,6 +149,7 @@ class ApnsConnection(asyncio.Protocol):
                 self._break(stream_id, call.fault)
                 return
             case faults.GoAway(variant="mid_flight", reason=reason):
+                self._stop(stream_id)
                 self._send_go_away(reason, stream_id)
             case faults.GoAway(variant=variant, reason=reason):
                 if call.fault.accepted:
@@ -248,12 +251,11 @@ class ApnsConnection(asyncio.Protocol):
         """Closes the TCP connection at once."""
         self._transport.abort()
 
-    def _stop(self) -> None:
-        """Answers nothing of what is not answered yet."""
-        for stream in self._streams.values():
-            if stream.next_step:
-                stream.next_step.cancel()
-        self._streams.clear()
+    def _stop(self, last_stream_id: int = 0) -> None:
+        """Answers no stream above this one that is not answered yet."""
+        for stream_id in [each for each in self._streams if each > last_stream_id]:
+            if next_step := self._streams.pop(stream_id).next_step:
+                next_step.cancel()
 
     def _flush(self) -> None:
         if (data := self._h2.data_to_send()) and not self._is_dead and not self._transport.is_closing():

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
-from h2.connection import H2Connection
+from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -23,7 +23,6 @@ from h2.events import (
     StreamReset,
 )
 from h2.settings import SettingCodes
-from pydantic import JsonValue
 
 from local.providers.apns.provider_tokens import ProviderKey
 from local.providers.apns.state import TOPIC, ApnsService
@@ -82,7 +81,7 @@ class Request:
     """A request for one stream. A header that is None is left out."""
 
     token: str = IPHONE
-    payload: JsonValue | bytes = field(default_factory=lambda: ALERT)
+    payload: Any = field(default_factory=lambda: ALERT)
     headers: Mapping[str, str | None] = field(default_factory=dict)
     more: tuple[tuple[str, str], ...] = ()  # headers that may repeat a name
 
@@ -95,13 +94,19 @@ class Connection:
         self._authority = authority
         self._reader, self._writer = streams
         self._h2 = H2Connection()
+        self._buffer = b""  # the start of a frame
         self._answers: dict[int, Answer] = {}
         self.stream_limits: list[int] = []  # that the server has set, in order
         self.go_away: tuple[int, bytes] | None = None  # last stream id, debug data
-        self.provider_token: str | None = provider_token(apns.key, apns.now())
+        self.provider_token: str | None = None
+        self.renew_provider_token()
         self._h2.initiate_connection()
 
-    async def send(self, token: str = IPHONE, payload: JsonValue | bytes = None, **headers: str | None) -> Answer:
+    def renew_provider_token(self) -> None:
+        """Later requests have a new provider token."""
+        self.provider_token = provider_token(self._apns.key, self._apns.now())
+
+    async def send(self, token: str = IPHONE, payload: Any = None, **headers: str | None) -> Answer:
         """Sends one request, and waits for its answer. An underscore in a name of a header stands for a hyphen."""
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         [answer] = await self.send_all(Request(token, ALERT if payload is None else payload, names))
@@ -172,8 +177,11 @@ class Connection:
         async with asyncio.timeout(5):
             if not (data := await self._reader.read(65536)):
                 return False
-        for event in self._h2.receive_data(data):
-            self._on_event(event)
+        self._buffer += data
+        while len(self._buffer) >= (size := 9 + int.from_bytes(self._buffer[:3])):
+            frame, self._buffer = self._buffer[:size], self._buffer[size:]
+            for event in self._h2.receive_data(frame):
+                self._on_event(event)
         self._writer.write(self._h2.data_to_send())
         return True
 
@@ -192,6 +200,8 @@ class Connection:
                 self.stream_limits.append(changed[SettingCodes.MAX_CONCURRENT_STREAMS].new_value)
             case ConnectionTerminated(last_stream_id=last, additional_data=data):
                 self.go_away = (last or 0, data or b"")
+                # Older streams are still answered, which h2 does not expect.
+                self._h2.state_machine.state = ConnectionState.CLIENT_OPEN
 
 
 def provider_token(key: ProviderKey, issued_at: datetime, algorithm: str = "ES256", **changes: Any) -> str:
