@@ -92,6 +92,10 @@ class TokensOfConnection:
         self._current = current
         return current.key
 
+    def expire(self) -> None:
+        """The token expires now, as if it were an hour old. So the next one is not too early."""
+        self._current = None
+
     def _check_update(self, token: _ProviderToken, now: datetime) -> None:
         if self._current is not None and self._current != token:
             earliest = self._current.arrived_at + UPDATE_INTERVAL

@@ -67,6 +67,8 @@ def handle(
         logged.fault = fault.kind
     match fault:
         case Rejection(reason=reason, status=status):
+            if reason == "ExpiredProviderToken":
+                tokens.expire()
             timestamp = (fault.timestamp or apns.now()) if status == 410 else None
             retry_after = [] if fault.retry_after is None else [("retry-after", str(fault.retry_after))]
             answer = _rejection(reason, status, timestamp, answered + retry_after)

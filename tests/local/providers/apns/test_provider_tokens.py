@@ -5,6 +5,7 @@ from typing import Any
 import jwt
 import pytest
 
+from local.providers.apns.faults import Rejection
 from local.providers.apns.provider_tokens import new_id, new_key
 from local.providers.apns.state import ApnsService
 from tests.local.providers.apns.sending import DEBUG_IPHONE, IPHONE, Clock, Connection, connected, provider_token
@@ -94,6 +95,16 @@ async def test_a_new_token_within_20_minutes_makes_the_connection_unusable_for_t
         answer = await connection.send()
         assert (answer.status, answer.reason) == (429, "TooManyProviderTokenUpdates")
     clock.advance(seconds=1)
+    assert (await connection.send()).status == 200
+
+
+async def test_after_a_scripted_expiry_a_new_token_is_accepted_at_once(
+    apns: ApnsService, connection: Connection
+) -> None:
+    assert (await connection.send()).status == 200
+    apns.script(Rejection(reason="ExpiredProviderToken"))
+    assert (await connection.send()).reason == "ExpiredProviderToken"
+    connection.renew_provider_token()
     assert (await connection.send()).status == 200
 
 
