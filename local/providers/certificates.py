@@ -1,87 +1,81 @@
-"""Certificates for the fakes that serve TLS: an authority and a server certificate, made when a fake starts."""
+"""Certificates of fake services. A client trusts them by the file of their own authority."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
-@dataclass(frozen=True)
-class Certificates:
-    """Two PEM files."""
+@contextmanager
+def server_tls(names: Sequence[str]) -> Iterator[tuple[ssl.SSLContext, str]]:
+    """A server context for 127.0.0.1, localhost and these names, with ALPN for HTTP/2 and HTTP/1.1.
 
-    authority: Path  # what clients have to trust
-    server: Path  # certificate and private key of the server
-
-
-def make_certificates(folder: Path, name: str, hosts: Sequence[str]) -> Certificates:
-    """Writes `name`-ca.pem and `name`-server.pem to the folder. `hosts` are host names and IP addresses.
-
-    The key of the authority is not stored, so nobody can issue another certificate.
+    Gives it with the path of the authority's certificate (PEM), which lives as long as the context manager.
     """
     authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority_name = _name(f"Fake {name} authority")
-    authority_id = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
-    usage = dict.fromkeys(
-        (
-            "digital_signature",
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
-    )
+    authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Fake push services")])
     authority = (
-        _builder(authority_name, authority_name, authority_key.public_key())
+        _certificate(authority_name, authority_name, authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True), critical=True)
-        .add_extension(authority_id, critical=False)
-        .sign(authority_key, SHA256())
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .sign(authority_key, hashes.SHA256())
     )
+    server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    addresses = x509.IPAddress(ip_address("127.0.0.1"))
     server = (
-        _builder(_name(f"Fake {name}"), authority_name, server_key.public_key())
-        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+        _certificate(server_name, authority_name, server_key)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_id), critical=False)
-        .sign(authority_key, SHA256())
+        .add_extension(
+            x509.SubjectAlternativeName([addresses, *map(x509.DNSName, ("localhost", *names))]), critical=False
+        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+        .sign(authority_key, hashes.SHA256())
     )
-    certificates = Certificates(folder / f"{name}-ca.pem", folder / f"{name}-server.pem")
-    certificates.authority.write_bytes(authority.public_bytes(Encoding.PEM))
-    private_key = server_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    certificates.server.touch(mode=0o600)
-    certificates.server.write_bytes(server.public_bytes(Encoding.PEM) + private_key)
-    return certificates
+    with TemporaryDirectory() as folder:
+        authority_file, server_file = Path(folder, "authority.pem"), Path(folder, "server.pem")
+        authority_file.write_bytes(authority.public_bytes(Encoding.PEM))
+        key = server_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        server_file.write_bytes(key + server.public_bytes(Encoding.PEM))
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(server_file)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        yield context, str(authority_file)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    today = datetime.now(UTC)
+def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(today - timedelta(days=1))
-        .not_valid_after(today + timedelta(days=30))
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

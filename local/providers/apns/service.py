@@ -6,43 +6,41 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from local.providers.apns.connection import ApnsConnection
 from local.providers.apns.protocol import HOSTS, Environment
 from local.providers.apns.state import ApnsService
-from local.providers.certificates import make_certificates
-from local.providers.service import Clock
+from local.providers.certificates import server_tls
+from local.providers.push_service import Clock
 
 
 @asynccontextmanager
 async def apns_service(
-    folder: Path, port: int = 0, sandbox_port: int = 0, clock: Clock = lambda: datetime.now(UTC)
+    port: int = 0, sandbox_port: int = 0, clock: Clock = lambda: datetime.now(UTC)
 ) -> AsyncIterator[ApnsService]:
-    """A fake APNs on 127.0.0.1, ready to be used; port 0 takes a free one. Its certificates are files in `folder`.
+    """A fake APNs on 127.0.0.1, ready to be used; port 0 takes a free one.
 
     A client that names one of Apple's hosts gets the environment of this host, on either port. `clock` (aware
     datetimes) decides about provider tokens; latency and slow answers take real time. Raises OSError: a port is taken.
     """
-    certificates = make_certificates(folder, "apns", ["localhost", "127.0.0.1", *HOSTS])
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
-    tls.set_alpn_protocols(["h2"])
-    tls.load_cert_chain(certificates.server)
     apns = ApnsService(clock)
-    apns.authority = certificates.authority
 
-    async def listen(environment: Environment, port: int) -> asyncio.Server:
+    async def listen(tls: ssl.SSLContext, environment: Environment, port: int) -> asyncio.Server:
         connection = partial(ApnsConnection, apns, environment)
         return await asyncio.get_running_loop().create_server(connection, "127.0.0.1", port, ssl=tls)
 
-    async with await listen("production", port) as production, await listen("sandbox", sandbox_port) as sandbox:
-        apns.url, apns.sandbox_url = map(_url, (production, sandbox))
-        try:
-            yield apns
-        finally:
-            for connection in list(apns.connections):
-                connection.abort()
+    with server_tls([*HOSTS]) as (tls, apns.authority):
+        tls.set_alpn_protocols(["h2"])
+        async with (
+            await listen(tls, "production", port) as production,
+            await listen(tls, "sandbox", sandbox_port) as sandbox,
+        ):
+            apns.url, apns.sandbox_url = map(_url, (production, sandbox))
+            try:
+                yield apns
+            finally:
+                for connection in list(apns.connections):
+                    connection.abort()
 
 
 def _url(server: asyncio.Server) -> str:

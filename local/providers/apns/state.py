@@ -8,7 +8,6 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
@@ -17,7 +16,7 @@ from local.providers.apns.faults import Fault, Script, ScriptedFaults
 from local.providers.apns.protocol import CLOSING, DEVICE_TOKEN, ApnsNotification, Environment, Json, RejectedError
 from local.providers.apns.provider_tokens import ProviderKey, new_id, new_key
 from local.providers.phones import Phone
-from local.providers.service import Clock, PushService
+from local.providers.push_service import Clock, PushService
 
 ENVIRONMENTS: tuple[Environment, ...] = ("production", "sandbox")
 TOPIC = "com.example.chat"  # the bundle id of the app
@@ -75,10 +74,9 @@ class Connection(Protocol):
 class ApnsService(PushService):
     """The state of the fake service. Production and sandbox are two ports; they differ by nothing else."""
 
-    # Set while it is served
-    url: str  # to be used in place of https://api.push.apple.com
+    # Set while it is served; `url` is to be used in place of https://api.push.apple.com
     sandbox_url: str  # to be used in place of https://api.sandbox.push.apple.com
-    authority: Path  # PEM file of the authority that clients have to trust
+    authority: str  # path of the PEM file of the authority that clients have to trust
 
     def __init__(self, clock: Clock) -> None:
         self.key = new_key(new_id(), ENVIRONMENTS, ())  # for all topics; outlives `reset`

@@ -9,7 +9,7 @@ from aiohttp import web
 from local.http_server import serving
 from local.providers.expo import control, push_api
 from local.providers.expo.state import ExpoService
-from local.providers.service import Clock
+from local.providers.push_service import Clock
 
 
 @asynccontextmanager

@@ -16,9 +16,8 @@ from local.providers.expo import protocol as expo_protocol
 from local.providers.expo.faults import Endpoint, Fault, RecipientFault, Script, ScriptedFaults, TicketError
 from local.providers.expo.protocol import PUSH_TOKEN, Json, PushMessage
 from local.providers.phones import DeadTokenReport, Installation, Phone
-from local.providers.service import PushService
-
-CONTROL_PATH = "/control"  # where the control API begins
+from local.providers.push_service import PushService
+from local.providers.pushes import Platform
 
 
 class Settings(BaseModel):
@@ -48,6 +47,8 @@ class ExpoInstallation(Installation):
     """The app on a phone that has a push token of Expo."""
 
     token: Annotated[str, Field(pattern=PUSH_TOKEN, max_length=100)]
+    platform: Literal["ios", "android"]
+    project: Annotated[str, Field(pattern=r"^@[^/\s]+/[^/\s]+$")] = "@chat-push/app"
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,6 @@ class _Receipt:
 class ExpoService(PushService):
     """The state of the fake service: phones, receipts, scripted faults, and the log of requests."""
 
-    url: str  # to be used in place of https://exp.host; set while it is served
-
     def _forget(self) -> None:
         super()._forget()
         self.settings = Settings()
@@ -70,23 +69,18 @@ class ExpoService(PushService):
         self._receipts: dict[str, _Receipt] = {}  # by ticket id
         self._recent_sends: defaultdict[str, deque[tuple[datetime, int]]] = defaultdict(deque)  # by project
 
-    @property
-    def control_url(self) -> str:
-        """Where the control API begins."""
-        return f"{self.url}{CONTROL_PATH}"
-
     # For tests, the local cloud and the control API
 
     def install(
         self,
         token: str,
-        platform: Literal["ios", "android"],
+        platform: Platform,
         project: str = "@chat-push/app",
         channels: Collection[str] = ("chat-messages", "chat-messages-quiet"),
     ) -> Phone:
         """The app starts on a phone and gets `token` from Expo. Replaces an earlier phone with this token.
 
-        Raises ValueError: not a push token, not a project ("@owner/slug").
+        Raises ValueError: not a push token, a platform without Expo, not a project ("@owner/slug").
         """
         installation = ExpoInstallation(token=token, platform=platform, project=project, channels=frozenset(channels))
         phone = Phone(**dict(installation))

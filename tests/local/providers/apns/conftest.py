@@ -1,7 +1,6 @@
 """A fake APNs with three iPhones, and a connection of a sender."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +15,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def apns(clock: Clock, tmp_path: Path) -> AsyncIterator[ApnsService]:
+async def apns(clock: Clock) -> AsyncIterator[ApnsService]:
     """The service, with two iPhones in production and one in the sandbox."""
-    async with apns_service(tmp_path, clock=clock) as service:
+    async with apns_service(clock=clock) as service:
         service.install(IPHONE)
         service.install(OTHER_IPHONE)
         service.install(DEBUG_IPHONE, "sandbox")

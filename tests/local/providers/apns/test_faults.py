@@ -1,7 +1,6 @@
 """What a sender sees of each scripted fault, and what reaches the phones."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -197,13 +196,13 @@ class TestSlowAnswers:
         assert (await connection.send()).status == status
         assert len(apns.phones[IPHONE].arrived) == (status == 200)
 
-    async def test_closing_the_fake_apns_ends_open_requests_and_frees_the_ports(self, tmp_path: Path) -> None:
-        async with apns_service(tmp_path) as apns:
+    async def test_closing_the_fake_apns_ends_open_requests_and_frees_the_ports(self) -> None:
+        async with apns_service() as apns:
             apns.install(IPHONE)
             apns.script(Slow(seconds=3600))
             async with connected(apns) as connection:
                 connection.open(Request())
                 await apns.until(lambda: apns.requests)
         port, sandbox_port = [int(url.rpartition(":")[2]) for url in (apns.url, apns.sandbox_url)]
-        async with apns_service(tmp_path, port, sandbox_port) as again:
+        async with apns_service(port, sandbox_port) as again:
             assert (again.url, again.sandbox_url) == (apns.url, apns.sandbox_url)

@@ -33,9 +33,9 @@ GONE = "e1" * 32
 
 
 @pytest.fixture
-async def apns(tmp_path: Path) -> AsyncIterator[ApnsService]:
+async def apns() -> AsyncIterator[ApnsService]:
     """The service by the real time, because the clients know no other."""
-    async with apns_service(tmp_path) as service:
+    async with apns_service() as service:
         for token in (IPHONE, OTHER_IPHONE, GONE):
             service.install(token)
         service.install(DEBUG_IPHONE, "sandbox")
@@ -151,7 +151,7 @@ class TestNodeApn:
                 **credentials(apns),
                 "host": url.hostname,
                 "port": url.port,
-                "ca": apns.authority.read_text(),
+                "ca": apns.authority,
                 "calls": [{"tokens": tokens, "fields": fields} for tokens, fields in calls],
             }
             return await run_node("node_apn.mjs", orders)
@@ -226,7 +226,7 @@ class TestApns2:
                 "calls": [{"tokens": tokens, "options": options} for tokens, options in calls],
             }
             redirect = ("--require", str(JUDGES / "redirect.cjs"))
-            authority = str(apns.authority)
+            authority = apns.authority
             return await run_node("apns2.mjs", orders, *redirect, FAKE_APNS_PORT=port, NODE_EXTRA_CA_CERTS=authority)
 
         return run

@@ -1,4 +1,4 @@
-"""What the fakes of the push services have in common: phones, a clock, and waiting for what arrives."""
+"""What the fake push services have in common: the phones, a clock that can be put forward, and awaiting events."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -9,9 +9,13 @@ from local.providers.phones import Arrival, Condition, Phone
 
 type Clock = Callable[[], datetime]
 
+CONTROL_PATH = "/control"  # where the control API of a service begins
+
 
 class PushService:
-    """The phones that a push service reaches, and the clock of the service."""
+    """The phones that a push service reaches, by their token."""
+
+    url: str  # to be used in place of the real service; set while it is served
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -20,9 +24,12 @@ class PushService:
 
     def _forget(self) -> None:
         self._ahead = timedelta(0)
-        self.phones: dict[str, Phone] = {}  # by token
+        self.phones: dict[str, Phone] = {}
 
-    # For tests, the local cloud and the control API
+    @property
+    def control_url(self) -> str:
+        """Where the control API begins."""
+        return f"{self.url}{CONTROL_PATH}"
 
     def change_phone(self, token: str, condition: Condition) -> Phone:
         """A person switches the phone on or off, closes the app, or signs in. What was held for the phone arrives.
@@ -49,7 +56,7 @@ class PushService:
         self._ahead += timedelta(seconds=seconds)
 
     def reset(self) -> None:
-        """Forgets phones, faults, requests, settings, passed time, and what the service itself remembers."""
+        """Forgets phones, faults, requests, settings, passed time and whatever else the service keeps."""
         self._forget()
         self.changed()
 
@@ -75,8 +82,6 @@ class PushService:
         except TimeoutError as error:
             others = [arrival.message_id for arrival in phone.arrived]
             raise TimeoutError(f"no {message_id} on {token} within {seconds} s; arrived: {others}") from error
-
-    # For the push API
 
     def now(self) -> datetime:
         """The time by the clock of the service."""
