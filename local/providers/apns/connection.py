@@ -66,10 +66,18 @@ class ApnsConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Sends the settings."""
+        """Sends the settings, unless a fault strikes."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._apns.connections.add(self)
+        self._apns.changed()
+        match self._apns.faults.take("connect"):
+            case faults.DeadSocket():
+                self._die()
+                return
+            case faults.Reset():
+                self._reset()
+                return
         self._h2.initiate_connection()
         # h2 enforces the limit when the client has acknowledged it, and then ends the connection. Before, `_open`
         # refuses the streams above it.
@@ -234,18 +242,24 @@ class ApnsConnection(asyncio.Protocol):
     def _break(self, stream_id: int, fault: faults.DeadSocket | faults.Reset | faults.StreamReset) -> None:
         match fault:
             case faults.DeadSocket():
-                self._stop()
-                self._is_dead = True
-                self._transport.pause_reading()
+                self._die()
             case faults.Reset():
-                # With a linger time of 0, closing sends a TCP reset.
-                linger = struct.pack("ii", 1, 0)
-                self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                self.abort()
+                self._reset()
             case faults.StreamReset(code=code):
                 del self._streams[stream_id]
                 self._h2.reset_stream(stream_id, ErrorCodes[code])
                 self._flush()
+
+    def _die(self) -> None:
+        self._stop()
+        self._is_dead = True
+        self._transport.pause_reading()
+
+    def _reset(self) -> None:
+        # With a linger time of 0, closing sends a TCP reset.
+        linger = struct.pack("ii", 1, 0)
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.abort()
 
     def abort(self) -> None:
         """Closes the TCP connection at once."""

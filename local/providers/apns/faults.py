@@ -59,13 +59,16 @@ class GoAway(_Fault):
 
 
 class DeadSocket(_Fault):
-    """The connection stays open, but APNs reads and answers nothing any more, as after a lost network."""
+    """The connection stays open, but APNs reads and answers nothing any more, as after a lost network.
+
+    On `connect`, APNs answers nothing after the TLS handshake.
+    """
 
     kind: Literal["dead_socket"] = "dead_socket"
 
 
 class Reset(_Fault):
-    """Resets the TCP connection after the request was read."""
+    """Resets the TCP connection after the request was read. On `connect`, after the TLS handshake."""
 
     kind: Literal["reset"] = "reset"
 
@@ -88,26 +91,38 @@ class Slow(_Fault):
 type Fault = Rejection | GoAway | DeadSocket | Reset | StreamReset | Slow
 
 
+type Endpoint = Literal["connect", "send"]
+
+
 class Script(BaseModel):
-    """A fault for the next `times` valid requests, or for the next that concern `token`."""
+    """A fault for the next `times` valid requests, for the next that concern `token`, or for the next connections."""
 
     model_config = ConfigDict(extra="forbid")
 
     fault: Annotated[Fault, Field(discriminator="kind")]
     times: Annotated[int, Field(ge=1)] = 1
+    on: Endpoint = "send"
     token: str | None = None
+
+    @model_validator(mode="after")
+    def _a_connection_has_no_request(self) -> Self:
+        if self.on == "connect" and (
+            not isinstance(self.fault, DeadSocket | Reset) or self.fault.accepted or self.token is not None
+        ):
+            raise ValueError("on connect, only dead_socket and reset can strike, without `accepted` and `token`")
+        return self
 
 
 class ScriptedFaults:
-    """The scripts that have not struck yet, in order. At most one strikes a request."""
+    """The scripts that have not struck yet, in order. At most one strikes a request or a connection."""
 
     def __init__(self) -> None:
         self.scripts: list[Script] = []
 
-    def take(self, token: str) -> Fault | None:
-        """The fault that strikes a request for this device token, or None. Decrements its count."""
+    def take(self, on: Endpoint, token: str | None = None) -> Fault | None:
+        """The fault that strikes a connection, or a request for this device token. None: none. Decrements its count."""
         for script in self.scripts:
-            if script.token in (None, token):
+            if script.on == on and script.token in (None, token):
                 script.times -= 1
                 if script.times == 0:
                     self.scripts.remove(script)

@@ -62,7 +62,7 @@ def handle(
     except RejectedError as error:
         answer = _rejection(error.reason, STATUSES[error.reason], error.timestamp, answered)
         return Call(logged, answer, is_authorized=is_authorized)
-    fault = apns.faults.take(notification.token)
+    fault = apns.faults.take("send", notification.token)
     if fault is not None:
         logged.fault = fault.kind
     match fault:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
-from local.providers.apns.faults import Fault, Script, ScriptedFaults
+from local.providers.apns.faults import Endpoint, Fault, Script, ScriptedFaults
 from local.providers.apns.protocol import CLOSING, DEVICE_TOKEN, ApnsNotification, Environment, Json, RejectedError
 from local.providers.apns.provider_tokens import ProviderKey, new_id, new_key
 from local.providers.phones import Phone
@@ -126,12 +126,12 @@ class ApnsService(PushService):
         self.keys[key.id] = key
         return key
 
-    def script(self, fault: Fault, times: int = 1, token: str | None = None) -> None:
-        """`fault` strikes the next `times` valid requests, or the next that concern `token`.
+    def script(self, fault: Fault, times: int = 1, on: Endpoint = "send", token: str | None = None) -> None:
+        """`fault` strikes the next `times` valid requests, the next that concern `token`, or the next connections.
 
-        Scripts strike in the order in which they were made.
+        Scripts strike in the order in which they were made. Raises ValueError: the fault cannot strike there.
         """
-        self.faults.scripts.append(Script(fault=fault, times=times, token=token))
+        self.faults.scripts.append(Script(fault=fault, times=times, on=on, token=token))
 
     def close_connections(self, reason: Literal["IdleTimeout", "Shutdown"] = "Shutdown") -> None:
         """Ends all connections with GOAWAY. Nothing of what was not answered yet is delivered."""

@@ -178,6 +178,31 @@ class TestLostConnections:
         assert len(apns.phones[IPHONE].arrived) == accepted
         assert (await connection.send()).status == 200
 
+    async def test_a_dead_socket_on_connect_reads_no_request(self, apns: ApnsService) -> None:
+        apns.script(DeadSocket(), on="connect")
+        async with connected(apns) as dead, connected(apns) as other:
+            waiting = asyncio.create_task(dead.send())
+            assert (await other.send(OTHER_IPHONE)).status == 200
+            assert not waiting.done()
+            assert [request.token for request in apns.requests] == [OTHER_IPHONE]
+            waiting.cancel()
+
+    async def test_a_reset_on_connect_comes_before_any_request(self, apns: ApnsService) -> None:
+        apns.script(Reset(), on="connect")
+        with pytest.raises(ConnectionError):
+            async with connected(apns) as connection:
+                await connection.send()
+        assert apns.requests == []
+
+    @pytest.mark.parametrize(
+        ("fault", "token"), [(Slow(seconds=1), None), (Reset(accepted=True), None), (Reset(), IPHONE)]
+    )
+    def test_only_dead_sockets_and_resets_strike_a_connection(
+        self, apns: ApnsService, fault: Fault, token: str | None
+    ) -> None:
+        with pytest.raises(ValidationError, match="on connect"):
+            apns.script(fault, on="connect", token=token)
+
 
 class TestSlowAnswers:
     async def test_a_slow_answer_delays_no_other_stream(self, apns: ApnsService, connection: Connection) -> None:
