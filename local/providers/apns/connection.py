@@ -14,6 +14,7 @@ from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
+    RemoteSettingsChanged,
     RequestReceived,
     StreamEnded,
     StreamReset,
@@ -123,7 +124,7 @@ class ApnsConnection(asyncio.Protocol):
                 self._unsent.pop(stream_id, None)
                 if stream_id in self._streams and (next_step := self._streams.pop(stream_id).next_step):
                     next_step.cancel()
-            case WindowUpdated():
+            case WindowUpdated() | RemoteSettingsChanged():
                 for stream_id in list(self._unsent):
                     self._send_body(stream_id)
             case ConnectionTerminated():

@@ -149,6 +149,17 @@ class Connection:
         self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
         self._writer.write(self._h2.data_to_send())
 
+    def set_window(self, size: int) -> None:
+        """The server may send so many bytes on each stream."""
+        self._h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: size})
+        self._writer.write(self._h2.data_to_send())
+
+    async def until_headers(self, stream_id: int) -> Answer:
+        """The answer on a stream, of which at least the headers have come."""
+        while not self._answers[stream_id].headers:
+            assert await self._read()
+        return self._answers[stream_id]
+
     async def answer(self, stream_id: int) -> Answer:
         """The answer on a stream, or its reset. Raises ConnectionError: the connection ended before."""
         answer = self._answers[stream_id]

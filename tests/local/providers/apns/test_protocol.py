@@ -248,6 +248,15 @@ class TestStreams:
         await connection.until_closed()
         assert apns.phones[IPHONE].arrived == []
 
+    async def test_a_body_waits_until_the_flow_control_of_the_sender_allows_it(self, connection: Connection) -> None:
+        connection.set_window(10)
+        stream = connection.open(Request(STRANGER))
+        assert (await connection.until_headers(stream)).body == b""
+        assert (await connection.send()).status == 200  # other streams go on
+        connection.set_window(1000)
+        answer = await connection.answer(stream)
+        assert (answer.reason, answer.data_frames) == ("BadDeviceToken", 1)
+
     async def test_a_stream_that_the_sender_cancels_is_not_delivered_and_makes_room(
         self, apns: ApnsService, connection: Connection
     ) -> None:
