@@ -172,9 +172,9 @@ create policy devices_delete_own on public.user_devices for delete to authentica
   using (user_id = (select auth.uid()));
 -- The times are granted because apps send them, here and in user_presence; triggers replace them by the server's clock.
 grant select, delete,
-  insert (user_id, device_id, platform, push_token, push_provider, app_version, is_active,
+  insert (user_id, device_id, platform, push_token, push_provider, push_environment, app_version, is_active,
     last_seen_at, created_at, updated_at),
-  update (user_id, device_id, platform, push_token, push_provider, app_version, is_active,
+  update (user_id, device_id, platform, push_token, push_provider, push_environment, app_version, is_active,
     last_seen_at, created_at, updated_at)
   on public.user_devices to authenticated;
 
