@@ -196,7 +196,7 @@ def push_token(number: int) -> str:
 def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
     """A claimed job, as claim_push_jobs returns it. Its deliveries have the ids 100 * number, 100 * number + 1, …
 
-    `kind`, `sound` and `platform` are those of all devices.
+    The keys of _OF_DEVICE are those of all devices.
     """
     of_device = {key: fields.pop(key, default) for key, default in _OF_DEVICE.items()}
     return {
@@ -226,7 +226,14 @@ def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
     }
 
 
-_OF_DEVICE = {"kind": "alert", "sound": True, "platform": "ios"}
+_OF_DEVICE = {
+    "kind": "alert",
+    "sound": True,
+    "platform": "ios",
+    "provider": "expo",
+    "environment": "production",
+    "registered_at": "2026-11-01T10:00:00+00:00",
+}
 
 
 def slot(in_seconds: float = 0, answered_at: datetime | None = None) -> Json:

@@ -35,7 +35,8 @@ PRUNED: Mapping[str, Metric] = {
 @logger.inject_lambda_context(clear_state=True)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """The counts of the run. An exception ends the run, and the next one continues."""
-    report = clean_up(*clients(settings), lambda: context.get_remaining_time_in_millis() / 1000)
+    database, senders = clients(settings)
+    report = clean_up(database, senders.expo, lambda: context.get_remaining_time_in_millis() / 1000)
     _count(report)
     return vars(report)
 

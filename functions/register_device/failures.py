@@ -109,10 +109,7 @@ def failure_from(error: Exception) -> Failure:
         case ProfileMissing():
             return Failure(403, "no_profile", "the account has no row in users yet: create its profile first")
         case RegistrationInvalid():
-            advice = (
-                "a device with this value gets no pushes: see platform, push_provider and push_token in openapi.json"
-            )
-            return invalid([{"loc": (error.field,), "msg": advice}])
+            return invalid([{"loc": (error.field,), "msg": error.rule}])
         case TooManyRegistrations():
             wait = {"Retry-After": str(error.retry_after_seconds)}
             return Failure(429, "too_many_registrations", "too many registrations: retry later", headers=wait)

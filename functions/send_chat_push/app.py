@@ -9,8 +9,7 @@ from uuid import UUID
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from chat_push.backend import Settings, clients
 from chat_push.database import DatabaseRefused, DatabaseUnavailable
-from chat_push.delivery import Report, deliver, sweep
-from chat_push.expo_errors import CONFIGURATION_FAULT
+from chat_push.delivery import CONFIGURATION_FAULT, Report, deliver, sweep
 from chat_push.observability import DEVICES_HELD, count, count_by, log_start, logger, metrics, record
 from chat_push.secrets import SecretUnavailable
 from chat_push.settings import read_settings
@@ -144,7 +143,7 @@ def _merged(wakeups: list[Wakeup]) -> Wakeup | None:
 
 
 def _count(report: Report) -> dict[str, Any]:
-    count("PushAccepted", report.deliveries["accepted"])
+    count("PushAccepted", report.deliveries["accepted"] + report.deliveries["handed_over"])
     count("PushMaybeSent", report.deliveries["maybe_sent"])
     count("PushRetry", report.deliveries["retry"])
     count_by("PushFailed", report.failures)
@@ -161,6 +160,6 @@ def _count(report: Report) -> dict[str, Any]:
     for milliseconds in report.insert_to_accept:
         record("InsertToAccept", milliseconds)
     count("ConfigurationFault", report.deliveries["configuration_fault"])
-    if report.deliveries["configuration_fault"]:
-        logger.error(CONFIGURATION_FAULT, errors=dict(report.errors))
+    for provider in report.faults:
+        logger.error(CONFIGURATION_FAULT[provider], provider=provider, errors=dict(report.errors))
     return vars(report)

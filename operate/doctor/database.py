@@ -166,11 +166,12 @@ def devices(system: System) -> Iterator[Result]:
             "update public.user_devices set is_active = false"
             " where is_active and push_provider = 'expo' and not private.is_expo_token(push_token);",
         )
-    if found.unsupported_provider:
+    if found.provider_not_configured:
         yield Finding(
-            f"{found.unsupported_provider} of {found.active} active devices have an unsupported provider: not expo",
-            f"{consequence} {register_again}",
-            "update public.user_devices set is_active = false where is_active and push_provider <> 'expo';",
+            f"{found.provider_not_configured} of {found.active} active devices have an unconfigured push_provider",
+            f"{consequence} Write the credentials with ./dev secrets put, or their apps must register for Expo.",
+            "update public.user_devices set is_active = false"
+            " where is_active and push_provider <> all (push.configured_providers());",
         )
     if found.web:
         yield Finding(
@@ -178,7 +179,7 @@ def devices(system: System) -> Iterator[Result]:
             "Pushes to them are sent, but Expo has no push tokens for the web. The app must register its platform.",
             "update public.user_devices set is_active = false where is_active and platform = 'web';",
         )
-    if not found.malformed and not found.unsupported_provider and not found.web:
+    if not found.malformed and not found.provider_not_configured and not found.web:
         yield Healthy(f"devices: {found.active} active, each without a token or with one in Expo's format")
 
 

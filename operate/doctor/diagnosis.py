@@ -54,7 +54,7 @@ class Devices(BaseModel):
 
     active: int
     malformed: int
-    unsupported_provider: int
+    provider_not_configured: int
     web: int
 
 

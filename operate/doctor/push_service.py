@@ -80,7 +80,7 @@ def send_test_push(
     if not sendable:
         yield Finding(
             f"the user has {len(devices)} devices, and none of them is active with a token of Expo",
-            "Each message to this user is skipped with the reason no_device or unsupported_provider.",
+            "Each message to this user is skipped with the reason no_device or provider_not_configured.",
             "sign in to the app on the phone: it registers the device with POST /api/push/register",
         )
         return

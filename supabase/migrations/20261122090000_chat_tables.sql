@@ -127,6 +127,7 @@ begin
       ('user_devices', 'created_at', '{timestamp with time zone}', 0, false),
       ('user_devices', 'updated_at', '{timestamp with time zone}', 0, false),
       ('user_devices', 'session_id', '{uuid}', 0, false),
+      ('user_devices', 'push_environment', '{text,character varying}', 10, false),
       ('user_presence', 'user_id', '{uuid}', 0, true),
       ('user_presence', 'is_online', '{boolean}', 0, false),
       ('user_presence', 'last_seen_at', '{timestamp with time zone}', 0, false),
@@ -164,7 +165,7 @@ begin
         or (relname = 'message_receipts' and attname <> all (
           '{id,message_id,user_id,device_id,delivered_at,read_at,read_device_id,created_at}'))
         or (relname = 'user_devices' and attname <> all ('{id,user_id,device_id,platform,push_token,push_provider,app_version,
-          is_active,last_seen_at,created_at,updated_at,session_id}'))
+          is_active,last_seen_at,created_at,updated_at,session_id,push_environment}'))
         or (relname = 'user_presence' and attname <> all (
           '{user_id,is_online,last_seen_at,current_conversation_id,updated_at}')))
     order by 1, 2
@@ -515,7 +516,9 @@ alter table public.user_devices
   add column if not exists last_seen_at timestamptz,
   add column if not exists created_at timestamptz not null default now(),
   add column if not exists updated_at timestamptz not null default now(),
-  add column if not exists session_id uuid;
+  add column if not exists session_id uuid,
+  add column if not exists push_environment varchar(20) not null default 'production'
+    check (push_environment in ('production', 'sandbox'));
 alter table public.user_devices
   alter column id set default gen_random_uuid(),
   alter column push_token drop not null,
@@ -528,6 +531,8 @@ alter table public.user_devices
 select pg_temp.ensure_key('public.user_devices', 'id');
 comment on table public.user_devices is 'Installations that push notifications are sent to.';
 comment on column public.user_devices.session_id is 'The session (auth.sessions.id) that registered the device.';
+comment on column public.user_devices.push_environment is
+  'Of provider apns: the servers of Apple that issued the token; sandbox for a development build from Xcode.';
 comment on column public.user_devices.last_seen_at is
   'When the app registered last, by the server''s clock. An answer of Expo to an older push cannot deactivate the device.';
 

@@ -137,3 +137,83 @@ comment on column push.settings.breaker_share is
   'If more than this share of a run''s answers report a dead token, no device is deactivated before an operator decides.';
 comment on column push.settings.breaker_devices is 'The breaker needs at least this many dead tokens in one run.';
 comment on column push.settings.job_kept_for is 'How long a job and its deliveries are kept after its end.';
+
+-- The push services. Workers report what they know of them: only the workers have the credentials.
+create table push.providers (
+  provider text primary key check (provider in ('expo', 'fcm', 'apns')),
+  seen_at timestamptz not null default clock_timestamp(),
+  succeeded_at timestamptz,
+  failures integer not null default 0,
+  paused_until timestamptz
+);
+insert into push.providers (provider) values ('expo');
+comment on table push.providers is
+  'The push services that workers have credentials for. The circuit breaker of FCM and APNs is here: a service that refuses '
+  'everything gets nothing until paused_until.';
+comment on column push.providers.seen_at is 'When a worker last claimed with credentials of this service, to the minute.';
+comment on column push.providers.succeeded_at is 'When it last accepted a push, to the minute.';
+comment on column push.providers.failures is 'How many times in a row it refused everything.';
+comment on column push.providers.paused_until is 'Until then it gets nothing; null: it is not paused.';
+
+create function push.configured_providers() returns text[]
+language sql stable set search_path = '' as $$
+  -- Workers keep a secret for five minutes. While no worker runs, nothing changes.
+  select array(
+    select provider::text from push.providers
+    where seen_at > (select max(seen_at) from push.providers) - interval '15 minutes');
+$$;
+comment on function push.configured_providers() is
+  'Returns the push services that the workers of the last 15 minutes have credentials for. Expo needs none, so it is always there.';
+
+create function push.note_providers(p_providers text[]) returns void
+language plpgsql set search_path = '' as $$
+begin
+  insert into push.providers (provider)
+  select provider from unnest(p_providers) provider
+  where provider not in (select known.provider from push.providers known)
+  on conflict do nothing;
+  -- Once a minute, and without waiting for another claim that does it.
+  update push.providers set seen_at = clock_timestamp()
+  where provider in (
+    select provider from push.providers
+    where provider = any(p_providers) and seen_at < clock_timestamp() - interval '1 minute'
+    for no key update skip locked);
+end $$;
+comment on function push.note_providers(text[]) is 'Notes the push services that a worker has credentials for.';
+
+create function push.paused_providers(p_providers text[]) returns jsonb
+language sql stable set search_path = '' as $$
+  select coalesce(jsonb_object_agg(provider, until), '{}') from (
+    select provider, case when provider = any(p_providers) then paused_until
+      -- This worker has an old secret. Another one, or this one later, sends to the device.
+      else clock_timestamp() + interval '1 minute' end as until
+    from push.providers
+  ) known where until > clock_timestamp();
+$$;
+comment on function push.paused_providers(text[]) is
+  'Returns until when a worker with credentials for these push services must send nothing to a service: {provider: time}.';
+
+create function push.note_provider_report(p_report jsonb) returns void
+language sql set search_path = '' as $$
+  update push.providers
+  set failures = case when report.fault is null then 0
+      -- Workers that sent at the same time report one failure.
+      else failures + (coalesce(paused_until, '-infinity') <= clock_timestamp())::integer end,
+    succeeded_at = case when report.has_succeeded then clock_timestamp() else succeeded_at end,
+    -- Short, because new messages wait for it. The retries of a device wait longer (push.retry_at).
+    paused_until = case when report.fault is not null then clock_timestamp() + greatest(
+      report.retry_after_seconds * interval '1 second',
+      case report.fault
+        when 'configuration_fault' then least(interval '5 minutes', settings.fault_retry_base * power(2, least(failures, 20)))
+        else least(interval '1 minute', settings.retry_base * power(2, least(failures, 20))) end) end
+  from push.settings settings,
+    jsonb_to_record(p_report) report (provider text, has_succeeded boolean, fault text, retry_after_seconds double precision)
+  where providers.provider = report.provider
+    -- Every worker reports, so the row is seldom written.
+    and (report.fault is not null or failures > 0
+      or (report.has_succeeded and coalesce(succeeded_at, '-infinity') < clock_timestamp() - interval '1 minute'));
+$$;
+comment on function push.note_provider_report(jsonb) is
+  'Notes what a worker reports of a push service: {provider, has_succeeded, fault, retry_after_seconds}. With a fault (retry or '
+  'configuration_fault) the service is paused: for 1 second doubling to a minute, or 1 minute doubling to 5; retry_after_seconds '
+  'is a lower bound.';

@@ -96,6 +96,11 @@ begin
         message = format('push_provider is %s, but push_token is a token of Expo', p_device.push_provider),
         hint = 'Set push_provider to expo, or pass the token that getDevicePushTokenAsync() returns.';
     end if;
+    if p_device.push_provider = 'apns' and p_device.push_token !~* '^([0-9a-f]{2}){16,100}$' then
+      raise invalid_parameter_value using
+        message = 'push_provider is apns, but push_token is not hexadecimal',
+        hint = 'Pass the token that getDevicePushTokenAsync() returns on an iPhone.';
+    end if;
   end if;
 end $$;
 comment on function private.check_device(public.user_devices, public.user_devices) is
@@ -259,6 +264,7 @@ language sql stable set search_path = '' as $$
     'device_id', p_device.device_id,
     'platform', p_device.platform,
     'push_provider', p_device.push_provider,
+    'push_environment', p_device.push_environment,
     -- A push token is a bearer secret. The app gets its kind, and enough characters to tell two tokens apart.
     'push_token', substring(p_device.push_token from '^(?:Expo(?:nent)?PushToken\[)?.{0,4}') || '…',
     'app_version', p_device.app_version,
@@ -270,7 +276,7 @@ $$;
 comment on function private.device_json(public.user_devices) is 'Returns a device as apps see it.';
 
 create function private.register_device(
-  p_device_id text, p_platform text, p_push_token text, p_push_provider text, p_app_version text
+  p_device_id text, p_platform text, p_push_token text, p_push_provider text, p_app_version text, p_push_environment text
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -283,43 +289,53 @@ begin
     raise insufficient_privilege using message = 'no user is signed in';
   end if;
   select field, rule into wrong from (values
-    ('platform', p_platform in ('ios', 'android'), 'platform must be ios or android: Expo has no push tokens for others'),
-    ('push_provider', p_push_provider = 'expo', 'push_provider must be expo: no other provider is supported'),
-    ('push_token', private.is_expo_token(p_push_token), 'push_token must be a push token of Expo (ExponentPushToken[…])')
+    ('platform', p_platform in ('ios', 'android', 'web'), 'platform must be ios, android or web'),
+    ('push_provider', p_push_provider in ('expo', 'fcm', 'apns'), 'push_provider must be expo, fcm or apns'),
+    ('push_provider', p_platform = any(case p_push_provider when 'fcm' then array['android', 'web'] when 'apns' then array['ios']
+      else array['ios', 'android'] end),
+      'push_provider does not fit platform: expo is for ios and android, fcm for android and web, apns for ios'),
+    ('push_provider', p_push_provider = any(push.configured_providers()),
+      'push_provider is not configured: the backend has no credentials for it'),
+    ('push_token', case p_push_provider
+      when 'fcm' then p_push_token ~ '^[A-Za-z0-9_:-]{20,}$' and p_push_token !~ '^[0-9A-Fa-f]{64}$'
+      when 'apns' then p_push_token ~ '^([0-9A-Fa-f]{2}){16,100}$'
+      else private.is_expo_token(p_push_token) end,
+      'push_token must be a token of push_provider: of expo, ExponentPushToken[…]; of fcm, a registration token; of apns, hexadecimal'),
+    ('push_environment', p_push_environment in ('production', 'sandbox'), 'push_environment must be production or sandbox')
   ) rules (field, holds, rule)
   where holds is not true limit 1;
   if found then
     raise invalid_parameter_value using
       message = wrong.rule,
-      hint = 'Pass the platform of the phone, and the token that getExpoPushTokenAsync() returns.',
-      -- register_device (the Lambda function) reads the field from here.
-      detail = jsonb_build_object('field', wrong.field);
+      hint = 'Pass the platform of the phone, and the token that getExpoPushTokenAsync() or getDevicePushTokenAsync() returns.',
+      -- register_device (the Lambda function) reads the field and the rule from here.
+      detail = jsonb_build_object('field', wrong.field, 'rule', wrong.rule);
   end if;
   insert into public.user_devices as known
-    (user_id, device_id, platform, push_token, push_provider, app_version)
-  values (me, p_device_id, p_platform, p_push_token, p_push_provider, p_app_version)
+    (user_id, device_id, platform, push_token, push_provider, push_environment, app_version)
+  values (me, p_device_id, p_platform, p_push_token, p_push_provider, p_push_environment, p_app_version)
   on conflict (user_id, device_id) do update set
     platform = excluded.platform, push_token = excluded.push_token, push_provider = excluded.push_provider,
-    app_version = coalesce(excluded.app_version, known.app_version), is_active = true
+    push_environment = excluded.push_environment, app_version = coalesce(excluded.app_version, known.app_version), is_active = true
   returning id, xmax = 0 into row_id, created;
   return (
     select jsonb_build_object('device', private.device_json(device), 'created', created)
     from public.user_devices device where device.id = row_id
   );
 end $$;
-comment on function private.register_device(text, text, text, text, text) is
+comment on function private.register_device(text, text, text, text, text, text) is
   'Registers a device of the caller; another account loses the push token. Returns {device, created}. Rejects a device that '
   'could never get a push: 22023, HTTP 400, with the field in the details. It runs as its owner, because the upsert updates '
   'columns that apps have no grant for.';
 
 create function public.register_device(
   p_device_id text, p_platform text, p_push_token text, p_push_provider text default 'expo',
-  p_app_version text default null
+  p_app_version text default null, p_push_environment text default 'production'
 ) returns jsonb
 language sql set search_path = '' as $$
-  select private.register_device(p_device_id, p_platform, p_push_token, p_push_provider, p_app_version);
+  select private.register_device(p_device_id, p_platform, p_push_token, p_push_provider, p_app_version, p_push_environment);
 $$;
-comment on function public.register_device(text, text, text, text, text) is
+comment on function public.register_device(text, text, text, text, text, text) is
   'Registers a device of the caller; another account loses the push token. Returns {device, created}.';
 
 create function public.unregister_device(p_device_id text) returns boolean
@@ -343,10 +359,10 @@ revoke execute on function private.limit_registration_rate(uuid), private.serial
   private.lock_push_tokens(text[]), private.try_lock_push_tokens(text[]),
   private.check_device(public.user_devices, public.user_devices), private.ended_devices(public.user_devices[]),
   private.prepare_device(), push.limit_devices(),
-  private.device_json(public.user_devices), private.register_device(text, text, text, text, text) from public;
+  private.device_json(public.user_devices), private.register_device(text, text, text, text, text, text) from public;
 grant execute on function private.device_json(public.user_devices),
-  private.register_device(text, text, text, text, text) to authenticated;
-revoke execute on function public.register_device(text, text, text, text, text), public.unregister_device(text),
+  private.register_device(text, text, text, text, text, text) to authenticated;
+revoke execute on function public.register_device(text, text, text, text, text, text), public.unregister_device(text),
   public.my_devices() from public, anon, service_role;
-grant execute on function public.register_device(text, text, text, text, text), public.unregister_device(text),
+grant execute on function public.register_device(text, text, text, text, text, text), public.unregister_device(text),
   public.my_devices() to authenticated;

@@ -6,7 +6,8 @@
 create function push.sendable_devices(p_recipient_id uuid) returns setof public.user_devices
 language sql stable set search_path = '' as $$
   select * from public.user_devices
-  where user_id = p_recipient_id and is_active and push_token is not null and push_provider = 'expo'
+  where user_id = p_recipient_id and is_active and push_token is not null
+    and push_provider = any(push.configured_providers())
   order by last_seen_at desc, id limit (select device_limit from push.settings);
 $$;
 comment on function push.sendable_devices(uuid) is 'Returns the active devices of a person that pushes can be sent to.';
@@ -244,6 +245,7 @@ begin
     attempt := push.is_attempt_due(last, p_plan.badge::text, p_device.push_token);
     if attempt.due_at is not null or (state.badge <> p_plan.badge and (not attempt.is_same or last.is_accepted)) then
       return jsonb_build_object('device_id', p_device.id, 'push_token', p_device.push_token, 'platform', p_device.platform,
+        'provider', p_device.push_provider, 'environment', p_device.push_environment, 'registered_at', p_device.last_seen_at,
         'kind', 'badge', 'sound', false, 'digest', p_plan.badge::text, 'follow_up', kind is not null,
         'retried', case when attempt.is_same and not last.is_accepted then last.id end,
         'due_at', case when attempt.is_same and not last.is_accepted then attempt.due_at else '-infinity' end);
@@ -256,7 +258,9 @@ begin
     ));
   end if;
   return case when kind is not null then jsonb_build_object(
-    'device_id', p_device.id, 'push_token', p_device.push_token, 'platform', p_device.platform, 'kind', kind, 'sound', sound,
+    'device_id', p_device.id, 'push_token', p_device.push_token, 'platform', p_device.platform,
+    'provider', p_device.push_provider, 'environment', p_device.push_environment, 'registered_at', p_device.last_seen_at,
+    'kind', kind, 'sound', sound,
     'digest', digest, 'follow_up', digest = 'deleted', 'retried', retried.id, 'is_repeated', is_repeated, 'due_at', due_at)
     when is_read then jsonb_build_object('device_id', p_device.id, 'kind', null) end;
 end $$;
@@ -285,13 +289,16 @@ $$;
 comment on function push.may_sound(push.plan, public.user_devices, timestamptz, push.settings) is
   'Returns whether a push with new messages may sound: they are not old, and none of the series sounded within sound_interval.';
 
-create function push.plan_job(p_job push.jobs, p_project_url text, p_at timestamptz, p_settings push.settings) returns push.plan
+create function push.plan_job(
+  p_job push.jobs, p_project_url text, p_at timestamptz, p_settings push.settings, p_paused jsonb default '{}'
+) returns push.plan
 language plpgsql set search_path = '' as $$
 declare
   plan push.plan;
   room public.chat_rooms;
   device public.user_devices;
   push jsonb;
+  due_at timestamptz;
   has_devices boolean := false;
   exhausted text;
 begin
@@ -343,11 +350,12 @@ begin
       plan.read_on := plan.read_on || device.id;
       continue;
     end if;
-    if (push ->> 'due_at')::timestamptz <= p_at then
+    due_at := greatest((push ->> 'due_at')::timestamptz, (p_paused ->> device.push_provider)::timestamptz);
+    if due_at <= p_at then
       plan.pushes := plan.pushes || push;
       plan.is_settled := false;
     else
-      plan.again_at := least(plan.again_at, (push ->> 'due_at')::timestamptz);
+      plan.again_at := least(plan.again_at, due_at);
     end if;
   end loop;
 
@@ -359,7 +367,7 @@ begin
   elsif not has_devices then
     plan.finished := plan.finished || push.finish_messages(p_job.id, case when exists (
         select from public.user_devices where user_id = p_job.recipient_id and is_active and push_token is not null
-      ) then 'unsupported_provider' else 'no_device' end);
+      ) then 'provider_not_configured' else 'no_device' end);
   elsif plan.pushes = '{}' and plan.again_at is null then
     -- The devices that the messages were sent to are settled or gone.
     plan.finished := plan.finished || push.finish_messages(p_job.id, case when exists (
@@ -367,8 +375,9 @@ begin
   end if;
   return plan;
 end $$;
-comment on function push.plan_job(push.jobs, text, timestamptz, push.settings) is
-  'Decides about the new messages of a job, and what each device of its recipient is sent now or later. It calls functions that an '
+comment on function push.plan_job(push.jobs, text, timestamptz, push.settings, jsonb) is
+  'Decides about the new messages of a job, and what each device of its recipient is sent now or later. p_paused: until when a '
+  'provider gets nothing. It calls functions that an '
   'app may replace, so it may raise any error.';
 
 create function push.settle_job(p_plan push.plan) returns void

@@ -160,7 +160,7 @@ comment on function push.lease_job(push.plan, uuid, timestamptz, push.settings) 
 
 create function public.claim_push_jobs(
   p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5,
-  p_project_url text default null
+  p_project_url text default null, p_providers text[] default '{expo}'
 ) returns jsonb
 -- One plan for all ids. Otherwise, in databases of some sizes, planning takes a third of each claim.
 -- And one that reads each row by an index, also while the tables are small or have no statistics: a session keeps its plans.
@@ -171,6 +171,7 @@ declare
   planned_at timestamptz;
   lease constant uuid := gen_random_uuid();
   settings push.settings;
+  paused jsonb;
   asked jsonb := '{}';  -- the job of each given message
   asked_jobs bigint[];
   due push.jobs[];
@@ -192,6 +193,8 @@ declare
   more_due boolean := false;
 begin
   select * into strict settings from push.settings;
+  perform push.note_providers(p_providers);
+  paused := push.paused_providers(p_providers);
   if p_message_ids is not null then
     select coalesce(jsonb_object_agg(message_id, job_id), '{}'), array_agg(distinct job_id) into asked, asked_jobs
     from push.jobs_of_messages(p_message_ids);
@@ -229,7 +232,7 @@ begin
     begin
       -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
       planned_at := clock_timestamp();
-      plan := push.plan_job(job, p_project_url, planned_at, settings);
+      plan := push.plan_job(job, p_project_url, planned_at, settings, paused);
     exception when others or assert_failure then
       -- One job that cannot be planned must not stop the others. The error text is not logged: it may quote the message.
       raise warning 'Chat Push: job % cannot be composed: SQLSTATE %', job.id, sqlstate;
@@ -303,7 +306,10 @@ begin
       jobs := jobs || push.lease_job(plan, lease, now_at, settings);
     end loop;
     -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
-    slot := public.reserve_send_slot(notifications, lease, p_wait_seconds * interval '1 second');
+    slot := public.reserve_send_slot((
+      select count(*)::integer from unnest(plans) one cross join unnest((one).pushes) planned
+      where planned ->> 'provider' = 'expo'
+    ), lease, p_wait_seconds * interval '1 second');
     if slot is null then
       raise no_data_found using message = 'no send slot';
     end if;
@@ -344,13 +350,14 @@ begin
     'slot', slot
   );
 end $$;
-comment on function public.claim_push_jobs(uuid[], integer, double precision, text) is
+comment on function public.claim_push_jobs(uuid[], integer, double precision, text, text[]) is
   'Plans the due jobs of the given messages, or with null of any, and leases those with something to send. Returns jobs and slot '
   '(what to send, and when); the messages that are finished (with outcome and reason), deferred (decided again later), left_due '
   '(still due), not_due and unknown (given messages whose job is not due, or that have none); expired_leases (ids of jobs whose '
   'last worker never reported), examined (how many jobs were due), more_due (jobs are left that could be sent now: more than one claim takes, '
   'no send slot within p_wait_seconds, or a locked device), and later (some are due within a minute). A push may show images '
-  'of the storage of p_project_url.';
+  'of the storage of p_project_url. Devices are those of p_providers, for which the worker has credentials; the send slot is for '
+  'those of Expo.';
 
 -- Wake-ups: sweeps that workers have planned for the moments when jobs become due.
 create table push.wakeups (
@@ -410,10 +417,10 @@ comment on function public.plan_wakeups(double precision, double precision) is
 
 revoke execute on all functions in schema push from public;
 revoke execute on function
-  public.claim_push_jobs(uuid[], integer, double precision, text),
+  public.claim_push_jobs(uuid[], integer, double precision, text, text[]),
   public.plan_wakeups(double precision, double precision)
 from public, anon, authenticated;
 grant execute on function
-  public.claim_push_jobs(uuid[], integer, double precision, text),
+  public.claim_push_jobs(uuid[], integer, double precision, text, text[]),
   public.plan_wakeups(double precision, double precision)
 to service_role;

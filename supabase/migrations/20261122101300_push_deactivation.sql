@@ -1,4 +1,4 @@
--- Dead tokens: the only place that decides which error of Expo deactivates a device, and when. Workers report error codes only.
+-- Dead tokens: the only place that decides which error of a push service deactivates a device, and when. Workers report error codes only.
 -- Tickets (push.review_tickets) and receipts (record_push_receipts) go into a run (push.add_answers). When a run ends, its dead
 -- tokens deactivate their devices (push.deactivate_device), unless they are suspiciously many: then the circuit breaker
 -- holds the run until an operator calls push.review_held_deactivations.
@@ -35,11 +35,29 @@ comment on type push.answer is 'A ticket or receipt of Expo for one device; erro
 
 create function push.is_dead_token(p_error text) returns boolean
 language sql immutable set search_path = '' as $$
-  select p_error is not distinct from 'DeviceNotRegistered';
+  select coalesce(p_error in (
+    -- Expo: https://docs.expo.dev/push-notifications/sending-notifications/#individual-errors
+    'DeviceNotRegistered',
+    -- FCM: https://firebase.google.com/docs/cloud-messaging/manage-tokens
+    'UNREGISTERED', 'InvalidToken', 'SENDER_ID_MISMATCH',
+    -- APNs: https://developer.apple.com/documentation/usernotifications/handling-notification-responses-from-apns
+    'Unregistered', 'ExpiredToken', 'BadDeviceToken', 'DeviceTokenNotForTopic'
+  ), false);
 $$;
 comment on function push.is_dead_token(text) is
-  'Returns whether an error of Expo means that the push token of the device is dead: '
-  'https://docs.expo.dev/push-notifications/sending-notifications/#individual-errors';
+  'Returns whether an error of a push service means that the push token of the device is dead.';
+
+create function push.may_be_misconfigured(p_error text) returns boolean
+language sql stable set search_path = '' as $$
+  select coalesce(p_error in ('SENDER_ID_MISMATCH', 'BadDeviceToken', 'DeviceTokenNotForTopic'), false) and not exists (
+    select from push.providers
+    where provider = case p_error when 'SENDER_ID_MISMATCH' then 'fcm' else 'apns' end
+      and succeeded_at > clock_timestamp() - interval '10 minutes'
+  );
+$$;
+comment on function push.may_be_misconfigured(text) is
+  'Returns whether a dead token may be the fault of our credentials: they are of another project, app or environment than every '
+  'token, because the push service has accepted nothing for 10 minutes. Such a device stays active.';
 
 create function push.is_held(p_device_id uuid, p_push_token text) returns boolean
 language sql stable set search_path = '' as $$
@@ -133,7 +151,8 @@ declare
   answers constant push.answer[] := array(
     select row(device_id, push_token, p_claimed_at, error)::push.answer
     from unnest(p_recorded)
-    where status in ('accepted', 'failed') and not push.is_held(device_id, push_token)
+    where status in ('accepted', 'handed_over', 'failed') and not push.may_be_misconfigured(error)
+      and not push.is_held(device_id, push_token)
   );
   has_dead constant boolean := exists (select from unnest(answers) answer where push.is_dead_token(answer.error));
   finished record;

@@ -165,7 +165,8 @@ comment on function push.record_result(uuid, timestamptz, jsonb) is
   'whether the worker has lost the lease: then it records the deliveries only.';
 
 create function public.record_push_results(
-  p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[], p_unused_notifications integer default 0
+  p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[], p_unused_notifications integer default 0,
+  p_provider_reports jsonb[] default '{}'
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -203,6 +204,7 @@ begin
       end;
     end loop;
   end;
+  perform push.note_provider_report(report) from unnest(p_provider_reports) report order by report ->> 'provider';
   -- Devices before their states, as a deletion of a device locks them.
   reviewed := push.review_tickets(p_claimed_at, recorded);
   perform push.record_device_states(recorded);
@@ -215,16 +217,16 @@ begin
     where job.state = 'pending' and job.next_attempt_at < clock_timestamp() + interval '1 minute'
   )) || reviewed;
 end $$;
-comment on function public.record_push_results(uuid, timestamptz, jsonb[], integer) is
+comment on function public.record_push_results(uuid, timestamptz, jsonb[], integer, jsonb[]) is
   'Records the answers of the push service, and ends each job for now or sets its next attempt. An element of p_results: {job_id, '
   'deliveries: [{delivery_id, status, error, ticket_id, retry_after_seconds}]}. p_unused_notifications: how many of '
-  'the send slot were not sent. Returns lost_leases and unrecorded (job ids), later (a job is due within a minute), deactivated '
+  'the send slot were not sent. p_provider_reports: what the worker knows of FCM and APNs as a whole (push.note_provider_report). Returns lost_leases and unrecorded (job ids), later (a job is due within a minute), deactivated '
   'and held (numbers of devices). Safe to repeat.';
 
 revoke execute on all functions in schema push from public;
 revoke execute on function
-  public.record_push_results(uuid, timestamptz, jsonb[], integer)
+  public.record_push_results(uuid, timestamptz, jsonb[], integer, jsonb[])
 from public, anon, authenticated;
 grant execute on function
-  public.record_push_results(uuid, timestamptz, jsonb[], integer)
+  public.record_push_results(uuid, timestamptz, jsonb[], integer, jsonb[])
 to service_role;

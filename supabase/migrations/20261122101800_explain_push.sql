@@ -21,11 +21,11 @@ language sql stable set search_path = '' as $$
     when 'leases_expired' then format('%s workers claimed it and ended before they reported', settings.expired_lease_limit)
     when 'unreadable' then
       'it cannot be composed: push.display_name, push.message_preview or push.message_image fails for it (see Postgres''s log)'
-    when 'no_device' then 'the recipient has no active device with a push token of Expo'
+    when 'no_device' then 'the recipient has no active device with a push token'
     when 'not_noted' then
       'no worker saw it while it was new: it was stored as read, deleted or old, or with a thousand newer ones'
-    when 'unsupported_provider' then
-      'all active devices of the recipient are registered for an unsupported provider (push_provider is not expo)'
+    when 'provider_not_configured' then
+      'all active devices of the recipient are registered for a push service that the workers have no credentials for (push_provider)'
     else p_reason
   end
   from push.settings settings;
@@ -38,7 +38,7 @@ language sql stable set search_path = '' as $$
     when p_decision.outcome = 'skipped' then format('Skipped: %s.', push.explain_reason(p_decision.reason))
     when p_decision.outcome is not null then concat(
       case p_decision.outcome
-        when 'accepted' then 'Accepted by Expo for at least one device'
+        when 'accepted' then 'Accepted for at least one device'
         when 'maybe_sent' then 'May have been sent: Expo or a worker got it and never answered'
         when 'failed' then 'Failed on every device'
       end,
@@ -67,7 +67,7 @@ comment on function push.explain_decision(push.decisions, push.jobs) is
 
 create function push.explain_dead_token(p_delivery push.deliveries, p_device public.user_devices) returns text
 language sql stable set search_path = '' as $$
-  select 'Token dead (DeviceNotRegistered): ' || case
+  select format('Token dead (%s): ', p_delivery.error) || case
     when p_device.id is null then 'the device was deleted meanwhile.'
     when p_device.push_token is distinct from p_delivery.push_token then 'the device has another token now.'
     when not p_device.is_active then 'device deactivated until it registers again.'
@@ -78,6 +78,8 @@ language sql stable set search_path = '' as $$
       select from push.dead_tokens dead join push.receipt_runs run on run.id = dead.run_id
       where dead.device_id = p_delivery.device_id and dead.push_token = p_delivery.push_token and run.state = 'open'
     ) then 'device stays active until the next review, about a minute after the first dead token.'
+    when push.may_be_misconfigured(p_delivery.error)
+      then 'device stays active, because the service accepts no token: check its credentials and push_environment.'
     else 'device stays active.'
   end;
 $$;
@@ -113,9 +115,12 @@ language sql stable set search_path = '' as $$
       when p_delivery.ticket_id is null then 'its answer had no readable ticket, so no receipt can be asked for.'
       else format('the receipt is not there yet, Expo is asked at %s.', push.format_time(p_delivery.receipt_due_at))
     end
-    when 'handed_over' then format('Handed over to %s, by the receipt that Expo gave at %s.',
+    when 'handed_over' then case when p_delivery.ticket_id is null
+      then format('Handed over to %s at %s.', case p_device.push_provider when 'fcm' then 'FCM' else 'APNs' end,
+        push.format_time(p_delivery.answered_at))
+      else format('Handed over to %s, by the receipt that Expo gave at %s.',
       case p_device.platform when 'ios' then 'APNs' when 'android' then 'FCM' else 'APNs or FCM' end,
-      push.format_time(p_delivery.updated_at))
+      push.format_time(p_delivery.updated_at)) end
     when 'receipt_lost' then format('Accepted by Expo at %s; it never gave a receipt, so its delivery is unknown.',
       push.format_time(p_delivery.sent_at))
     when 'maybe_sent' then format('Sent at %s without a clear answer (%s), so it may have arrived',

@@ -121,7 +121,7 @@ language sql stable set search_path = '' as $$
       select jsonb_build_object(
         'active', count(*),
         'malformed', count(*) filter (where push_provider = 'expo' and not private.is_expo_token(push_token)),
-        'unsupported_provider', count(*) filter (where push_provider <> 'expo'),
+        'provider_not_configured', count(*) filter (where push_provider <> all (push.configured_providers())),
         'web', count(*) filter (where push_provider = 'expo' and platform = 'web')
       ) from public.user_devices where is_active
     )

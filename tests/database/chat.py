@@ -1,7 +1,7 @@
 """What the database tests share: connections, people and their conversation, and the calls of workers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -239,6 +239,9 @@ class Chat:
             alter table public.message_receipts enable trigger stamp_receipt;
             update push.recipient_rates set free_at = free_at - interval '{seconds} s';
             update push.receipt_runs set began_at = began_at - interval '{seconds} s';
+            update push.providers set seen_at = seen_at - interval '{seconds} s',
+              succeeded_at = succeeded_at - interval '{seconds} s',
+              paused_until = paused_until - interval '{seconds} s';
         """)
 
 
@@ -253,11 +256,22 @@ async def start_chat(connection: Connection) -> Chat:
 # The workers' calls ----------------------------------------------------------------------------
 
 
-async def claim(connection: Connection, *message_ids: UUID, limit: int = 100, wait_seconds: float = 7200) -> Row:
+async def claim(
+    connection: Connection,
+    *message_ids: UUID,
+    limit: int = 100,
+    wait_seconds: float = 7200,
+    providers: Sequence[str] = ("expo",),
+) -> Row:
     """claim_push_jobs for these messages, or for all that are due."""
     async with acting_as(connection, "service_role"):
         claimed = await value(
-            connection, "select public.claim_push_jobs(%s, %s, %s)", list(message_ids) or None, limit, wait_seconds
+            connection,
+            "select public.claim_push_jobs(%s, %s, %s, p_providers => %s)",
+            list(message_ids) or None,
+            limit,
+            wait_seconds,
+            list(providers),
         )
     assert isinstance(claimed, dict)
     return claimed
@@ -280,6 +294,11 @@ async def is_active(chat: Chat, device: Row) -> bool:
 ALL_RECORDED = {"deactivated": 0, "held": 0, "lost_leases": [], "unrecorded": [], "later": False}
 
 
+def delivery_ids(job: Row) -> list[int]:
+    """The deliveries of a claimed job, one for each device."""
+    return [device["delivery_id"] for device in job["devices"]]
+
+
 def decision(claimed: Row) -> str:
     """Returns what a claim of one message decided, and why."""
     if claimed["jobs"]:
@@ -294,7 +313,7 @@ def worker_report(job: Row, *answers: str, **more: Any) -> Row:
     """A worker's report of a job: a status or a permanent error for each device. `more`: fields of each device."""
     deliveries = []
     for device, answer in zip(job["devices"], answers or ["accepted"] * len(job["devices"]), strict=True):
-        known = answer in ("accepted", "retry", "maybe_sent", "configuration_fault")
+        known = answer in ("accepted", "handed_over", "retry", "maybe_sent", "configuration_fault")
         deliveries.append(
             {
                 "delivery_id": device["delivery_id"],
@@ -307,16 +326,19 @@ def worker_report(job: Row, *answers: str, **more: Any) -> Row:
     return {"job_id": job["job_id"], "deliveries": deliveries}
 
 
-async def record(connection: Connection, claimed: Row, *results: Row, unused: int = 0) -> Row:
+async def record(
+    connection: Connection, claimed: Row, *results: Row, unused: int = 0, reports: Sequence[Row] = ()
+) -> Row:
     """record_push_results under the lease of a claim."""
     async with acting_as(connection, "service_role"):
         answer = await value(
             connection,
-            "select public.record_push_results(%s::uuid, %s::timestamptz, %s, %s)",
+            "select public.record_push_results(%s::uuid, %s::timestamptz, %s, %s, %s)",
             claimed["lease_id"],
             claimed["claimed_at"],
             [Jsonb(result) for result in results],
             unused,
+            [Jsonb(report) for report in reports],
         )
     assert isinstance(answer, dict)
     return answer

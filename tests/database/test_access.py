@@ -192,10 +192,10 @@ WRITABLE = {
         "UPDATE": "message_id user_id device_id delivered_at read_at read_device_id",
     },
     "user_devices": {
-        "INSERT": "user_id device_id platform push_token push_provider app_version is_active last_seen_at created_at"
-        " updated_at",
-        "UPDATE": "user_id device_id platform push_token push_provider app_version is_active last_seen_at created_at"
-        " updated_at",
+        "INSERT": "user_id device_id platform push_token push_provider push_environment app_version is_active"
+        " last_seen_at created_at updated_at",
+        "UPDATE": "user_id device_id platform push_token push_provider push_environment app_version is_active"
+        " last_seen_at created_at updated_at",
     },
     "user_presence": {
         "INSERT": "user_id is_online last_seen_at current_conversation_id updated_at",

@@ -72,6 +72,7 @@ async def test_register_device_stores_a_new_device(chat: Chat) -> None:
             "device_id": "phone",
             "platform": "ios",
             "push_provider": "expo",
+            "push_environment": "production",
             "push_token": "ExponentPushToken[one]…",
             "app_version": "1.4.0",
             "is_active": True,
@@ -126,12 +127,14 @@ async def test_a_device_that_a_backend_inserts_has_no_session(chat: Chat) -> Non
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"platform": "web"}, "platform"),
+        ({"platform": "web"}, "push_provider"),
         ({"platform": "windows"}, "platform"),
         ({"platform": None}, "platform"),
         ({"push_provider": "fcm"}, "push_provider"),
         ({"push_provider": "apns", "token": "0a" * 32}, "push_provider"),
+        ({"push_provider": "apns", "token": "0a" * 32, "platform": "android"}, "push_provider"),
         ({"push_provider": "other"}, "push_provider"),
+        ({"push_environment": "test"}, "push_environment"),
         ({"token": "0a" * 32}, "push_token"),
         ({"token": None}, "push_token"),
     ],
@@ -139,10 +142,11 @@ async def test_a_device_that_a_backend_inserts_has_no_session(chat: Chat) -> Non
 async def test_register_device_rejects_what_could_never_get_a_push_and_names_the_field(
     chat: Chat, changes: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"{field} must be") as refusal:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=field) as refusal:
         await register(chat, chat.guide, **changes)
-    # The function register_device reads the field from here.
-    assert json.loads(str(refusal.value.diag.message_detail)) == {"field": field}
+    # The function register_device reads field and rule from here.
+    rule = refusal.value.diag.message_primary
+    assert json.loads(str(refusal.value.diag.message_detail)) == {"field": field, "rule": rule}
     assert "0a0a" not in str(refusal.value)
     assert await rows(chat.connection, "table user_devices") == []
 

@@ -193,7 +193,7 @@ async def test_diagnosis_counts_devices_by_the_form_of_their_tokens(chat: Chat) 
     assert diagnosis["devices"] == {
         "active": 10,
         "malformed": 4,
-        "unsupported_provider": 1,
+        "provider_not_configured": 1,
         "web": 1,
     }
     assert "PushToken" not in json.dumps(diagnosis)

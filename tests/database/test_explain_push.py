@@ -138,14 +138,14 @@ async def test_a_message_deferred_by_presence_is_explained(chat: Chat) -> None:
 async def test_a_skipped_message_is_explained(chat: Chat) -> None:
     message = await chat.message()
     await claim(chat.connection)
-    no_device = "the recipient has no active device with a push token of Expo"
+    no_device = "the recipient has no active device with a push token"
     assert await explanation_of(chat, message) == f"Skipped: {no_device}."
     await chat.device(push_provider="fcm", push_token="native-token")
     message = await chat.message()
     await claim(chat.connection)
     assert await explanation_of(chat, message) == (
-        "Skipped: all active devices of the recipient are registered for an unsupported provider"
-        " (push_provider is not expo)."
+        "Skipped: all active devices of the recipient are registered for a push service that the workers"
+        " have no credentials for (push_provider)."
     )
     message = await chat.message()
     await chat.read()
@@ -182,7 +182,7 @@ async def test_a_message_whose_workers_never_reported_is_explained(chat: Chat) -
 async def test_an_accepted_push_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await sent(chat, "accepted")
-    assert await explanation_of(chat, message) == "Accepted by Expo for at least one device."
+    assert await explanation_of(chat, message) == "Accepted for at least one device."
     expected = ("accepted", "Accepted by Expo at T; the receipt is not there yet, Expo is asked at T.")
     assert await explanation_of_device(chat, message) == expected
     await receipt_of(chat, "missing")
@@ -293,7 +293,7 @@ async def test_a_delivery_report_without_a_device_counts_for_the_message(chat: C
     await chat.device()
     message = await sent(chat, "accepted")
     await report_delivered(chat, message, None)
-    expected = "Accepted by Expo for at least one device. The recipient's app reported it at T."
+    expected = "Accepted for at least one device. The recipient's app reported it at T."
     assert await explanation_of(chat, message) == expected
     assert (await explanation_of_device(chat, message))[0] == "accepted"
 

@@ -138,7 +138,7 @@ SPECIFICATION = {
 ADDED_COLUMNS = {
     "chat_rooms": ["accepted_by_user1", "accepted_by_user2"],
     "message_receipts": ["read_device_id"],
-    "user_devices": ["session_id"],
+    "user_devices": ["session_id", "push_environment"],
 }
 SPECIFIED_INDEXES = {
     "idx_messages_conversation_cursor": "btree (room_id, server_timestamp DESC, id)",

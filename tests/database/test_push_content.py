@@ -25,6 +25,7 @@ async def test_a_claim_returns_all_fields_of_a_push(chat: Chat) -> None:
     assert datetime.fromisoformat(job.pop("sent_at")) == message["server_timestamp"]
     assert datetime.fromisoformat(job.pop("expires_at")) == message["created_at"] + timedelta(hours=24)
     [delivery_id] = [device.pop("delivery_id") for device in job["devices"]]
+    assert datetime.fromisoformat(job["devices"][0].pop("registered_at")) == device["last_seen_at"]
     assert await value(chat.connection, "select id from push.deliveries") == delivery_id
     assert job.pop("job_id") == (await chat.job(message["id"]))["id"]
     assert job == {
@@ -43,6 +44,8 @@ async def test_a_claim_returns_all_fields_of_a_push(chat: Chat) -> None:
                 "device_id": str(device["id"]),
                 "push_token": device["push_token"],
                 "platform": "ios",
+                "provider": "expo",
+                "environment": "production",
                 "kind": "alert",
                 "sound": True,
             }

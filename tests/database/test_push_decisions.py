@@ -14,7 +14,7 @@ DECISION_TABLE = {
     "read": "skipped: read",
     "expired": "skipped: expired",
     "viewing": "deferred",
-    "unsupported_provider": "skipped: unsupported_provider",
+    "provider_not_configured": "skipped: provider_not_configured",
     "no_device": "skipped: no_device",
 }
 
@@ -33,7 +33,7 @@ async def test_the_first_condition_of_the_decision_table_that_applies_decides(
     message = await chat.message()
     if "expired" in conditions:
         await chat.pass_time(24 * 3600)
-    if "unsupported_provider" in conditions:
+    if "provider_not_configured" in conditions:
         await chat.device(push_provider="fcm", push_token="native-token")
     elif "no_device" not in conditions:
         await chat.device()
@@ -172,15 +172,15 @@ async def test_a_device_that_cannot_be_sent_to_gets_no_push(chat: Chat, columns:
 
 
 @pytest.mark.parametrize("provider", ["fcm", "apns"])
-async def test_a_job_whose_devices_all_have_an_unsupported_provider_ends_with_that_reason(
+async def test_a_job_whose_devices_all_have_a_provider_that_is_not_configured_ends_with_that_reason(
     chat: Chat, provider: str
 ) -> None:
-    await chat.device(push_provider=provider, push_token="native-token")
+    await chat.device(push_provider=provider, push_token="0a" * 32)
     await chat.device(is_active=False)
-    assert decision(await claim(chat.connection, await chat.message())) == "skipped: unsupported_provider"
+    assert decision(await claim(chat.connection, await chat.message())) == "skipped: provider_not_configured"
 
 
-async def test_a_device_of_an_unsupported_provider_does_not_prevent_the_push_to_others(chat: Chat) -> None:
+async def test_a_device_of_a_provider_that_is_not_configured_does_not_prevent_the_push_to_others(chat: Chat) -> None:
     await chat.device(push_provider="fcm", push_token="native-token")
     mine = await chat.device()
     _, job = await claim_one(chat.connection, await chat.message())

@@ -155,13 +155,13 @@ async def test_explain_push_names_each_device_whose_session_has_ended(chat: Chat
         "Device lost-phone gets no push: its session has ended (signed out, password changed or account banned);"
         " it gets pushes again after a new sign-in."
     )
-    skipped = "Skipped: the recipient has no active device with a push token of Expo."
+    skipped = "Skipped: the recipient has no active device with a push token."
     assert (await explain(chat.connection, message))["explanation"] == f"{skipped} {sentence}"
     kept = await device_with_session(chat, "kept-phone")
     message = await chat.message()
     claimed, job = await claim_one(chat.connection, message)
     await record(chat.connection, claimed, worker_report(job))
-    accepted = "Accepted by Expo for at least one device."
+    accepted = "Accepted for at least one device."
     assert (await explain(chat.connection, message))["explanation"] == f"{accepted} {sentence}"
     await chat.connection.execute("delete from user_devices where id = %s", (lost["id"],))
     await chat.connection.execute("delete from auth.sessions where id = %s", (kept["session_id"],))

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from chat_push.notification import QUIET_CHANNEL, SOUND_CHANNEL
+from chat_push.content import QUIET_CHANNEL, SOUND_CHANNEL
 from psycopg import sql
 from samtranslator.yaml_helper import yaml_parse
 

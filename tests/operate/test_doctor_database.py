@@ -26,7 +26,7 @@ BROKEN = {
         "alter table public.chat_messages disable trigger set_push_jobs_due"
     ],
     "row level security of chat_messages is off": ["alter table public.chat_messages disable row level security"],
-    "anon has execute on function public.claim_push_jobs(uuid[],integer,double precision,text)": [
+    "anon has execute on function public.claim_push_jobs(uuid[],integer,double precision,text,text[])": [
         "grant execute on function public.claim_push_jobs to anon"
     ],
     "authenticated has usage on schema push": ["grant usage on schema push to authenticated"],
@@ -50,7 +50,7 @@ BROKEN = {
         "insert into public.user_devices (user_id, device_id, platform, push_token)"
         " select id, 'browser', 'web', 'ExponentPushToken[web]' from public.users limit 1"
     ],
-    "1 of 1 active devices have an unsupported provider: not expo": [
+    "1 of 1 active devices have an unconfigured push_provider": [
         "insert into public.user_devices (user_id, device_id, platform, push_provider, push_token)"
         " select id, 'old', 'android', 'fcm', repeat('f', 64) from public.users limit 1"
     ],

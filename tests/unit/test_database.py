@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabase
-from chat_push.models import Claim, Delivery, PushResult
+from chat_push.models import Claim, Delivery, ProviderReport, PushResult
 from pydantic import ValidationError
 
 from tests.http_fakes import CLAIMED_AT, LEASE_ID, SUPABASE_URL, DataApi, claim, push, push_token, recorded, slot, uuid
@@ -31,6 +31,8 @@ RESULT = PushResult(
     ],
 )
 
+REPORT = ProviderReport(provider="fcm", has_succeeded=False, fault="retry", retry_after_seconds=60)
+
 
 class TestCalls:
     @pytest.mark.parametrize("url", [SUPABASE_URL, SUPABASE_URL + "/"])
@@ -49,13 +51,16 @@ class TestCalls:
         ended = {"message_id": uuid(2), "outcome": "skipped", "reason": "read"}
         answer = claim(job, finished=[ended], deferred=[uuid(3)], not_due=[uuid(4)], unknown=[uuid(5)])
         api = DataApi(answer)
-        claimed, _ = database(api).claim_push_jobs([UUID(uuid(number)) for number in range(1, 6)], 5, -1)
+        claimed, _ = database(api).claim_push_jobs(
+            [UUID(uuid(number)) for number in range(1, 6)], 5, -1, ["expo", "apns"]
+        )
         assert api.calls("claim_push_jobs") == [
             {
                 "p_message_ids": [uuid(number) for number in range(1, 6)],
                 "p_limit": 5,
                 "p_wait_seconds": 0,
                 "p_project_url": SUPABASE_URL,
+                "p_providers": ["expo", "apns"],
             }
         ]
         assert claimed == Claim.model_validate(answer)
@@ -103,7 +108,7 @@ class TestCalls:
     def test_a_record_passes_lease_and_outcomes_and_returns_what_the_database_did(self) -> None:
         api = DataApi()
         api.recorded = recorded(deactivated=1, lost_leases=[1])
-        answer = database(api).record_push_results(Claim.model_validate(claim()), [RESULT], 3)
+        answer = database(api).record_push_results(Claim.model_validate(claim()), [RESULT], 3, [REPORT])
         assert api.calls("record_push_results") == [
             {
                 "p_lease_id": LEASE_ID,
@@ -130,6 +135,9 @@ class TestCalls:
                     }
                 ],
                 "p_unused_notifications": 3,
+                "p_provider_reports": [
+                    {"provider": "fcm", "has_succeeded": False, "fault": "retry", "retry_after_seconds": 60}
+                ],
             }
         ]
         assert (answer.deactivated, answer.lost_leases) == (1, [1])

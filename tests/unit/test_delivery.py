@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 from chat_push.database import DatabaseUnavailable, PushDatabase
-from chat_push.delivery import Report, deliver, sweep
+from chat_push.delivery import Report, Senders, deliver, sweep
 from chat_push.expo import Expo
 
 from tests.http_fakes import (
@@ -40,16 +40,16 @@ class Worker:
         self.seconds = seconds
         self._database = PushDatabase(SUPABASE_URL, "key", httpx.MockTransport(self.api))
         self.pauses: list[float] = []
-        self._expo = Expo(EXPO_URL, None, httpx.MockTransport(self.service), pause=self.pauses.append)
+        self._senders = Senders(Expo(EXPO_URL, None, httpx.MockTransport(self.service), pause=self.pauses.append))
 
     def deliver(self, *numbers: int) -> Report:
-        return deliver([UUID(uuid(number)) for number in numbers], self._database, self._expo, lambda: self.seconds)
+        return deliver([UUID(uuid(number)) for number in numbers], self._database, self._senders, lambda: self.seconds)
 
     def sweep(self, seconds_per_claim: float = 0) -> tuple[Report, bool]:
         """The report, and whether more is due. Each claim takes so many seconds."""
         claims = self.api.claims
         planned = len(claims)
-        return sweep(self._database, self._expo, lambda: self.seconds - seconds_per_claim * (planned - len(claims)))
+        return sweep(self._database, self._senders, lambda: self.seconds - seconds_per_claim * (planned - len(claims)))
 
 
 def delivery(

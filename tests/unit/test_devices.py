@@ -16,6 +16,8 @@ from local.openapi import DOCUMENT
 from tests.http_fakes import push_token
 
 TOKEN = push_token(1)
+FCM_TOKEN = "cXyz_9-8:APA91bH" + "x" * 140
+APNS_TOKEN = "0a" * 32
 
 
 def registration(**changes: Any) -> dict[str, Any]:
@@ -31,6 +33,7 @@ class TestRegistration:
             "platform": "ios",
             "push_provider": "expo",
             "push_token": TOKEN,
+            "push_environment": "production",
             "app_version": None,
         }
 
@@ -83,10 +86,11 @@ class TestRegistration:
             ({"platform": None}, "platform"),
             ({"platform": "windows"}, "platform"),
             ({"platform": "IOS"}, "platform"),
-            ({"platform": "web"}, "platform"),
+            ({"platform": "web"}, "push_provider"),
+            ({"push_environment": "test"}, "push_environment"),
             ({"push_provider": "apple"}, "push_provider"),
             ({"push_provider": "fcm"}, "push_provider"),
-            ({"push_provider": "apns"}, "push_provider"),
+            ({"push_provider": "apns"}, "push_token"),
             ({"push_token": None}, "push_token"),
             ({"push_token": ""}, "push_token"),
             ({"push_token": "x" * 2049}, "push_token"),
@@ -103,6 +107,38 @@ class TestRegistration:
             Registration.model_validate(registration(**changes))
         assert [fault["loc"] for fault in raised.value.errors()] == [(field,)]
 
+    @pytest.mark.parametrize(
+        ("provider", "platform", "token"),
+        [("fcm", "android", FCM_TOKEN), ("fcm", "web", FCM_TOKEN), ("apns", "ios", APNS_TOKEN)],
+    )
+    @pytest.mark.parametrize("environment", ["production", "sandbox"])
+    def test_native_tokens_are_accepted_for_their_provider(
+        self, provider: str, platform: str, token: str, environment: str
+    ) -> None:
+        body = registration(push_provider=provider, platform=platform, push_token=token, push_environment=environment)
+        assert Registration.model_validate(body).push_environment == environment
+
+    @pytest.mark.parametrize(
+        ("provider", "platform", "token", "advice"),
+        [
+            ("fcm", "ios", FCM_TOKEN, "use expo or apns for ios"),
+            ("apns", "android", APNS_TOKEN, "expo or fcm for android"),
+            ("expo", "web", TOKEN, "fcm for web"),
+            ("fcm", "android", TOKEN, "not a registration token of FCM"),
+            ("fcm", "android", APNS_TOKEN, "not a registration token of FCM"),
+            ("fcm", "web", "short", "not a registration token of FCM"),
+            ("apns", "ios", TOKEN, "not a device token of APNs, which is hexadecimal"),
+            ("apns", "ios", FCM_TOKEN, "not a device token of APNs, which is hexadecimal"),
+            ("apns", "ios", APNS_TOKEN[1:], "not a device token of APNs, which is hexadecimal"),
+        ],
+    )
+    def test_a_token_or_platform_of_another_provider_is_refused_with_advice(
+        self, provider: str, platform: str, token: str, advice: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=advice) as raised:
+            Registration.model_validate(registration(push_provider=provider, platform=platform, push_token=token))
+        assert token not in str(raised.value)
+
     def test_the_repr_of_a_registration_contains_no_token(self) -> None:
         assert TOKEN not in repr(Registration.model_validate(registration()))
 
@@ -118,10 +154,11 @@ def bodies() -> st.SearchStrategy[dict[str, Any]]:
         {
             "device_id": st.just("phone") | texts,
             "platform": st.sampled_from(["ios", "android", "web"]) | texts,
-            "push_token": st.just(TOKEN) | st.just("0a" * 32) | texts,
+            "push_token": st.sampled_from([TOKEN, FCM_TOKEN, APNS_TOKEN]) | texts,
         },
         optional={
             "push_provider": st.sampled_from(["expo", "fcm", "apns"]) | texts,
+            "push_environment": st.sampled_from(["production", "sandbox"]) | texts,
             "app_version": st.just("1.0") | texts,
             "more": st.just(1),
         },

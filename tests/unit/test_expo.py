@@ -12,8 +12,9 @@ from typing import Any, get_args
 import httpx
 import pytest
 from chat_push.expo import Expo
-from chat_push.expo_errors import CONFIGURATION_FAULT, RECIPIENT_ERRORS, Outcome, ReceiptsUnavailable
+from chat_push.expo_errors import CONFIGURATION_FAULT, RECIPIENT_ERRORS, ReceiptsUnavailable
 from chat_push.notification import Notification
+from chat_push.outcome import Outcome
 from hypothesis import given
 from hypothesis import strategies as st
 

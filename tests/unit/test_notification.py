@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import regex
+from chat_push.content import json_bytes, truncate
+from chat_push.expo_payload import MAX_BYTES
 from chat_push.models import Push
-from chat_push.notification import MAX_BYTES, Notification, json_bytes, notifications, truncate
+from chat_push.notification import Notification, notifications
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -257,4 +259,4 @@ class TestTruncate:
 
 
 def test_the_repr_of_a_notification_contains_no_text_and_no_token() -> None:
-    assert repr(Notification(push_token(1), of(), (1,))) == "Notification(deliveries=(1,))"
+    assert repr(Notification(push_token(1), of(), (1,))).startswith("Notification(deliveries=(1,), provider='expo'")

@@ -7,9 +7,10 @@ from uuid import uuid4
 
 from chat_push.database import PushDatabase
 from chat_push.expo import MAX_TICKETS_PER_REQUEST, Expo
-from chat_push.expo_errors import Outcome, ReceiptsUnavailable
+from chat_push.expo_errors import ReceiptsUnavailable
 from chat_push.models import DueReceipt, RecordedReceipt
 from chat_push.observability import logger
+from chat_push.outcome import Outcome
 
 ROWS_PER_PRUNE = 1000
 # The longest time that one round can take: a claim, a request and a record. With less left, the next run continues.

@@ -17,7 +17,18 @@ from postgrest import APIError, SyncPostgrestClient
 
 from chat_push import https
 from chat_push.devices import Device, Registered, Registration
-from chat_push.models import Claim, DueReceipt, FinishedRun, Pruned, PushResult, Recorded, RecordedReceipt, SendSlot
+from chat_push.models import (
+    Claim,
+    DueReceipt,
+    FinishedRun,
+    Provider,
+    ProviderReport,
+    Pruned,
+    PushResult,
+    Recorded,
+    RecordedReceipt,
+    SendSlot,
+)
 
 # A call takes milliseconds. The client uses HTTP/1.1, because idle HTTP/2 connections break in a frozen Lambda.
 TIMEOUT = httpx.Timeout(5, connect=2)
@@ -58,11 +69,12 @@ class ProfileMissing(Exception):
 
 
 class RegistrationInvalid(Exception):
-    """A device with this value could never get a push. `field`: its name in the request."""
+    """A device with this value could never get a push. `field`: its name in the request. `rule`: what it violates."""
 
-    def __init__(self, field: str) -> None:
+    def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"{field} is rejected by the database")
         self.field = field
+        self.rule = rule
 
 
 class PushDatabase:
@@ -82,10 +94,15 @@ class PushDatabase:
         )
 
     def claim_push_jobs(
-        self, message_ids: Sequence[UUID] | None, limit: int, wait_seconds: float
+        self,
+        message_ids: Sequence[UUID] | None,
+        limit: int,
+        wait_seconds: float,
+        providers: Sequence[Provider] = ("expo",),
     ) -> tuple[Claim, float | None]:
         """Leases due jobs of these messages, or of any message (None), and reserves a send slot for them.
 
+        `providers`: those that are configured. The claim returns devices of these only.
         The second value is the send slot as a time.monotonic(). It is None, and no job is leased, if no slot begins
         within `wait_seconds`.
         """
@@ -99,6 +116,7 @@ class PushDatabase:
                 "p_limit": limit,
                 "p_wait_seconds": max(0.0, wait_seconds),
                 "p_project_url": self._url,
+                "p_providers": list(providers),
             },
         )
         claim = Claim.model_validate(response)
@@ -110,8 +128,14 @@ class PushDatabase:
         response = _call(self._client, "reserve_send_slot", {"p_notifications": notifications})
         return _to_monotonic(SendSlot.model_validate(response), requested_at)
 
-    def record_push_results(self, claim: Claim, results: Sequence[PushResult], unused_notifications: int) -> Recorded:
-        """Stores the outcomes, and frees the unused part of the send slot.
+    def record_push_results(
+        self,
+        claim: Claim,
+        results: Sequence[PushResult],
+        unused_notifications: int,
+        provider_reports: Sequence[ProviderReport] = (),
+    ) -> Recorded:
+        """Stores the outcomes, frees the unused part of the send slot, and pauses providers that refuse everything.
 
         Safe to repeat: an outcome without a ticket never replaces one with a ticket.
         """
@@ -123,6 +147,7 @@ class PushDatabase:
                 "p_claimed_at": claim.claimed_at.isoformat(),
                 "p_results": [result.model_dump(mode="json") for result in results],
                 "p_unused_notifications": unused_notifications,
+                "p_provider_reports": [report.model_dump(mode="json") for report in provider_reports],
             },
         )
         return Recorded.model_validate(response)
@@ -176,8 +201,10 @@ class DeviceRegistry:
                 raise TooManyRegistrations(json.loads(str(error.details))["retry_after_seconds"]) from None
             if error.code == "23503":
                 raise ProfileMissing from None
-            if error.code == "22023" and (named := re.fullmatch(r'{"field": "(\w+)"}', str(error.details))):
-                raise RegistrationInvalid(named[1]) from None
+            if error.code == "22023" and (
+                named := re.fullmatch(r'{"rule": "(.+)", "field": "(\w+)"}', str(error.details))
+            ):
+                raise RegistrationInvalid(field=named[2], rule=named[1]) from None
             raise
         return Registered.model_validate(response)
 

@@ -1,25 +1,58 @@
-"""Delivers push jobs: claims them, composes notifications, sends them to Expo, and records the outcomes."""
+"""Delivers push jobs: claims them, composes notifications, sends them to their providers, records the outcomes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
+from chat_push import apns_errors, expo_errors, fcm_errors
 from chat_push.database import DatabaseRefused, DatabaseUnavailable, PushDatabase
 from chat_push.expo import Expo
-from chat_push.expo_errors import Outcome, counted_code
-from chat_push.models import Claim, Delivery, Push, PushResult, Recorded
-from chat_push.notification import notifications
+from chat_push.models import Claim, Delivery, Provider, ProviderReport, Push, PushResult, Recorded
+from chat_push.notification import Notification, notifications
 from chat_push.observability import logger
+from chat_push.outcome import Outcome, request_outcome
 
 JOBS_PER_CLAIM = 100
-# The longest time that a record can take. Expo gets the rest.
+# The longest time that a record can take. The providers get the rest.
 RECORD_RESERVE_SECONDS = 6.0
 # A sweep takes no send slot that begins later than this, so that new messages never wait long behind a backlog.
 SWEEP_WAIT_SECONDS = 1.0
+
+# What an operator does about a configuration fault.
+CONFIGURATION_FAULT: Mapping[str, str] = {
+    "expo": expo_errors.CONFIGURATION_FAULT,
+    "fcm": fcm_errors.CONFIGURATION_FAULT,
+    "apns": apns_errors.CONFIGURATION_FAULT,
+}
+_COUNTED_CODES = expo_errors.COUNTED_CODES | fcm_errors.COUNTED_CODES | apns_errors.COUNTED_CODES
+
+
+class Sender(Protocol):
+    """A client of FCM or APNs."""
+
+    def send(self, notifications: Sequence[Notification], time_left: Callable[[], float]) -> list[Outcome]:
+        """One outcome for each notification, in order. `time_left` returns the seconds that may still be used.
+
+        It never raises for a response of the provider. Once an outcome says should_stop_sending, it attempts no more.
+        """
+
+
+@dataclass(frozen=True)
+class Senders:
+    """The configured providers. Expo always is. It alone has send slots."""
+
+    expo: Expo
+    direct: Mapping[Provider, Sender] = field(default_factory=dict)
+
+    @property
+    def providers(self) -> list[Provider]:
+        """Their names, as the database knows them."""
+        return ["expo", *self.direct]
 
 
 @dataclass
@@ -39,6 +72,7 @@ class Report:
     deactivated: int = 0  # devices
     held: int = 0  # devices with a dead token that the circuit breaker keeps active
     unrecorded: int = 0  # jobs whose result the database could not store
+    faults: Counter[str] = field(default_factory=Counter)  # deliveries with a configuration fault, by provider
     later: bool = False  # whether jobs are left that become due within a minute
     insert_to_accept: list[float] = field(default_factory=list)  # milliseconds, of each accepted alert
 
@@ -65,9 +99,14 @@ class Report:
         """Counts the outcomes of one job, in the order of its devices."""
         self.deliveries.update(outcome.status for outcome in outcomes)
         self.errors.update(outcome.error for outcome in outcomes if outcome.error)
+        self.faults.update(
+            device.provider
+            for device, outcome in zip(push.devices, outcomes, strict=True)
+            if outcome.status == "configuration_fault"
+        )
         self.failures.update(counted_code(outcome) for outcome in outcomes if outcome.status == "failed")
         if push.sent_at and any(
-            device.kind == "alert" and outcome.status == "accepted"
+            device.kind == "alert" and outcome.status in ("accepted", "handed_over")
             for device, outcome in zip(push.devices, outcomes, strict=True)
         ):
             self.insert_to_accept.append((answered_at - push.sent_at).total_seconds() * 1000)
@@ -81,7 +120,14 @@ class Report:
         self.later |= recorded.later
 
 
-def deliver(message_ids: Iterable[UUID], database: PushDatabase, expo: Expo, time_left: Callable[[], float]) -> Report:
+def counted_code(outcome: Outcome) -> str:
+    """The error code as the metric PushFailed counts it: the code itself if it is known, else `other`."""
+    return outcome.error if outcome.error in _COUNTED_CODES else "other"
+
+
+def deliver(
+    message_ids: Iterable[UUID], database: PushDatabase, senders: Senders, time_left: Callable[[], float]
+) -> Report:
     """Sends the pushes of these messages that are due. `time_left` returns the seconds that the invocation still has.
 
     Raises DatabaseUnavailable or DatabaseRefused. The jobs are in the database then, or leased for some seconds.
@@ -90,15 +136,16 @@ def deliver(message_ids: Iterable[UUID], database: PushDatabase, expo: Expo, tim
     ids = list(dict.fromkeys(message_ids))
     while ids:
         # Half of the time to wait for a send slot, half to send.
-        claim, send_at = database.claim_push_jobs(ids, len(ids), (time_left() - RECORD_RESERVE_SECONDS) / 2)
-        _send_and_record(claim, send_at, database, expo, time_left, report)
+        wait_seconds = (time_left() - RECORD_RESERVE_SECONDS) / 2
+        claim, send_at = database.claim_push_jobs(ids, len(ids), wait_seconds, senders.providers)
+        _send_and_record(claim, send_at, database, senders, time_left, report)
         report.left_due = len(claim.left_due)
         ids = claim.left_due if send_at is not None and time_left() > 2 * RECORD_RESERVE_SECONDS else []
     return report
 
 
 def sweep(
-    database: PushDatabase, expo: Expo, time_left: Callable[[], float], *, is_one_claim: bool = False
+    database: PushDatabase, senders: Senders, time_left: Callable[[], float], *, is_one_claim: bool = False
 ) -> tuple[Report, bool]:
     """Sends the pushes of all messages that are due. The second value: due jobs are left that could be sent now.
 
@@ -109,8 +156,8 @@ def sweep(
     send_at: float | None = 0.0
     more_due = True
     while more_due and send_at is not None and time_left() > 2 * RECORD_RESERVE_SECONDS:
-        claim, send_at = database.claim_push_jobs(None, JOBS_PER_CLAIM, SWEEP_WAIT_SECONDS)
-        rejected = _send_and_record(claim, send_at, database, expo, time_left, report)
+        claim, send_at = database.claim_push_jobs(None, JOBS_PER_CLAIM, SWEEP_WAIT_SECONDS, senders.providers)
+        rejected = _send_and_record(claim, send_at, database, senders, time_left, report)
         more_due = not rejected and (claim.examined >= JOBS_PER_CLAIM or claim.more_due)
         if is_one_claim:
             break
@@ -121,20 +168,21 @@ def _send_and_record(
     claim: Claim,
     send_at: float | None,
     database: PushDatabase,
-    expo: Expo,
+    senders: Senders,
     time_left: Callable[[], float],
     report: Report,
 ) -> bool:
-    """Sends the claimed jobs, records and counts their outcomes. Returns whether Expo rejects everything now."""
+    """Sends the claimed jobs, records and counts their outcomes. Returns whether Expo rejects everything now.
+
+    If another provider does, the database pauses it.
+    """
     message_of = {push.job_id: push.message_id for push in claim.jobs}
     _log_unsent(claim, message_of)
     report.add_claim(claim)
     if not claim.jobs:
         return False
     sent = notifications(claim.jobs, claim.claimed_at)
-    outcomes = expo.send(
-        sent, lambda: time_left() - RECORD_RESERVE_SECONDS, send_at or 0.0, partial(_reserve_next_slot, database)
-    )
+    outcomes = _send(sent, send_at or 0.0, database, senders, lambda: time_left() - RECORD_RESERVE_SECONDS)
     answered_at = datetime.now(UTC)
     outcome_of = {
         delivery_id: outcome
@@ -147,12 +195,68 @@ def _send_and_record(
         results.append(_result(push, of_push))
         report.add_outcomes(push, of_push, answered_at)
         _log_attempt(push, of_push)
+    of_provider: dict[Provider, list[Outcome]] = {}
+    for notification, outcome in zip(sent, outcomes, strict=True):
+        of_provider.setdefault(notification.provider, []).append(outcome)
+    of_expo = of_provider.pop("expo", [])
     # Merged notifications use less of the slot than was reserved.
-    reserved = sum(len(push.devices) for push in claim.jobs)
-    unused = reserved - sum(outcome.attempted for outcome in outcomes)
-    recorded = _record(database, claim, results, unused, message_of)
+    reserved = sum(device.provider == "expo" for push in claim.jobs for device in push.devices)
+    unused = reserved - sum(outcome.attempted for outcome in of_expo)
+    provider_reports = [_report(provider, given) for provider, given in of_provider.items()]
+    recorded = _record(database, claim, results, unused, provider_reports, message_of)
     report.add_recorded(recorded)
-    return any(outcome.should_stop_sending for outcome in outcomes)
+    return any(outcome.should_stop_sending for outcome in of_expo)
+
+
+def _send(
+    sent: Sequence[Notification],
+    send_at: float,
+    database: PushDatabase,
+    senders: Senders,
+    time_left: Callable[[], float],
+) -> list[Outcome]:
+    """One outcome for each notification, in order. The providers send at the same time."""
+    send: dict[Provider, Callable[..., list[Outcome]]] = {
+        provider: sender.send for provider, sender in senders.direct.items()
+    }
+    send["expo"] = partial(senders.expo.send, send_at=send_at, next_slot=partial(_reserve_next_slot, database))
+    parts: dict[Provider, list[int]] = {}
+    for index, notification in enumerate(sent):
+        parts.setdefault(notification.provider, []).append(index)
+
+    def send_part(provider: Provider) -> list[Outcome]:
+        part = [sent[index] for index in parts[provider]]
+        try:
+            return send[provider](part, time_left)
+        except Exception as error:
+            if len(parts) == 1:
+                raise
+            # The outcomes of the other providers must be recorded. The error's text may quote a message.
+            logger.error("a sender failed", provider=provider, error=type(error).__name__)
+            return [request_outcome("maybe_sent", "SenderFailed")] * len(part)
+
+    outcomes: dict[int, Outcome] = {}
+    if len(parts) < 2:
+        for provider, indexes in parts.items():
+            outcomes.update(zip(indexes, send_part(provider), strict=True))
+    else:
+        with ThreadPoolExecutor(len(parts)) as threads:
+            for indexes, given in zip(parts.values(), threads.map(send_part, parts), strict=True):
+                outcomes.update(zip(indexes, given, strict=True))
+    return [outcomes[index] for index in range(len(sent))]
+
+
+def _report(provider: Provider, outcomes: Sequence[Outcome]) -> ProviderReport:
+    """What the outcomes say about a provider as a whole."""
+    stop = next((outcome for outcome in outcomes if outcome.should_stop_sending), None)
+    if stop is None and all(outcome.status == "maybe_sent" for outcome in outcomes):
+        stop = request_outcome("retry", "NoAnswers")
+    return ProviderReport(
+        provider=provider,
+        has_succeeded=any(outcome.status == "handed_over" for outcome in outcomes),
+        fault=stop and stop.status,
+        retry_after_seconds=stop and stop.retry_after_seconds,
+    )
 
 
 def _record(
@@ -160,13 +264,14 @@ def _record(
     claim: Claim,
     results: Sequence[PushResult],
     unused: int,
+    provider_reports: Sequence[ProviderReport],
     message_of: Mapping[int, UUID | None],
 ) -> Recorded:
     try:
-        recorded = database.record_push_results(claim, results, unused)
+        recorded = database.record_push_results(claim, results, unused, provider_reports)
     except DatabaseUnavailable:
         # Recording twice is safe. Without a record all of it would be sent again.
-        recorded = database.record_push_results(claim, results, unused)
+        recorded = database.record_push_results(claim, results, unused, provider_reports)
     for job_id in recorded.lost_leases:
         logger.warning("recorded too late: the lease had run out", **_named(job_id, message_of.get(job_id)))
     for job_id in recorded.unrecorded:

@@ -1,15 +1,53 @@
 """Devices, as the HTTP API for apps accepts and returns them."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from chat_push.models import Environment, Provider
 
 # Expo's push tokens: its own check, plus the bare UUID that its Node SDK accepts. A test compares it with the check
 # constraint of user_devices. It lists ASCII characters, because Python, Postgres and JSON Schema differ about \s.
 # https://github.com/expo/expo-server-sdk-node/blob/main/src/ExpoClient.ts (isExpoPushToken)
 EXPO_PATTERN = r"(Exponent|Expo)PushToken\[[!-Z\\^-~]{1,80}\]|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+
+# https://firebase.google.com/docs/cloud-messaging/manage-tokens; Google documents no form. 64 hexadecimal characters
+# are a token of APNs.
+FCM_PATTERN = r"(?![0-9A-Fa-f]{64}$)[A-Za-z0-9_:-]{20,2048}"
+# https://developer.apple.com/documentation/usernotifications/registering-your-app-with-apns
+APNS_PATTERN = r"([0-9A-Fa-f]{2}){16,100}"
+
+
+class _Kind(NamedTuple):
+    """The devices of a provider: their platforms, the form of their tokens, and where an app gets such a token."""
+
+    platforms: tuple[str, ...]
+    pattern: str
+    advice: str
+
+
+_KINDS: Mapping[Provider, _Kind] = {
+    "expo": _Kind(
+        ("ios", "android"),
+        EXPO_PATTERN,
+        "not an Expo push token (ExponentPushToken[…]): pass what getExpoPushTokenAsync() returns; "
+        "addPushTokenListener returns the native token",
+    ),
+    "fcm": _Kind(
+        ("android", "web"),
+        FCM_PATTERN,
+        "not a registration token of FCM: pass what getDevicePushTokenAsync() returns on Android, "
+        "or what getToken() returns on the web",
+    ),
+    "apns": _Kind(
+        ("ios",),
+        APNS_PATTERN,
+        "not a device token of APNs, which is hexadecimal: pass what getDevicePushTokenAsync() returns on an iPhone",
+    ),
+}
 
 _WITHOUT_NUL = r"^[^\x00]*$"  # Postgres cannot store it in a text.
 
@@ -39,23 +77,46 @@ class Registration(BaseModel):
                     "app_version": "1.4.0",
                 }
             ],
+            "anyOf": [
+                {
+                    "properties": {
+                        "push_provider": {"const": provider},
+                        "platform": {"enum": list(kind.platforms)},
+                        "push_token": {"pattern": f"^({kind.pattern})$"},
+                    },
+                    "required": [] if provider == "expo" else ["push_provider"],
+                }
+                for provider, kind in _KINDS.items()
+            ],
         },
     )
 
     device_id: DeviceId
-    platform: Literal["ios", "android"]
-    push_provider: Literal["expo"] = "expo"
-    push_token: Annotated[str, Field(repr=False, json_schema_extra={"pattern": f"^({EXPO_PATTERN})$"})]
+    platform: Literal["ios", "android", "web"]
+    push_provider: Annotated[Provider, Field(validate_default=True)] = "expo"
+    push_token: Annotated[str, Field(repr=False)]
+    push_environment: Annotated[
+        Environment, Field(description="Of provider apns: sandbox for a development build from Xcode")
+    ] = "production"
     app_version: Annotated[str, Field(min_length=1, max_length=50, pattern=_WITHOUT_NUL)] | None = None
+
+    @field_validator("push_provider")
+    @classmethod
+    def _check_serves_platform(cls, provider: Provider, info: ValidationInfo) -> Provider:
+        platforms = _KINDS[provider].platforms
+        if info.data.get("platform", platforms[0]) not in platforms:
+            raise ValueError(
+                f"{provider} serves {' and '.join(platforms)} only: use expo or apns for ios, expo or fcm for android, "
+                "fcm for web"
+            )
+        return provider
 
     @field_validator("push_token")
     @classmethod
-    def _check_is_expo_token(cls, push_token: str) -> str:
-        if not re.fullmatch(EXPO_PATTERN, push_token):
-            raise ValueError(
-                "not an Expo push token (ExponentPushToken[…]): pass what getExpoPushTokenAsync() returns; "
-                "addPushTokenListener returns the native token"
-            )
+    def _check_is_of_provider(cls, push_token: str, info: ValidationInfo) -> str:
+        kind = _KINDS.get(info.data.get("push_provider", ""))
+        if kind and not re.fullmatch(kind.pattern, push_token):
+            raise ValueError(kind.advice)
         return push_token
 
 
@@ -77,7 +138,8 @@ class Device(BaseModel):
 
     device_id: str
     platform: Literal["ios", "android", "web"]
-    push_provider: Literal["expo", "fcm", "apns"]
+    push_provider: Provider
+    push_environment: Environment
     push_token: str | None
     app_version: str | None
     is_active: bool

@@ -16,17 +16,16 @@ import httpx
 from exponent_server_sdk import PushClient, PushMessage, PushServerError
 
 from chat_push.expo_errors import (
-    Outcome,
     ReceiptsUnavailable,
     RequestRefused,
     classify_error_response,
     classify_recipient,
     error_code,
-    request_outcome,
     request_status,
 )
 from chat_push.expo_session import CONNECT_TIMEOUT_SECONDS, Session
 from chat_push.notification import Notification
+from chat_push.outcome import Outcome, request_outcome
 
 MAX_RECIPIENTS_PER_REQUEST = 100
 MAX_TICKETS_PER_REQUEST = 1000

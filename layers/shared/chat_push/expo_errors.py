@@ -5,14 +5,13 @@ Codes come at two levels, and one code never means two things:
 - an HTTP response without tickets reports the error of the whole request: request_status().
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
 from chat_push.expo_session import Response
 from chat_push.notification import Notification
+from chat_push.outcome import Outcome, as_code, request_outcome
 
 type ErrorStatus = Literal["retry", "failed", "configuration_fault"]
 
@@ -63,40 +62,11 @@ CONFIGURATION_FAULT = (
 )
 
 # CloudWatch bills each code as a metric of its own, and codes come from outside: only these are counted by name.
-_COUNTED_CODES = {
+COUNTED_CODES = {
     *(code for code, status in RECIPIENT_ERRORS.items() if status == "failed"),
     *_REJECTED_REQUESTS,
     *(f"Http{status.value}" for status in HTTPStatus if status.is_client_error),
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is known of one notification.
-
-    After sending it:
-    - accepted: Expo answered 200 without an error for it. Without ticket_id, Expo's tickets could not be read.
-    - maybe_sent: the response does not say whether Expo sent it.
-    - retry: Expo did not take it now.
-    - failed: Expo rejected it for good.
-    - configuration_fault: Expo rejects it until an operator fixes the configuration.
-
-    By its receipt also:
-    - handed_over: APNs or FCM took it.
-    - receipt_lost: Expo refuses the id of its ticket.
-    """
-
-    status: Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault", "handed_over", "receipt_lost"]
-    error: str | None = None
-    ticket_id: str | None = None
-    retry_after_seconds: float | None = None
-    whole_request: bool = False  # The error is of the request, not of this recipient.
-    attempted: bool = True  # False: no request with it was made, for lack of time or after should_stop_sending.
-
-    @property
-    def should_stop_sending(self) -> bool:
-        """Whether Expo would reject further requests, too, at the moment."""
-        return self.whole_request and self.status in ("retry", "configuration_fault")
 
 
 class RequestRefused(Exception):
@@ -116,24 +86,10 @@ class ReceiptsUnavailable(Exception):
         self.configuration_fault = configuration_fault
 
 
-def counted_code(outcome: Outcome) -> str:
-    """The error code as the metric PushFailed counts it: the code itself if it is known, else `other`."""
-    return outcome.error if outcome.error in _COUNTED_CODES else "other"
-
-
-def request_outcome(
-    status: Literal["maybe_sent", "retry", "failed", "configuration_fault"],
-    error: str,
-    retry_after_seconds: float | None = None,
-) -> Outcome:
-    """The outcome of every recipient of a request that failed as a whole."""
-    return Outcome(status, error, retry_after_seconds=retry_after_seconds, whole_request=True)
-
-
 def classify_recipient(details: object) -> Outcome:
     """The outcome for one recipient from the `details` of an error ticket or receipt."""
     details = details if isinstance(details, dict) else {}
-    error = _code(details.get("error")) or "UnknownError"
+    error = as_code(details.get("error")) or "UnknownError"
     fcm = details.get("fcm")
     if isinstance(fcm, dict) and fcm.get("error") == "MismatchSenderId":
         # Expo may wrap it in a ProviderError: https://github.com/expo/expo-server-sdk-node/issues/55
@@ -143,7 +99,7 @@ def classify_recipient(details: object) -> Outcome:
 
 def error_code(response: Response) -> str:
     """The code of the response's first error; without one, Http and the HTTP status."""
-    return _code(response.error().get("code")) or f"Http{response.status_code}"
+    return as_code(response.error().get("code")) or f"Http{response.status_code}"
 
 
 def classify_error_response(response: Response, chunk: Sequence[Notification]) -> list[Outcome]:
@@ -165,11 +121,6 @@ def classify_error_response(response: Response, chunk: Sequence[Notification]) -
         middle = len(chunk) // 2
         parts = range(middle), range(middle, len(chunk))
     raise RequestRefused(request_outcome(status, code), parts)
-
-
-def _code(value: object) -> str | None:
-    """The value if it looks like a code. Codes are logged, and any other text may quote a message or a token."""
-    return value if isinstance(value, str) and re.fullmatch(r"\w{1,100}", value, re.ASCII) else None
 
 
 def _indexes_by_project(details: object, chunk: Sequence[Notification]) -> Sequence[Sequence[int]]:

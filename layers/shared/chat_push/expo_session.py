@@ -1,8 +1,6 @@
 """HTTP requests to Expo: a session of httpx, in place of the SDK's own of requests."""
 
 import gzip
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from json import dumps
 from typing import Any
 
@@ -10,10 +8,10 @@ import httpx
 from exponent_server_sdk import PushServerError
 
 from chat_push import https
+from chat_push.outcome import parse_retry_after
 
 GZIP_ABOVE_BYTES = 1024
 CONNECT_TIMEOUT_SECONDS = 2.0
-MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
 class Session:
@@ -90,13 +88,4 @@ class Response:
 
     def retry_after_seconds(self) -> float | None:
         """Retry-After in seconds, from 0 to MAX_RETRY_AFTER_SECONDS; None if absent or unreadable."""
-        value = self._response.headers.get("Retry-After", "")
-        try:
-            wait = (
-                float(value)
-                if value.isdecimal()
-                else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-            )
-        except (TypeError, ValueError):
-            return None
-        return min(max(0.0, wait), MAX_RETRY_AFTER_SECONDS)
+        return parse_retry_after(self._response.headers.get("Retry-After", ""))

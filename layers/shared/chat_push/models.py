@@ -5,7 +5,9 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-DeliveryStatus = Literal["accepted", "maybe_sent", "retry", "failed", "configuration_fault"]
+Provider = Literal["expo", "fcm", "apns"]
+Environment = Literal["production", "sandbox"]
+DeliveryStatus = Literal["accepted", "handed_over", "maybe_sent", "retry", "failed", "configuration_fault"]
 Kind = Literal["alert", "update", "dismiss", "badge"]
 ReceiptStatus = Literal["handed_over", "failed", "retry", "configuration_fault", "missing", "receipt_lost"]
 
@@ -16,11 +18,17 @@ class _Model(BaseModel):
 
 
 class Target(_Model):
-    """A device that a push is sent to. device_id is the id of its row in user_devices."""
+    """A device that a push is sent to. device_id is the id of its row in user_devices.
+
+    environment: the servers of APNs that issued the token. registered_at: when the device registered it last.
+    """
 
     delivery_id: int
     device_id: UUID
+    provider: Provider
+    environment: Environment
     push_token: str = Field(repr=False)
+    registered_at: AwareDatetime
     platform: str
     kind: Kind
     sound: bool
@@ -103,6 +111,15 @@ class PushResult(_Model):
 
     job_id: int
     deliveries: list[Delivery]
+
+
+class ProviderReport(_Model):
+    """What a worker knows of FCM or APNs as a whole. fault: why it would refuse each further notification now."""
+
+    provider: Provider
+    has_succeeded: bool
+    fault: Literal["retry", "configuration_fault"] | None
+    retry_after_seconds: float | None
 
 
 class Recorded(_Model):

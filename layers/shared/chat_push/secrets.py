@@ -37,6 +37,11 @@ class BackendSecret(BaseModel):
 
     supabase_secret_key: SecretStr = Field(min_length=1)
     expo_access_token: SecretStr | None = None
+    fcm_service_account: SecretStr | None = None  # the text of its JSON file
+    apns_key: SecretStr | None = None  # the text of the .p8 file
+    apns_key_id: str | None = None
+    apns_team_id: str | None = None
+    apns_topic: str | None = None
 
     @property
     def key(self) -> str:

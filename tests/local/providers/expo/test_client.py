@@ -8,9 +8,9 @@ from uuid import UUID
 import httpx
 import pytest
 from chat_push.expo import Expo
-from chat_push.expo_errors import Outcome
 from chat_push.models import Push
 from chat_push.notification import Notification, notifications
+from chat_push.outcome import Outcome
 
 from local.processes import free_port
 from local.providers.expo.faults import (
