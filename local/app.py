@@ -10,6 +10,7 @@ import httpx
 
 from local.providers.expo.state import ExpoService
 from local.providers.phones import Phone
+from local.providers.pushes import Platform
 from local.supabase.project import Supabase
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
@@ -131,7 +132,7 @@ async def chat_app(project: Supabase, api_url: str) -> AsyncIterator[App]:
         yield App(project, http, api)
 
 
-def new_phone(expo: ExpoService, platform: Literal["ios", "android"]) -> Phone:
+def new_phone(expo: ExpoService, platform: Platform) -> Phone:
     """A phone with the app newly installed and a push token from Expo."""
     return expo.install(f"ExponentPushToken[{secrets.token_urlsafe(16)}]", platform)
 

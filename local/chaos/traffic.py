@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Literal
 from uuid import UUID, uuid4
 
 import httpx
@@ -16,6 +15,7 @@ from postgrest import APIError
 from local.app import App, Person, new_phone
 from local.cloud import LocalCloud
 from local.providers.phones import Condition, DeadTokenReport, Phone
+from local.providers.pushes import Platform
 
 USERS = 8
 PAUSE_SECONDS = 0.3  # on average, between two actions of a user
@@ -161,7 +161,7 @@ class Traffic:
         if phone not in actor.phones:
             actor.phones.append(phone)
 
-    async def new_phone(self, actor: Actor, platform: Literal["ios", "android"]) -> None:
+    async def new_phone(self, actor: Actor, platform: Platform) -> None:
         """Installs the app on another phone of the user, and logs in."""
         phone = new_phone(self._cloud.expo, platform)
         phone.background_budget = 1_000_000  # The hour of an iPhone's budget is longer than the run.

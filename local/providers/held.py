@@ -11,7 +11,7 @@ from local.providers.pushes import Platform, Push
 # https://firebase.google.com/docs/cloud-messaging/customize-messages/collapsible-message-types
 _COLLAPSE_KEYS, _WITHOUT_KEY = 4, 100
 # Seconds that a push without `ttl` lives. Old documentation of Expo says 0 on iOS, newer documentation says four weeks.
-_DEFAULT_TTL = {"ios": 0, "android": 2_419_200}
+_DEFAULT_TTL = {"ios": 0, "android": 2_419_200, "web": 2_419_200}
 _MAX_TTL = 2_419_200  # four weeks, the limit of FCM; APNs keeps a notification for at most 30 days
 
 

@@ -1,15 +1,16 @@
 """Phones with the app installed: what reaches each, what it shows, when it sounds, and the badge of the app.
 
 The app does what docs/client/push.ts does: a background task handles dismissals and badges, and the app removes the
-notifications of what was read when it is opened.
+notifications of what was read when it is opened. A web browser is a phone here, too. Its service worker is the
+background task, and a killed app is a closed browser.
 """
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
 
 from local.providers.held import Held, expires_at, kept
 from local.providers.pushes import QUIET_CHANNEL, Platform, has_text, sounds, starts_code
@@ -62,13 +63,13 @@ class Arrival(BaseModel):
 
 
 class Installation(BaseModel):
-    """The app of one Expo project on one phone. An Android app creates its notification channels itself."""
+    """The app of one project on one phone or browser. An Android app creates its notification channels itself."""
 
     model_config = ConfigDict(extra="forbid")
 
     token: str
     platform: Platform
-    project: Annotated[str, Field(pattern=r"^@[^/\s]+/[^/\s]+$")] = "@chat-push/app"
+    project: str = "@chat-push/app"
     channels: frozenset[str] = frozenset({"chat-messages", QUIET_CHANNEL})
 
 
@@ -118,9 +119,14 @@ class Phone(Installation):
         """When the phone sounded."""
         return [arrival.at for arrival in self.arrived if arrival.sounded]
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether pushes arrive now. A browser gets none while it is closed."""
+        return self.is_on and not (self.platform == "web" and self.app == "killed")
+
     def receive(self, message: dict[str, JsonValue], ticket_id: str, at: datetime) -> None:
         """APNs or FCM get the notification. They deliver it, or keep it for a phone that is off."""
-        if self.is_on:
+        if self.is_reachable:
             self._arrive(message, ticket_id, at)
             return
         held = Held(expires_at=expires_at(message, self.platform, at), ticket_id=ticket_id, message=message)
@@ -140,7 +146,7 @@ class Phone(Installation):
             self._dismiss(lambda arrival: self.account is None or self._is_for_other_account(arrival))
             if self.account is None:
                 self.badge = self.told_badge = 0
-        if self.is_on:
+        if self.is_reachable:
             held, self.held = self.held, []
             for each in held:
                 if each.expires_at > at:
@@ -166,7 +172,9 @@ class Phone(Installation):
     def _arrive(self, message: dict[str, JsonValue], ticket_id: str, at: datetime) -> None:
         arrival = Arrival(at=at, ticket_id=ticket_id, message=message)
         hidden = self._hidden(arrival)
-        sounded = hidden in (None, "no text") and sounds(message, self.platform)
+        sounded = (
+            hidden in (None, "no text") and sounds(message, self.platform) and not self._replaces_silently(message)
+        )
         arrival = arrival.model_copy(update={"hidden": hidden, "sounded": sounded})
         self.arrived.append(arrival)
         match message.get("data"):
@@ -201,6 +209,12 @@ class Phone(Installation):
             if len(recent) >= self.background_budget:
                 return "background budget"
         return "another account" if self._is_for_other_account(arrival) else None
+
+    def _replaces_silently(self, message: dict[str, JsonValue]) -> bool:
+        """Whether a browser replaces a notification with the same tag, which makes no sound without `renotify`."""
+        if self.platform != "web" or message.get("renotify"):
+            return False
+        return any(other.message.get("tag") == message.get("tag") is not None for other in self.shown)
 
     def _set_badge_by_system(self, badge: JsonValue) -> None:
         if isinstance(badge, int):

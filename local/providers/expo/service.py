@@ -8,7 +8,8 @@ from aiohttp import web
 
 from local.http_server import serving
 from local.providers.expo import control, push_api
-from local.providers.expo.state import Clock, ExpoService
+from local.providers.expo.state import ExpoService
+from local.providers.push_service import Clock
 
 
 @asynccontextmanager

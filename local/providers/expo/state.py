@@ -4,24 +4,20 @@
 https://exp.host does. control.py offers the methods over HTTP.
 """
 
-import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
-from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from local.providers.expo import protocol as expo_protocol
 from local.providers.expo.faults import Endpoint, Fault, RecipientFault, Script, ScriptedFaults, TicketError
 from local.providers.expo.protocol import PUSH_TOKEN, Json, PushMessage
-from local.providers.phones import Arrival, Condition, DeadTokenReport, Installation, Phone
-
-type Clock = Callable[[], datetime]
-
-CONTROL_PATH = "/control"  # where the control API begins
+from local.providers.phones import DeadTokenReport, Installation, Phone
+from local.providers.push_service import PushService
+from local.providers.pushes import Platform
 
 
 class Settings(BaseModel):
@@ -51,6 +47,8 @@ class ExpoInstallation(Installation):
     """The app on a phone that has a push token of Expo."""
 
     token: Annotated[str, Field(pattern=PUSH_TOKEN, max_length=100)]
+    platform: Literal["ios", "android"]
+    project: Annotated[str, Field(pattern=r"^@[^/\s]+/[^/\s]+$")] = "@chat-push/app"
 
 
 @dataclass(frozen=True)
@@ -60,42 +58,29 @@ class _Receipt:
     outcome: Json
 
 
-class ExpoService:
+class ExpoService(PushService):
     """The state of the fake service: phones, receipts, scripted faults, and the log of requests."""
 
-    url: str  # to be used in place of https://exp.host; set while it is served
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._change = asyncio.Event()
-        self._forget()
-
     def _forget(self) -> None:
+        super()._forget()
         self.settings = Settings()
-        self._ahead = timedelta(0)
-        self.phones: dict[str, Phone] = {}  # by token
         self.faults = ScriptedFaults()
         self.requests: list[LoggedRequest] = []
         self._receipts: dict[str, _Receipt] = {}  # by ticket id
         self._recent_sends: defaultdict[str, deque[tuple[datetime, int]]] = defaultdict(deque)  # by project
-
-    @property
-    def control_url(self) -> str:
-        """Where the control API begins."""
-        return f"{self.url}{CONTROL_PATH}"
 
     # For tests, the local cloud and the control API
 
     def install(
         self,
         token: str,
-        platform: Literal["ios", "android"],
+        platform: Platform,
         project: str = "@chat-push/app",
         channels: Collection[str] = ("chat-messages", "chat-messages-quiet"),
     ) -> Phone:
         """The app starts on a phone and gets `token` from Expo. Replaces an earlier phone with this token.
 
-        Raises ValueError: not a push token, not a project ("@owner/slug").
+        Raises ValueError: not a push token, a platform without Expo, not a project ("@owner/slug").
         """
         installation = ExpoInstallation(token=token, platform=platform, project=project, channels=frozenset(channels))
         phone = Phone(**dict(installation))
@@ -111,30 +96,6 @@ class ExpoService:
         phone.uninstalled = report
         return phone
 
-    def change_phone(self, token: str, condition: Condition) -> Phone:
-        """A person switches the phone on or off, closes the app, or signs in. What was held for the phone arrives.
-
-        Raises KeyError: no such phone.
-        """
-        phone = self.phones[token]
-        phone.change(condition, self.now())
-        self.changed()
-        return phone
-
-    def open_app(self, token: str, unread_conversations: Collection[str | UUID], badge: int) -> Phone:
-        """A person opens the app, which reads from the database what is unread, and the badge.
-
-        Raises KeyError: no such phone.
-        """
-        phone = self.phones[token]
-        phone.open(unread_conversations, badge, self.now())
-        self.changed()
-        return phone
-
-    def pass_time(self, seconds: float) -> None:
-        """Puts the clock of the service and of the phones forward, so that what they hold expires."""
-        self._ahead += timedelta(seconds=seconds)
-
     def script(self, fault: Fault, times: int = 1, on: Endpoint = "send", token: str | None = None) -> None:
         """`fault` strikes the next `times` requests to an endpoint, or the next that concern `token`.
 
@@ -147,44 +108,7 @@ class ExpoService:
         self.settings = Settings.model_validate({**self.settings.model_dump(), **changes})
         return self.settings
 
-    def reset(self) -> None:
-        """Forgets phones, faults, receipts, requests, settings and passed time."""
-        self._forget()
-        self.changed()
-
-    async def until[T](self, condition: Callable[[], T], seconds: float = 30) -> T:
-        """The first true value of `condition`, which is evaluated after every push request. Raises TimeoutError."""
-        async with asyncio.timeout(seconds):
-            while not (found := condition()):
-                await self._change.wait()
-        return found
-
-    async def arrival(self, token: str, message_id: str, seconds: float = 30) -> Arrival:
-        """The first notification of a chat message (`data.messageId`) on a phone, awaited for some seconds.
-
-        Raises TimeoutError, with what did arrive; KeyError: no such phone.
-        """
-        phone = self.phones[token]
-
-        def arrived() -> list[Arrival]:
-            return [arrival for arrival in phone.arrived if arrival.message_id == message_id]
-
-        try:
-            return (await self.until(arrived, seconds))[0]
-        except TimeoutError as error:
-            others = [arrival.message_id for arrival in phone.arrived]
-            raise TimeoutError(f"no {message_id} on {token} within {seconds} s; arrived: {others}") from error
-
     # For the push API
-
-    def now(self) -> datetime:
-        """The time by the clock of the service."""
-        return self._clock() + self._ahead
-
-    def changed(self) -> None:
-        """Wakes every waiting `until`."""
-        self._change.set()
-        self._change = asyncio.Event()
 
     def check_project(self, tokens: Iterable[str]) -> None:
         """Raises RefusedError: the tokens belong to several projects. An unknown token belongs to none."""

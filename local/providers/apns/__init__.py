@@ -1,0 +1,1 @@
+"""The Apple Push Notification service, as its documentation and its clients describe it."""
