@@ -30,6 +30,8 @@ def of(provider: str, platform: str, **fields: Any) -> dict[str, Any]:
     """The payload. The data of FCM are parsed."""
     payload = dict(sent(provider, platform, **fields).payload)
     if provider == "fcm":
+        message = payload["data"].get("message")
+        assert message == payload.get("android", {}).get("notification", {}).get("body")
         payload["data"] = json.loads(payload["data"]["body"])
     return payload
 
