@@ -32,11 +32,11 @@ class Apns:
         team_id: str | None,
         topic: str | None,
         urls: Mapping[Environment, str] = URLS,
-        connect: Connect | None = None,
+        connect: Mapping[Environment, Connect] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._key_fields = key, key_id, team_id, topic
-        self._servers = {environment: Http2(url, connect, clock) for environment, url in urls.items()}
+        self._servers = {name: Http2(url, connect[name] if connect else None, clock) for name, url in urls.items()}
         self._clock = clock
 
     def send(self, notifications: Sequence[Notification], time_left: Callable[[], float]) -> list[Outcome]:

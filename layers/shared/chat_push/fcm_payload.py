@@ -37,7 +37,9 @@ def _android(text: Text) -> dict[str, Any]:
     }
     return {
         "android": {"priority": "high", "ttl": f"{text.ttl}s", "notification": notification},
-        "data": _data(text),
+        # With `message`, expo-notifications gives an app in the foreground the same data as of a push of Expo:
+        # https://docs.expo.dev/push-notifications/sending-notifications-custom/
+        "data": {"message": text.body, **_data(text)},
     }
 
 

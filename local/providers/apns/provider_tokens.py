@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from local.providers.apns.protocol import Environment, RejectedError
 
 MAX_AGE = timedelta(hours=1)
-UPDATE_INTERVAL = timedelta(minutes=20)  # at least, between two tokens on one connection
+UPDATE_INTERVAL = timedelta(minutes=20)  # at least, between the issue of two tokens on one connection
 # How far the clock of a sender may be ahead. Apple documents no limit.
 _MAX_AHEAD = timedelta(minutes=5)
 
@@ -56,7 +56,6 @@ class _ProviderToken:
     text: str = field(repr=False)
     key: ProviderKey
     issued_at: datetime
-    arrived_at: datetime
 
 
 class TokensOfConnection:
@@ -97,12 +96,17 @@ class TokensOfConnection:
         self._current = None
 
     def _check_update(self, token: _ProviderToken, now: datetime) -> None:
-        if self._current is not None and self._current != token:
-            earliest = self._current.arrived_at + UPDATE_INTERVAL
-            if now < earliest:
-                self._blocked_until = earliest
+        """Raises RejectedError: the token is too new, or an earlier one was.
+
+        The times of issue count: a sender may come to a connection with a token that it will soon renew.
+        """
         if self._blocked_until is not None and now < self._blocked_until:
             raise RejectedError("TooManyProviderTokenUpdates")
+        if self._current is not None and self._current != token:
+            earliest = self._current.issued_at + UPDATE_INTERVAL
+            if token.issued_at < earliest:
+                self._blocked_until = earliest
+                raise RejectedError("TooManyProviderTokenUpdates")
 
 
 def _verified(token: str, keys: Mapping[str, ProviderKey], now: datetime) -> _ProviderToken:
@@ -118,4 +122,4 @@ def _verified(token: str, keys: Mapping[str, ProviderKey], now: datetime) -> _Pr
     issued_at = datetime.fromtimestamp(claims["iat"], now.tzinfo)
     if issued_at - now > _MAX_AHEAD:
         raise RejectedError("InvalidProviderToken")
-    return _ProviderToken(token, key, issued_at, arrived_at=now)
+    return _ProviderToken(token, key, issued_at)

@@ -77,8 +77,10 @@ class TestRejections:
         self, apns: ApnsService, connection: Connection
     ) -> None:
         apns.script(Rejection(reason="BadDeviceToken", stream_limit=1), token=OTHER_IPHONE)
-        for token in (IPHONE, OTHER_IPHONE, STRANGER, IPHONE):
+        for token in (IPHONE, OTHER_IPHONE, STRANGER):
             await connection.send(token)
+        assert connection.stream_limits == [1, 1000, 1]
+        await connection.send(IPHONE)
         assert connection.stream_limits == [1, 1000, 1, 1000]
 
     @pytest.mark.parametrize("reason", ["IdleTimeout", "Shutdown"])

@@ -77,11 +77,22 @@ async def test_a_token_that_was_accepted_expires_on_the_same_connection(connecti
     assert (await connection.send()).reason == "ExpiredProviderToken"
 
 
-async def test_a_new_token_is_accepted_20_minutes_after_the_last_one(connection: Connection, clock: Clock) -> None:
+async def test_a_token_is_accepted_that_was_issued_20_minutes_after_the_last_one(
+    connection: Connection, clock: Clock
+) -> None:
     for _ in range(3):
         connection.renew_provider_token()
         assert (await connection.send()).status == 200
         clock.advance(minutes=20)
+
+
+async def test_a_connection_may_begin_with_a_token_that_is_soon_renewed(connection: Connection, clock: Clock) -> None:
+    """Several processes share a token, so a new connection may come just before the token is renewed."""
+    clock.advance(minutes=50)
+    assert (await connection.send()).status == 200
+    clock.advance(minutes=5)
+    connection.renew_provider_token()
+    assert (await connection.send()).status == 200
 
 
 async def test_a_new_token_within_20_minutes_makes_the_connection_unusable_for_the_rest_of_them(
