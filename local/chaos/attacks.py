@@ -205,9 +205,9 @@ async def random_webhook_secrets(attacker: Attacker) -> None:
 
 
 async def older_messages(attacker: Attacker) -> None:
-    """Inserts messages of an older database into a conversation of two other users."""
-    sender = attacker.victim()
-    room = attacker.random.choice(sender.conversations)
+    """Inserts messages of an older database into a conversation of two other users, always the same."""
+    sender = attacker.traffic.actors[0]
+    room = sender.conversations[0]
     [recipient] = [actor for actor in attacker.traffic.actors if room in actor.conversations and actor is not sender]
     await insert_older_messages(attacker.cloud, room, sender.person.id, recipient.person.id)
 

@@ -45,13 +45,15 @@ async def read_history(
     `were_off`: tokens of phones that were switched off for a time. Their users open the app now.
     """
     async with await psycopg.AsyncConnection.connect(cloud.postgres.dsn(role=SUPERUSER)) as connection:
-        settings = await connection.execute("select presence_fresh_for, device_limit from push.settings")
-        [presence_fresh_for, device_limit] = await settings.fetchone() or ()
+        settings = await connection.execute(
+            "select presence_fresh_for, device_limit, sound_interval from push.settings"
+        )
+        [presence_fresh_for, device_limit, sound_interval] = await settings.fetchone() or ()
         changes = await connection.execute(
             "select relation, operation, by_user, record, pg_xact_commit_timestamp(xmin)"
             " from chaos.history order by seq"
         )
-        reader = _Reader(History(presence_fresh_for, device_limit, set(written)))
+        reader = _Reader(History(presence_fresh_for, device_limit, sound_interval, set(written)))
         async for relation, operation, by_user, record, at in changes:
             reader.read(relation, operation, by_user, record, at)
         reader.history.forbidden.update(forbidden)
@@ -63,7 +65,7 @@ async def read_history(
         was_off = phone.token in were_off
         if was_off and phone.account:
             truth = reader.history.lock_screens[UUID(phone.account)]
-            phone.open({str(room) for room in truth.cards}, truth.badge, cloud.expo.now())
+            phone.open({str(room) for room in truth.cards}, truth.badge or 0, cloud.expo.now())
         _read_phone(reader.history, phone, was_off)
     return reader.finish()
 
@@ -108,9 +110,17 @@ def _read_phone(history: History, phone: Phone, was_off: bool) -> None:
     history.screens.append(Screen(phone.token, user_id, cards, badge, phone.uninstalled is None, was_off))
     # A phone that was off gets a push long after its claim.
     history.arrivals += [
-        Arrival(phone.token, UUID(arrival.message_id), arrival.at)
+        Arrival(
+            phone.token,
+            UUID(arrival.message_id),
+            arrival.at,
+            UUID(arrival.conversation_id),
+            tuple(str(arrival.message.get("body")).split("\n")),
+            arrival.ticket_id,
+            arrival.sounded,
+        )
         for arrival in phone.arrived
-        if arrival.message_id and not was_off
+        if arrival.message_id and arrival.conversation_id and not was_off
     ]
 
 
@@ -122,6 +132,7 @@ class _Reader:
         self.active: dict[UUID, Registration] = {}  # by device
         self._leases: dict[int, tuple[UUID, UUID | None]] = {}  # recipient and lease, by job
         self._jobs: dict[UUID, int] = {}  # by message
+        self._texts: dict[UUID, str] = {}  # by message
 
     def read(self, relation: str, operation: str, by: UUID | None, record: dict[str, Any], at: datetime) -> None:
         match relation:
@@ -156,6 +167,10 @@ class _Reader:
         if record["deleted_at"] and message.deleted_at is None:
             message = replace(message, deleted_at=at, deleted_by=by)
         self.history.messages[message_id] = message
+        text = self._texts.get(message_id)
+        if text and text != record["text"]:
+            self.history.ended_texts[text] = at
+        self._texts[message_id] = record["text"]
 
     def _decision(self, record: dict[str, Any]) -> None:
         message_id = UUID(record["message_id"])
@@ -166,6 +181,8 @@ class _Reader:
 
     def _delivery(self, record: dict[str, Any], at: datetime) -> None:
         announced = [UUID(message_id) for message_id in record["message_ids"]]
+        if record["is_accepted"] and record["ticket_id"]:
+            self.history.claimed_at[record["ticket_id"]] = datetime.fromisoformat(record["sent_at"])
         if record["status"] == "sending":
             claim = Claim(datetime.fromisoformat(record["sent_at"]), at, is_alert=record["kind"] == "alert")
             for message_id in {*announced, *map(UUID, record["line_ids"])}:

@@ -15,9 +15,13 @@ comment on column chaos.history.by_user is 'The signed-in user who made the chan
 
 create function chaos.record_change() returns trigger
 language plpgsql security definer set search_path = '' as $$
+declare
+  record constant jsonb := to_jsonb(coalesce(new, old));
 begin
   insert into chaos.history (relation, operation, by_user, record)
-  values (tg_table_name, tg_op, auth.uid(), to_jsonb(coalesce(new, old)) - 'message' - 'attachments');
+  values (tg_table_name, tg_op, auth.uid(),
+    -- A text of an older database may be long.
+    record - 'message' - 'attachments' || jsonb_build_object('text', left(record ->> 'message', 100)));
   return null;
 end $$;
 

@@ -17,6 +17,9 @@ MARGIN = timedelta(milliseconds=100)
 # A worker whose lease expired may still send until its invocation ends: the timeout of SendChatPush.
 WORKER_TIMEOUT = timedelta(seconds=20)
 
+# A claim decides for so long after its beginning.
+CLAIM_TIME = timedelta(seconds=2)
+
 # Expo answered so until no attempt was left. The device stays active, and the message may be lost.
 GIVEN_UP = {"MessageRateExceeded", "ExpoError", "ProviderError", "MessageTooBig"}
 
@@ -70,9 +73,10 @@ def _lock_screens_are_right(history: History) -> Iterator[_Case]:
             if expected:
                 message = history.messages[truth.newest[room_id]]
                 job = history.jobs.get(message.id)
-                # A device that registers later gets the conversation with its next message.
+                # A device that registers later gets the conversation with its next message. Of the pushes for an iPhone
+                # that is off, only the last one is kept: of the other conversations it shows what it showed before.
                 is_late = registration.since > message.stored_at
-                if is_late or not job or job.reason in NOT_SHOWN or (screen.was_off and not shown[room_id]):
+                if is_late or not job or job.reason in NOT_SHOWN or screen.was_off:
                     continue
             wrong = shown[room_id] != ([expected] if expected else [])
             what = f"{screen.push_token} shows {shown[room_id]} instead of {expected}"
@@ -80,10 +84,10 @@ def _lock_screens_are_right(history: History) -> Iterator[_Case]:
 
 
 def _badges_are_right(history: History) -> Iterator[_Case]:
-    """Checks each phone that got a push since it was registered for its user. Older rows are in no counter."""
+    """Checks each phone that got a push since it was registered for its user."""
     arrived = _grouped(history.arrivals, lambda arrival: arrival.push_token)
     for registration, screen, truth in _phones(history):
-        if not truth.unknown and any(arrival.at > registration.since for arrival in arrived[screen.push_token]):
+        if truth.badge is not None and any(arrival.at > registration.since for arrival in arrived[screen.push_token]):
             wrong = f"{screen.push_token} has the badge {screen.badge} instead of {truth.badge}"
             yield Violation(None, wrong) if screen.badge != truth.badge else None
 
@@ -151,6 +155,34 @@ def _never_when_read_or_deleted(history: History) -> Iterator[_Case]:
                 if _before(at, claim.at - MARGIN)
             ]
             yield Violation(message.id, f"claimed at {claim.at}, {' and '.join(late)} before") if late else None
+
+
+def _no_ended_text_later(history: History) -> Iterator[_Case]:
+    """A push that was claimed before the edit or deletion may arrive until its worker times out."""
+    for arrival in history.arrivals:
+        for line in arrival.lines:
+            ended_at = history.ended_texts.get(line)
+            late = ended_at is not None and arrival.at > ended_at + WORKER_TIMEOUT
+            what = f"{arrival.push_token} got a text at {arrival.at} that ended at {ended_at}"
+            yield Violation(arrival.message_id, what) if late else None
+
+
+def _sounds_within_the_limit(history: History) -> Iterator[_Case]:
+    """Checks accepted pushes by the times of their claims. A push whose answer was lost is repeated with its sound."""
+    sounds = _grouped(
+        (arrival for arrival in history.arrivals if arrival.sounded and arrival.ticket_id in history.claimed_at),
+        lambda arrival: (arrival.push_token, arrival.room_id),
+    )
+    for series in sounds.values():
+        series.sort(key=lambda arrival: history.claimed_at[arrival.ticket_id])
+        for number, sound in enumerate(series):
+            earlier = series[max(number - 1, 0)]
+            apart = history.claimed_at[sound.ticket_id] - history.claimed_at[earlier.ticket_id]
+            # What is read ends the series: the next message sounds.
+            is_read = _before(history.messages[earlier.message_id].read_at, sound.at)
+            wrong = number and apart < history.sound_interval - CLAIM_TIME and not is_read
+            what = f"{sound.push_token} sounded again {apart} after {earlier.message_id}"
+            yield Violation(sound.message_id, what) if wrong else None
 
 
 def _never_while_viewing(history: History) -> Iterator[_Case]:
@@ -277,6 +309,8 @@ INVARIANTS: dict[str, _Invariant] = {
     "no push reaches a device of the sender": _never_to_the_sender,
     "no push reaches a device of an account other than the recipient's": _never_to_another_account,
     "no push shows a message that was read or deleted before its claim": _never_when_read_or_deleted,
+    "no text reaches a phone after it was edited or deleted": _no_ended_text_later,
+    "no phone sounds for a conversation more often than the interval allows": _sounds_within_the_limit,
     "no message is announced while the recipient views its conversation": _never_while_viewing,
     "each decision ends before the attempts are exhausted": _each_decision_ends,
     "no push job stays leased": _no_lease_left,

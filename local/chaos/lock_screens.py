@@ -47,12 +47,16 @@ def lock_screens(
 
 def _lock_screen(rooms: Mapping[UUID, list[StoredMessage]], names: Mapping[UUID, str], written: Set[str]) -> LockScreen:
     cards, newest, unknown = {}, {}, set()
+    badge: int | None = 0
     for room_id, messages in rooms.items():
         messages.sort(key=lambda message: message.server_timestamp, reverse=True)
         newest[room_id] = messages[0].id
-        if messages[0].sender_id not in names or any(message.client_msg_id not in written for message in messages):
+        is_older = any(message.client_msg_id not in written for message in messages)
+        if is_older or messages[0].sender_id not in names:
             unknown.add(room_id)
+        # Older rows were written without the triggers that count.
+        badge = None if is_older or badge is None else badge + len(messages)
         count = f" ({len(messages)})" if len(messages) > 1 else ""
         body = "\n".join(message.text for message in messages[:MAX_LINES])
         cards[room_id] = Card(room_id, names.get(messages[0].sender_id, "") + count, body)
-    return LockScreen(cards, newest, sum(map(len, rooms.values())), frozenset(unknown))
+    return LockScreen(cards, newest, badge, frozenset(unknown))

@@ -85,11 +85,15 @@ class Presence:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A notification reached a phone."""
+    """A notification reached a phone. `lines`: the texts that it shows."""
 
     push_token: str
     message_id: UUID
     at: datetime
+    room_id: UUID | None = None
+    lines: tuple[str, ...] = ()
+    ticket_id: str = ""
+    sounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,12 +124,13 @@ class Screen:
 class LockScreen:
     """What the phones of a user should show: a card for each conversation with unread messages, and the badge.
 
-    `newest`: the newest unread message of each conversation. `unknown`: conversations with rows of an older database.
+    `newest`: the newest unread message of each conversation. `unknown`: conversations whose text is not predicted, and
+    a `badge` of None: it is not predicted, because of rows of an older database.
     """
 
     cards: Mapping[UUID, Card]
     newest: Mapping[UUID, UUID]
-    badge: int
+    badge: int | None
     unknown: frozenset[UUID] = frozenset()
 
 
@@ -153,10 +158,13 @@ class History:
 
     presence_fresh_for: timedelta
     device_limit: int
+    sound_interval: timedelta
     written: set[str] = field(default_factory=set)  # client_msg_id of each message that a user wrote
     messages: dict[UUID, Message] = field(default_factory=dict)
     jobs: dict[UUID, Job] = field(default_factory=dict)
+    ended_texts: dict[str, datetime] = field(default_factory=dict)  # texts that were edited or deleted, and when
     deliveries: dict[tuple[UUID, UUID], Delivery] = field(default_factory=dict)
+    claimed_at: dict[str, datetime] = field(default_factory=dict)  # by ticket, of accepted pushes
     registrations: list[Registration] = field(default_factory=list)
     presence: list[Presence] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)

@@ -34,8 +34,8 @@ SETTINGS = (
     "update push.settings set presence_fresh_for = '2 seconds', lease_for = '3 seconds', retry_base = '0.2 seconds',"
     " retry_cap = '2 seconds', unanswered_retry_delays = array_fill('0.5 seconds'::interval, array[50]),"
     " fault_retry_base = '0.2 seconds', recipient_share = 1, receipt_after = '1 second',"
-    " read_delay = '0.2 seconds', edit_delay = '0.1 seconds', dismissals_per_hour = 1000000,"
-    " registration_limit = 100;"  # only the attacker comes near it
+    " read_delay = '0.2 seconds', edit_delay = '0.1 seconds', sound_interval = '5 seconds',"
+    " dismissals_per_hour = 1000000, registration_limit = 100;"  # only the attacker comes near it
     " update private.chat_settings set message_limit = 1000000"
 )
 # A receipt whose worker was killed would be due long after the run.

@@ -131,9 +131,10 @@ class Traffic:
 
     async def switch(self, actor: Actor) -> None:
         """Switches a phone of the user off, or on again."""
-        phone = actor.random.choice(actor.phones)
-        self.were_off.add(phone.token)
-        self._cloud.expo.change_phone(phone.token, Condition(is_on=not phone.is_on))
+        if actor.phones:
+            phone = actor.random.choice(actor.phones)
+            self.were_off.add(phone.token)
+            self._cloud.expo.change_phone(phone.token, Condition(is_on=not phone.is_on))
 
     async def log_in_anywhere(self, actor: Actor) -> None:
         """Logs in on any phone. If it is another user's, the phone changes accounts."""

@@ -96,14 +96,14 @@ async def migrate(dsn: str) -> None:
     await supabase_cli("db", "push", "--yes", "--db-url", f"{dsn}?sslmode=disable")
 
 
-async def supabase_cli(*arguments: str) -> None:
-    """Runs the Supabase CLI on this repository; raises ChildError, with its output, if it fails."""
+async def supabase_cli(*arguments: str, project: Path = PROJECT) -> None:
+    """Runs the Supabase CLI on a repository; raises ChildError, with its output, if it fails."""
     cli = NODE_MODULES / "@supabase" / f"cli-{NPM_PLATFORM}" / "bin" / "supabase"
     with temporary_folder() as home:
         await run(
             "supabase-cli",
             cli,
-            *(*arguments, "--workdir", str(PROJECT)),
+            *(*arguments, "--workdir", str(project)),
             folder=home,
             env={**os.environ, **_NO_TELEMETRY, "HOME": str(home), "TMPDIR": str(home)},  # it writes files to both
         )

@@ -19,7 +19,7 @@ type Check = Callable[[System], Iterator[Result]]
 # First the checks for lost pushes, then those for late pushes, then those for waste.
 CHECKS: dict[str, Check] = {
     "migrations": database.migrations,
-    "job trigger": database.job_trigger,
+    "job triggers": database.job_triggers,
     "jobs": database.jobs,
     "Expo": push_service.access_token,
     "row level security": database.row_level_security,

@@ -31,21 +31,41 @@ def migrations(system: System) -> Iterator[Result]:
         yield Healthy(f"migrations: all {len(wanted)} are applied")
 
 
-def job_trigger(system: System) -> Iterator[Result]:
-    """Checks that a trigger stores a job with each new message."""
-    of_jobs = [trigger for trigger in system.diagnosis.triggers if trigger.calls == "push.create_job"]
-    consequence = "New messages get no job, so no push is ever sent for them."
-    if any(trigger.enabled for trigger in of_jobs):
-        yield Healthy("job trigger: each new message gets a job")
-    elif of_jobs:
-        remedy = f"alter table public.chat_messages enable trigger {of_jobs[0].name};"
-        yield Finding(f"the trigger {of_jobs[0].name} of chat_messages is disabled", consequence, remedy)
-    else:
-        remedy = (
-            "create trigger create_push_job after insert on public.chat_messages"
-            " referencing new table as new_messages for each statement execute function push.create_job();"
-        )
-        yield Finding("chat_messages has no trigger that calls push.create_job", consequence, remedy)
+# The triggers of chat_messages that make jobs due: the rest of their definition, and what a missing one breaks.
+JOB_TRIGGERS = {
+    "create_push_job": (
+        "after insert on public.chat_messages referencing new table as new_messages"
+        " for each statement execute function push.create_job()",
+        "New messages get no job, so no push is ever sent for them.",
+    ),
+    "set_push_jobs_due": (
+        "after update on public.chat_messages referencing old table as old_messages new table as new_messages"
+        " for each statement execute function push.set_due_after_update()",
+        "Phones go on showing messages that were read, edited or deleted.",
+    ),
+    "set_push_jobs_due_after_delete": (
+        "after delete on public.chat_messages referencing old table as old_messages"
+        " for each statement execute function push.set_due_after_delete()",
+        "Phones go on showing messages whose rows were deleted.",
+    ),
+    "set_push_jobs_due_after_truncate": (
+        "after truncate on public.chat_messages for each statement execute function push.set_due_after_delete()",
+        "Phones go on showing messages after chat_messages was truncated.",
+    ),
+}
+
+
+def job_triggers(system: System) -> Iterator[Result]:
+    """Checks that triggers make a job due with each new message, and with each change of a message."""
+    enabled = {trigger.name: trigger.enabled for trigger in system.diagnosis.triggers}
+    if all(enabled.get(name) for name in JOB_TRIGGERS):
+        yield Healthy("job triggers: each new or changed message makes its job due")
+    for name, (definition, consequence) in JOB_TRIGGERS.items():
+        if name not in enabled:
+            yield Finding(f"chat_messages has no trigger {name}", consequence, f"create trigger {name} {definition};")
+        elif not enabled[name]:
+            remedy = f"alter table public.chat_messages enable trigger {name};"
+            yield Finding(f"the trigger {name} of chat_messages is disabled", consequence, remedy)
 
 
 def answers(system: System) -> Iterator[Result]:

@@ -9,7 +9,7 @@ from operate.doctor.results import NOTHING_SENT, Finding, Unhealthy
 
 
 class Trigger(BaseModel):
-    """A trigger of chat_messages that stores jobs or calls the webhook."""
+    """A trigger of chat_messages that makes jobs due or calls the webhook."""
 
     name: str
     calls: str

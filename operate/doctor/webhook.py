@@ -18,7 +18,8 @@ NO_MESSAGE = UUID(int=0)
 
 def webhook(system: System) -> Iterator[Result]:
     """Checks that the database calls WebhookUrl with a secret that the authorizer accepts."""
-    triggers = [trigger for trigger in system.diagnosis.triggers if trigger.calls != "push.create_job"]
+    calls = ("push.notify_webhook", "supabase_functions.http_request")
+    triggers = [trigger for trigger in system.diagnosis.triggers if trigger.calls in calls]
     ours = [trigger for trigger in triggers if trigger.url == system.webhook_url]
     configure = (
         f"select push.configure_webhook('{system.webhook_url}', '<secret>');  -- <secret>: \"current\" of"

@@ -165,7 +165,9 @@ begin
         or (relname = 'message_receipts' and attname <> all (
           '{id,message_id,user_id,device_id,delivered_at,read_at,read_device_id,created_at}'))
         or (relname = 'user_devices' and attname <> all ('{id,user_id,device_id,platform,push_token,push_provider,app_version,
-          is_active,last_seen_at,created_at,updated_at,session_id,push_environment}')))
+          is_active,last_seen_at,created_at,updated_at,session_id,push_environment}'))
+        or (relname = 'user_presence' and attname <> all (
+          '{user_id,is_online,last_seen_at,current_conversation_id,updated_at}')))
     order by 1, 2
   loop
     faults := faults || format('%s.%s is not null and has no default, so no row can be added without it',

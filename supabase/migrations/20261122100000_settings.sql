@@ -88,7 +88,8 @@ comment on column push.settings.image_url_prefixes is
   'Prefixes of the URLs of images that a push may show, besides the storage of the project. The recipient''s phone downloads '
   'the image by itself, so the host of each URL sees the address of the phone.';
 comment on column push.settings.sound_interval is
-  'While a conversation is unread, its pushes to a device sound at most once in this time. The first one always sounds.';
+  'While a conversation is unread, its pushes to a device sound at most once in this time. The first one always sounds. '
+  'A push without an answer does not count, because it may be lost.';
 comment on column push.settings.silent_after is 'A message that is older at its first send arrives without a sound.';
 comment on column push.settings.edit_delay is
   'How long after an edit or a deletion phones are told. Several changes within it cost one push.';

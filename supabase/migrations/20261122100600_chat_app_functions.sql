@@ -18,8 +18,14 @@ begin
       insert into public.chat_rooms (user1_id, user2_id) values (p_user1_id, p_user2_id)
       returning id into conversation;
       return conversation;
-    exception when unique_violation then
-      null;  -- The other person created it at the same time: select it.
+    exception
+      when unique_violation then
+        null;  -- The other person created it at the same time: select it.
+      when check_violation then
+        -- Existing apps may have a check such as user1_id < user2_id.
+        insert into public.chat_rooms (user1_id, user2_id) values (p_user2_id, p_user1_id)
+        returning id into conversation;
+        return conversation;
     end;
   end loop;
 end $$;

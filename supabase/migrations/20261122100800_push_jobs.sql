@@ -195,7 +195,7 @@ create trigger create_push_job after insert on public.chat_messages
 create type push.changed_message as (room_id uuid, sender_id uuid, message_id uuid);
 comment on type push.changed_message is 'A message whose change its recipient should see.';
 
-create function push.set_due(p_changed push.changed_message[], p_delay interval) returns void
+create function push.set_due(p_changed push.changed_message[], p_delay interval, p_are_read boolean) returns void
 language plpgsql set search_path = '' set enable_seqscan = off as $$
 declare
   due_at constant timestamptz := clock_timestamp() + p_delay;
@@ -209,7 +209,15 @@ begin
   select array_agg(job.id), array_agg(row(job.room_id, job.sender_id, job.message_id)::push.changed_message) filter (
     where job.state = 'idle' or (job.state = 'pending' and job.next_attempt_at > due_at
       -- What only a viewer saw in the app is on no phone.
-      and (job.reason is distinct from 'viewing' or job.expires_at is not null)))
+      and (job.reason is distinct from 'viewing' or job.expires_at is not null))
+    -- The app has changed the only phone itself. The next sweep settles the job.
+    and not (p_are_read and not exists (
+      select from push.sendable_devices(job.recipient_id) device
+      where device.device_id is distinct from (
+        select read_device_id from public.message_receipts receipt
+        where receipt.message_id = job.message_id and receipt.user_id = job.recipient_id
+      )
+    )))
   into jobs, to_wake
   from (
     select job.*, changed.sender_id, changed.message_id from push.jobs job
@@ -231,8 +239,9 @@ begin
   where job.id = any(jobs);
   perform push.call_webhook('UPDATE', message_id, room_id) from unnest(to_wake);
 end $$;
-comment on function push.set_due(push.changed_message[], interval) is
-  'Makes the jobs of the recipients of these messages due after the delay, and calls the webhook for those that would have waited longer.';
+comment on function push.set_due(push.changed_message[], interval, boolean) is
+  'Makes the jobs of the recipients of these messages due after the delay, and calls the webhook for those that would have waited longer, '
+  'except of messages that were read on the only phone that shows them.';
 
 create function push.set_due_after_update() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
@@ -247,14 +256,14 @@ begin
       except
       select id, room_id, sender_id, message, attachments, message_type, deleted_at from old_messages
     ) changed
-  ), settings.edit_delay);
+  ), settings.edit_delay, false);
   perform push.set_due(array(
     select row(room_id, sender_id, id)::push.changed_message from (
       select id, room_id, sender_id, is_read from new_messages
       except
       select id, room_id, sender_id, is_read from old_messages
     ) changed
-  ), settings.read_delay);
+  ), settings.read_delay, true);
   return null;
 end $$;
 comment on function push.set_due_after_update() is
@@ -267,7 +276,7 @@ begin
     update push.jobs set revision = revision + 1, next_attempt_at = clock_timestamp() where state <> 'idle';
   else
     perform push.set_due(array(select row(room_id, sender_id, id)::push.changed_message from old_messages),
-      (select edit_delay from push.settings));
+      (select edit_delay from push.settings), false);
   end if;
   return null;
 end $$;

@@ -165,7 +165,8 @@ comment on function push.badge(uuid) is 'Returns the unread messages of a person
 
 create function push.is_attempt_due(p_delivery push.deliveries, p_digest text, p_push_token text, out is_same boolean, out due_at timestamptz)
 language sql stable set search_path = '' as $$
-  select same.yes, case when same.yes then case p_delivery.status
+  -- A dismissal that is refused for a day is given up: what it would remove has expired.
+  select same.yes, case when same.yes and p_delivery.created_at > now() - time_to_live then case p_delivery.status
     when 'sending' then '-infinity'
     when 'retry' then coalesce(p_delivery.retry_at, '-infinity')
     when 'maybe_sent' then case when p_delivery.unanswered <= cardinality(unanswered_retry_delays)
@@ -221,7 +222,8 @@ begin
       -- A viewer is not told of new messages, also not again.
       if attempt.due_at is not null and (p_plan.viewing_until is null or last.kind <> 'alert') then
         kind := last.kind;
-        is_repeated := last.status <> 'retry' or last.unanswered > 0;
+        -- Its worker did not report, so the push may have sounded.
+        is_repeated := last.status = 'sending';
         sound := last.sound and (is_repeated or push.may_sound(p_plan, p_device, p_at, p_settings));
         retried := last;
         due_at := attempt.due_at;
@@ -265,7 +267,7 @@ end $$;
 comment on function push.difference(push.plan, public.user_devices, timestamptz, push.settings) is
   'Returns the push that brings a device to the state that it should show, and when it is due; null: the device shows it, or '
   'nothing more can be done. kind null: the person has read the conversation there, so the app has set the badge. retried: the '
-  'delivery that it sends again. is_repeated: that send may have reached the phone.';
+  'delivery that it sends again. is_repeated: the worker of that send did not report.';
 
 create function push.may_sound(p_plan push.plan, p_device public.user_devices, p_at timestamptz, p_settings push.settings)
 returns boolean

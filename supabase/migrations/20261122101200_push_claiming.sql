@@ -100,7 +100,7 @@ declare
   is_neutral boolean := false;
 begin
   foreach planned in array p_plan.pushes loop
-    -- In a backlog, a phone sounds once for all conversations. A send that may have sounded is repeated as it was.
+    -- In a backlog, a phone sounds once for all conversations. A send whose worker did not report is repeated as it was.
     planned_sound := (planned ->> 'sound')::boolean and ((planned ->> 'is_repeated')::boolean
       or p_plan.open_until > p_at - p_settings.sound_interval
       or not exists (

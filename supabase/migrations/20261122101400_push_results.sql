@@ -63,11 +63,11 @@ language sql set search_path = '' as $$
     max(sent.sent_at) filter (where not sent.is_accepted),
     coalesce(array_agg(distinct sent.sent_at) filter (where sent.is_accepted and sent.kind = 'dismiss'), '{}')
   from unnest(p_deliveries) sent join public.user_devices device on device.id = sent.device_id
-  where sent.is_accepted or (sent.sound and sent.status in ('retry', 'failed') and sent.unanswered = 0)
+  where sent.is_accepted or sent.sound
   group by device.id order by device.id
   on conflict (device_id) do update
     set badge = coalesce(excluded.badge, told.badge),
-      -- The claim has set it for a push that was rejected.
+      -- The claim has set it for a push that was rejected, or that may be lost.
       sounded_at = nullif(told.sounded_at, excluded.sounded_at),
       dismissed_at = array(
         select distinct at from unnest(told.dismissed_at || excluded.dismissed_at) at

@@ -39,10 +39,11 @@ language sql stable set search_path = '' as $$
     on (namespace.nspname, proname) = ('supabase_functions', 'http_request')
   where tgrelid = 'public.chat_messages'::regclass
     and (namespace.nspname, proname) in (
-      ('push', 'create_job'), ('push', 'notify_webhook'), ('supabase_functions', 'http_request'));
+      ('push', 'create_job'), ('push', 'set_due_after_update'), ('push', 'set_due_after_delete'),
+      ('push', 'notify_webhook'), ('supabase_functions', 'http_request'));
 $$;
 comment on function push.diagnose_triggers() is
-  'Returns the triggers of chat_messages that store the job of a message or call the webhook: [{name, calls, enabled, '
+  'Returns the triggers of chat_messages that make jobs due or call the webhook: [{name, calls, enabled, '
   'readable, url, secret_sha256}].';
 
 create function push.diagnose_answers() returns jsonb

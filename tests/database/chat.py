@@ -231,7 +231,7 @@ class Chat:
             update push.deliveries set sent_at = sent_at - interval '{seconds} s',
               message_at = message_at - interval '{seconds} s', updated_at = updated_at - interval '{seconds} s',
               receipt_due_at = receipt_due_at - interval '{seconds} s', retry_at = retry_at - interval '{seconds} s',
-              answered_at = answered_at - interval '{seconds} s';
+              answered_at = answered_at - interval '{seconds} s', created_at = created_at - interval '{seconds} s';
             update push.device_states set sounded_at = sounded_at - interval '{seconds} s',
               dismissed_at = array(select at - interval '{seconds} s' from unnest(dismissed_at) at);
             alter table public.message_receipts disable trigger stamp_receipt;

@@ -404,6 +404,17 @@ async def test_an_import_of_20000_devices_takes_at_most_1000_token_locks(chat: C
     assert await count_devices(chat) == (20000, 20000)
 
 
+async def test_an_import_compares_no_device_with_each_other_if_the_table_was_analyzed_while_it_was_empty(
+    chat: Chat,
+) -> None:
+    """Then the planner takes the table for empty during the whole import."""
+    await set_up(chat, device_limit=1000)
+    await chat.connection.execute("analyze user_devices")
+    await insert_devices(chat, 1000)
+    read = "select seq_tup_read from pg_stat_xact_user_tables where relid = 'user_devices'::regclass"
+    assert await value(chat.connection, read) < 10_000
+
+
 async def test_unregister_removes_the_device(chat: Chat) -> None:
     await register(chat, chat.guide)
     await register(chat, chat.guide, TWO, "tablet")

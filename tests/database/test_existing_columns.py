@@ -15,7 +15,22 @@ import pytest
 from local.processes import ChildError
 from local.supabase.postgres import Postgres
 from local.supabase.project import create_database, migrate
-from tests.database.chat import Chat, Connection, Row, as_user, connected, insert, refused, row, rows, value
+from tests.database.chat import (
+    Chat,
+    Connection,
+    Row,
+    as_user,
+    claim,
+    claim_one,
+    connected,
+    insert,
+    record,
+    refused,
+    row,
+    rows,
+    value,
+    worker_report,
+)
 from tests.database.test_migrations import (
     ADDED_COLUMNS,
     EXISTING_APP,
@@ -251,6 +266,8 @@ UNSUPPORTED = {
     "chat_rooms.topic is not null and has no default": "alter table chat_rooms add topic text; "
     "alter table chat_rooms disable trigger user; update chat_rooms set topic = ''; "
     "alter table chat_rooms alter topic set not null",
+    "user_presence.status is not null and has no default": "alter table user_presence add status text; "
+    "update user_presence set status = ''; alter table user_presence alter status set not null",
 }
 
 
@@ -429,6 +446,26 @@ async def test_columns_of_the_app_stay_as_writable_as_they_were(server: Postgres
         assert kept == [{"subject": "chat_messages.reply_to: insert"}]
 
 
+async def test_an_old_app_writes_columns_of_its_own_in_each_of_its_tables(server: Postgres, whole_app: str) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        for name in ("message_receipts", "user_devices", "user_presence"):
+            await connection.execute(f"alter table {name} add extra text".encode())
+            await connection.execute(f"grant all on {name} to authenticated".encode())
+        await apply(connection)
+        device = await row(connection, "select id, user_id from user_devices order by id limit 1")
+        async with as_user(connection, device["user_id"]):
+            for name in ("user_devices", "user_presence"):
+                await connection.execute(f"update {name} set extra = 'x' where user_id = auth.uid()".encode())
+            await insert(
+                connection, "public.user_devices", user_id=device["user_id"], device_id="2", platform="ios", extra="x"
+            )
+        assert await value(connection, "select count(*) from user_devices where extra = 'x'") == 2
+        kept = "select subject from push.migration_report where what = 'right of an app''s own column kept'"
+        subjects = {one["subject"] for one in await rows(connection, kept)}
+        extras = {f"{name}.extra: insert, update" for name in ("message_receipts", "user_devices", "user_presence")}
+        assert {subject for subject in subjects if "chat_messages" not in subject} == extras
+
+
 async def test_the_report_says_what_was_filled_in_and_replaced(server: Postgres, whole_app: str) -> None:
     async with app_without(server, whole_app, ["chat_messages.server_timestamp"]) as connection:
         messages = await value(connection, "select count(*) from chat_messages")
@@ -504,6 +541,24 @@ async def test_an_app_with_attachments_of_another_form_goes_on_to_write_them(
         assert report == ([] if types else [{"affected_rows": messages}])
 
 
+async def test_a_conversation_is_created_in_an_app_that_checks_the_order_of_its_users(
+    server: Postgres, whole_app: str
+) -> None:
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute("alter table chat_rooms add check (user1_id < user2_id) not valid")
+        await connection.execute("delete from chat_rooms where user1_id > user2_id")
+        await apply(connection)
+        await connection.execute("drop trigger webhook on chat_rooms")
+        users = await rows(
+            connection, "select id from users where id not in (select user1_id from chat_rooms) order by id"
+        )
+        first, *_, last = [one["id"] for one in users]
+        async with as_user(connection, last):
+            created = await value(connection, "select get_or_create_conversation(%s, %s)", last, first)
+        async with as_user(connection, first):
+            assert await value(connection, "select get_or_create_conversation(%s, %s)", first, last) == created
+
+
 async def test_realtime_does_not_send_the_row_before_an_update(server: Postgres, whole_app: str) -> None:
     """It would be the text of a message that is being deleted."""
     async with app_without(server, whole_app, []) as connection:
@@ -542,6 +597,31 @@ async def test_mark_existing_messages_read_works_in_an_app_that_lacked_no_column
         await connection.execute("update chat_messages set is_read = false, read_at = null")
         await apply(connection)
         assert await value(connection, "select push.mark_existing_messages_read() = count(*) from chat_messages")
+
+
+async def test_older_unread_messages_get_no_push_of_their_own_but_are_shown_with_a_newer_one(
+    server: Postgres, whole_app: str
+) -> None:
+    async with app_without(server, whole_app, ["chat_messages.server_timestamp"]) as connection:
+        await connection.execute("alter table chat_messages disable trigger user")
+        room = await row(connection, "select * from chat_rooms order by id limit 1")
+        await connection.execute(
+            "update chat_messages set room_id = %s, sender_id = %s, is_read = false, message = 'Old',"
+            " created_at = now() - interval '1 hour'",
+            (room["id"], room["user1_id"]),
+        )
+        await apply(connection)
+        await connection.execute("drop trigger webhook on chat_rooms")
+        await connection.execute("update user_devices set is_active = false")
+        chat = Chat(connection, room["user1_id"], room["user2_id"], room["id"])
+        await chat.device()
+        assert (await claim(connection))["jobs"] == []
+        claimed, job = await claim_one(connection, await chat.message("New"))
+        assert job["body"] == "New\nOld\nOld"
+        await record(connection, claimed, worker_report(job))
+        await connection.execute("select push.mark_existing_messages_read()")
+        _, job = await claim_one(connection, await chat.message("Newer"))
+        assert job["body"] == "Newer\nNew"
 
 
 NAMES = {

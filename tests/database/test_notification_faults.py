@@ -73,6 +73,20 @@ async def test_what_a_phone_shows_expires_after_another_device_exhausted_the_att
     assert kinds(await sent(chat)) == ["dismiss"]
 
 
+async def test_a_dismissal_that_is_refused_for_a_day_is_given_up(chat: Chat) -> None:
+    await chat.device(platform="android")
+    await chat.message()
+    await sent(chat)
+    await chat.read()
+    await chat.pass_time(3)
+    for _ in range(3):
+        assert kinds(await sent(chat, "configuration_fault")) == ["dismiss"]
+        await chat.pass_time(3600)
+    await chat.pass_time(24 * 3600)
+    assert kinds(await sent(chat)) == ["badge"]
+    assert await value(chat.connection, "select count(*) from push.jobs where state <> 'idle'") == 0
+
+
 async def test_a_deleted_text_is_replaced_if_the_name_of_the_sender_cannot_be_read(
     chat: Chat,
 ) -> None:
@@ -229,20 +243,32 @@ async def test_messages_that_are_truncated_while_their_push_is_under_way_leave_t
     assert kinds(await sent(chat)) == ["update"]
 
 
-async def test_a_phone_sounds_once_for_all_conversations_after_an_outage_of_the_push_service(chat: Chat) -> None:
+@pytest.mark.parametrize("answer", ["retry", "maybe_sent"])
+async def test_a_phone_sounds_once_for_all_conversations_after_an_outage_of_the_push_service(
+    chat: Chat, answer: str
+) -> None:
     await chat.device()
     for _ in range(3):
         await chat.separate_message()
-        await sent(chat, "retry")
+        await sent(chat, answer)
         await chat.pass_time(40)
     for _ in range(10):
-        assert {p["kind"] for p in await sent(chat, "retry")} <= {"alert"}
+        assert {p["kind"] for p in await sent(chat, answer)} <= {"alert"}
         await chat.pass_time(40)
     sounds = []
     for _ in range(100):
         sounds += [p["sound"] for p in await sent(chat)]
-        await chat.pass_time(10)
+        await chat.pass_time(30)
     assert sorted(sounds) == [False, False, True]
+
+
+async def test_a_new_message_sounds_after_an_alert_without_an_answer(chat: Chat) -> None:
+    await chat.device()
+    sounds = []
+    for answer in ("maybe_sent", "maybe_sent", "accepted", "accepted"):
+        await chat.message()
+        sounds += [p["sound"] for p in await sent(chat, answer)]
+    assert sounds == [True, True, True, False]
 
 
 async def test_an_alert_that_was_rejected_for_now_sounds_when_it_is_sent_again(chat: Chat) -> None:

@@ -139,6 +139,31 @@ async def test_a_read_of_a_message_that_only_a_viewer_saw_does_not_call_the_webh
     assert await requests(chat) == []
 
 
+async def test_a_read_on_the_only_phone_does_not_call_the_webhook(chat: Chat) -> None:
+    phone = await chat.device()
+    await chat.message()
+    await send(chat)
+    await configure(chat)
+    read = "select public.mark_messages_read(%s, %s, p_device_id => %s)"
+    async with as_user(chat.connection, chat.guide):
+        await value(chat.connection, read, chat.guide, chat.room, phone["device_id"])
+    assert await requests(chat) == []
+    await chat.pass_time(3)
+    assert (await claim(chat.connection))["jobs"] == []
+    assert await rows(chat.connection, "select from push.jobs where state <> 'idle'") == [], "a sweep settles the job"
+
+
+async def test_a_read_on_one_of_two_phones_calls_the_webhook(chat: Chat) -> None:
+    phone, _ = await chat.device(), await chat.device()
+    await chat.message()
+    await send(chat)
+    await configure(chat)
+    read = "select public.mark_messages_read(%s, %s, p_device_id => %s)"
+    async with as_user(chat.connection, chat.guide):
+        await value(chat.connection, read, chat.guide, chat.room, phone["device_id"])
+    assert len(await requests(chat)) == 1
+
+
 async def test_a_change_that_no_phone_shows_does_not_call_the_webhook(chat: Chat) -> None:
     await chat.message()
     await claim(chat.connection)

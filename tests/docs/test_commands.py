@@ -121,6 +121,12 @@ def test_a_quoted_command_that_needs_an_account_names_it_and_has_only_options_th
                 assert program in ("cd", "git", "npx", "eas"), f"how is {program} checked?"
 
 
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_the_text_of_a_guide_explains_each_variable_of_its_commands(block: Block) -> None:
+    for name in re.findall(r"\$([A-Z_]+)", block.text):
+        assert f"`{name}`" in block.file.read_text(), f"say what ${name} is"
+
+
 def check_aws(arguments: list[str]) -> None:
     """Check the options against the service models that the AWS CLI uses."""
     service, operation, *options = arguments

@@ -1,5 +1,6 @@
 """Follows "An app that exists" of docs/deploy.md on the database of an app with fewer columns and old queries."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -7,26 +8,38 @@ from typing import Any
 import pytest
 
 from local.cloud import LocalCloud
-from local.supabase.project import create_database, migrate
+from local.processes import run
+from local.supabase.project import create_database, supabase_cli
 from tests.database.chat import Chat, as_user, connected, row, rows, value
 from tests.database.test_existing_columns import NEEDED
-from tests.docs.guides import blocks, section, table
+from tests.docs.guides import PROJECT, blocks, section, table
 
 EXISTING_APP = Path(__file__).parents[1] / "database" / "existing_app.sql"
 DEPLOY = "docs/deploy.md"
 
 
 @pytest.fixture(scope="module")
-async def followed(cloud: LocalCloud) -> str:
-    """The URL of the app's database after `supabase db push`. Before, it had only the required columns."""
+async def followed(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of the app's database after the guide's commands. Before, it had only the required columns.
+
+    The app has a migration of its own, which is newer than those of Chat Push.
+    """
     dsn = await create_database(cloud.postgres, "existing_app")
-    async with connected(dsn) as connection:
-        await connection.execute(EXISTING_APP.read_bytes())
-        await connection.execute(b"""
-            alter table chat_messages drop message_type, drop is_read, drop read_at, drop updated_at;
-            alter table chat_rooms drop last_message, drop last_message_at, drop updated_at;
-        """)
-    await migrate(dsn)
+    app = tmp_path_factory.mktemp("app")
+    migrations = app / "supabase" / "migrations"
+    migrations.mkdir(parents=True)
+    fewer_columns = """
+        alter table chat_messages drop message_type, drop is_read, drop read_at, drop updated_at;
+        alter table chat_rooms drop last_message, drop last_message_at, drop updated_at;
+    """
+    (migrations / "20991231235959_app.sql").write_text(EXISTING_APP.read_text() + fewer_columns)
+    push = ("db", "push", "--yes", "--db-url", f"{dsn}?sslmode=disable")
+    await supabase_cli(*push, project=app)
+    [block] = [block for block in blocks("sh") if "--include-all" in block.text]
+    copy, enter, include_all = block.commands
+    assert (enter, include_all) == ('cd "$YOUR_APP"', "supabase db push --include-all")
+    await run("cp", "bash", "-euc", copy, folder=app, env={**os.environ, "YOUR_APP": str(app)}, cwd=PROJECT)
+    await supabase_cli(*push, "--include-all", project=app)
     return dsn
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from local.supabase.postgres import SUPERUSER
 from local.supabase.project import migrate
+from operate.doctor.database import JOB_TRIGGERS
 from operate.doctor.results import NotExamined
 from tests.operate.conftest import BreakableCloud, vault_update
 
@@ -17,7 +18,13 @@ BROKEN = {
     "the trigger create_push_job of chat_messages is disabled": [
         "alter table public.chat_messages disable trigger create_push_job"
     ],
-    "chat_messages has no trigger that calls push.create_job": ["drop trigger create_push_job on public.chat_messages"],
+    **{
+        f"chat_messages has no trigger {name}": [f"drop trigger {name} on public.chat_messages"]
+        for name in JOB_TRIGGERS
+    },
+    "the trigger set_push_jobs_due of chat_messages is disabled": [
+        "alter table public.chat_messages disable trigger set_push_jobs_due"
+    ],
     "row level security of chat_messages is off": ["alter table public.chat_messages disable row level security"],
     "anon has execute on function public.claim_push_jobs(uuid[],integer,double precision,text,text[])": [
         "grant execute on function public.claim_push_jobs to anon"

@@ -82,6 +82,7 @@ async def test_a_phone_that_was_off_until_everything_expired_shows_nothing(chat:
     for phone in phones:
         chat.cloud.expo.change_phone(phone.token, OFF)
     await chat.until_done(await chat.send())
+    assert all(phone.held for phone in phones)
     await pass_hours(chat, 26)
     await chat.sweep()
     for phone in phones:

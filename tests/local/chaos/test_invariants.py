@@ -39,17 +39,19 @@ def valid_history() -> History:
     return History(
         presence_fresh_for=timedelta(seconds=2),
         device_limit=2,
+        sound_interval=timedelta(seconds=30),
         written={"c1"},
         messages={MESSAGE: Message(MESSAGE, "c1", ROOM, TINA, at(0))},
         jobs={MESSAGE: Job(MESSAGE, GUS, "done", "accepted", claims=(Claim(at=at(1), committed_at=at(1.1)),))},
         deliveries={(MESSAGE, DEVICE): Delivery(MESSAGE, DEVICE, "handed_over", ticket_id="t1")},
+        claimed_at={"t1": at(1)},
         registrations=[
             Registration(DEVICE, GUS, GUS_TOKEN, since=at(-60)),
             Registration(UUID(int=50), TINA, TINA_TOKEN, since=at(-60)),
             Registration(UUID(int=49), GUS, TINA_TOKEN, since=at(-90), until=at(-60), ended_by=TINA),
         ],
         presence=[Presence(GUS, at=at(-10), updated_at=at(-10), is_online=True, room_id=ROOM)],
-        arrivals=[Arrival(GUS_TOKEN, MESSAGE, at(1.5))],
+        arrivals=[Arrival(GUS_TOKEN, MESSAGE, at(1.5), ROOM, ("Hello",), "t1", sounded=True)],
         screens=[Screen(GUS_TOKEN, GUS, shown=(CARD,), badge=1), Screen(TINA_TOKEN, TINA, shown=(), badge=0)],
         lock_screens={GUS: LockScreen({ROOM: CARD}, {ROOM: MESSAGE}, 1), TINA: LockScreen({}, {}, 0)},
         forbidden={"m1": "a text of 1.2 MB"},
@@ -141,6 +143,15 @@ def claimed_after_deleting(history: History) -> None:
     change_message(history, deleted_at=at(0.5))
 
 
+def text_after_its_deletion(history: History) -> None:
+    history.ended_texts["Hello"] = at(-20)
+
+
+def sounded_too_often(history: History) -> None:
+    history.claimed_at["t2"] = at(1)
+    history.arrivals.append(replace(history.arrivals[0], at=at(1.6), ticket_id="t2"))
+
+
 def claimed_while_viewing(history: History) -> None:
     history.presence.append(Presence(GUS, at=at(0.5), updated_at=at(0.5), is_online=True, room_id=ROOM))
 
@@ -227,6 +238,8 @@ VIOLATIONS: list[tuple[Callable[[History], None], str]] = [
     (sent_long_after_its_claim, "no push reaches a device of an account other than the recipient's"),
     (claimed_after_reading, "no push shows a message that was read or deleted before its claim"),
     (claimed_after_deleting, "no push shows a message that was read or deleted before its claim"),
+    (text_after_its_deletion, "no text reaches a phone after it was edited or deleted"),
+    (sounded_too_often, "no phone sounds for a conversation more often than the interval allows"),
     (claimed_while_viewing, "no message is announced while the recipient views its conversation"),
     (job_still_pending, "each decision ends before the attempts are exhausted"),
     (attempts_exhausted, "each decision ends before the attempts are exhausted"),
@@ -324,6 +337,20 @@ def lost_while_the_phone_was_off(history: History) -> None:
     change_screen(history, shown=(), was_off=True)
 
 
+def replaced_while_the_phone_was_off(history: History) -> None:
+    change_screen(history, shown=(replace(CARD, body="Before"),), was_off=True)
+
+
+def sounded_again_after_reading(history: History) -> None:
+    sounded_too_often(history)
+    change_message(history, read_at=at(1.55))
+
+
+def sounded_again_without_an_answer(history: History) -> None:
+    sounded_too_often(history)
+    del history.claimed_at["t2"]
+
+
 def update_while_it_is_viewed(history: History) -> None:
     claimed_while_viewing(history)
     change_job(history, claims=(Claim(at(1), at(1.1), is_alert=False),))
@@ -368,6 +395,9 @@ def logged_out(history: History) -> None:
         message_that_cannot_be_composed,
         conversation_with_rows_of_an_older_database,
         lost_while_the_phone_was_off,
+        replaced_while_the_phone_was_off,
+        sounded_again_after_reading,
+        sounded_again_without_an_answer,
         update_while_it_is_viewed,
         another_user_of_the_app,
         token_of_no_phone,

@@ -39,4 +39,6 @@ def test_read_and_deleted_messages_are_not_shown() -> None:
 
 
 def test_a_conversation_with_a_row_of_an_older_database_is_not_predicted() -> None:
-    assert of(message(1), replace(message(2), client_msg_id=None)).unknown == {ROOM}
+    screen = of(message(1), replace(message(2), client_msg_id=None))
+    assert screen.unknown == {ROOM}
+    assert screen.badge is None
