@@ -10,6 +10,8 @@ from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, Literal
 
+from chat_push.credentials import CredentialInvalid, parse_apns_key, parse_service_account
+
 from operate.stack import NotReachable, aws_of, local_aws, local_environment, not_reachable_on_error, stack_outputs
 
 if TYPE_CHECKING:
@@ -66,6 +68,10 @@ FIELDS = (
     ),
 )
 REMOVE = "-"
+KEEP_OR_REMOVE = f"Enter: keep it, {REMOVE}: remove it"
+# The credentials of FCM and APNs, in BackendSecret. chat_push.credentials knows their forms.
+FCM_FIELDS = ("fcm_service_account",)
+APNS_FIELDS = ("apns_key", "apns_key_id", "apns_team_id", "apns_topic")
 
 
 @dataclass(frozen=True)
@@ -86,9 +92,10 @@ class Secrets:
     def put(self, given: Mapping[str, str], webhook: WebhookSecretChange = "keep") -> list[str]:
         """Merges values, by field name, into the secrets. Returns the written fields as secret.field."""
         changes: dict[str, dict[str, Any]] = {}
-        for field in FIELDS:
-            if value := given.get(field.name):
-                changes.setdefault(field.secret, {})[field.name] = None if value == REMOVE else value
+        places = [(field.secret, field.name) for field in FIELDS]
+        for secret, name in [*places, *(("BackendSecret", name) for name in FCM_FIELDS + APNS_FIELDS)]:
+            if value := given.get(name):
+                changes.setdefault(secret, {})[name] = None if value == REMOVE else value
         if webhook == "rotate":
             current = self.read("WebhookSecret").get("current")
             changes["WebhookSecret"] = {"current": token_urlsafe(36), "previous": current}
@@ -108,6 +115,7 @@ def put_secrets(stack: str | None, env_file: Path | None) -> None:
     with not_reachable_on_error(where):
         secrets = _of_stack(stack) if stack else _of_local_cloud(env_file)
         given = {field.name: _ask(field) for field in FIELDS}
+        given |= _ask_for_service_account() | _ask_for_apns_key(secrets.read("BackendSecret"))
         written = secrets.put(given, webhook := _ask_for_webhook())
     print("\n".join([f"written: {name}" for name in written]) or "no key was changed")
     if written:
@@ -136,12 +144,75 @@ def _of_local_cloud(env_file: Path | None) -> Secrets:
 
 def _ask(field: Field) -> str:
     """Asks until the value has the right form or is empty."""
-    keep = f"Enter: keep it{f', {REMOVE}: remove it' if field.optional else ''}"
+    keep = KEEP_OR_REMOVE if field.optional else "Enter: keep it"
 
     def fault(value: str) -> str | None:
         return None if not value or (field.optional and value == REMOVE) else field.fault(value)
 
     return _ask_until_valid(lambda: getpass(f"{field.title}, {field.form} ({keep}): ").strip(), fault)
+
+
+def _ask_for_service_account() -> dict[str, str]:
+    """Asks for the JSON file of FCM until it is a service account. Returns the fields to change."""
+
+    def fault(path: str) -> str | None:
+        return None if path in ("", REMOVE) else service_account_fault(Path(path))
+
+    question = f"FCM service account, path of its JSON file ({KEEP_OR_REMOVE}): "
+    path = _ask_until_valid(lambda: input(question).strip(), fault)
+    return {"fcm_service_account": path if path in ("", REMOVE) else Path(path).read_text()}
+
+
+def _ask_for_apns_key(stored: Mapping[str, Any]) -> dict[str, str]:
+    """Asks for the .p8 file of APNs, and what belongs to it, until it is a key. Returns the fields to change."""
+    while True:
+        path = input(f"APNs key, path of its .p8 file ({KEEP_OR_REMOVE}): ").strip()
+        if path in ("", REMOVE):
+            return dict.fromkeys(APNS_FIELDS, path)
+        # Apple names the file after the key: AuthKey_ABC1234567.p8
+        named = re.fullmatch(r"AuthKey_([A-Z0-9]{10})", Path(path).stem)
+        known = {**stored, "apns_key_id": named[1] if named else None}
+        given = {
+            "apns_key_id": _ask_or_known("APNs key id, 10 letters and digits", known.get("apns_key_id")),
+            "apns_team_id": _ask_or_known("Apple team id, 10 letters and digits", known.get("apns_team_id")),
+            "apns_topic": _ask_or_known("Bundle id of the app, such as com.example.app", known.get("apns_topic")),
+        }
+        if found := apns_key_fault(Path(path), **given):
+            print(found)
+            continue
+        return {"apns_key": Path(path).read_text(), **given}
+
+
+def _ask_or_known(question: str, known: str | None) -> str:
+    return input(f"{question}{f' (Enter: {known})' if known else ''}: ").strip() or known or ""
+
+
+def service_account_fault(path: Path) -> str | None:
+    """Why a file is no service account, without quoting it; None if it is one."""
+    try:
+        parse_service_account(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        return f"fcm_service_account: {path} cannot be read: {type(error).__name__}."
+    except CredentialInvalid as error:
+        return (
+            f"fcm_service_account: {error}. You find it in the Firebase console, Project settings, Service accounts, "
+            "Generate new private key."
+        )
+    return None
+
+
+def apns_key_fault(path: Path, apns_key_id: str, apns_team_id: str, apns_topic: str) -> str | None:
+    """Why a file, or what belongs to it, is no key of APNs, without quoting it; None if it is one."""
+    try:
+        parse_apns_key(path.read_text(errors="replace"), apns_key_id, apns_team_id, apns_topic)
+    except OSError as error:
+        return f"apns_key: {path} cannot be read: {type(error).__name__}."
+    except CredentialInvalid as error:
+        return (
+            f"apns_key: {error}. You find the key at developer.apple.com, Certificates, Identifiers & Profiles, Keys; "
+            "Apple offers each file once. The team id is under Membership details."
+        )
+    return None
 
 
 def _ask_for_webhook() -> WebhookSecretChange:

@@ -6,8 +6,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from chat_push.content import Text
+from chat_push.delivery import CONFIGURATION_FAULT
 from chat_push.expo_errors import ReceiptsUnavailable
-from chat_push.notification import Notification
+from chat_push.models import Environment, Provider
+from chat_push.notification import WRITERS, Notification
 from pydantic import BaseModel, Field, TypeAdapter
 
 from operate.doctor.results import NOTHING_SENT, Finding, Healthy, Result, Waiting, duration
@@ -17,6 +20,7 @@ from operate.doctor.system import ANSWER_SECONDS, System
 # https://docs.expo.dev/push-notifications/sending-notifications/#check-push-receipts-for-errors
 RECEIPT_WITHIN = timedelta(minutes=30)
 POLL_SECONDS = 15.0
+TITLE, BODY = "Chat Push", "This is a test push from the operator of the app."
 WAIT_FOR_EXPO = "wait until https://status.expo.dev reports no incident, then run the doctor again"
 
 
@@ -45,7 +49,8 @@ class Device(BaseModel):
     device_id: str
     platform: str
     push_token: str | None = Field(repr=False)
-    push_provider: str
+    push_provider: Provider
+    push_environment: Environment
     is_active: bool
 
     @property
@@ -60,9 +65,10 @@ def send_test_push(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Result]:
-    """Sends one push to each active device of a user and waits for its receipt.
+    """Sends one push to each active device of a user, by its provider, and waits for the receipts of Expo.
 
-    The push goes to Expo directly, because a message would appear in a conversation. Tests set `pause` and `clock`.
+    The push goes to the providers directly, because a message would appear in a conversation. Tests set `pause` and
+    `clock`.
     """
     devices = _devices(system, user_id)
     if devices is None:
@@ -72,18 +78,18 @@ def send_test_push(
             "select id, display_name from public.users;  -- then run the doctor with one of these ids",
         )
         return
-    sendable = [
-        (device, device.push_token)
-        for device in devices
-        if device.is_active and device.push_token and device.push_provider == "expo"
-    ]
-    if not sendable:
+    served = {"expo", *system.direct}
+    active = [device for device in devices if device.is_active and device.push_token and device.push_provider in served]
+    if not active:
+        names = ", ".join(sorted(served))
         yield Finding(
-            f"the user has {len(devices)} devices, and none of them is active with a token of Expo",
+            f"the user has {len(devices)} devices, and none of them is active with a token of {names}",
             "Each message to this user is skipped with the reason no_device or provider_not_configured.",
             "sign in to the app on the phone: it registers the device with POST /api/push/register",
         )
         return
+    yield from _send_directly(system, [device for device in active if device.push_provider != "expo"])
+    sendable = [(device, device.push_token or "") for device in active if device.push_provider == "expo"]
     payload = _payload()
     outcomes = system.expo.send([Notification(token, payload) for _, token in sendable], lambda: ANSWER_SECONDS)
     waiting: dict[str, Device] = {}
@@ -94,6 +100,24 @@ def send_test_push(
         else:
             yield _refused(system, device, outcome.error or "UnreadableResponse")
     yield from _follow(system, waiting, pause, clock)
+
+
+def _send_directly(system: System, devices: list[Device]) -> Iterator[Result]:
+    """Sends to devices of FCM and APNs, which answer at once whether they take a push."""
+    for device in devices:
+        provider = device.push_provider
+        text = Text("alert", device.platform, str(uuid4()), TITLE, (BODY,), None, 0, True, 3600, {"type": "test"})
+        notification = Notification(
+            device.push_token or "", WRITERS[provider](text), (), provider, device.push_environment
+        )
+        [outcome] = system.direct[provider].send([notification], lambda: ANSWER_SECONDS)
+        if outcome.status == "handed_over":
+            yield Healthy(f"test push to {device.name}: handed over to {'FCM' if provider == 'fcm' else 'APNs'}")
+        elif outcome.status == "configuration_fault":
+            what = f"test push to {device.name}: {outcome.error}"
+            yield Finding(what, f"No device of {provider} gets a push.", CONFIGURATION_FAULT[provider])
+        else:
+            yield _refused(system, device, outcome.error or outcome.status)
 
 
 def _follow(
@@ -138,10 +162,20 @@ def _follow(
 
 # The consequence and the remedy of each error of one device:
 # https://docs.expo.dev/push-notifications/sending-notifications/#individual-errors
+_DEAD = (
+    "The token is dead because the app was removed or has another token; the next push deactivates the device.",
+    "sign in to the app on the phone: it registers the device again with POST /api/push/register",
+)
+_OTHER_ENVIRONMENT = (
+    "The token is of another app, or of the other environment of Apple (push_environment: production or sandbox).",
+    "sign in to the app on the phone: it registers the device with the push_environment of its build",
+)
 _ERRORS: Mapping[str, tuple[str, str]] = {
-    "DeviceNotRegistered": (
-        "The token is dead because the app was removed or has another token; the next push deactivates the device.",
-        "sign in to the app on the phone: it registers the device again with POST /api/push/register",
+    **dict.fromkeys(("DeviceNotRegistered", "UNREGISTERED", "InvalidToken", "Unregistered", "ExpiredToken"), _DEAD),
+    **dict.fromkeys(("BadDeviceToken", "DeviceTokenNotForTopic"), _OTHER_ENVIRONMENT),
+    "SENDER_ID_MISMATCH": (
+        "The device registered with another Firebase project than that of fcm_service_account.",
+        "./dev secrets put, with a service account of the project in google-services.json",
     ),
     "InvalidCredentials": (
         "No phone of this platform gets a push: APNs or FCM rejects the credentials of the app.",
@@ -167,8 +201,8 @@ def _payload() -> dict[str, Any]:
     """A notification like that of a chat message. A tap opens the app, but no conversation."""
     id = str(uuid4())
     return {
-        "title": "Chat Push",
-        "body": "This is a test push from the operator of the app.",
+        "title": TITLE,
+        "body": BODY,
         "data": {"type": "test"},
         "sound": "default",
         "channelId": "chat-messages",
@@ -182,7 +216,7 @@ def _devices(system: System, user_id: UUID) -> list[Device] | None:
     """All devices of a user, from the Data API; None if there is no such user."""
     if not _rows(system, "users", id=f"eq.{user_id}", select="id"):
         return None
-    columns = "device_id,platform,push_token,push_provider,is_active"
+    columns = "device_id,platform,push_token,push_provider,push_environment,is_active"
     found = _rows(system, "user_devices", user_id=f"eq.{user_id}", select=columns)
     return TypeAdapter(list[Device]).validate_python(found)
 

@@ -1,14 +1,17 @@
 """The system that the doctor examines: URLs, secrets and AWS services of a deployed stack or of the local cloud."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 import httpx
+from chat_push.backend import DirectUrls, direct_senders
+from chat_push.delivery import Sender
 from chat_push.expo import Expo
+from chat_push.models import Provider
 from chat_push.secrets import BackendSecret, WebhookSecret
 from chat_push.validation import describe
 from pydantic import BaseModel, ValidationError
@@ -63,6 +66,7 @@ class System:
     aws: boto3.Session
     endpoint_url: str | None  # of AWS's services; None: AWS itself
     transport: httpx.HTTPTransport  # of all other requests; the caller closes it
+    direct_urls: DirectUrls = field(default_factory=DirectUrls)
 
     @cached_property
     def http(self) -> httpx.Client:
@@ -73,6 +77,11 @@ class System:
     def expo(self) -> Expo:
         """The functions' own client of Expo. Raises Unhealthy."""
         return Expo(self.expo_url, self.backend_secret.token, self.transport)
+
+    @cached_property
+    def direct(self) -> Mapping[Provider, Sender]:
+        """The functions' own clients of FCM and APNs, each if BackendSecret holds its credentials. Raises Unhealthy."""
+        return direct_senders(self.backend_secret, self.direct_urls)
 
     @cached_property
     def webhook_secret(self) -> WebhookSecret:
@@ -169,6 +178,7 @@ def local_cloud(env_file: Path) -> System:
             aws=session,
             endpoint_url=endpoint_url,
             transport=httpx.HTTPTransport(retries=1),
+            direct_urls=DirectUrls.model_validate({name.lower(): url for name, url in environment.items()}),
         )
     except KeyError as error:
         raise NotReachable(

@@ -169,6 +169,18 @@ $$;
 comment on function push.explain_ended_devices(push.decisions, push.jobs) is
   'Returns a sentence for each device of the recipient that gets no push because its session has ended; null without one.';
 
+create function push.explain_paused_providers(p_decision push.decisions, p_job push.jobs) returns text
+language sql stable set search_path = '' as $$
+  select string_agg(
+    format(' %s gets nothing until %s, because it refused everything %s time(s) in a row.',
+      case provider when 'fcm' then 'FCM' else 'APNs' end, push.format_time(paused_until), failures), '' order by provider)
+  from push.providers
+  where paused_until > clock_timestamp() and p_decision.outcome is null
+    and provider in (select device.push_provider from push.sendable_devices(p_job.recipient_id) device);
+$$;
+comment on function push.explain_paused_providers(push.decisions, push.jobs) is
+  'Returns a sentence for each push service of the recipient''s devices that is paused, if the message waits; null without one.';
+
 create function push.decision_of(p_message_id uuid, out decision push.decisions, out job push.jobs) returns record
 language plpgsql stable set search_path = '' as $$
 declare
@@ -211,7 +223,8 @@ language sql stable security definer set search_path = '' as $$
     'delivered_at', receipt.delivered_at,
     'explanation', push.explain_decision(decision, job)
       || coalesce(' The recipient''s app reported it at ' || push.format_time(receipt.delivered_at) || '.', '')
-      || coalesce(push.explain_ended_devices(decision, job), ''),
+      || coalesce(push.explain_ended_devices(decision, job), '')
+      || coalesce(push.explain_paused_providers(decision, job), ''),
     'deliveries', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'device_id', coalesce(device.device_id, delivery.device_id::text),

@@ -158,6 +158,18 @@ class TestCircuitBreaker:
         [job] = (await claim(chat.connection, message, providers=ALL))["jobs"]
         assert [device["provider"] for device in job["devices"]] == ["fcm"]
 
+    async def test_explain_push_names_a_paused_provider_while_its_message_waits(self, chat: Chat) -> None:
+        await android(chat)
+        await claim(chat.connection, providers=ALL)
+        await note(chat, report("fcm", "configuration_fault"))
+        message = await chat.message()
+        await claim(chat.connection, message, providers=ALL)
+        explained = await explain(chat.connection, message)
+        assert " FCM gets nothing until " in explained["explanation"]
+        assert "because it refused everything 1 time(s) in a row." in explained["explanation"]
+        await note(chat, report("fcm", succeeded=True))
+        assert "gets nothing" not in (await explain(chat.connection, message))["explanation"]
+
     async def test_a_success_ends_the_pause_and_the_count_of_failures(self, chat: Chat) -> None:
         await claim(chat.connection, providers=ALL)
         await note(chat, report("fcm", "configuration_fault"))

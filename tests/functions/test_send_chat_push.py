@@ -1,6 +1,9 @@
 """send_chat_push: from an event to the push and its record, with HTTP fakes of Supabase and Expo."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +17,8 @@ from chat_push.secrets import SecretUnavailable
 from chat_push.settings import SettingsError
 from pydantic import ValidationError
 
-from tests.functions.invocation import Context, Invoke, LoadFunction, event, numbers_of
+from tests.credentials import APNS, ec_key, pem, service_account
+from tests.functions.invocation import ROOT, Context, Invoke, LoadFunction, event, numbers_of
 from tests.http_fakes import (
     SUPABASE_URL,
     DataApi,
@@ -66,6 +70,44 @@ def invoke(monkeypatch: pytest.MonkeyPatch, load_function: LoadFunction) -> Invo
         "send_chat_push", SUPABASE_URL=SUPABASE_URL, BACKEND_SECRET_ID="backend", PUSH_QUEUE_URL=QUEUE_URL
     ).lambda_handler
     return lambda payload: handler(payload, Context("send_chat_push"))
+
+
+def test_a_claim_names_the_providers_that_the_secret_has_credentials_for(
+    invoke: Invoke, api: DataApi, secrets_manager: "SecretsManagerClient"
+) -> None:
+    value = {
+        "supabase_secret_key": "sb_secret_x",
+        "fcm_service_account": service_account(),
+        "apns_key": pem(ec_key()),
+        "apns_key_id": APNS["key_id"],
+        "apns_team_id": APNS["team_id"],
+        "apns_topic": APNS["topic"],
+    }
+    secrets_manager.create_secret(Name="backend", SecretString=json.dumps(value))
+    invoke(event("sqs"))
+    [call] = api.calls("claim_push_jobs")
+    assert call["p_providers"] == ["expo", "fcm", "apns"]
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_an_empty_credential_switches_no_provider_on(
+    invoke: Invoke, api: DataApi, secrets_manager: "SecretsManagerClient", empty: str | None
+) -> None:
+    value = {"supabase_secret_key": "sb_secret_x", "fcm_service_account": empty, "apns_key": empty}
+    secrets_manager.create_secret(Name="backend", SecretString=json.dumps(value))
+    invoke(event("sqs"))
+    assert api.calls("claim_push_jobs")[0]["p_providers"] == ["expo"]
+
+
+def test_a_stack_with_expo_alone_loads_no_code_of_the_other_providers() -> None:
+    """They import h2 and cryptography, which take time at each cold start."""
+    code = "import sys, chat_push.backend; print([name for name in ('fcm', 'apns', 'http2', 'credentials')"
+    code += " if f'chat_push.{name}' in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "layers" / "shared")}
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert loaded == "[]\n"
 
 
 @pytest.mark.usefixtures("secret")

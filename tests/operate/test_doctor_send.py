@@ -1,12 +1,19 @@
 """./dev doctor --send: one test push to each phone of a user, and its receipt."""
 
 import asyncio
+import json
 from collections.abc import Callable
+from typing import Literal
 from uuid import UUID, uuid4
 
 import pytest
+from chat_push.backend import DirectUrls, direct_senders
+from pydantic import SecretStr
 
 from local.providers.expo.faults import HttpError, ReceiptError, TicketError
+from local.providers.fcm.faults import FcmError
+from local.providers.fcm.service import fcm_service
+from local.providers.fcm.state import registration_token
 from operate.doctor.push_service import RECEIPT_WITHIN, send_test_push
 from operate.doctor.results import Finding, Healthy, Result, Waiting
 from tests.operate.conftest import BreakableCloud
@@ -74,6 +81,40 @@ async def test_an_unknown_user_id_is_a_finding(breakable: BreakableCloud) -> Non
     [finding] = findings(await sent(breakable, unknown))
     assert finding.what == f"there is no user with the id {unknown}"
     assert "public.users" in finding.remedy
+
+
+@pytest.mark.parametrize("fault", [None, "UNREGISTERED", "PERMISSION_DENIED"])
+async def test_a_device_of_fcm_gets_the_test_push_from_fcm(
+    breakable: BreakableCloud, fault: Literal["UNREGISTERED", "PERMISSION_DENIED"] | None
+) -> None:
+    token = registration_token("pixel")
+    await breakable.execute(
+        "insert into public.user_devices (user_id, device_id, platform, push_provider, push_token)"
+        f" values ('{breakable.gus.id}', 'Pixel', 'android', 'fcm', '{token}')"
+    )
+    async with fcm_service() as fcm:
+        phone = fcm.install(token, "android")
+        if fault:
+            fcm.script(FcmError(error=fault))
+        system = breakable.system()
+        secret = system.backend_secret.model_copy(
+            update={"fcm_service_account": SecretStr(json.dumps(fcm.service_account()))}
+        )
+        direct = direct_senders(secret, DirectUrls(fcm_url=fcm.url))
+        system.__dict__["direct"] = direct
+        try:
+            results = await asyncio.to_thread(lambda: list(send_test_push(system, breakable.gus.id)))
+        finally:
+            for sender in direct.values():
+                sender._http2.close()  # type: ignore[attr-defined]
+                sender._http.close()  # type: ignore[attr-defined]
+    if fault is None:
+        assert [result.what for result in results] == ["test push to android device Pixel: handed over to FCM"]
+        assert [arrival.message["title"] for arrival in phone.shown] == ["Chat Push"]
+    else:
+        [finding] = findings(results)
+        assert finding.what == f"test push to android device Pixel: {fault}"
+        assert ("registers the device again" if fault == "UNREGISTERED" else "enable the Firebase") in finding.remedy
 
 
 @pytest.mark.parametrize("report", ["ticket", "receipt"])

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
-from typing import Any
 from uuid import uuid4
 
 import boto3
@@ -18,7 +17,8 @@ import pytest
 
 from local.aws.services import Aws
 from local.processes import free_port
-from operate.secrets import FIELDS, REMOVE, Secrets
+from operate.secrets import FIELDS, REMOVE, Secrets, apns_key_fault, service_account_fault
+from tests.credentials import APNS, ec_key, pem, service_account
 
 SECRET_KEY, PUBLISHABLE_KEY, ACCESS_TOKEN = (
     "sb_secret_0123456789",
@@ -35,6 +35,18 @@ def secrets(services: Aws) -> Secrets:
     generated = {"current": "generated", "previous": None}
     services.secrets_manager.put_secret_value(SecretId=ids["WebhookSecret"], SecretString=json.dumps(generated))
     return Secrets(services.secrets_manager, ids)
+
+
+@pytest.fixture
+def local_cloud(services: Aws, tmp_path: Path) -> Iterator[tuple[Path, Secrets]]:
+    """The env file of a local cloud, and its secrets without values."""
+    client = services.secrets_manager
+    ids = {name: client.create_secret(Name=name)["ARN"] for name in ("WebhookSecret", "BackendSecret", "AppSecret")}
+    env_file = tmp_path / "env"
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in services.environment.items()))
+    yield env_file, Secrets(client, ids)
+    for name in ids:
+        client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
 
 
 async def test_writing_one_key_of_a_secret_keeps_the_others(secrets: Secrets) -> None:
@@ -87,6 +99,44 @@ def test_a_key_that_has_the_form_of_another_key_is_refused(name: str, right: str
         assert fault is not None
         assert fault.startswith(f"{name}: ")
         assert wrong not in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (service_account(), None),
+        (pem(ec_key()), ".p8 of Apple"),
+        ("AIza" + "x" * 35, "old FCM API"),
+        (None, "cannot be read"),
+    ],
+    ids=["right", "key of Apple", "server key", "no file"],
+)
+def test_a_file_that_is_no_service_account_is_named_as_what_it_is(
+    tmp_path: Path, text: str | None, named: str | None
+) -> None:
+    file = tmp_path / "account.json"
+    if text is not None:
+        file.write_text(text)
+    fault = service_account_fault(file)
+    assert (fault is None) == (named is None)
+    assert fault is None or (fault.startswith("fcm_service_account: ") and str(named) in fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (pem(ec_key()).encode(), None),
+        (b"0\x82\xff\xfe", "certificate"),
+        (service_account().encode(), "service account"),
+    ],
+    ids=["right", "p12", "service account"],
+)
+def test_a_file_that_is_no_key_of_apns_is_named_as_what_it_is(tmp_path: Path, text: bytes, named: str | None) -> None:
+    file = tmp_path / "AuthKey_ABC1234567.p8"
+    file.write_bytes(text)
+    fault = apns_key_fault(file, *APNS.values())
+    assert (fault is None) == (named is None)
+    assert fault is None or (fault.startswith("apns_key: ") and str(named) in fault)
 
 
 class Terminal:
@@ -151,6 +201,8 @@ def type_keys(terminal: Terminal) -> int:
     terminal.answer("Supabase secret key, ", SECRET_KEY)
     terminal.answer("Supabase publishable key, ", PUBLISHABLE_KEY)
     terminal.answer("Expo access token, ", "")
+    terminal.answer("FCM service account, ", "")
+    terminal.answer("APNs key, ", "")
     terminal.answer("Webhook secret (", "r")
     return terminal.end()
 
@@ -186,15 +238,46 @@ async def test_secrets_put_writes_the_keys_of_a_stack_and_never_shows_them(
         assert value not in shown
 
 
-async def test_secrets_put_finds_the_local_cloud_by_its_env_file(services: Aws, tmp_path: Path) -> None:
-    for name in ("WebhookSecret", "BackendSecret", "AppSecret"):
-        services.secrets_manager.create_secret(Name=name)
-    env_file = tmp_path / "env"
-    env_file.write_text("".join(f"{name}={value}\n" for name, value in services.environment.items()))
+async def test_secrets_put_writes_credentials_of_fcm_and_apns_and_never_shows_them(
+    local_cloud: tuple[Path, Secrets], tmp_path: Path
+) -> None:
+    env_file, written = local_cloud
+    account, key = tmp_path / "account.json", tmp_path / "AuthKey_ABC1234567.p8"
+    account.write_text(service_account())
+    key.write_text(pem(ec_key()))
+
+    def put(account_answer: object, key_answer: object, *more: str) -> str:
+        with terminal("--env", env_file, environment={}) as shown:
+            for question in ("Supabase secret key, ", "Supabase publishable key, ", "Expo access token, "):
+                shown.answer(question, "")
+            shown.answer("FCM service account, ", str(key))
+            shown.wait_for("it is a key file, such as a .p8 of Apple")
+            shown.answer("FCM service account, ", str(account_answer))
+            shown.answer("APNs key, ", str(key_answer))
+            for question, answer in zip(("(Enter: ABC1234567)", "Apple team id", "Bundle id"), more, strict=False):
+                shown.answer(question, answer)
+            shown.answer("Webhook secret (", "")
+            assert shown.end() == 0
+            return shown.shown
+
+    shown = await asyncio.to_thread(put, account, key, "", APNS["team_id"], APNS["topic"])
+    assert written.read("BackendSecret") == {
+        "fcm_service_account": service_account(),
+        "apns_key": pem(ec_key()),
+        "apns_key_id": "ABC1234567",
+        "apns_team_id": APNS["team_id"],
+        "apns_topic": APNS["topic"],
+    }
+    assert pem(ec_key()).splitlines()[1] not in shown
+    await asyncio.to_thread(put, REMOVE, REMOVE)
+    assert set(written.read("BackendSecret").values()) == {None}
+
+
+async def test_secrets_put_finds_the_local_cloud_by_its_env_file(local_cloud: tuple[Path, Secrets]) -> None:
+    env_file, written = local_cloud
     code, shown = await asyncio.to_thread(in_terminal, {}, "--env", env_file)
     assert code == 0, shown
-    app_secret: Any = await services.secret("AppSecret")
-    assert app_secret == {"supabase_publishable_key": PUBLISHABLE_KEY}
+    assert written.read("AppSecret") == {"supabase_publishable_key": PUBLISHABLE_KEY}
 
 
 async def test_secrets_put_names_a_stopped_local_cloud_before_it_asks_for_keys(tmp_path: Path) -> None:

@@ -13,32 +13,40 @@ from chat_push.models import Provider
 from chat_push.secrets import BackendSecret, read_secret
 
 
-class Settings(BaseModel):
-    """The environment of a worker."""
+class DirectUrls(BaseModel):
+    """Where FCM and APNs are. The local cloud has other addresses."""
 
-    supabase_url: str
-    backend_secret_id: str
-    expo_url: str = "https://exp.host"
     fcm_url: str = "https://fcm.googleapis.com"
     apns_url: str = "https://api.push.apple.com"
     apns_sandbox_url: str = "https://api.sandbox.push.apple.com"
 
 
-def clients(settings: Settings) -> tuple[PushDatabase, Senders]:
-    """Clients that are kept between invocations, and replaced when the secret changes. Raises SecretUnavailable.
+class Settings(DirectUrls):
+    """The environment of a worker."""
 
-    FCM and APNs are configured if the secret holds their credentials.
-    """
+    supabase_url: str
+    backend_secret_id: str
+    expo_url: str = "https://exp.host"
+
+
+def clients(settings: Settings) -> tuple[PushDatabase, Senders]:
+    """Clients that are kept between invocations, and replaced when the secret changes. Raises SecretUnavailable."""
     secret = read_secret(settings.backend_secret_id, BackendSecret)
-    direct: dict[Provider, Sender] = {}
+    expo = _expo(settings.expo_url, settings.backend_secret_id, secret.token)
+    senders = Senders(expo, direct_senders(secret, settings))
+    return _database(settings.supabase_url, settings.backend_secret_id, secret.key), senders
+
+
+def direct_senders(secret: BackendSecret, urls: DirectUrls) -> dict[Provider, Sender]:
+    """Clients of FCM and APNs, each if the secret holds its credentials. They are kept until these change."""
+    senders: dict[Provider, Sender] = {}
     if secret.fcm_service_account:
-        direct["fcm"] = _fcm(settings.fcm_url, secret.fcm_service_account.get_secret_value())
+        senders["fcm"] = _fcm(urls.fcm_url, secret.fcm_service_account.get_secret_value())
     if secret.apns_key:
         key = secret.apns_key.get_secret_value()
-        urls = settings.apns_url, settings.apns_sandbox_url
-        direct["apns"] = _apns(urls, key, secret.apns_key_id, secret.apns_team_id, secret.apns_topic)
-    expo = _expo(settings.expo_url, settings.backend_secret_id, secret.token)
-    return _database(settings.supabase_url, settings.backend_secret_id, secret.key), Senders(expo, direct)
+        servers = urls.apns_url, urls.apns_sandbox_url
+        senders["apns"] = _apns(servers, key, secret.apns_key_id, secret.apns_team_id, secret.apns_topic)
+    return senders
 
 
 @lru_cache(maxsize=1)

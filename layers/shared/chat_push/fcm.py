@@ -13,13 +13,22 @@ import httpx
 from chat_push import https
 from chat_push.credentials import CredentialInvalid, ServiceAccount, parse_service_account
 from chat_push.fcm_errors import classify
-from chat_push.http2 import Answer, Connect, Http2, NoAnswer, Request, Verdict, outcome_without_answer
+from chat_push.http2 import (
+    CONNECT_TIMEOUT_SECONDS,
+    Answer,
+    Connect,
+    Http2,
+    NoAnswer,
+    Request,
+    Verdict,
+    outcome_without_answer,
+)
 from chat_push.notification import Notification
 from chat_push.outcome import Outcome, as_code, not_attempted, parse_retry_after, request_outcome
 
 # A token lives an hour. It is replaced so long before its end.
 REPLACE_BEFORE_SECONDS = 300.0
-TOKEN_TIMEOUT = httpx.Timeout(5, connect=2)
+TOKEN_TIMEOUT_SECONDS = 5.0
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
@@ -36,7 +45,7 @@ class Fcm:
     ) -> None:
         self._text = service_account
         self._http2 = Http2(url, connect, clock)
-        self._http = httpx.Client(transport=transport or https.transport(), timeout=TOKEN_TIMEOUT)
+        self._http = httpx.Client(transport=transport or https.transport())
         self._clock = clock
         self._token: str | None = None
         self._token_until = 0.0
@@ -52,7 +61,7 @@ class Fcm:
             if not open_indexes:
                 break
             try:
-                token = self._access_token()
+                token = self._access_token(time_left())
             except _NoToken as error:
                 return [outcome or not_attempted(error.outcome) for outcome in outcomes]
             answers = self._exchange([notifications[index] for index in open_indexes], token, time_left)
@@ -85,14 +94,16 @@ class Fcm:
         ]
         return self._http2.exchange(requests, time_left, _judge)
 
-    def _access_token(self) -> str:
-        """The access token, which is kept. Raises _NoToken."""
+    def _access_token(self, seconds: float) -> str:
+        """The access token, which is kept. A request for another one may take so many seconds. Raises _NoToken."""
         if self._token and self._clock() < self._token_until:
             return self._token
         try:
             account = self._account
             form = {"grant_type": _GRANT, "assertion": account.assertion()}
-            answer = self._http.post(account.token_url, data=form)
+            limit = max(0.1, min(TOKEN_TIMEOUT_SECONDS, seconds))
+            timeout = httpx.Timeout(limit, connect=min(limit, CONNECT_TIMEOUT_SECONDS))
+            answer = self._http.post(account.token_url, data=form, timeout=timeout)
         except CredentialInvalid:
             raise _NoToken(request_outcome("configuration_fault", "InvalidServiceAccount")) from None
         except httpx.HTTPError as error:

@@ -11,7 +11,7 @@ from chat_push.models import Environment, Provider, Push, Target
 
 MAX_DISMISSED = 50  # conversations of one dismissal; each has 39 bytes
 
-_WRITERS: Mapping[Provider, Callable[[Content], Mapping[str, Any]]] = {
+WRITERS: Mapping[Provider, Callable[[Content], Mapping[str, Any]]] = {
     "expo": expo_payload.write,
     "fcm": fcm_payload.write,
     "apns": apns_payload.write,
@@ -59,7 +59,7 @@ def notifications(pushes: Sequence[Push], now: datetime) -> list[Notification]:
 
 
 def _notification(device: Target, content: Content, deliveries: Sequence[int]) -> Notification:
-    payload = _WRITERS[device.provider](content)
+    payload = WRITERS[device.provider](content)
     return Notification(
         device.push_token, payload, tuple(deliveries), device.provider, device.environment, device.registered_at
     )
