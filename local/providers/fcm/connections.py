@@ -287,13 +287,13 @@ class Server:
         self.http1: Callable[[], _Inner]  # set while it is served
 
     @asynccontextmanager
-    async def serving(self, routes: list[web.RouteDef], port: int, tls: ssl.SSLContext | None) -> AsyncIterator[int]:
+    async def serving(self, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[int]:
         """Serves on 127.0.0.1 while the context is open; port 0 takes a free one. Gives the port.
 
-        `routes` are answered by aiohttp, and only to HTTP/1.1. Raises OSError: the port is taken.
+        Raises OSError: the port is taken.
         """
         app = web.Application()
-        app.add_routes([*routes, web.route("*", "/{path:.*}", self._answer_http1)])
+        app.router.add_route("*", "/{path:.*}", self._answer_http1)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         assert runner.server is not None
