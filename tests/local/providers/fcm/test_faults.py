@@ -119,7 +119,7 @@ async def test_a_hanging_request_stops_no_other_stream(sender: Sender, accepted:
 
 
 async def test_a_slow_answer_comes_after_the_phone_has_the_notification(any_sender: Sender) -> None:
-    any_sender.fcm.script(Slow(seconds=0.05))
+    any_sender.fcm.script(Slow(seconds=0.3))
     slow = asyncio.create_task(any_sender.send())
     await any_sender.fcm.until(lambda: any_sender.fcm.phones[PIXEL].arrived)
     assert not slow.done()
@@ -209,7 +209,7 @@ class TestConnections:
         async with client(sender.fcm, http2=http2) as http:
             sender.http = http
             sender.fcm.script(Hang(), on="connect")
-            http.timeout = httpx.Timeout(0.2)
+            http.timeout = httpx.Timeout(30, read=0.2)
             with pytest.raises(httpx.ReadTimeout):
                 await sender.send()
             http.timeout = httpx.Timeout(30)
@@ -217,7 +217,7 @@ class TestConnections:
 
     async def test_a_connection_that_was_kept_can_be_dead(self, any_sender: Sender) -> None:
         any_sender.fcm.end_connections("silence")
-        any_sender.http.timeout = httpx.Timeout(0.2)
+        any_sender.http.timeout = httpx.Timeout(30, read=0.2)
         with pytest.raises(httpx.ReadTimeout):
             await any_sender.send()
         assert [request.endpoint for request in any_sender.fcm.requests] == ["token"]
@@ -242,7 +242,7 @@ class TestTokenEndpoint:
 
     async def test_the_token_endpoint_can_hang(self, any_sender: Sender) -> None:
         any_sender.fcm.script(Hang(), on="token")
-        any_sender.http.timeout = httpx.Timeout(0.2)
+        any_sender.http.timeout = httpx.Timeout(30, read=0.2)
         with pytest.raises(httpx.ReadTimeout):
             await any_sender.log_in()
 
