@@ -1,7 +1,7 @@
 """The state of the fake FCM: phones, accounts, scripted faults, and the log of requests.
 
 `service_account` makes a key file, `install` adds a phone, `script` adds a fault (faults.py). push_api.py answers from
-this state, as https://fcm.googleapis.com and https://oauth2.googleapis.com do. control.py offers the methods over HTTP.
+this state, as https://fcm.googleapis.com and https://oauth2.googleapis.com do.
 """
 
 import secrets
@@ -80,7 +80,7 @@ class FcmService(PushService):
         self.requests: list[LoggedRequest] = []
         self._sent: defaultdict[str, deque[datetime]] = defaultdict(deque)  # by project, and by token
 
-    # For tests, the local cloud and the control API
+    # For tests and the local cloud
 
     @property
     def token_url(self) -> str:
