@@ -69,13 +69,13 @@ class FcmService(PushService):
     ca_file: str | None = None  # PEM of the authority that a client has to trust; None: served without TLS
 
     def __init__(self, clock: Clock) -> None:
+        self.accounts = Accounts()  # outlive `reset`
         super().__init__(clock)
         self.connections: Mapping[Transport, Connection] = {}  # the open ones, oldest first; set while it is served
 
     def _forget(self) -> None:
         super()._forget()
         self.settings = Settings()
-        self.accounts = Accounts()
         self.faults = ScriptedFaults()
         self.requests: list[LoggedRequest] = []
         self._sent: defaultdict[str, deque[datetime]] = defaultdict(deque)  # by project, and by token
@@ -106,7 +106,7 @@ class FcmService(PushService):
         A token for tests is `registration_token(name)`. Raises ValueError: not a registration token, not a project id.
         """
         installation = FcmInstallation(token=token, platform=platform, project=project, channels=frozenset(channels))
-        phone = Phone(**dict(installation))
+        phone = Phone(**dict(installation), provider="fcm")
         self.phones[token] = phone
         return phone
 
