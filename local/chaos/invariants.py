@@ -176,14 +176,18 @@ def _sounds_within_the_limit(history: History) -> Iterator[_Case]:
         (arrival for arrival in history.arrivals if arrival.sounded and arrival.ticket_id in history.claimed_at),
         lambda arrival: (arrival.push_token, arrival.room_id),
     )
+    logins = _grouped(history.registrations, lambda registration: registration.push_token)
     for series in sounds.values():
         series.sort(key=lambda arrival: history.claimed_at[arrival.ticket_id])
         for number, sound in enumerate(series):
             earlier = series[max(number - 1, 0)]
-            apart = history.claimed_at[sound.ticket_id] - history.claimed_at[earlier.ticket_id]
+            claims = history.claimed_at[earlier.ticket_id], history.claimed_at[sound.ticket_id]
+            apart = claims[1] - claims[0]
             # What is read ends the series: the next message sounds.
             is_read = _before(history.messages[earlier.message_id].read_at, sound.at)
-            wrong = number and apart < history.sound_interval - CLAIM_TIME and not is_read
+            # So does a login, which adds a device: another account saw no earlier notification.
+            is_new = any(claims[0] < login.since <= claims[1] for login in logins[sound.push_token])
+            wrong = number and apart < history.sound_interval - CLAIM_TIME and not (is_read or is_new)
             what = f"{sound.push_token} sounded again {apart} after {earlier.message_id}"
             yield Violation(sound.message_id, what) if wrong else None
 

@@ -319,6 +319,13 @@ def given_up_by_expo(history: History) -> None:
     change_delivery(history, status="failed", error="MessageRateExceeded")
 
 
+def sounded_again_after_a_login(history: History) -> None:
+    history.claimed_at["t2"] = at(1.5)
+    history.arrivals.append(replace(history.arrivals[0], at=at(1.6), ticket_id="t2"))
+    history.registrations[0] = replace(history.registrations[0], until=at(1.2))
+    history.registrations.append(Registration(UUID(int=51), GUS, GUS_TOKEN, since=at(1.3)))
+
+
 def handed_over_by_fcm(history: History) -> None:
     change_delivery(history, provider="fcm", ticket_id=None)
 
@@ -416,6 +423,7 @@ def logged_out(history: History) -> None:
         registered_after_the_message,
         app_uninstalled,
         given_up_by_expo,
+        sounded_again_after_a_login,
         handed_over_by_fcm,
         unreadable_tickets,
     ],
