@@ -12,7 +12,7 @@ import time
 
 # Each is a module bench/<name>.py with `async def run() -> Result`. Its docstring says what it measures, and how.
 NAMES = (
-    *("latency", "drain", "round_trips", "cold", "memory", "rate"),
+    *("latency", "drain", "providers", "round_trips", "cold", "memory", "rate"),
     *("database", "insert", "bulk", "register", "fairness", "lateness", "cost"),
 )
 

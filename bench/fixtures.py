@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +101,11 @@ class Fixtures:
             phone.clear()
 
     @asynccontextmanager
-    async def contender(self, name: str) -> AsyncIterator["Contender"]:
-        """Runs one of CONTENDERS in a process of its own. Its clients are warm after the first batch."""
+    async def contender(self, name: str, variables: Mapping[str, str] | None = None) -> AsyncIterator["Contender"]:
+        """Runs one of CONTENDERS in a process of its own. Its clients are warm after the first batch.
+
+        `variables`: further environment variables.
+        """
         baseline = (
             *("--supabase-url", self.database.url, "--secret-key", self.supabase.secret_key),
             *("--expo-url", self.expo.url),
@@ -126,17 +129,8 @@ class Fixtures:
                 command = [str(node()), str(BENCH / "baselines" / "node.mjs"), *baseline]
             case _:
                 command = [sys.executable, str(BENCH / "baselines" / f"{name}.py"), *baseline]
-        log = self.folder / f"{name}.log"
-        with log.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors, env=environment
-            )
-        try:
-            yield Contender(name, process, log)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+        async with running(name, command, environment | (dict(variables) if variables else {}), self.folder) as process:
+            yield process
 
 
 @dataclass(frozen=True)
@@ -154,6 +148,24 @@ class Contender:
         self.process.stdin.write(json.dumps(messages).encode() + b"\n")
         if await self.process.stdout.readline() != b"done\n":
             raise RuntimeError(f"{self.name} ended:\n{self.log.read_text()[-3000:]}")
+
+
+@asynccontextmanager
+async def running(
+    name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path
+) -> AsyncIterator[Contender]:
+    """Runs a command that has the protocol of bench/baselines/sequential.py. Its errors go to a log in `folder`."""
+    log = folder / f"{name}.log"
+    with log.open("ab") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors, env=environment
+        )
+    try:
+        yield Contender(name, process, log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 class DelayedDatabase:

@@ -171,7 +171,7 @@ async def local_cloud(
         services = await enter(aws(folder))
         _starting("Expo, FCM, APNs, functions, queue, schedule, HTTP API, webhook")
         fcm, apns = await enter(fcm_service()), await enter(apns_service())
-        expo = await enter(expo_service())
+        expo = await enter(expo_service(fcm=fcm, apns=apns))
         parameters = {"SupabaseUrl": project.url, "ExpoUrl": expo.url}
         template = read_template(build.template, parameters, services.endpoint_url)
         await services.create(template)

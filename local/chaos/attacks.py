@@ -68,20 +68,22 @@ async def theft_of_a_token(attacker: Attacker) -> None:
 
     The accomplice does so, because the attacker has used up the limit of registrations.
     """
-    token, thief = attacker.random.choice(attacker.victim().phones).token, attacker.accomplice
-    own = _device(attacker, user_id=str(thief.id))
+    phone, thief = attacker.random.choice(attacker.victim().phones), attacker.accomplice
+    token, own = phone.token, _device(attacker, user_id=str(thief.id))
+    stolen = own | {"platform": phone.platform, "push_provider": phone.provider}
     await attacker.call_data_api("POST", "user_devices", own, by=thief)
     for spelling in (token, token.replace("Exponent", "Expo", 1)):
         await attacker.call_data_api(
             "POST",
             "user_devices?on_conflict=user_id,device_id",
-            own | {"push_token": spelling},
+            stolen | {"push_token": spelling},
             "return=minimal,resolution=ignore-duplicates",
             thief,
         )
     # The same token under another provider must be rejected.
-    device_id = attacker.marker("an Expo token under another provider")
-    other = own | {"device_id": device_id, "push_token": token, "push_provider": "fcm"}
+    device_id = attacker.marker("a token under another provider")
+    other_provider = "fcm" if phone.provider == "expo" else "expo"
+    other = own | {"device_id": device_id, "push_token": token, "push_provider": other_provider}
     await attacker.call_data_api("POST", "user_devices", other, by=thief)
 
 

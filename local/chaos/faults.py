@@ -5,11 +5,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
+from typing import Literal
 
 from local.chaos.records import Outage
 from local.chaos.traffic import Traffic
 from local.cloud import LocalCloud
+from local.providers.apns import faults as apns
+from local.providers.apns.state import ApnsService
 from local.providers.expo.faults import (
     Endpoint,
     Fault,
@@ -21,10 +25,13 @@ from local.providers.expo.faults import (
     TicketCount,
     TicketError,
 )
+from local.providers.expo.state import ExpoService
+from local.providers.fcm import faults as fcm
+from local.providers.fcm.state import FcmService
 
 MESSAGES_PER_STRIKE = 20
 
-# How long a fault of Expo waits for a request that it can strike.
+# How long a fault of a push service waits for a request that it can strike.
 STRIKE_SECONDS = 30.0
 
 _LONG = 30.0  # longer than SendChatPush waits for an answer
@@ -47,6 +54,31 @@ EXPO_FAULTS: dict[str, tuple[Fault, Endpoint]] = {
     "receipts: Expo answers 503": (HttpError(status=503), "receipts"),
     "receipts: Expo's answer is truncated": (OddAnswer(body="truncated"), "receipts"),
     "receipts: Expo resets": (Reset(), "receipts"),
+}
+
+# Without Retry-After, FCM is paused for 10 or 60 s, and a device of APNs for 60 s.
+FCM_FAULTS: dict[str, fcm.AnyFault] = {
+    "FCM answers 429": fcm.FcmError(error="QUOTA_EXCEEDED", retry_after=1),
+    "FCM answers 503": fcm.FcmError(error="UNAVAILABLE", retry_after=1),
+    "FCM answers 500, but accepts": fcm.FcmError(error="INTERNAL", accepted=True, retry_after=1),
+    "FCM refuses the access token": fcm.FcmError(error="UNAUTHENTICATED"),
+    "FCM answers after 1.5 s": fcm.Slow(seconds=1.5),
+    "FCM resets, but accepts": fcm.Reset(accepted=True),
+    "FCM sends GOAWAY": fcm.GoAway(last_stream="this"),
+    "FCM sends GOAWAY without an answer": fcm.GoAway(last_stream="unanswered"),
+}
+
+APNS_FAULTS: dict[str, apns.Fault] = {
+    "APNs answers 429": apns.Rejection(reason="TooManyRequests", retry_after=1),
+    "APNs answers 503": apns.Rejection(reason="ServiceUnavailable"),
+    "APNs refuses the provider token": apns.Rejection(reason="ExpiredProviderToken"),
+    "APNs answers after 1.5 s": apns.Slow(seconds=1.5),
+    "APNs resets, but accepts": apns.Reset(accepted=True),
+    "APNs resets a stream, but accepts": apns.StreamReset(code="INTERNAL_ERROR", accepted=True),
+    "APNs sends GOAWAY": apns.GoAway(variant="mid_flight"),
+    "APNs sends GOAWAY, and handled nothing": apns.GoAway(variant="nothing_handled"),
+    "APNs sends GOAWAY and closes, but accepts": apns.GoAway(variant="followed_by_close", accepted=True),
+    "APNs' socket is dead": apns.DeadSocket(),
 }
 
 
@@ -72,8 +104,14 @@ class Faults:
             "Postgres killed": self._postgres_killed,
             "app uninstalled, reported by the ticket": lambda: self._traffic.replace_phone(self._random, "ticket"),
             "app uninstalled, reported by the receipt": lambda: self._traffic.replace_phone(self._random, "receipt"),
+            "app uninstalled, reported by FCM or APNs": lambda: self._traffic.replace_phone(self._random, None),
             "a phone's clock is hours off": lambda: self._traffic.wrong_clock(self._random),
-            **{name: self._expo_strikes(*fault) for name, fault in EXPO_FAULTS.items()},
+            **{name: partial(self._strike_expo, *fault) for name, fault in EXPO_FAULTS.items()},
+            **{name: partial(self._strike_fcm, fault) for name, fault in FCM_FAULTS.items()},
+            **{name: partial(self._strike_apns, fault) for name, fault in APNS_FAULTS.items()},
+            "FCM's connections are killed mid-stream": lambda: self._fcm_connections_end("reset"),
+            "FCM's connections fall silent mid-stream": lambda: self._fcm_connections_end("silence"),
+            "APNs' connections are killed mid-stream": self._apns_connections_end,
         }
         self.struck.update(dict.fromkeys(self._kinds, 0))
 
@@ -82,7 +120,7 @@ class Faults:
         plan = self._plan()
         interval = self._traffic.messages / (len(plan) + 1)
         for number, kind in enumerate(plan, 1):
-            for more in (1, 2):  # a fault of Expo may wait for messages that cause a push
+            for more in (1, 2):  # a fault of a push service may wait for messages that cause a push
                 await self._traffic.allow(round((number + more) * interval))
                 await self._traffic.until_written(round(number * interval))
                 if await self._kinds[kind]() is not False:
@@ -98,21 +136,42 @@ class Faults:
             plan += self._random.sample(list(self._kinds), len(self._kinds))
         return plan[:strikes]
 
-    def _expo_strikes(self, fault: Fault, endpoint: Endpoint) -> Callable[[], Awaitable[bool]]:
-        return lambda: self._strike_expo(fault, endpoint)
-
     async def _strike_expo(self, fault: Fault, endpoint: Endpoint = "send") -> bool:
-        """Returns whether a request came that the fault could strike.
+        self._cloud.expo.script(fault, on=endpoint)
+        return await self._until_struck(self._cloud.expo)
+
+    async def _strike_fcm(self, fault: fcm.AnyFault) -> bool:
+        self._cloud.fcm.script(fault)
+        return await self._until_struck(self._cloud.fcm)
+
+    async def _strike_apns(self, fault: apns.Fault) -> bool:
+        self._cloud.apns.script(fault)
+        return await self._until_struck(self._cloud.apns)
+
+    async def _until_struck(self, service: ExpoService | FcmService | ApnsService) -> bool:
+        """Returns whether a request came that the scripted fault could strike.
 
         One fault at a time: an error receipt for a ticket that another fault cut off would hide a lost push.
         """
-        expo = self._cloud.expo
-        expo.script(fault, on=endpoint)
         try:
-            return await expo.until(lambda: not expo.faults.scripts, STRIKE_SECONDS)
+            return await service.until(lambda: not service.faults.scripts, STRIKE_SECONDS)
         except TimeoutError:
-            expo.faults.scripts.clear()
+            service.faults.scripts.clear()
             return False
+
+    async def _fcm_connections_end(self, how: Literal["reset", "silence"]) -> bool:
+        """Ends the connections while a request waits for its answer. The phone has the notification."""
+        if not await self._strike_fcm(fcm.Slow(seconds=1)):
+            return False
+        self._cloud.fcm.end_connections(how)
+        return True
+
+    async def _apns_connections_end(self) -> bool:
+        if not await self._strike_apns(apns.Slow(seconds=1)):
+            return False
+        for connection in list(self._cloud.apns.connections):
+            connection.abort()
+        return True
 
     async def _webhooks_lost(self) -> None:
         self._cloud.pg_net.lose(self._random.randint(1, 10))

@@ -61,11 +61,11 @@ async def read_history(
         found = await (await connection.execute(_STORED, (list(forbidden),))).fetchall()
         reader.history.stored |= {marker for (marker,) in found}
     reader.history.registrations += reader.active.values()
-    for phone in cloud.expo.phones.values():
+    for phone in cloud.phones.values():
         was_off = phone.token in were_off
         if was_off and phone.account:
             truth = reader.history.lock_screens[UUID(phone.account)]
-            phone.open({str(room) for room in truth.cards}, truth.badge or 0, cloud.expo.now())
+            phone.open({str(room) for room in truth.cards}, truth.badge or 0, cloud.service_of(phone).now())
         _read_phone(reader.history, phone, was_off)
     return reader.finish()
 
@@ -130,6 +130,7 @@ class _Reader:
     def __init__(self, history: History) -> None:
         self.history = history
         self.active: dict[UUID, Registration] = {}  # by device
+        self._providers: dict[UUID, str] = {}  # by device
         self._leases: dict[int, tuple[UUID, UUID | None]] = {}  # recipient and lease, by job
         self._jobs: dict[UUID, int] = {}  # by message
         self._texts: dict[UUID, str] = {}  # by message
@@ -196,11 +197,13 @@ class _Reader:
                 record["error"],
                 record["ticket_id"],
                 record["receipt_due_at"] is not None,
+                self._providers[UUID(record["device_id"])],
             )
             self.history.deliveries[delivery.message_id, delivery.device_id] = delivery
 
     def _device(self, record: dict[str, Any], at: datetime, by: UUID | None, *, gone: bool) -> None:
         device_id, token = UUID(record["id"]), record["push_token"]
+        self._providers[device_id] = record["push_provider"]
         active = record["is_active"] and token is not None and not gone
         known = self.active.get(device_id)
         if known and active and known.push_token == token:

@@ -1,6 +1,6 @@
 """The records of a chaos run: what the invariants are checked on.
 
-All times are of this machine's clock: commit times of the database, and arrivals at the fake Expo service.
+All times are of this machine's clock: commit times of the database, and arrivals at the fake push services.
 """
 
 from collections.abc import Mapping
@@ -56,6 +56,7 @@ class Delivery:
     error: str | None = None
     ticket_id: str | None = None
     awaits_receipt: bool = False
+    provider: str = "expo"  # the only one with tickets
 
 
 @dataclass(frozen=True)

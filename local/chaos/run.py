@@ -145,7 +145,7 @@ async def _progress(begun: float, cloud: LocalCloud, traffic: Traffic, faults: F
     async def print_progress() -> None:
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
-            arrived = sum(len(phone.arrived) for phone in cloud.expo.phones.values())
+            arrived = sum(len(phone.arrived) for phone in cloud.phones.values())
             print(
                 f"{time.monotonic() - begun:4.0f} s: {len(traffic.written)} of {traffic.messages} messages,"
                 f" {arrived} pushes arrived, {faults.struck.total()} faults",
@@ -223,7 +223,7 @@ async def chaos(messages: int, seed: int | None, json_file: Path | None) -> int:
     # Failed invocations and broken connections are expected here.
     logging.getLogger("local").setLevel(logging.ERROR)
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    async with local_cloud() as cloud:
+    async with local_cloud(direct=True) as cloud:
         try:
             result = await run(cloud, messages, seed)
         except TimeoutError:

@@ -14,6 +14,9 @@ from postgrest import APIError
 
 from local.app import App, Person, new_phone
 from local.cloud import LocalCloud
+from local.providers.apns.state import ApnsService
+from local.providers.expo.state import ExpoService
+from local.providers.fcm.state import FcmService
 from local.providers.phones import Condition, DeadTokenReport, Phone
 from local.providers.pushes import Platform
 
@@ -94,13 +97,13 @@ class Traffic:
                 return
             client_msg_id = str(uuid4())
             self.written.append(client_msg_id)
+            text = f"Message {len(self.written)}"  # Each message has another one, also when its insert is repeated.
             self._change.notify_all()
         conversation = actor.random.choice(actor.conversations)
         self.done["messages written"] += 1
         while True:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    text = f"Message {len(self.written)}"
                     message_id = await actor.person.send(conversation, text, client_msg_id=client_msg_id)
                     break
             except _NO_ANSWER as error:
@@ -134,11 +137,11 @@ class Traffic:
         if actor.phones:
             phone = actor.random.choice(actor.phones)
             self.were_off.add(phone.token)
-            self._cloud.expo.change_phone(phone.token, Condition(is_on=not phone.is_on))
+            self._cloud.service_of(phone).change_phone(phone.token, Condition(is_on=not phone.is_on))
 
     async def log_in_anywhere(self, actor: Actor) -> None:
         """Logs in on any phone. If it is another user's, the phone changes accounts."""
-        phones = [phone for phone in self._cloud.expo.phones.values() if phone.uninstalled is None]
+        phones = [phone for phone in self._cloud.phones.values() if phone.uninstalled is None]
         await self.log_in(actor, actor.random.choice(phones))
 
     async def register_again(self, actor: Actor) -> None:
@@ -153,32 +156,47 @@ class Traffic:
             actor.phones.remove(phone)
             await actor.person.log_out_of(self._devices[phone.token])
             if phone.account == str(actor.person.id):  # otherwise the app is another user's by now
-                self._cloud.expo.change_phone(phone.token, Condition(account=None))
+                self._cloud.service_of(phone).change_phone(phone.token, Condition(account=None))
 
     async def log_in(self, actor: Actor, phone: Phone) -> None:
         """Registers a phone for a user, as docs/client.md describes."""
         await actor.person.log_in_on(phone, self._devices[phone.token])
-        self._cloud.expo.change_phone(phone.token, Condition(account=str(actor.person.id)))
+        self._cloud.service_of(phone).change_phone(phone.token, Condition(account=str(actor.person.id)))
         if phone not in actor.phones:
             actor.phones.append(phone)
 
-    async def new_phone(self, actor: Actor, platform: Platform) -> None:
-        """Installs the app on another phone of the user, and logs in."""
-        phone = new_phone(self._cloud.expo, platform)
+    async def new_phone(
+        self, actor: Actor, service: ExpoService | FcmService | ApnsService, platform: Platform
+    ) -> None:
+        """Installs the app on another phone of the user, with a token of this service, and logs in."""
+        phone = new_phone(service, platform)
         phone.background_budget = 1_000_000  # The hour of an iPhone's budget is longer than the run.
         self._devices[phone.token] = f"phone-{len(self._devices)}"
         await self.log_in(actor, phone)
 
-    async def replace_phone(self, random: Random, report: DeadTokenReport) -> None:
-        """Uninstalls the app of a random user from a phone, and installs it on a new one."""
-        actor = random.choice([actor for actor in self.actors if actor.phones])
-        phone = actor.phones.pop(random.randrange(len(actor.phones)))
-        self._cloud.expo.uninstall(phone.token, report)
+    async def replace_phone(self, random: Random, report: DeadTokenReport | None) -> None:
+        """Uninstalls the app of a random user from a phone, and installs it on a new one.
+
+        `report`: where Expo reports it. None: on a phone of FCM or APNs, which report it in their answers.
+        """
+        actor, phone = random.choice(
+            [
+                (actor, phone)
+                for actor in self.actors
+                for phone in actor.phones
+                if (phone.provider == "expo") == (report is not None)
+            ]
+        )
+        service = self._cloud.service_of(phone)
+        if isinstance(service, ExpoService):
+            service.uninstall(phone.token, report or "ticket")
+        else:
+            service.uninstall(phone.token)
         for other in self.actors:
             other.phones = [kept for kept in other.phones if kept.token != phone.token]
         with suppress(*_NO_ANSWER):
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self.new_phone(actor, phone.platform)
+                await self.new_phone(actor, service, phone.platform)
 
     async def wrong_clock(self, random: Random) -> None:
         """Writes presence and receipts from a phone whose clock is hours off."""
@@ -218,7 +236,10 @@ WRITES = 60  # relative frequency of writing
 
 
 async def sign_up_users(cloud: LocalCloud, app: App, random: Random, messages: int) -> Traffic:
-    """Signs up tourists and guides. Each has two conversations, an iPhone and an Android phone."""
+    """Signs up tourists and guides. Each has two conversations and three phones.
+
+    Two phones get their pushes by Expo. The third one is an Android phone by FCM or an iPhone by APNs.
+    """
     actors = []
     for number in range(USERS):
         person = await app.sign_up(f"Person{number}", "tourist" if number % 2 else "guide")
@@ -229,7 +250,11 @@ async def sign_up_users(cloud: LocalCloud, app: App, random: Random, messages: i
         actor.conversations.append(conversation)
         other.conversations.append(conversation)
     traffic = Traffic(cloud, messages, actors)
-    for actor in actors:
-        await traffic.new_phone(actor, "ios")
-        await traffic.new_phone(actor, "android")
+    for number, actor in enumerate(actors):
+        await traffic.new_phone(actor, cloud.expo, "ios")
+        await traffic.new_phone(actor, cloud.expo, "android")
+        if number % 2:
+            await traffic.new_phone(actor, cloud.fcm, "android")
+        else:
+            await traffic.new_phone(actor, cloud.apns, "ios")
     return traffic

@@ -137,7 +137,7 @@ async def _other_providers(scenario: Scenario) -> None:
     async with scenario.step(title, dict.fromkeys(scenario.phones, Screen(1, "Tina", text))) as step:
         for phone in new:
             await scenario.log_in(scenario.gus, phone)
-        cloud.fcm.script(FcmError(error="UNAVAILABLE"))
+        cloud.fcm.script(FcmError(error="UNAVAILABLE", retry_after=1))
         step.message_id = await scenario.tina.send(scenario.chat, text)
         await scenario.until_done(step, sweep=True)
     for phone in new:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from local.app import Person, chat_app
-from local.cloud import LocalCloud
-from tests.system.chat import Chat, Log, Recording, new_chat, reset
+from local.cloud import LocalCloud, direct_credentials
+from tests.system.chat import Chat, Log, Recording, execute, new_chat, reset
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,21 @@ def recording(running_cloud: LocalCloud) -> Iterator[Recording]:
 async def cloud(running_cloud: LocalCloud, recording: Recording) -> LocalCloud:
     await reset(running_cloud)
     return running_cloud
+
+
+@pytest.fixture(scope="module")
+async def direct(running_cloud: LocalCloud) -> AsyncIterator[None]:
+    """An operator gave the cloud the credentials of FCM and APNs, and removes them at the end."""
+    backend = running_cloud.template.secrets["BackendSecret"].name
+    secret = await running_cloud.aws.secret(backend)
+    credentials = direct_credentials(running_cloud.fcm, running_cloud.apns)
+    await running_cloud.aws.put_secret(backend, {**secret, **credentials})
+    await running_cloud.functions["SendChatPush"].kill()  # because it caches the secret for five minutes
+    await execute(running_cloud, "select push.note_providers('{fcm,apns}')")
+    yield
+    await running_cloud.aws.put_secret(backend, secret)
+    await running_cloud.functions["SendChatPush"].kill()
+    await execute(running_cloud, "delete from push.providers where provider <> 'expo'")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from local.cloud import local_cloud
 async def test_every_invariant_holds_while_every_fault_strikes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with local_cloud() as cloud:
+    async with local_cloud(direct=True) as cloud:
         result = await run(cloud, messages=150, seed=1)
     json_file = tmp_path / "chaos.json"
     code = report(result, json_file)

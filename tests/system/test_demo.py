@@ -13,6 +13,7 @@ from local.packages import PROJECT
 from tests.system.chat import Chat
 
 
+@pytest.mark.usefixtures("direct")
 async def test_every_step_of_the_demo_ends_as_expected_and_is_in_its_json(cloud: LocalCloud, tmp_path: Path) -> None:
     steps = await run(cloud)
     assert [step.title for step in steps if not step.ok] == []

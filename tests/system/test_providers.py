@@ -11,6 +11,8 @@ from local.providers.fcm.faults import FcmError
 from local.providers.phones import Phone
 from tests.system.chat import Chat
 
+pytestmark = pytest.mark.usefixtures("direct")
+
 
 @pytest.fixture
 async def phones(chat: Chat) -> list[Phone]:

@@ -16,11 +16,15 @@ import pytest
 from aws_lambda_powertools.metrics import MetricUnit
 from chat_push.observability import DIMENSIONS, UNITS
 
-from local.app import Person
+from local.app import Person, new_phone
 from local.aws.account import STACK
 from local.aws.lambda_runtime import FunctionError
 from local.cloud import LocalCloud
+from local.providers.apns import faults as apns_faults
+from local.providers.apns.faults import Rejection
 from local.providers.expo.faults import HttpError, OddAnswer, ReceiptError, TicketError
+from local.providers.fcm import faults as fcm_faults
+from local.providers.fcm.faults import FcmError
 from tests.system.chat import TEXT, Chat, Log, Recording, call_webhook, new_chat, receive, reset, send_to_queue
 from tests.vocabulary import COUNTED
 
@@ -30,6 +34,10 @@ NEW_WEBHOOK_SECRET = "webhook-secret-after-its-rotation"
 
 PATTERNS = {
     "push token": re.compile(r"Expo(nent)?PushToken"),
+    "token of FCM": re.compile(r":APA91b"),
+    "token of APNs": re.compile(r"\b[0-9a-f]{64}\b"),
+    "access token of Google": re.compile(r"ya29\."),
+    "private key": re.compile(r"PRIVATE KEY"),
     "JWT": re.compile(r"\beyJ[\w-]+\."),
     "Supabase key": re.compile(r"\bsb_(secret|publishable)_"),
 }
@@ -66,7 +74,9 @@ def _written_forms(value: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-async def run(running_cloud: LocalCloud, recording: Recording, people: dict[str, Person]) -> AsyncIterator[Run]:
+async def run(
+    running_cloud: LocalCloud, recording: Recording, people: dict[str, Person], direct: None
+) -> AsyncIterator[Run]:
     """Causes errors that may quote confidential values: of Expo, the queue, the HTTP API and the database."""
     cloud = running_cloud
     await reset(cloud)
@@ -81,6 +91,7 @@ async def run(running_cloud: LocalCloud, recording: Recording, people: dict[str,
     began = datetime.now(UTC)
     try:
         await _cause_errors_of_expo(chat)
+        await _cause_errors_of_fcm_and_apns(chat)
         await _cause_errors_of_the_queue(chat, sent_by_hand)
         await _cause_errors_of_the_http_api(chat)
         dead_letter_id = await _cause_errors_of_the_database(chat)
@@ -138,6 +149,22 @@ async def _cause_errors_of_expo(chat: Chat) -> None:
     expo.script(ReceiptError(error="DeveloperError", message=f"{chat.phone.token} got {TEXT}"))
     await chat.until_done(await chat.send(), sweep=True)
     await chat.collect_receipts()
+
+
+async def _cause_errors_of_fcm_and_apns(chat: Chat) -> None:
+    """They reject pushes and credentials, and lose connections with requests that hold tokens."""
+    fcm, apns = chat.cloud.fcm, chat.cloud.apns
+    for phone in (new_phone(fcm, "android"), new_phone(apns, "ios")):
+        await chat.gus.log_in_on(phone, device_id=phone.provider)
+    fcm.script(FcmError(error="INVALID_FIELD"))
+    fcm.script(FcmError(error="PERMISSION_DENIED"))
+    fcm.script(fcm_faults.Reset())
+    apns.script(Rejection(reason="PayloadTooLarge"))
+    apns.script(Rejection(reason="InvalidProviderToken"))
+    apns.script(apns_faults.Reset())
+    for text in (TEXT, ESCAPED_TEXT, TEXT):
+        await chat.until_done(await chat.send(text), sweep=True)
+    assert [*fcm.faults.scripts, *apns.faults.scripts] == []
 
 
 async def _cause_errors_of_the_queue(chat: Chat, sent_by_hand: str) -> None:
@@ -199,8 +226,15 @@ def _metrics(lines: list[str]) -> list[dict[str, Any]]:
 
 
 def test_the_search_for_confidential_values_finds_each_one_in_each_form(run: Run) -> None:
-    token = next(iter(run.cloud.expo.phones))
-    for secret in (token, run.gus.access_token, TEXT, ESCAPED_TEXT, *_keys(run.cloud)):
+    tokens = [next(iter(service.phones)) for service in (run.cloud.expo, run.cloud.fcm, run.cloud.apns)]
+    for secret in (
+        *tokens,
+        run.cloud.apns.key.private_key,
+        run.gus.access_token,
+        TEXT,
+        ESCAPED_TEXT,
+        *_keys(run.cloud),
+    ):
         for line in (f"[ERROR] {secret} was refused", json.dumps({"error": f"refused: {secret}"}), repr([secret])):
             assert run.found(line)
     assert run.found(f"[ERROR] {run.dead_letter_id} was refused") == []

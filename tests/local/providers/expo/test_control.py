@@ -6,11 +6,15 @@ import aiohttp
 import pytest
 from pydantic import JsonValue
 
+from local.providers.apns.service import apns_service
 from local.providers.expo.faults import (
     HttpError,
     Reset,
 )
+from local.providers.expo.service import expo_service
 from local.providers.expo.state import ExpoService
+from local.providers.fcm.service import fcm_service
+from local.providers.fcm.state import registration_token
 from tests.local.providers.expo.sending import FOREIGN, IPHONE, PIXEL, STRANGER, Clock, Sender, message, reset_by_peer
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -120,6 +124,27 @@ class TestControl:
         status, phone = await sender(f"/control/phones/{IPHONE}/open", {"unread_conversations": ["r2"], "badge": 1})
         assert (status, phone["app"], phone["badge"]) == (200, "foreground", 1)
         assert [arrival["message"]["data"]["conversationId"] for arrival in phone["shown"]] == ["r2"]
+
+    async def test_phones_of_fcm_and_apns_beside_expo_are_controlled_over_http(self) -> None:
+        pixel, iphone = registration_token("pixel"), "a1" * 32
+        async with (
+            fcm_service() as fcm,
+            apns_service() as apns,
+            expo_service(fcm=fcm, apns=apns) as expo,
+            aiohttp.ClientSession(f"{expo.control_url}/", raise_for_status=True) as http,
+        ):
+            await http.post("phones", params={"provider": "fcm"}, json={"token": pixel, "platform": "android"})
+            await http.post("phones", params={"provider": "apns"}, json={"token": iphone, "environment": "sandbox"})
+            async with http.get("phones") as answer:
+                assert [(each["token"], each["provider"]) for each in await answer.json()] == [
+                    (pixel, "fcm"),
+                    (iphone, "apns"),
+                ]
+            await http.patch(f"phones/{iphone}", json={"is_on": False})
+            await http.post(f"phones/{pixel}/open", json={"unread_conversations": [], "badge": 2})
+            await http.delete(f"phones/{pixel}")
+            assert (fcm.phones[pixel].badge, fcm.phones[pixel].uninstalled) == (2, "ticket")
+            assert (apns.phones[iphone].is_on, apns.registrations[iphone].environment) == (False, "sandbox")
 
     async def test_phones_are_installed_listed_and_uninstalled_over_http(
         self, expo: ExpoService, http: aiohttp.ClientSession, sender: Sender, clock: Clock
