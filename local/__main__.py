@@ -17,7 +17,7 @@ async def up(env_file: Path | None) -> int:
     from local.cloud import local_cloud
     from local.demo.first_steps import first_steps
 
-    async with local_cloud(schedules=True) as cloud:
+    async with local_cloud(schedules=True, direct=True) as cloud:
         lines = [f"{name}={value}" for name, value in cloud.environment().items()]
         if env_file:
             # Renamed when complete: another program may wait for the file and read it at once.

@@ -8,7 +8,9 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from local.providers.apns.state import ApnsService
 from local.providers.expo.state import ExpoService
+from local.providers.fcm.state import FcmService, registration_token
 from local.providers.phones import Phone
 from local.providers.pushes import Platform
 from local.supabase.project import Supabase
@@ -80,7 +82,12 @@ class Person:
 
     async def log_in_on(self, phone: Phone, device_id: str) -> None:
         """Registers the phone's push token for this person."""
-        registration = {"device_id": device_id, "platform": phone.platform, "push_token": phone.token}
+        registration = {
+            "device_id": device_id,
+            "platform": phone.platform,
+            "push_provider": phone.provider,
+            "push_token": phone.token,
+        }
         (await self.call("POST", "/api/push/register", json=registration)).raise_for_status()
 
     async def log_out_of(self, device_id: str) -> None:
@@ -132,9 +139,20 @@ async def chat_app(project: Supabase, api_url: str) -> AsyncIterator[App]:
         yield App(project, http, api)
 
 
-def new_phone(expo: ExpoService, platform: Platform) -> Phone:
-    """A phone with the app newly installed and a push token from Expo."""
-    return expo.install(f"ExponentPushToken[{secrets.token_urlsafe(16)}]", platform)
+def new_phone(service: ExpoService | FcmService | ApnsService, platform: Platform) -> Phone:
+    """A phone with the app newly installed and a push token from this service.
+
+    Raises ValueError: Expo serves no browsers, and APNs serves iPhones only.
+    """
+    match service:
+        case ExpoService():
+            return service.install(f"ExponentPushToken[{secrets.token_urlsafe(16)}]", platform)
+        case FcmService():
+            return service.install(registration_token(secrets.token_urlsafe(16)), platform)
+        case ApnsService():
+            if platform != "ios":
+                raise ValueError(f"APNs does not serve {platform}, only ios")
+            return service.install(secrets.token_hex(32))
 
 
 def _rows(data: Any) -> list[dict[str, Any]]:

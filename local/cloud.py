@@ -1,10 +1,12 @@
 """The whole system on one machine: the deployed functions and the services that they use."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import LiteralString
 from uuid import UUID
 
 import aiohttp
@@ -18,8 +20,13 @@ from local.aws.scheduler import Scheduler, scheduler
 from local.aws.services import Aws, aws
 from local.aws.template import Template, read_template
 from local.processes import temporary_folder
+from local.providers.apns.service import apns_service
+from local.providers.apns.state import TOPIC, ApnsService
 from local.providers.expo.service import expo_service
 from local.providers.expo.state import ExpoService
+from local.providers.fcm.service import fcm_service
+from local.providers.fcm.state import FcmService
+from local.providers.phones import Phone
 from local.supabase.pg_net import PgNet, pg_net
 from local.supabase.postgres import Postgres, postgres
 from local.supabase.project import Supabase, supabase
@@ -42,6 +49,8 @@ class LocalCloud:
     supabase: Supabase
     pg_net: PgNet
     expo: ExpoService
+    fcm: FcmService
+    apns: ApnsService
     aws: Aws
     account: Account
     functions: Mapping[str, LambdaFunction]
@@ -52,6 +61,21 @@ class LocalCloud:
     def database_url(self) -> str:
         """The URL of the database as its owner, for settings and for reading push.jobs."""
         return self.postgres.dsn()
+
+    @property
+    def phones(self) -> dict[str, Phone]:
+        """The phones of all push services, by token."""
+        return {**self.expo.phones, **self.fcm.phones, **self.apns.phones}
+
+    def service_of(self, phone: Phone) -> ExpoService | FcmService | ApnsService:
+        """The push service that reaches a phone."""
+        match phone.provider:
+            case "expo":
+                return self.expo
+            case "fcm":
+                return self.fcm
+            case "apns":
+                return self.apns
 
     def environment(self) -> dict[str, str]:
         """What another program needs to use the cloud."""
@@ -125,11 +149,14 @@ class LocalCloud:
 
 
 @asynccontextmanager
-async def local_cloud(*, schedules: bool = False, concurrency: int = ACCOUNT_CONCURRENCY) -> AsyncIterator[LocalCloud]:
+async def local_cloud(
+    *, schedules: bool = False, concurrency: int = ACCOUNT_CONCURRENCY, direct: bool = False
+) -> AsyncIterator[LocalCloud]:
     """Starts a new cloud on free ports. Its state is in a folder that is removed at the end.
 
     `schedules`: whether schedules fire at their times; otherwise only Scheduler.fire fires them. `concurrency`: how
-    many invocations of all functions together the account allows at a time.
+    many invocations of all functions together the account allows at a time. `direct`: whether the backend secret has
+    the credentials of FCM and APNs, so that pushes go to them directly. Their fakes run in either case.
     """
     async with AsyncExitStack() as parts:
         folder = parts.enter_context(temporary_folder())
@@ -142,12 +169,16 @@ async def local_cloud(*, schedules: bool = False, concurrency: int = ACCOUNT_CON
         project = await enter(supabase(folder, database))
         _starting("SQS and Secrets Manager")
         services = await enter(aws(folder))
-        _starting("Expo, functions, queue, schedule, HTTP API, webhook")
+        _starting("Expo, FCM, APNs, functions, queue, schedule, HTTP API, webhook")
+        fcm, apns = await enter(fcm_service()), await enter(apns_service())
         expo = await enter(expo_service())
         parameters = {"SupabaseUrl": project.url, "ExpoUrl": expo.url}
         template = read_template(build.template, parameters, services.endpoint_url)
         await services.create(template)
-        await services.put_secret(template.secrets["BackendSecret"].name, {"supabase_secret_key": project.secret_key})
+        backend_secret = {"supabase_secret_key": project.secret_key}
+        if direct:
+            backend_secret |= direct_credentials(fcm, apns)
+        await services.put_secret(template.secrets["BackendSecret"].name, backend_secret)
         app_secret = {"supabase_publishable_key": project.publishable_key}
         await services.put_secret(template.secrets["AppSecret"].name, app_secret)
         webhook_secret = (await services.secret(template.secrets["WebhookSecret"].name))["current"]
@@ -158,7 +189,7 @@ async def local_cloud(*, schedules: bool = False, concurrency: int = ACCOUNT_CON
                 lambda_function(
                     function,
                     runtime=build.runtime,
-                    environment=services.environment,
+                    environment={**services.environment, **direct_urls(fcm, apns)},
                     folder=folder,
                     account=account,
                 )
@@ -172,7 +203,12 @@ async def local_cloud(*, schedules: bool = False, concurrency: int = ACCOUNT_CON
         scheduling = await enter(scheduler(template.schedules, functions, automatic=schedules))
         api_url = await enter(gateway(template, functions, services.sqs))
         net = await enter(pg_net(database.dsn()))
-        await _configure_webhook(database.dsn(), f"{api_url}/api/push/chat-message", webhook_secret)
+        await _execute(
+            database.dsn(), "select push.configure_webhook(%s, %s)", f"{api_url}/api/push/chat-message", webhook_secret
+        )
+        if direct:
+            # As the first claim of a worker does. Until then, no phone of FCM or APNs could be registered.
+            await _execute(database.dsn(), "select push.note_providers(%s)", ["fcm", "apns"])
         yield LocalCloud(
             folder,
             template,
@@ -182,6 +218,8 @@ async def local_cloud(*, schedules: bool = False, concurrency: int = ACCOUNT_CON
             project,
             net,
             expo,
+            fcm,
+            apns,
             services,
             account,
             functions,
@@ -190,10 +228,31 @@ async def local_cloud(*, schedules: bool = False, concurrency: int = ACCOUNT_CON
         )
 
 
+def direct_credentials(fcm: FcmService, apns: ApnsService) -> dict[str, str]:
+    """The fields of the backend secret that let the functions send to these services."""
+    return {
+        "fcm_service_account": json.dumps(fcm.service_account()),
+        "apns_key": apns.key.private_key,
+        "apns_key_id": apns.key.id,
+        "apns_team_id": apns.key.team_id,
+        "apns_topic": TOPIC,
+    }
+
+
+def direct_urls(fcm: FcmService, apns: ApnsService) -> dict[str, str]:
+    """The environment variables that make the functions use these services in place of Google's and Apple's."""
+    return {
+        "FCM_URL": fcm.url,
+        "APNS_URL": apns.url,
+        "APNS_SANDBOX_URL": apns.sandbox_url,
+        "SSL_CERT_FILE": apns.authority,
+    }
+
+
 def _starting(part: str) -> None:
     print(f"start: {part}", flush=True)
 
 
-async def _configure_webhook(dsn: str, url: str, secret: str) -> None:
+async def _execute(dsn: str, statement: LiteralString, *parameters: object) -> None:
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
-        await connection.execute("select push.configure_webhook(%s, %s)", (url, secret))
+        await connection.execute(statement, parameters)

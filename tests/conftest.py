@@ -126,7 +126,7 @@ async def running_cloud() -> "AsyncIterator[LocalCloud]":
     """One local cloud for all tests that leave it running."""
     from local.cloud import local_cloud
 
-    async with local_cloud() as cloud:
+    async with local_cloud(direct=True) as cloud:
         yield cloud
 
 

@@ -14,8 +14,9 @@ from local.chaos.records import Claim, History, Job, LockScreen, Message, Regist
 # A commit is visible to others some moments after its timestamp.
 MARGIN = timedelta(milliseconds=100)
 
-# A worker whose lease expired may still send until its invocation ends: the timeout of SendChatPush.
-WORKER_TIMEOUT = timedelta(seconds=20)
+# A worker whose lease expired may still send until its invocation ends: the timeout of SendChatPush, and a moment for
+# its last request.
+WORKER_TIMEOUT = timedelta(seconds=22)
 
 # A claim decides for so long after its beginning.
 CLAIM_TIME = timedelta(seconds=2)

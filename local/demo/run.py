@@ -11,7 +11,7 @@ from local.demo.scenario import Scenario, Step
 from local.demo.steps import STEPS
 
 INTRODUCTION = """
-Tina and Omar are tourists. Gus and Greta are guides. Gus is logged in on two phones, an iPhone and a Pixel.
+Tina and Omar are tourists. Gus and Greta are guides. Gus is logged in on two phones by Expo, an iPhone and a Pixel.
 Each step sends one message and then checks what each phone shows.
 To save time, presence expires after 3 s instead of 45 s, and the sweep runs when a step needs it."""
 
@@ -67,6 +67,6 @@ def report(steps: list[Step], json_file: Path | None) -> int:
 
 async def demo(json_file: Path | None) -> int:
     """Runs the demo in a new local cloud. Returns the exit code."""
-    async with local_cloud(schedules=True) as cloud:
+    async with local_cloud(schedules=True, direct=True) as cloud:
         steps = await run(cloud)
     return report(steps, json_file)

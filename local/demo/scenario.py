@@ -99,7 +99,7 @@ class Scenario:
     gus: Person
     omar: Person
     greta: Person
-    phones: Mapping[str, Phone]
+    phones: dict[str, Phone]
     chat: UUID
     steps: list[Step] = field(default_factory=list)
 

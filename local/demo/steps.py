@@ -4,8 +4,10 @@ from uuid import uuid4
 
 from postgrest import APIError
 
+from local.app import new_phone
 from local.demo.scenario import NOTHING, Scenario, Screen, Step
 from local.providers.expo.faults import HttpError
+from local.providers.fcm.faults import FcmError
 
 
 def _both(text: str) -> dict[str, Screen]:
@@ -125,6 +127,24 @@ async def _logout(scenario: Scenario) -> None:
     await scenario.log_in(scenario.gus, "Pixel")
 
 
+async def _other_providers(scenario: Scenario) -> None:
+    cloud, text, before = scenario.cloud, "The gate is open", scenario.phones
+    new = {"iPhone by APNs": new_phone(cloud.apns, "ios"), "Pixel by FCM": new_phone(cloud.fcm, "android")}
+    scenario.phones = before | new
+    title = (
+        "Gus logs in on two more phones, by APNs and by FCM. FCM answers 503 once. All phones show the message once."
+    )
+    async with scenario.step(title, dict.fromkeys(scenario.phones, Screen(1, "Tina", text))) as step:
+        for phone in new:
+            await scenario.log_in(scenario.gus, phone)
+        cloud.fcm.script(FcmError(error="UNAVAILABLE"))
+        step.message_id = await scenario.tina.send(scenario.chat, text)
+        await scenario.until_done(step, sweep=True)
+    for phone in new:
+        await scenario.gus.log_out_of(phone)
+    scenario.phones = before
+
+
 async def _dead_token(scenario: Scenario) -> None:
     title = "The app was removed from the Pixel, so its token is dead. The iPhone still shows the message."
     async with scenario.step(title, _only_iphone("Thank you!")) as step:
@@ -150,5 +170,6 @@ STEPS = (
     _lost_webhook,
     _account_switch,
     _logout,
+    _other_providers,
     _dead_token,
 )

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
 from local.providers.held import Held, expires_at, kept
 from local.providers.pushes import QUIET_CHANNEL, Platform, has_text, sounds, starts_code
 
+type Provider = Literal["expo", "fcm", "apns"]
 type DeadTokenReport = Literal["ticket", "receipt"]
 
 # killed: swiped away on iOS, force-stopped on Android. Swiping an app away on Android only moves it to the background.
@@ -101,6 +102,7 @@ class Phone(Installation):
     `background_runs`: when a push started the background task.
     """
 
+    provider: Provider = "expo"
     # Where the provider reports the removed app: in the ticket, or only in the receipt. None: installed.
     uninstalled: DeadTokenReport | None = None
     is_on: bool = True

@@ -143,7 +143,7 @@ begin
     'body', case when is_neutral then 'Message deleted' else '' end, 'image_url', null
   )) || jsonb_build_object(
     'job_id', job.id,
-    'message_id', coalesce(p_plan.line_ids[1], p_plan.open_ids[1]),
+    'message_id', p_plan.line_ids[1],
     'room_id', job.room_id,
     'sender_id', p_plan.sender_id,
     'recipient_id', job.recipient_id,

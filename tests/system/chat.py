@@ -37,6 +37,7 @@ RESET = (
     "delete from push.decisions where outcome is null",
     "delete from public.user_devices",
     "delete from public.user_presence",
+    "update push.providers set failures = 0, paused_until = null",
     # Retries wait less than a second. The same people write in all tests, so their limits are high.
     "update push.settings set presence_fresh_for = default,"
     " retry_base = '0.1 seconds', retry_cap = '0.5 seconds', unanswered_retry_delays = '{0.1 s, 0.1 s, 0.1 s, 0.1 s}',"
@@ -76,7 +77,8 @@ async def conversations(cloud: LocalCloud, sender: Person, number: int) -> dict[
 
 async def reset(cloud: LocalCloud) -> None:
     """Removes what earlier tests left in the cloud: faults, pending jobs, phones, presence and wake-ups."""
-    cloud.expo.reset()
+    for service in (cloud.expo, cloud.fcm, cloud.apns):
+        service.reset()
     for statement in RESET:
         await execute(cloud, statement)
     # A webhook of an earlier test would be taken for one of the next test.

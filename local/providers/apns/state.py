@@ -102,7 +102,7 @@ class ApnsService(PushService):
         digits of at least 32 bytes.
         """
         _DEVICE_TOKEN.validate_python(token)
-        phone = Phone(token=token, platform="ios")
+        phone = Phone(token=token, platform="ios", provider="apns")
         self.phones[token] = phone
         self.registrations[token] = Registration(environment, topic, phone)
         return phone
@@ -116,6 +116,7 @@ class ApnsService(PushService):
         """
         registration = self.registrations[token]
         registration.gone, registration.gone_at = reason, self.now()
+        registration.phone.uninstalled = "ticket" if reason else None
         return registration.phone
 
     def add_key(

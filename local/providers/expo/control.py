@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from pydantic_core import to_jsonable_python
 
 from local.providers.expo.faults import Script
-from local.providers.expo.state import ExpoInstallation, ExpoService, Settings
+from local.providers.expo.state import CONTROL_PATH, ExpoInstallation, ExpoService, Settings
 from local.providers.phones import Condition, DeadTokenReport
-from local.providers.push_service import CONTROL_PATH
 
 type _Handler = Callable[[ExpoService, web.Request], Awaitable[object]]
 

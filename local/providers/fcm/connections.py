@@ -28,7 +28,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # The last stream that a GOAWAY frame names, and what follows.
 # zero: stream 0. The connection closes at once.
 # earlier: the stream before the request, which is not handled. The connection closes after the answers to earlier ones.
-# this: the stream of the request. The connection closes after the answers to it and to earlier ones.
+# this: the stream of the request, after the answer to it. The connection closes after the answers to earlier ones.
 # unanswered: the stream of the request. The connection closes at once.
 type LastStream = Literal["zero", "earlier", "this", "unanswered"]
 
@@ -60,6 +60,8 @@ type Answer = Callable[[Request], Awaitable[Response | None]]
 
 class _Inner(Protocol):
     """What a connection needs of the protocol of its version of HTTP."""
+
+    transport: asyncio.Transport | None
 
     def connection_made(self, transport: asyncio.Transport) -> None: ...
     def data_received(self, data: bytes) -> None: ...
@@ -136,6 +138,7 @@ class Connection(asyncio.Protocol):
     def silence(self) -> None:
         """Keeps the connection open, ignores what it receives, and answers nothing."""
         if self._inner is not None and not self._is_silent:
+            self._inner.transport = None  # so that it does not close the connection
             self._inner.connection_lost(None)
         self._is_silent = True
 
@@ -159,9 +162,10 @@ class _Http2:
         self._tasks: dict[int, asyncio.Task[None]] = {}  # the answers to complete requests, by stream
         self._window = asyncio.Event()
         self._last_stream: int | None = None  # that GOAWAY named; later ones are not handled
+        self._farewells: dict[int, str] = {}  # the reasons of GOAWAY frames that follow an answer, by its stream
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+        self.transport: asyncio.Transport | None = transport
         self._h2.initiate_connection()
         self._flush()
 
@@ -218,12 +222,14 @@ class _Http2:
             return
         path, method = headers.pop(":path"), headers.pop(":method")
         response = await self._answer(Request(method, path, headers, body, self._connection, stream_id))
-        if response is not None and self._connection.is_open:
+        if response is not None:
             size = {"content-length": str(len(response.body))}
             fields = [(name.lower(), value) for name, value in (response.headers | size).items()]
             self._h2.send_headers(stream_id, [(":status", str(response.status)), *fields], end_stream=not response.body)
             await self._send_body(stream_id, response.body)
             self._flush()
+        if reason := self._farewells.pop(stream_id, None):
+            self._send_go_away(stream_id, reason)
         self._tasks.pop(stream_id, None)
         if self._last_stream is not None and not self._tasks:
             self._end()
@@ -241,24 +247,30 @@ class _Http2:
 
     def go_away(self, stream_id: int, last: LastStream, reason: str) -> None:
         """Sends GOAWAY for the request of a stream; see LastStream."""
+        if last == "this":
+            self._farewells[stream_id] = reason
+            return
         # Clients have odd stream ids.
-        self._last_stream = {"zero": 0, "earlier": max(stream_id - 2, 0)}.get(last, stream_id)
-        self._send_go_away(self._last_stream, reason)
-        if last in ("zero", "unanswered"):
+        self._send_go_away({"zero": 0, "earlier": max(stream_id - 2, 0), "unanswered": stream_id}[last], reason)
+        if last != "earlier":
             self._end()
 
     def _send_go_away(self, last_stream: int, reason: str) -> None:
+        self._last_stream = last_stream
         # H2Connection.close_connection would forbid the answers to open streams.
         frame = GoAwayFrame(
             last_stream_id=last_stream,
             error_code=h2.errors.ErrorCodes.NO_ERROR,
             additional_data=json.dumps({"reason": reason}).encode(),
         )
-        self._transport.write(frame.serialize())
+        self._write(frame.serialize())
 
     def _flush(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(self._h2.data_to_send())
+        self._write(self._h2.data_to_send())
+
+    def _write(self, data: bytes) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
 
     def _end(self) -> None:
         self._connection.close()
@@ -275,13 +287,13 @@ class Server:
         self.http1: Callable[[], _Inner]  # set while it is served
 
     @asynccontextmanager
-    async def serving(self, routes: list[web.RouteDef], port: int, tls: ssl.SSLContext | None) -> AsyncIterator[int]:
+    async def serving(self, port: int, tls: ssl.SSLContext | None) -> AsyncIterator[int]:
         """Serves on 127.0.0.1 while the context is open; port 0 takes a free one. Gives the port.
 
-        `routes` are answered by aiohttp, and only to HTTP/1.1. Raises OSError: the port is taken.
+        Raises OSError: the port is taken.
         """
         app = web.Application()
-        app.add_routes([*routes, web.route("*", "/{path:.*}", self._answer_http1)])
+        app.router.add_route("*", "/{path:.*}", self._answer_http1)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         assert runner.server is not None

@@ -34,6 +34,6 @@ async def fcm_service(
         context = None
         if tls:
             context, fcm.ca_file = stack.enter_context(server_tls(["fcm.googleapis.com", "oauth2.googleapis.com"]))
-        async with server.serving([], port, context) as chosen_port:
+        async with server.serving(port, context) as chosen_port:
             fcm.url = f"{'https' if tls else 'http'}://127.0.0.1:{chosen_port}"
             yield fcm

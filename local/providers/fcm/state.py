@@ -1,7 +1,7 @@
 """The state of the fake FCM: phones, accounts, scripted faults, and the log of requests.
 
 `service_account` makes a key file, `install` adds a phone, `script` adds a fault (faults.py). push_api.py answers from
-this state, as https://fcm.googleapis.com and https://oauth2.googleapis.com do. control.py offers the methods over HTTP.
+this state, as https://fcm.googleapis.com and https://oauth2.googleapis.com do.
 """
 
 import secrets
@@ -69,18 +69,18 @@ class FcmService(PushService):
     ca_file: str | None = None  # PEM of the authority that a client has to trust; None: served without TLS
 
     def __init__(self, clock: Clock) -> None:
+        self.accounts = Accounts()  # outlive `reset`
         super().__init__(clock)
         self.connections: Mapping[Transport, Connection] = {}  # the open ones, oldest first; set while it is served
 
     def _forget(self) -> None:
         super()._forget()
         self.settings = Settings()
-        self.accounts = Accounts()
         self.faults = ScriptedFaults()
         self.requests: list[LoggedRequest] = []
         self._sent: defaultdict[str, deque[datetime]] = defaultdict(deque)  # by project, and by token
 
-    # For tests, the local cloud and the control API
+    # For tests and the local cloud
 
     @property
     def token_url(self) -> str:
@@ -106,7 +106,7 @@ class FcmService(PushService):
         A token for tests is `registration_token(name)`. Raises ValueError: not a registration token, not a project id.
         """
         installation = FcmInstallation(token=token, platform=platform, project=project, channels=frozenset(channels))
-        phone = Phone(**dict(installation))
+        phone = Phone(**dict(installation), provider="fcm")
         self.phones[token] = phone
         return phone
 

@@ -144,7 +144,7 @@ def claimed_after_deleting(history: History) -> None:
 
 
 def text_after_its_deletion(history: History) -> None:
-    history.ended_texts["Hello"] = at(-20)
+    history.ended_texts["Hello"] = at(-30)
 
 
 def sounded_too_often(history: History) -> None:
