@@ -1,5 +1,6 @@
 """What the database reports about itself: the answer of the SQL function diagnose_push."""
 
+from typing import Literal
 from uuid import UUID
 
 import httpx
@@ -58,6 +59,14 @@ class Devices(BaseModel):
     web: int
 
 
+class PausedProvider(BaseModel):
+    """FCM or APNs, which refused everything `failures` times in a row."""
+
+    provider: Literal["fcm", "apns"]
+    paused_until: AwareDatetime
+    failures: int
+
+
 class Change(BaseModel):
     """One kind of change that the migrations made to the schema and the rows of an existing app."""
 
@@ -85,6 +94,7 @@ class Diagnosis(BaseModel):
     jobs: Jobs
     receipts: Receipts
     held_deactivations: list[HeldDeactivations]
+    paused_providers: list[PausedProvider]
     devices: Devices
     existing_app: ExistingApp
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from chat_push.content import Text
+from chat_push.credentials import CredentialInvalid, parse_apns_key, parse_service_account
 from chat_push.delivery import CONFIGURATION_FAULT
 from chat_push.expo_errors import ReceiptsUnavailable
 from chat_push.models import Environment, Provider
@@ -41,6 +42,37 @@ def access_token(system: System) -> Iterator[Result]:
             yield Finding(f"Expo gives no receipts ({error})", consequence, WAIT_FOR_EXPO)
     else:
         yield Healthy(f"Expo: answers, and {'accepts the access token' if has_token else 'requires no access token'}")
+
+
+def direct_providers(system: System) -> Iterator[Result]:
+    """Checks the credentials of FCM and APNs, if there are any, and that neither is paused."""
+    secret, names = system.backend_secret, {"fcm": "FCM", "apns": "APNs"}
+    faults: dict[str, str] = {}
+    try:
+        if secret.fcm_service_account:
+            parse_service_account(secret.fcm_service_account.get_secret_value())
+    except CredentialInvalid as error:
+        faults["fcm"] = f"fcm_service_account: {error}"
+    try:
+        if secret.apns_key:
+            key = secret.apns_key.get_secret_value()
+            parse_apns_key(key, secret.apns_key_id, secret.apns_team_id, secret.apns_topic)
+    except CredentialInvalid as error:
+        faults["apns"] = f"apns_key: {error}"
+    for paused in system.diagnosis.paused_providers:
+        what = (
+            f"it refused everything {paused.failures} times in a row, and is paused until {paused.paused_until:%H:%M}"
+        )
+        faults.setdefault(paused.provider, f"{what} UTC")
+    for provider, fault in faults.items():
+        yield Finding(
+            f"{names[provider]}: {fault}",
+            f"No device of {names[provider]} gets a push. Jobs wait in the database, for up to 24 hours.",
+            f"./dev secrets put {system.option}  # {CONFIGURATION_FAULT[provider]}",
+        )
+    if not faults:
+        found = [names[provider] for provider in system.direct]
+        yield Healthy(f"FCM, APNs: {', '.join(found)} configured" if found else "FCM, APNs: not configured")
 
 
 class Device(BaseModel):

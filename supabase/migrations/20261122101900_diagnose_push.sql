@@ -117,6 +117,11 @@ language sql stable set search_path = '' as $$
         'devices', (select count(*) from push.dead_tokens dead where dead.run_id = run.id)
       ) order by run.began_at), '[]') from push.receipt_runs run where run.state = 'held'
     ),
+    'paused_providers', (
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'provider', provider, 'paused_until', paused_until, 'failures', failures) order by provider), '[]')
+      from push.providers where paused_until > clock_timestamp()
+    ),
     'devices', (
       select jsonb_build_object(
         'active', count(*),
@@ -129,7 +134,7 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function push.diagnose_work() is
   'Returns how much work waits and for how long the oldest has been due (negative: not yet), the runs that the circuit '
-  'breaker holds, and counts of devices.';
+  'breaker holds, the push services that are paused, and counts of devices.';
 
 create function push.diagnose_existing_app() returns jsonb
 language sql stable set search_path = '' as $$

@@ -86,6 +86,7 @@ class BreakableCloud:
             "delete from public.user_devices",
             "delete from net._http_response",
             "delete from push.receipt_runs",
+            "delete from push.providers where provider <> 'expo'",
             "alter table public.chat_messages enable row level security",
             "alter table public.user_devices enable row level security",
             "alter table public.chat_messages enable trigger user",

@@ -14,7 +14,7 @@ from local.providers.expo.faults import HttpError, ReceiptError, TicketError
 from local.providers.fcm.faults import FcmError
 from local.providers.fcm.service import fcm_service
 from local.providers.fcm.state import registration_token
-from operate.doctor.push_service import RECEIPT_WITHIN, send_test_push
+from operate.doctor.push_service import RECEIPT_WITHIN, direct_providers, send_test_push
 from operate.doctor.results import Finding, Healthy, Result, Waiting
 from tests.operate.conftest import BreakableCloud
 
@@ -81,6 +81,21 @@ async def test_an_unknown_user_id_is_a_finding(breakable: BreakableCloud) -> Non
     [finding] = findings(await sent(breakable, unknown))
     assert finding.what == f"there is no user with the id {unknown}"
     assert "public.users" in finding.remedy
+
+
+async def test_a_provider_that_is_paused_or_has_a_wrong_credential_is_a_finding(breakable: BreakableCloud) -> None:
+    await breakable.execute(
+        "insert into push.providers (provider, failures, paused_until) values ('apns', 3, now() + interval '5 minutes')"
+    )
+    system = breakable.system()
+    system.__dict__["backend_secret"] = system.backend_secret.model_copy(
+        update={"fcm_service_account": SecretStr("AIza" + "x" * 35)}
+    )
+    results = await asyncio.to_thread(lambda: list(direct_providers(system)))
+    wrong, paused = findings(results)
+    assert wrong.what.startswith("FCM: fcm_service_account: it is a server key of the old FCM API")
+    assert paused.what.startswith("APNs: it refused everything 3 times in a row, and is paused until ")
+    assert "./dev secrets put" in wrong.remedy
 
 
 @pytest.mark.parametrize("fault", [None, "UNREGISTERED", "PERMISSION_DENIED"])

@@ -218,7 +218,7 @@ class TestLostConnections:
 class TestTime:
     def test_a_request_without_an_answer_does_not_affect_the_others(self, client_of: ClientOf) -> None:
         client = client_of(Reply(), Hang())
-        results = client.send(5, seconds=0.5)
+        results = client.send(5, seconds=2)
         assert statuses(results) == [200, "ReadTimeout", 200, 200, 200]
         assert results[1] == NoAnswer("ReadTimeout", maybe_handled=True)
 
@@ -228,6 +228,6 @@ class TestTime:
         assert client.server.connections == []
 
     def test_what_was_not_sent_when_the_time_ends_was_not_attempted(self, client_of: ClientOf) -> None:
-        results = client_of(Hang()).send(3, seconds=0.2)
+        results = client_of(Hang()).send(3, seconds=1)
         assert results[0] == NoAnswer("ReadTimeout", maybe_handled=True)
         assert results[1:] == [NoAnswer("OutOfTime", maybe_handled=False, attempted=False)] * 2

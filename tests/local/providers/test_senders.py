@@ -198,7 +198,7 @@ class TestFcmFaults:
         self, fcm: FcmService, by_fcm: Send, fault: Any, on: fcm_faults.Endpoint, expected: tuple[str, str | None]
     ) -> None:
         fcm.script(fault, on=on)
-        assert statuses(await by_fcm(PIXEL, seconds=1)) == [expected]
+        assert statuses(await by_fcm(PIXEL, seconds=3)) == [expected]
 
     async def test_an_access_token_that_was_revoked_is_replaced(self, fcm: FcmService, by_fcm: Send) -> None:
         await by_fcm(PIXEL)
