@@ -13,7 +13,7 @@ from local.http_server import serving
 from local.supabase.postgres import SUPERUSER, Postgres
 from local.supabase.project import Supabase
 from local.supabase.realtime.authorization import may_write
-from local.supabase.realtime.connection import Connection
+from local.supabase.realtime.connection import Connection, reset
 from local.supabase.realtime.frames import Broadcast
 from local.supabase.realtime.hub import Delays, Hub, Limits, Topic
 from local.supabase.realtime.tokens import Keys, Rejected
@@ -32,6 +32,7 @@ class Realtime:
     def __init__(self, hub: Hub, lite_url: str) -> None:
         self.url = ""  # of the whole project, for the clients of Supabase
         self.connections: set[Connection] = set()
+        self.refused = asyncio.Event()  # a connection was refused since `refuse`
         self._hub = hub
         self._lite_url = lite_url
 
@@ -47,6 +48,7 @@ class Realtime:
 
     def refuse(self, status: int = 503) -> None:
         """Refuses new connections with this HTTP status until `accept`. 0: drops them without an answer."""
+        self.refused.clear()
         self._hub.faults.refusal = status
 
     def accept(self) -> None:
@@ -83,8 +85,10 @@ class Realtime:
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         refusal = self._hub.faults.refusal
+        if refusal is not None:
+            self.refused.set()
         if refusal == 0 and request.transport:
-            request.transport.abort()
+            reset(request.transport)
         if refusal is not None:
             return web.json_response({"error": "refused by a scripted fault"}, status=refusal or 503)
         try:

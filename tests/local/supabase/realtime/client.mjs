@@ -40,9 +40,11 @@ const commands = {
       event,
       payload: Uint8Array.from(Buffer.from(hex, "hex")).buffer,
     }),
+  send_unjoined: ({ topic, event, payload }) => client.channel(topic).send({ type: "broadcast", event, payload }),
   http_send: ({ topic, event, payload, private: isPrivate }) =>
     client.channel(topic, { config: { private: isPrivate } }).httpSend(event, payload),
-  track: ({ topic, payload }) => channels.get(topic).track(payload),
+  // Without the result, which never comes if the call closes the channel.
+  track: ({ topic, payload }) => void channels.get(topic).track(payload),
   untrack: ({ topic }) => channels.get(topic).untrack(),
   leave: ({ topic }) => client.removeChannel(channels.get(topic)),
   set_auth: ({ token }) => client.realtime.setAuth(token),
@@ -55,7 +57,7 @@ const commands = {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { id, command, ...parameters } = JSON.parse(line);
-  commands[command](parameters).then(
+  Promise.resolve(commands[command](parameters)).then(
     (result) => print({ kind: "result", id, result: result ?? null }),
     (error) => print({ kind: "result", id, failure: String(error) }),
   );

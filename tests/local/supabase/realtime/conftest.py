@@ -13,7 +13,7 @@ from local.supabase.postgres import Postgres, postgres
 from local.supabase.project import Supabase, supabase
 from local.supabase.realtime.hub import Delays
 from local.supabase.realtime.server import Realtime, realtime
-from tests.local.supabase.realtime.clients import Client, js_client, python_client
+from tests.local.supabase.realtime.clients import Client, JsClient, PythonClient, js_client, python_client
 
 # Only these are shorter than on the real server; the delays of rows and messages are its own.
 DELAYS = Delays(
@@ -92,6 +92,33 @@ async def connect(
         return client
 
     return create
+
+
+@pytest.fixture
+def project_key(project: Supabase) -> str:
+    """The publishable key."""
+    return project.publishable_key
+
+
+@pytest.fixture
+async def js(running: Realtime, project_key: str) -> AsyncIterator[JsClient]:
+    """A client of supabase-js."""
+    async with js_client(running.url, project_key) as client:
+        yield client
+
+
+@pytest.fixture
+async def other_js(running: Realtime, project_key: str) -> AsyncIterator[JsClient]:
+    """A second client of supabase-js."""
+    async with js_client(running.url, project_key) as client:
+        yield client
+
+
+@pytest.fixture
+async def python(running: Realtime, project_key: str) -> AsyncIterator[PythonClient]:
+    """A client of supabase for Python."""
+    async with python_client(running.url, project_key) as client:
+        yield client
 
 
 @pytest.fixture
