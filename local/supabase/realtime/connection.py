@@ -1,8 +1,6 @@
 """A websocket connection and its channels, as Phoenix.Socket (https://hexdocs.pm/phoenix/Phoenix.Socket.html)."""
 
 import asyncio
-import socket
-import struct
 from contextlib import suppress
 
 from aiohttp import WSMsgType, web
@@ -15,20 +13,14 @@ from local.types import Json
 _INTERNAL_ERROR = 1011
 
 
-def reset(transport: asyncio.Transport) -> None:
-    """Ends a TCP connection with RST. After a FIN, `websockets` waits up to ten seconds for the rest."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
 class Connection:
     """An open connection of a client."""
 
-    def __init__(self, hub: Hub, websocket: web.WebSocketResponse, request: web.Request, claims: Json) -> None:
+    def __init__(self, hub: Hub, socket: web.WebSocketResponse, request: web.Request, claims: Json) -> None:
         self.silent = False  # a fault: nothing is received or sent any more, and nothing is closed
         self.channels: dict[str, tuple[Channel, asyncio.Task[None]]] = {}
         self._hub = hub
-        self._websocket = websocket
+        self._socket = socket
         self._request = request
         self._claims = claims
         self._version: Version = "2.0.0" if request.query.get("vsn") == "2.0.0" else "1.0.0"
@@ -46,9 +38,9 @@ class Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def cut(self) -> None:
-        """Resets the connection without a closing frame."""
+        """Ends the connection without a closing frame, as a lost network does."""
         if self._request.transport:
-            reset(self._request.transport)
+            self._request.transport.abort()
 
     def send(self, frame: Frame) -> None:
         """Sends a frame after those before it."""
@@ -64,31 +56,31 @@ class Connection:
                     await asyncio.sleep(due - loop.time())
                 data = None if self.silent else encode(frame, self._version)
                 if isinstance(data, bytes):
-                    await self._websocket.send_bytes(data)
+                    await self._socket.send_bytes(data)
                 elif data is not None:
-                    await self._websocket.send_str(data)
+                    await self._socket.send_str(data)
 
     async def _read(self) -> None:
         while True:
             try:
-                message = await self._websocket.receive(self._hub.delays.silent_client)
+                message = await self._socket.receive(self._hub.delays.silent_client)
             except TimeoutError:
-                await self._websocket.close()
+                await self._socket.close()
                 return
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
                 return
             if self.silent or message.type == WSMsgType.PONG:
                 continue
             if message.type == WSMsgType.PING:
-                await self._websocket.pong(message.data)
+                await self._socket.pong(message.data)
                 continue
             try:
                 frame = decode(message.data, self._version)
             except MalformedFrame:
-                await self._websocket.close(code=_INTERNAL_ERROR)  # The process of a real connection fails.
+                await self._socket.close(code=_INTERNAL_ERROR)  # The process of a real connection fails.
                 return
             if not await self._receive(frame):
-                await self._websocket.close()
+                await self._socket.close()
                 return
 
     async def _receive(self, frame: Frame) -> bool:

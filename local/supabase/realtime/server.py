@@ -13,7 +13,7 @@ from local.http_server import serving
 from local.supabase.postgres import SUPERUSER, Postgres
 from local.supabase.project import Supabase
 from local.supabase.realtime.authorization import may_write
-from local.supabase.realtime.connection import Connection, reset
+from local.supabase.realtime.connection import Connection
 from local.supabase.realtime.frames import Broadcast
 from local.supabase.realtime.hub import Delays, Hub, Limits, Topic
 from local.supabase.realtime.tokens import Keys, Rejected
@@ -88,7 +88,7 @@ class Realtime:
         if refusal is not None:
             self.refused.set()
         if refusal == 0 and request.transport:
-            reset(request.transport)
+            request.transport.abort()
         if refusal is not None:
             return web.json_response({"error": "refused by a scripted fault"}, status=refusal or 503)
         try:

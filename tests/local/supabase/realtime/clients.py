@@ -75,28 +75,45 @@ class Client(Protocol):
     async def set_auth(self, token: str) -> None: ...
 
 
-class JsClient:
-    """@supabase/supabase-js in a process of Node."""
+class Node:
+    """A process of client.mjs, and the clients in it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.events = Events()
+        self.clients: dict[int, JsClient] = {}
         self._process = process
+
+    def write(self, message: Json) -> None:
+        """Sends a command."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def read(self) -> None:
+        """Hands over what the clients print."""
+        assert self._process.stdout
+        async for line in self._process.stdout:
+            event = json.loads(line)
+            await self.clients[event.pop("client")].events.put(event)
+
+
+class JsClient:
+    """@supabase/supabase-js."""
+
+    def __init__(self, node: Node, url: str, key: str, options: Json) -> None:
+        self.events = Events()
+        self._node = node
+        self._number = len(node.clients)
         self._commands = 0
+        node.clients[self._number] = self
+        node.write({"client": self._number, "command": "open", "url": url, "key": key, "options": options})
 
     async def call(self, command: str, **parameters: Json) -> Json:
         """Runs a command of client.mjs."""
         self._commands += 1
         id = self._commands
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps({"id": id, "command": command, **parameters}).encode() + b"\n")
+        self._node.write({"client": self._number, "id": id, "command": command, **parameters})
         result = await self.events.until("result", id=id)
         assert "failure" not in result, result["failure"]
         return result["result"]
-
-    async def read(self) -> None:
-        assert self._process.stdout
-        async for line in self._process.stdout:
-            await self.events.put(json.loads(line))
 
     async def sign_up(self, email: str) -> str:
         return str(await self.call("sign_up", email=email, password=_PASSWORD))
@@ -204,24 +221,30 @@ class PythonClient:
 
 
 @asynccontextmanager
-async def js_client(url: str, key: str, **options: Json) -> AsyncIterator[JsClient]:
-    """A client with the options of createClient."""
+async def node_process() -> AsyncIterator[Node]:
+    """A process for clients of supabase-js."""
     process = await asyncio.create_subprocess_exec(
-        node(),
-        Path(__file__).with_name("client.mjs"),
-        *(url, key, json.dumps(options)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+        node(), Path(__file__).with_name("client.mjs"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    client = JsClient(process)
-    reader = asyncio.create_task(client.read())
+    running = Node(process)
+    reader = asyncio.create_task(running.read())
     try:
-        yield client
+        yield running
     finally:
         assert process.stdin
         process.stdin.close()
         await process.wait()
         await reader
+
+
+@asynccontextmanager
+async def js_client(node: Node, url: str, key: str, **options: Json) -> AsyncIterator[JsClient]:
+    """A client with the options of createClient."""
+    client = JsClient(node, url, key, options)
+    try:
+        yield client
+    finally:
+        await client.call("close")
 
 
 @asynccontextmanager

@@ -13,7 +13,15 @@ from local.supabase.postgres import Postgres, postgres
 from local.supabase.project import Supabase, supabase
 from local.supabase.realtime.hub import Delays
 from local.supabase.realtime.server import Realtime, realtime
-from tests.local.supabase.realtime.clients import Client, JsClient, PythonClient, js_client, python_client
+from tests.local.supabase.realtime.clients import (
+    Client,
+    JsClient,
+    Node,
+    PythonClient,
+    js_client,
+    node_process,
+    python_client,
+)
 
 # Only these are shorter than on the real server; the delays of rows and messages are its own.
 DELAYS = Delays(
@@ -44,7 +52,7 @@ TABLES = """
 
 _numbers = itertools.count(1)
 
-type Connect = Callable[..., Awaitable[Client]]
+type Connect = Callable[[], Awaitable[Client]]
 type Sql = Callable[..., Awaitable[list[tuple[Any, ...]]]]
 
 
@@ -64,6 +72,13 @@ async def project(server: Postgres) -> AsyncIterator[Supabase]:
             yield project
 
 
+@pytest.fixture(scope="package")
+async def node() -> AsyncIterator[Node]:
+    """The process of all clients of supabase-js."""
+    async with node_process() as node:
+        yield node
+
+
 @pytest.fixture
 async def running(server: Postgres, project: Supabase) -> AsyncIterator[Realtime]:
     """A new Realtime server."""
@@ -80,16 +95,14 @@ async def clients() -> AsyncIterator[AsyncExitStack]:
 
 @pytest.fixture(params=["js", "python"])
 async def connect(
-    request: pytest.FixtureRequest, running: Realtime, project: Supabase, clients: AsyncExitStack
+    request: pytest.FixtureRequest, node: Node, running: Realtime, project_key: str, clients: AsyncExitStack
 ) -> Connect:
     """Creates an official client."""
 
-    async def create(key: str | None = None, url: str | None = None) -> Client:
-        open_client = js_client if request.param == "js" else python_client
-        client: Client = await clients.enter_async_context(
-            open_client(url or running.url, key or project.publishable_key)
-        )
-        return client
+    async def create() -> Client:
+        if request.param == "js":
+            return await clients.enter_async_context(js_client(node, running.url, project_key))
+        return await clients.enter_async_context(python_client(running.url, project_key))
 
     return create
 
@@ -101,16 +114,16 @@ def project_key(project: Supabase) -> str:
 
 
 @pytest.fixture
-async def js(running: Realtime, project_key: str) -> AsyncIterator[JsClient]:
+async def js(node: Node, running: Realtime, project_key: str) -> AsyncIterator[JsClient]:
     """A client of supabase-js."""
-    async with js_client(running.url, project_key) as client:
+    async with js_client(node, running.url, project_key) as client:
         yield client
 
 
 @pytest.fixture
-async def other_js(running: Realtime, project_key: str) -> AsyncIterator[JsClient]:
+async def other_js(node: Node, running: Realtime, project_key: str) -> AsyncIterator[JsClient]:
     """A second client of supabase-js."""
-    async with js_client(running.url, project_key) as client:
+    async with js_client(node, running.url, project_key) as client:
         yield client
 
 

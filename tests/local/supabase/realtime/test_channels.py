@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from local.supabase.realtime.server import Realtime
 from local.types import Json
-from tests.local.supabase.realtime.clients import Client, JsClient, PythonClient, js_client
+from tests.local.supabase.realtime.clients import Client, JsClient, Node, PythonClient, js_client
 from tests.local.supabase.realtime.conftest import Connect, Sql
 
 
@@ -44,12 +44,12 @@ async def test_a_broadcast_reaches_its_sender_if_the_channel_says_so(connect: Co
 
 
 async def test_clients_of_both_serializers_receive_the_broadcasts_of_each_other(
-    running: Realtime, connect: Connect, project_key: str
+    node: Node, running: Realtime, connect: Connect, project_key: str
 ) -> None:
     client = await connect()
     await joined(client)
     for version in ("1.0.0", "2.0.0"):
-        async with js_client(running.url, project_key, realtime={"vsn": version}) as other:
+        async with js_client(node, running.url, project_key, realtime={"vsn": version}) as other:
             await joined(other)
             await other.send("room", version, {"from": "other"})
             await client.events.until("broadcast", event=version, payload={"from": "other"})
