@@ -23,9 +23,14 @@ from tests.local.supabase.realtime.clients import (
     python_client,
 )
 
-# Only these are shorter than on the real server; the delays of rows and messages are its own.
+# Shorter than on the real server, in the same order.
 DELAYS = Delays(
-    subscription=0.1, resubscription=(0.1, 0.1), rejected_join=0.1, rejected_connection=0.1, silent_client=60
+    changes=0.02,
+    idle_changes=0.1,
+    subscription=0.05,
+    resubscription=(0.05, 0.05),
+    rejected_join=0.05,
+    rejected_connection=0.05,
 )
 
 # A note belongs to a person, and everybody may read it if it is shared. The names of private channels begin with the
