@@ -243,7 +243,10 @@ class Channel:
         if not self._topic.private:
             return Rights(broadcast=True, presence=True)
         if self._rights is None:
-            self._rights = await may_write(self._hub.session, self._topic.name, self._claims)
+            try:
+                self._rights = await may_write(self._hub.session, self._topic.name, self._claims)
+            except psycopg.OperationalError:
+                return Rights(broadcast=False, presence=False)  # until the database is back
         return self._rights
 
     async def _send_broadcast(self, frame: Frame, message: Broadcast) -> None:

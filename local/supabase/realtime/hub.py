@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import random
 import secrets
 import time
@@ -21,6 +22,9 @@ from local.types import Json
 
 _MESSAGES_PUBLICATION = "supabase_realtime_messages_publication"
 _CHANGES_PER_READ = 100
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -251,8 +255,14 @@ class Hub:
                 member.push("presence_diff", {"joins": joins, "leaves": leaves})
 
     async def _changed(self, change: Change) -> None:
-        if self.messages.allows(0):  # Above the limit, the real server drops rows.
+        if not self.messages.allows(0):  # Above the limit, the real server drops rows.
+            return
+        try:
             await self.dispatcher.dispatch(change)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error:  # such as a table that was changed meanwhile
+            logger.exception("a change of %s.%s is lost", change.relation.schema, change.relation.name)
 
     async def _inserted(self, change: Change) -> None:
         row = change.new

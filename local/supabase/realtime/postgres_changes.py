@@ -104,7 +104,10 @@ async def bind(session: Session, entry: Json, id: int, role: str) -> Binding:
 
 
 async def _fault(connection: Connection, table: int, filters: Iterable[Filter], role: str) -> str | None:
-    """What is wrong with the filters on a table, as the real server's driver says it."""
+    """What is wrong with a role or with the filters on a table, as the real server's driver says it."""
+    cursor = await connection.execute("select to_regrole(%s) is null", (role,))
+    if await cursor.fetchone() == (True,):
+        return f'ERROR 42704 (undefined_object) role "{role}" does not exist'
     for condition in filters:
         cursor = await connection.execute(
             """select format_type(atttypid, -1) from pg_attribute where attrelid = %s and attname = %s

@@ -242,3 +242,18 @@ async def test_frames_of_topics_that_are_not_joined_are_answered_as_phoenix_does
         assert answers[0][:4] == ["4", "4", "realtime:room", "phx_reply"]
         await socket.send_str("no frame")
         assert (await socket.receive()).data == 1011
+
+
+async def test_a_join_that_waits_for_its_rows_is_answered_when_they_flow(running: Realtime, project: Supabase) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{running.url}/realtime/v1/websocket?apikey={project.publishable_key}&vsn=2.0.0") as socket,
+    ):
+        for topic, row, status in (("realtime:a", LOGS, "ok"), ("realtime:b", LOGS | {"table": "nope"}, "error")):
+            config = {"postgres_changes": [row], "postgres_changes_options": {"wait": True}}
+            await socket.send_json(["1", "1", topic, "phx_join", {"config": config}])
+            reply = await socket.receive_json()
+            assert (reply[3], reply[4]["status"]) == ("phx_reply", status)
+            if status == "ok":
+                assert (await socket.receive_json())[4]["message"] == "Subscribed to PostgreSQL"
+        assert reply[4]["response"]["reason"].startswith("RealtimeDisabledForConfiguration: Unable to subscribe")

@@ -150,3 +150,25 @@ async def test_rows_arrive_in_the_order_of_their_commits_and_without_those_rolle
     await sql("insert into logs values (%s, 'end')", number)
     await client.events.until("row", new={"id": number, "line": "end"})
     assert [row["new"]["id"] - number * 1000 for row in client.events.all("row")] == list(range(251))
+
+
+async def test_a_dropped_table_does_not_stop_the_rows_of_others(connect: Connect, sql: Sql, number: int) -> None:
+    client = await connect()
+    await sql("create table dropped (id int primary key); grant select on dropped to anon")
+    await sql("alter publication supabase_realtime add table dropped")
+    await subscribed(client, {"event": "*", "schema": "public"})
+    await sql("do $$ begin insert into dropped values (1); drop table dropped; end $$")
+    await sql("insert into logs values (%s)", number)
+    assert (await client.events.until("row", new={"id": number, "line": None}))["errors"] is None
+
+
+async def test_two_bindings_of_a_channel_that_match_receive_the_row_once_each(
+    connect: Connect, sql: Sql, number: int
+) -> None:
+    client = await connect()
+    logs = {"event": "INSERT", "schema": "public", "table": "logs"}
+    await subscribed(client, logs, logs | {"filter": f"id=eq.{number}"}, logs | {"filter": "id=lt.0"})
+    await sql("insert into logs values (%s)", number)
+    await sql("insert into logs values (%s)", number + 1_000_000)
+    await client.events.until("row", new={"id": number + 1_000_000, "line": None})
+    assert [row["new"]["id"] for row in client.events.all("row")] == [number, number]
