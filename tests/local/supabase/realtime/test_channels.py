@@ -64,6 +64,12 @@ async def test_a_binary_broadcast_arrives_as_the_same_bytes(js: JsClient, other_
     assert (await other_js.events.until("broadcast", event="voice"))["payload"] == {"hex": "00ff80"}
 
 
+async def test_a_binary_broadcast_of_the_database_arrives_as_the_same_bytes(js: JsClient, sql: Sql) -> None:
+    await joined(js)
+    await sql(r"select realtime.send_binary('\x00ff80', 'voice', 'room', false)")
+    assert (await js.events.until("broadcast", event="voice"))["payload"] == {"hex": "00ff80"}
+
+
 async def test_an_acknowledged_broadcast_is_answered_and_one_that_is_too_large_is_an_error(js: JsClient) -> None:
     await joined(js, broadcast={"ack": True, "self": True})
     assert await js.send("room", "small", {}) == "ok"
@@ -200,3 +206,16 @@ async def test_replay_of_a_public_channel_is_rejected(python: PythonClient) -> N
     await python.join("room", {"broadcast": {"replay": {"since": 0}}}, [], False)
     status = await python.events.until("status", status="CHANNEL_ERROR")
     assert "UnableToReplayMessages: Replay is not allowed for public channels" in status["error"]
+
+
+async def test_a_broadcast_of_the_database_that_rls_forbids_is_only_a_warning(
+    connect: Connect, sql: Sql, email: Callable[[], str]
+) -> None:
+    client = await connect()
+    topic = await signed_up(client, sql, email())
+    await joined(client, topic, private=True)
+    await sql(
+        f"do $$ begin set local role authenticated; perform realtime.send('{{}}', 'forbidden', '{topic}'); end $$"
+    )
+    await sql("select realtime.send('{}', 'allowed', %s)", topic)
+    assert (await client.events.until("broadcast"))["event"] == "allowed"
