@@ -30,6 +30,7 @@ from local.providers.phones import Phone
 from local.supabase.pg_net import PgNet, pg_net
 from local.supabase.postgres import Postgres, postgres
 from local.supabase.project import Supabase, supabase
+from local.supabase.realtime.server import Realtime, realtime
 from local.types import Json
 
 
@@ -47,6 +48,7 @@ class LocalCloud:
     webhook_secret: str
     postgres: Postgres
     supabase: Supabase
+    realtime: Realtime
     pg_net: PgNet
     expo: ExpoService
     fcm: FcmService
@@ -82,7 +84,7 @@ class LocalCloud:
         return {
             "API_URL": self.api_url,
             "WEBHOOK_SECRET": self.webhook_secret,
-            "SUPABASE_URL": self.supabase.url,
+            "SUPABASE_URL": self.realtime.url,
             "SUPABASE_PUBLISHABLE_KEY": self.supabase.publishable_key,
             "SUPABASE_SECRET_KEY": self.supabase.secret_key,
             "DATABASE_URL": self.database_url,
@@ -167,6 +169,7 @@ async def local_cloud(
         database = await enter(postgres(folder))
         _starting("Supabase Data API and Auth, and the migrations")
         project = await enter(supabase(folder, database))
+        realtime_server = await enter(realtime(database, project))
         _starting("SQS and Secrets Manager")
         services = await enter(aws(folder))
         _starting("Expo, FCM, APNs, functions, queue, schedule, HTTP API, webhook")
@@ -216,6 +219,7 @@ async def local_cloud(
             webhook_secret,
             database,
             project,
+            realtime_server,
             net,
             expo,
             fcm,

@@ -6,11 +6,20 @@ import { PostgrestConnection } from "./postgrest.mjs";
 const serialize = (value) =>
   typeof value === "string" && /^\s*[[{]/.test(value) ? value : JSON.stringify(value);
 
+// Lite answers with times as Postgres prints them. GoTrue's are RFC 3339, and the Python client rejects others.
+const time = {
+  to: 1184,
+  from: [1184],
+  serialize: (value) => (value instanceof Date ? value.toISOString() : value),
+  parse: (text) => text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00"),
+};
+
 export default {
   connection: new PostgrestConnection({
     url: process.env.LITE_DATABASE_URL,
     postgresOptions: {
       types: {
+        timestamptz: time,
         json: { to: 114, from: [114], serialize, parse: JSON.parse },
         jsonb: { to: 3802, from: [3802], serialize, parse: JSON.parse },
       },

@@ -64,7 +64,7 @@ _NO_TELEMETRY = {"DO_NOT_TRACK": "1", "SUPABASE_TELEMETRY_DISABLED": "1"}
 @asynccontextmanager
 async def supabase(folder: Path, server: Postgres) -> AsyncIterator[Supabase]:
     """A new project in the server's database `postgres`, with this repository's migrations applied."""
-    for file in ("platform.sql", "vault.sql", "pg_net.sql", "lite.sql"):
+    for file in ("platform.sql", "vault.sql", "pg_net.sql", "realtime.sql", "lite.sql"):
         await server.execute_file(SQL / file)
     config = folder / "supabase" / "config.mjs"  # where Lite looks for it
     config.parent.mkdir()
@@ -86,7 +86,7 @@ async def create_database(server: Postgres, name: str) -> str:
     """
     async with await psycopg.AsyncConnection.connect(server.dsn(role=SUPERUSER), autocommit=True) as connection:
         await connection.execute(sql.SQL("create database {} owner postgres").format(sql.Identifier(name)))
-    for file in ("platform.sql", "vault.sql", "pg_net.sql", "auth.sql"):
+    for file in ("platform.sql", "vault.sql", "pg_net.sql", "realtime.sql", "auth.sql"):
         await server.execute_file(SQL / file, database=name)
     return server.dsn(name)
 

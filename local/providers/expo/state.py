@@ -19,8 +19,6 @@ from local.providers.phones import DeadTokenReport, Installation, Phone
 from local.providers.push_service import PushService
 from local.providers.pushes import Platform
 
-CONTROL_PATH = "/control"  # where the control API begins
-
 
 class Settings(BaseModel):
     """How the service behaves when no fault strikes."""
@@ -70,11 +68,6 @@ class ExpoService(PushService):
         self.requests: list[LoggedRequest] = []
         self._receipts: dict[str, _Receipt] = {}  # by ticket id
         self._recent_sends: defaultdict[str, deque[tuple[datetime, int]]] = defaultdict(deque)  # by project
-
-    @property
-    def control_url(self) -> str:
-        """Where the control API begins."""
-        return f"{self.url}{CONTROL_PATH}"
 
     # For tests, the local cloud and the control API
 

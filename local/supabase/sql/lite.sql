@@ -20,3 +20,5 @@ grant supabase_lite to postgres;
 alter default privileges for role postgres grant usage on schemas to supabase_lite;
 alter default privileges for role postgres grant references on tables to supabase_lite;
 alter default privileges for role postgres grant usage on sequences to supabase_lite;
+grant usage on schema realtime to supabase_lite;
+grant references on all tables in schema realtime to supabase_lite;

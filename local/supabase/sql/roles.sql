@@ -12,3 +12,7 @@ alter role authenticated set statement_timeout = '8s';
 create role postgres login createdb createrole replication bypassrls;
 grant anon, authenticated, service_role to postgres with admin option;
 alter database postgres owner to postgres;
+
+-- Owns the schema realtime. postgres may create policies on its tables.
+create role supabase_realtime_admin noinherit nologin;
+grant supabase_realtime_admin to postgres;
