@@ -9,6 +9,8 @@ from local.providers.phones import Arrival, Condition, Phone
 
 type Clock = Callable[[], datetime]
 
+CONTROL_PATH = "/control"  # where the control API of a service begins
+
 
 class PushService:
     """The phones that a push service reaches, by their token."""
@@ -23,6 +25,11 @@ class PushService:
     def _forget(self) -> None:
         self._ahead = timedelta(0)
         self.phones: dict[str, Phone] = {}
+
+    @property
+    def control_url(self) -> str:
+        """Where the control API begins."""
+        return f"{self.url}{CONTROL_PATH}"
 
     def change_phone(self, token: str, condition: Condition) -> Phone:
         """A person switches the phone on or off, closes the app, or signs in. What was held for the phone arrives.
