@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 
-import firebase_admin  # type: ignore[import-untyped]
+import firebase_admin
 from firebase_admin import credentials, messaging
 
 AT_ONCE = 500  # the most that send_each_async takes
