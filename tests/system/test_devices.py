@@ -100,18 +100,13 @@ async def test_a_new_push_token_replaces_the_old_one_of_the_device(chat: Chat) -
     assert (arrived_and_visible(chat.phone, message), arrived_and_visible(renewed, message)) == ((0, 0), (1, 1))
 
 
-async def test_a_token_of_fcm_without_credentials_for_fcm_is_rejected_by_the_api_and_not_sent(chat: Chat) -> None:
-    device = {**PHONE, "push_provider": "fcm", "push_token": "cXyz_9-8:APA91bH_xyz"}
+async def test_an_iphone_under_fcm_is_rejected_by_the_api_with_the_field_and_a_reason(chat: Chat) -> None:
+    device = {**PHONE, "platform": "ios", "push_provider": "fcm", "push_token": "cXyz_9-8:APA91bH_xyz"}
     answer = await chat.greta.call("POST", REGISTER, json=device)
     assert answer.status_code == 422
     [wrong] = answer.json()["error"]["fields"]
-    assert (wrong["field"], "no credentials" in wrong["message"]) == ("push_provider", True)
-    await chat.greta.client.table("user_devices").insert({**device, "user_id": str(chat.greta.id)}).execute()
-    message = await chat.tina.send(await chat.tina.open_chat(chat.greta), "Hello Greta")
-    job = await chat.until_done(message)
-    assert job["reason"] == "provider_not_configured"
-    assert "no credentials" in job["explanation"]
-    assert chat.cloud.expo.requests == []
+    assert wrong["field"] == "push_provider"
+    assert "use expo or apns for ios" in wrong["message"]
 
 
 async def test_a_warm_function_keeps_concurrent_callers_apart(chat: Chat) -> None:
