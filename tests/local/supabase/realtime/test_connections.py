@@ -155,8 +155,11 @@ async def test_a_silent_connection_stays_open_and_brings_nothing(running: Realti
     running.silence()
     await awake.join("room", {"broadcast": {"self": True, "ack": False}}, [], False)
     await awake.events.until("status", status="SUBSCRIBED")
-    await awake.send("room", "event", {})
-    await awake.events.until("broadcast")
+    await asleep.send("room", "from the silent one", {})
+    for _ in range(2):
+        await awake.send("room", "event", {})
+        await awake.events.until("broadcast", event="event")
+    assert awake.events.all("broadcast") == []
     assert len(running.connections) == 2
     assert asleep.events.all("broadcast") == []
 

@@ -87,6 +87,22 @@ CONDITIONS = {
 }
 
 
+async def test_with_replica_identity_full_an_update_has_the_old_row_and_a_deletion_only_its_key(
+    connect: Connect, sql: Sql, number: int
+) -> None:
+    client = await connect()
+    await subscribed(client, NOTES | {"filter": f"room=eq.{number}"})
+    await sql("insert into notes (id, room, body, shared) values (%s, %s, 'before', true)", number, number)
+    await sql("alter table notes replica identity full")
+    try:
+        await sql("update notes set body = 'after' where id = %s", number)
+        assert (await client.events.until("row", type="UPDATE"))["old"]["body"] == "before"
+        await sql("delete from notes where id = %s", number)
+        assert (await client.events.until("row", type="DELETE"))["old"] == {"id": number}
+    finally:
+        await sql("alter table notes replica identity default")
+
+
 async def test_each_operator_of_a_filter_works_as_in_the_data_api(connect: Connect, sql: Sql, number: int) -> None:
     client = await connect()
     for condition in CONDITIONS:
