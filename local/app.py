@@ -110,7 +110,7 @@ class App:
 
     async def sign_up(self, name: str, role: Literal["tourist", "guide"]) -> Person:
         """A new account through the Auth API, and its profile."""
-        # Without supabase-py, which cannot parse the times of Supabase Lite 0.10, such as 12:00:00+00.
+        # By HTTP, so that the client has one fixed token and refreshes nothing.
         answer = await self._http.post(
             f"{self._project.url}/auth/v1/signup",
             headers={"apikey": self._project.publishable_key},

@@ -84,9 +84,9 @@ async def node() -> AsyncIterator[Node]:
         yield node
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 async def running(server: Postgres, project: Supabase) -> AsyncIterator[Realtime]:
-    """A new Realtime server."""
+    """The Realtime server of all tests that leave it as it is."""
     async with realtime(server, project, delays=DELAYS) as running:
         yield running
 

@@ -91,35 +91,38 @@ async def test_a_broadcast_before_the_join_goes_over_http(js: JsClient, other_js
     await other_js.events.until("broadcast", event="early", payload={"n": 1})
 
 
-async def test_presence_tells_everyone_who_joins_changes_and_leaves(connect: Connect) -> None:
+async def test_presence_tells_everyone_who_joins_changes_and_leaves(connect: Connect, number: int) -> None:
+    room = f"room {number}"
     ana, ben = await connect(), await connect()
-    await joined(ana, key="ana")
-    await joined(ben, key="ben")
-    await ana.track("room", {"status": "here"})
+    await joined(ana, room, key="ana")
+    await joined(ben, room, key="ben")
+    await ana.track(room, {"status": "here"})
     await ben.events.until("presence", event="join", key="ana")
-    await ben.track("room", {"status": "here"})
+    await ben.track(room, {"status": "here"})
     await ana.events.until("presence", event="join", key="ben")
-    await ana.untrack("room")
+    await ana.untrack(room)
     await ben.events.until("presence", event="leave", key="ana")
-    await ben.leave("room")
+    await ben.leave(room)
     await ana.events.until("presence", event="leave", key="ben")
 
 
-async def test_a_client_that_joins_later_receives_who_is_present(connect: Connect) -> None:
+async def test_a_client_that_joins_later_receives_who_is_present(connect: Connect, number: int) -> None:
+    room = f"room {number}"
     ana, ben = await connect(), await connect()
-    await joined(ana, key="ana")
-    await ana.track("room", {"status": "here"})
+    await joined(ana, room, key="ana")
+    await ana.track(room, {"status": "here"})
     await ana.events.until("presence", event="join", key="ana")
-    await joined(ben, presence=True)
+    await joined(ben, room, presence=True)
     state = (await ben.events.until("presence", event="sync"))["state"]
     assert [presence["status"] for presence in state["ana"]] == ["here"]
 
 
-async def test_a_channel_with_too_many_presence_calls_is_closed(connect: Connect) -> None:
+async def test_a_channel_with_too_many_presence_calls_is_closed(connect: Connect, number: int) -> None:
+    room = f"room {number}"
     client = await connect()
-    await joined(client, presence=True)
-    for number in range(6):
-        await client.track("room", {"n": number})
+    await joined(client, room, presence=True)
+    for call in range(6):
+        await client.track(room, {"n": call})
     await client.events.until("system", message="Client presence rate limit exceeded")
     await client.events.until("status", status="CLOSED")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -19,6 +19,13 @@ from tests.local.supabase.realtime.clients import JsClient, PythonClient, python
 from tests.local.supabase.realtime.conftest import DELAYS, Connect, Sql
 
 LOGS = {"event": "INSERT", "schema": "public", "table": "logs"}
+
+
+@pytest.fixture
+async def running(server: Postgres, project: Supabase) -> AsyncIterator[Realtime]:
+    """A new server: these tests script faults."""
+    async with realtime(server, project, delays=DELAYS) as running:
+        yield running
 
 
 def token(project: Supabase, seconds: float, **claims: object) -> str:
@@ -155,8 +162,11 @@ async def test_a_silent_connection_stays_open_and_brings_nothing(running: Realti
     running.silence()
     await awake.join("room", {"broadcast": {"self": True, "ack": False}}, [], False)
     await awake.events.until("status", status="SUBSCRIBED")
-    await awake.send("room", "event", {})
-    await awake.events.until("broadcast")
+    await asleep.send("room", "from the silent one", {})
+    for _ in range(2):
+        await awake.send("room", "event", {})
+        await awake.events.until("broadcast", event="event")
+    assert awake.events.all("broadcast") == []
     assert len(running.connections) == 2
     assert asleep.events.all("broadcast") == []
 
