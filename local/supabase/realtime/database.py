@@ -64,14 +64,14 @@ class Slot:
 
     def __init__(self, connection: Connection, name: str, publication: str) -> None:
         self._connection = connection
-        self._arguments = (name, publication)
+        self._name, self._publication = name, publication
 
     async def read(self, limit: int) -> list[Change]:
         """The next changes: whole transactions, until there are `limit` changes."""
         cursor = await self._connection.execute(
-            f"""select data from pg_logical_slot_get_binary_changes(
-                %s, null, {limit:d}, 'proto_version', '1', 'publication_names', %s)""",
-            self._arguments,
+            """select data from pg_logical_slot_get_binary_changes(
+                %s, null, %s, 'proto_version', '1', 'publication_names', %s)""",
+            (self._name, limit, self._publication),
         )
         decoder = Decoder()
         return [change for (data,) in await cursor.fetchall() for change in decoder.decode(data)]
