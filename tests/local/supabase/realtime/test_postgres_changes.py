@@ -106,7 +106,9 @@ async def test_with_replica_identity_full_an_update_has_the_old_row_and_a_deleti
 async def test_each_operator_of_a_filter_works_as_in_the_data_api(connect: Connect, sql: Sql, number: int) -> None:
     client = await connect()
     for condition in CONDITIONS:
-        await subscribed(client, NOTES | {"filter": condition}, topic=condition)
+        await client.join(condition, {}, [NOTES | {"filter": condition}], presence=False)
+    for condition in CONDITIONS:
+        await client.events.until("system", topic=condition, message="Subscribed to PostgreSQL")
     await subscribed(client, {"event": "INSERT", "schema": "public", "table": "logs"}, topic="logs")
     await sql("insert into notes (id, body, shared) values (%s, 'a', true)", number)
     await sql("insert into logs values (%s, 'end')", number)
