@@ -48,8 +48,9 @@ async def everything(chat: Chat) -> str:
     """All rows of all tables of the database, but for PostgreSQL's own."""
     tables = await rows(
         chat.connection,
-        "select format('%I.%I', schemaname, tablename) as name from pg_tables"
-        " where schemaname not in ('pg_catalog', 'information_schema')",
+        "select oid::regclass::text as name from pg_class"
+        " where relkind in ('r', 'p') and not relispartition"
+        " and relnamespace <> all ('{pg_catalog,information_schema}'::regnamespace[])",
     )
     return str([await rows(chat.connection, f"select one::text from {table['name']} one") for table in tables])
 

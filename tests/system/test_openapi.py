@@ -4,10 +4,13 @@ import asyncio
 import sys
 from pathlib import Path
 
+import pytest
+
 from local.openapi import DOCUMENT
 from tests.system.chat import Chat
 
 
+@pytest.mark.usefixtures("direct")  # The document describes a stack that has every provider.
 async def test_schemathesis_finds_no_difference_between_the_http_api_and_its_document(
     chat: Chat, tmp_path: Path
 ) -> None:

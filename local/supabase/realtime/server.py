@@ -180,7 +180,10 @@ class Realtime:
                     await response.write(chunk)
                 return response
         except aiohttp.ClientConnectionError as error:
-            raise web.HTTPBadGateway(text=str(error)) from error
+            # A stopped project answers nothing.
+            if request.transport:
+                request.transport.abort()
+            raise web.HTTPBadGateway from error
 
     @asynccontextmanager
     async def serving(self, port: int) -> AsyncIterator[None]:
