@@ -130,20 +130,8 @@ comment on function public.report_presence(text, text, uuid) is
   'A heartbeat of a device of the caller. p_state: online or offline; p_conversation_id: the conversation on the screen, or null. An '
   'app repeats it every 20 seconds while it is open. An argument that is wrong is rejected (22023), and changes nothing.';
 
-create function push.viewing_until(p_recipient_id uuid, p_room_id uuid, p_at timestamptz) returns timestamptz
-language sql stable set search_path = '' as $$
-  -- A heartbeat that is missing, stale or in the future counts as absent: when in doubt, the push is sent.
-  select max(device.updated_at) + max(settings.presence_fresh_for)
-  from private.device_presence device, push.settings settings
-  where device.user_id = p_recipient_id and device.is_online and device.current_conversation_id = p_room_id
-    and device.updated_at > p_at - settings.presence_fresh_for and device.updated_at <= p_at;
-$$;
-comment on function push.viewing_until(uuid, uuid, timestamptz) is
-  'Returns when the last heartbeat gets stale by which a device of the recipient shows the conversation; null: none shows it.';
-
 revoke execute on function
   private.sum_presence(uuid), private.stamp_presence(), private.forget_presence(), private.report_presence(text, text, uuid)
 from public;
-revoke execute on function push.viewing_until(uuid, uuid, timestamptz) from public;
 revoke execute on function public.report_presence(text, text, uuid) from public, anon, service_role;
 grant execute on function private.report_presence(text, text, uuid), public.report_presence(text, text, uuid) to authenticated;

@@ -104,6 +104,8 @@ create table push.deliveries (
   is_accepted boolean not null generated always as (status in ('accepted', 'handed_over', 'receipt_lost')) stored
 ) with (fillfactor = 80);
 create index idx_push_deliveries_device on push.deliveries (job_id, device_id, id);
+-- A claim looks for the last badge, of which most conversations have none.
+create index idx_push_deliveries_badge on push.deliveries (job_id, device_id, id) where kind = 'badge';
 comment on table push.deliveries is
   'Each push to a device, and what the push service answered. A claim adds it; a retry of the same content uses its row again.';
 comment on column push.deliveries.device_id is 'user_devices.id; kept when the device is deleted.';
@@ -151,37 +153,31 @@ comment on function push.time_to_live() is
 create function push.create_job() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 declare
-  is_single constant boolean := not exists (select from new_messages offset 1);
+  added record;
 begin
-  if not is_single then
-    -- Locked in one order, so that no two statements wait for each other.
-    perform from push.jobs where room_id = any(array(select distinct room_id from new_messages))
-    order by room_id, recipient_id for update;
-  end if;
-  update push.jobs job
-  set revision = job.revision + 1,
-    state = case job.state when 'leased' then job.state else 'pending' end,
-    -- A job that is due already keeps its place: a busy conversation must not wait behind its own messages.
-    next_attempt_at = case job.state when 'pending' then least(job.next_attempt_at, clock_timestamp()) else clock_timestamp() end,
-    is_retry = false, attempts = 0, reason = null
-  from new_messages added
-  where job.room_id = added.room_id and job.recipient_id <> added.sender_id and added.is_read is not true and added.deleted_at is null
-    -- History that a backend imports. What is not a minute old is none, so most inserts do not read the settings.
-    and (added.created_at >= added.server_timestamp - interval '1 minute'
-      or added.created_at > added.server_timestamp - push.time_to_live());
-  if not found or not is_single then
-    insert into push.jobs as known (room_id, recipient_id, decided_up_to)
-    select added.room_id, case when added.sender_id = room.user1_id then room.user2_id else room.user1_id end,
-      min(added.server_timestamp) - interval '1 microsecond'
-    from new_messages added join public.chat_rooms room on room.id = added.room_id
-    where added.is_read is not true and added.deleted_at is null and added.sender_id in (room.user1_id, room.user2_id)
-      and (added.created_at >= added.server_timestamp - interval '1 minute'
-        or added.created_at > added.server_timestamp - push.time_to_live())
-      and not exists (
-      select from push.jobs job where job.room_id = added.room_id and job.recipient_id <> added.sender_id
-    )
-    group by 1, 2 order by 1, 2;
-  end if;
+  for added in
+    select room_id, sender_id, min(server_timestamp) as first_at from new_messages
+    where is_read is not true and deleted_at is null
+      -- History that a backend imports. What is not a minute old is none, so most inserts do not read the settings.
+      and (created_at >= server_timestamp - interval '1 minute' or created_at > server_timestamp - push.time_to_live())
+    group by room_id, sender_id
+    -- In the order of rooms and recipients, so that no two statements wait for each other: the greater sender of a room writes to
+    -- the smaller recipient.
+    order by room_id, sender_id desc
+  loop
+    update push.jobs
+    set revision = revision + 1,
+      state = case state when 'leased' then state else 'pending' end,
+      -- A job that is due already keeps its place: a busy conversation must not wait behind its own messages.
+      next_attempt_at = case state when 'pending' then least(next_attempt_at, clock_timestamp()) else clock_timestamp() end,
+      is_retry = false, attempts = 0, reason = null
+    where room_id = added.room_id and recipient_id <> added.sender_id;
+    if not found then
+      insert into push.jobs (room_id, recipient_id, decided_up_to)
+      select id, case when added.sender_id = user1_id then user2_id else user1_id end, added.first_at - interval '1 microsecond'
+      from public.chat_rooms where id = added.room_id and added.sender_id in (user1_id, user2_id);
+    end if;
+  end loop;
   return null;
 end $$;
 comment on function push.create_job() is

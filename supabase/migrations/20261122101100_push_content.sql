@@ -73,7 +73,7 @@ begin
     ),
     'image_url', (
       select url from public.chat_messages newest cross join lateral push.message_image(newest, p_project_url) url
-      where newest.id = p_line_ids[1] and length(url) <= 2048
+      where newest.id = p_line_ids[1] and newest.attachments <> '[]' and length(url) <= 2048
         and pg_column_size(newest.attachments) <= 65536
     )
   );
@@ -92,34 +92,31 @@ end $$;
 comment on function push.neutral_title(uuid) is
   'Returns the title of the push that replaces a deleted text. If the name cannot be read, null: the push must be sent anyway.';
 
-create function push.finish_unreadable(p_job push.jobs, p_until timestamptz) returns uuid[]
+create function push.finish_unreadable(p_plan push.plan) returns uuid[]
 language plpgsql set search_path = '' as $$
 declare
-  line record;
+  line_id uuid;
   failed uuid[] := '{}';
 begin
-  for line in select * from push.unread_messages(p_job, (
-      select case when user1_id = p_job.recipient_id then user2_id else user1_id end
-      from public.chat_rooms where id = p_job.room_id), 'infinity', p_until) limit 3
-  loop
+  foreach line_id in array p_plan.line_ids loop
     begin
-      perform push.compose(null, array[line.id], null);
+      perform push.compose(null, array[line_id], null);
     exception when others or assert_failure then
-      failed := failed || line.id;
+      failed := failed || line_id;
     end;
   end loop;
   if failed = '{}' then
     -- The name of the sender fails, or the messages fail only together: none of them can be shown.
-    failed := array(select message_id from push.decisions where job_id = p_job.id and outcome is null);
+    failed := p_plan.open_ids;
   end if;
   insert into push.decisions as known (message_id, job_id, outcome, reason, finished_at)
-  select id, p_job.id, 'failed', 'unreadable', clock_timestamp() from unnest(failed) id
+  select id, (p_plan.job).id, 'failed', 'unreadable', clock_timestamp() from unnest(failed) id
   on conflict (message_id) do update
     set reason = 'unreadable', finished_at = coalesce(known.finished_at, clock_timestamp()),
       outcome = coalesce(known.outcome, greatest(known.best, 'failed'));
   return failed;
 end $$;
-comment on function push.finish_unreadable(push.jobs, timestamptz) is
+comment on function push.finish_unreadable(push.plan) is
   'Ends the decisions about messages of a job that cannot be composed, so that no push shows them. Returns these messages.';
 
 revoke execute on all functions in schema push from public;

@@ -1,6 +1,6 @@
 -- Claims: how a worker gets its work. claim_push_jobs locks due jobs, deactivates devices whose session has ended, plans each job
--- (push.plan_job), reserves the share of each recipient, takes as many as one claim may send, reserves a send slot, and leases
--- the jobs (push.lease_job).
+-- (push.plan_job), reserves the share of each recipient, takes as many as one claim may send, leases these jobs
+-- (push.lease_jobs), and reserves a send slot.
 -- It is in public because the Data API must reach it; only service_role may call it.
 -- In plpgsql, which keeps a plan while a connection lasts: before PostgreSQL 18, a function in SQL plans again at each call.
 
@@ -14,7 +14,8 @@ begin
   if p_job_ids is not null then
     return query
       select job.* from unnest(p_job_ids) with ordinality asked (id, position) join push.jobs job on job.id = asked.id
-      where job.state <> 'idle' and greatest(job.next_attempt_at, job.leased_until) <= p_at
+      -- Not `state <> 'idle'`, as in the other conditions on jobs by id: the index on due jobs would fit, and be read as a whole.
+      where greatest(job.next_attempt_at, job.leased_until) <= p_at
       order by asked.position limit p_limit for update of job skip locked;
     return;
   end if;
@@ -43,13 +44,15 @@ comment on function push.lock_due_jobs(bigint[], timestamptz, integer) is
 
 create function push.jobs_of_messages(p_message_ids uuid[], out message_id uuid, out job_id bigint) returns setof record
 language sql stable set search_path = '' set enable_seqscan = off as $$
-  select asked.id, coalesce(job.id, decision.job_id)
+  select asked.id, found.job_id
   from unnest(p_message_ids) with ordinality asked (id, position)
   left join public.chat_messages message on message.id = asked.id
   left join push.jobs job on job.room_id = message.room_id and job.recipient_id <> message.sender_id
-  -- The row of a message is missing when it was deleted.
-  left join push.decisions decision on decision.message_id = asked.id and job.id is null
-  where job.id is not null or decision.job_id is not null
+  cross join lateral (
+    -- The row of a message is missing when it was deleted.
+    select coalesce(job.id, (select decision.job_id from push.decisions decision where decision.message_id = asked.id)) as job_id
+  ) found
+  where found.job_id is not null
   order by asked.position;
 $$;
 comment on function push.jobs_of_messages(uuid[]) is 'Returns the job of each of these messages that has one, in their order.';
@@ -87,76 +90,81 @@ end $$;
 comment on function push.lock_device_states(uuid[]) is
   'Locks the rows of these devices, and adds missing ones, in the order of push.record_device_states, so that the two do not deadlock.';
 
-create function push.lease_job(p_plan push.plan, p_lease_id uuid, p_at timestamptz, p_settings push.settings) returns jsonb
+create function push.lease_jobs(p_plans push.plan[], p_lease_id uuid, p_at timestamptz, p_settings push.settings) returns jsonb
 language plpgsql set search_path = '' as $$
 declare
-  job constant push.jobs := p_plan.job;
-  planned jsonb;
-  stored push.deliveries;
-  planned_sound boolean;
-  -- An update announces messages whose alert had no answer. A viewer sees new messages in the app.
-  announced constant uuid[] := case when p_plan.viewing_until is null then p_plan.open_ids else '{}' end;
-  devices jsonb[] := '{}';
-  is_neutral boolean := false;
+  leased jsonb;
 begin
-  foreach planned in array p_plan.pushes loop
-    -- In a backlog, a phone sounds once for all conversations. A send whose worker did not report is repeated as it was.
-    planned_sound := (planned ->> 'sound')::boolean and ((planned ->> 'is_repeated')::boolean
-      or p_plan.open_until > p_at - p_settings.sound_interval
-      or not exists (
-        select from push.device_states told
-        where told.device_id = (planned ->> 'device_id')::uuid
-          and told.sounded_at > least(p_plan.open_until, p_at - p_settings.sound_interval)
-      ));
-    if planned_sound then
-      update push.device_states set sounded_at = p_at where device_id = (planned ->> 'device_id')::uuid;
-    end if;
-    if planned ->> 'retried' is not null then
-      update push.deliveries
-      set status = 'sending', sent_at = p_at, badge = p_plan.badge, attempts = attempts + 1, sound = planned_sound,
-        message_ids = case when kind in ('alert', 'update') then announced else '{}' end
-      where id = (planned ->> 'retried')::bigint returning * into strict stored;
-    else
-      insert into push.deliveries (
-        job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, follow_up, push_token, sent_at)
-      values (job.id, (planned ->> 'device_id')::uuid, (planned ->> 'kind')::push.kind, planned ->> 'digest',
-        case when planned ->> 'kind' in ('alert', 'update') then announced else '{}' end,
-        case when planned ->> 'kind' in ('alert', 'update') then p_plan.line_ids else '{}' end,
-        coalesce(p_plan.newest_at, '-infinity'), p_plan.badge, planned_sound, (planned ->> 'follow_up')::boolean,
-        planned ->> 'push_token', p_at)
-      returning * into strict stored;
-    end if;
-    is_neutral := is_neutral or stored.digest = 'deleted';
-    devices := devices || (planned - 'digest' - 'follow_up' - 'retried' - 'is_repeated' - 'due_at'
-      || jsonb_build_object('delivery_id', stored.id, 'sound', planned_sound));
-  end loop;
-  update push.jobs
-  set state = 'leased', is_retry = true, reason = null, attempts = attempts + 1, lease_id = p_lease_id,
-    leased_revision = revision, again_at = p_plan.again_at,
-    expires_at = p_plan.expires_at, decided_up_to = job.decided_up_to,
-    leased_until = p_at + p_settings.lease_for,
-    -- Doubled for each expired lease, in case the job itself crashes its workers. A new message does not wait for that.
-    next_attempt_at = p_at + p_settings.lease_for * power(2, expired_leases)
-  where id = job.id;
-  return coalesce(p_plan.content, jsonb_build_object(
-    'title', case when is_neutral then push.neutral_title(p_plan.sender_id) end,
-    'body', case when is_neutral then 'Message deleted' else '' end, 'image_url', null
+  with planned as (
+    select plan.position, (plan.job).id as job_id, push, (push ->> 'device_id')::uuid as device_id, push ->> 'digest' as digest,
+      (push ->> 'kind')::push.kind as kind, (push ->> 'retried')::bigint as retried, plan.badge, plan.newest_at,
+      -- An update announces messages whose alert had no answer. A viewer sees new messages in the app.
+      case when push ->> 'kind' in ('alert', 'update') and plan.viewing_until is null then plan.open_ids else '{}' end as message_ids,
+      case when push ->> 'kind' in ('alert', 'update') then plan.line_ids else '{}' end as line_ids,
+      (push ->> 'sound')::boolean as wants_sound,
+      -- In a backlog, a phone sounds once for all conversations. A send whose worker did not report is repeated as it was.
+      (push ->> 'is_repeated')::boolean or coalesce(plan.open_until > p_at - p_settings.sound_interval, false) as sounds_always,
+      coalesce(told.sounded_at > least(plan.open_until, p_at - p_settings.sound_interval), false) as has_sounded
+    from unnest(p_plans) with ordinality plan (
+      job, sender_id, viewing_until, open_ids, open_from, open_until, devices, line_ids, newest_at, expires_at, unread, badge,
+      content, digest, finished, pushes, read_on, again_at, position)
+    cross join unnest(plan.pushes) push
+    left join push.device_states told on told.device_id = (push ->> 'device_id')::uuid and (push ->> 'sound')::boolean
+  ), sent as (
+    select *, wants_sound and (sounds_always or not (has_sounded or coalesce(bool_or(wants_sound and (sounds_always or not has_sounded))
+      over (partition by device_id order by position rows between unbounded preceding and 1 preceding), false))) as sound
+    from planned
+  ), sounded as (
+    update push.device_states set sounded_at = p_at where device_id in (select device_id from sent where sound)
+  ), repeated as (
+    update push.deliveries delivery
+    set status = 'sending', sent_at = p_at, badge = sent.badge, attempts = delivery.attempts + 1, sound = sent.sound,
+      message_ids = sent.message_ids
+    from sent where delivery.id = sent.retried
+  ), added as (
+    insert into push.deliveries (
+      job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, follow_up, push_token, sent_at)
+    select job_id, device_id, kind, digest, message_ids, line_ids, coalesce(newest_at, '-infinity'), badge, sound,
+      (push ->> 'follow_up')::boolean, push ->> 'push_token', p_at
+    from sent where retried is null order by position
+    returning id, job_id, device_id
+  ), told as (
+    select sent.job_id, min(sent.position) as position, bool_or(sent.digest = 'deleted') as is_neutral, jsonb_agg(
+      sent.push - '{digest,follow_up,retried,is_repeated,due_at}'::text[]
+        || jsonb_build_object('delivery_id', coalesce(sent.retried, added.id), 'sound', sent.sound)
+      order by coalesce(sent.retried, added.id)) as devices
+    from sent left join added on added.job_id = sent.job_id and added.device_id = sent.device_id
+    group by sent.job_id
+  ), leased as (
+    update push.jobs job
+    set state = 'leased', is_retry = true, reason = null, attempts = job.attempts + 1, lease_id = p_lease_id,
+      leased_revision = job.revision, again_at = plan.again_at, expires_at = plan.expires_at,
+      leased_until = p_at + p_settings.lease_for,
+      -- Doubled for each expired lease, in case the job itself crashes its workers. A new message does not wait for that.
+      next_attempt_at = p_at + p_settings.lease_for * power(2, job.expired_leases)
+    from unnest(p_plans) plan where job.id = (plan.job).id
+  )
+  select coalesce(jsonb_agg(coalesce(plan.content, jsonb_build_object(
+    'title', case when told.is_neutral then push.neutral_title(plan.sender_id) end,
+    'body', case when told.is_neutral then 'Message deleted' else '' end, 'image_url', null
   )) || jsonb_build_object(
-    'job_id', job.id,
-    'message_id', p_plan.line_ids[1],
-    'room_id', job.room_id,
-    'sender_id', p_plan.sender_id,
-    'recipient_id', job.recipient_id,
-    'unread', p_plan.unread,
-    'badge', p_plan.badge,
-    'expires_at', coalesce(p_plan.expires_at, p_at + interval '1 hour'),
-    'sent_at', p_plan.open_from,
-    'attempt', job.attempts + 1,
-    'devices', to_jsonb(devices)
-  );
+    'job_id', (plan.job).id,
+    'message_id', plan.line_ids[1],
+    'room_id', (plan.job).room_id,
+    'sender_id', plan.sender_id,
+    'recipient_id', (plan.job).recipient_id,
+    'unread', plan.unread,
+    'badge', plan.badge,
+    'expires_at', coalesce(plan.expires_at, p_at + interval '1 hour'),
+    'sent_at', plan.open_from,
+    'attempt', (plan.job).attempts + 1,
+    'devices', told.devices
+  ) order by told.position), '[]') into leased
+  from unnest(p_plans) plan join told on told.job_id = (plan.job).id;
+  return leased;
 end $$;
-comment on function push.lease_job(push.plan, uuid, timestamptz, push.settings) is
-  'Leases a planned job to a worker, and adds its deliveries. Returns what the worker needs to send it.';
+comment on function push.lease_jobs(push.plan[], uuid, timestamptz, push.settings) is
+  'Leases planned jobs to a worker, and adds their deliveries. Returns what the worker needs to send them.';
 
 create function public.claim_push_jobs(
   p_message_ids uuid[] default null, p_limit integer default 100, p_wait_seconds double precision default 5,
@@ -180,7 +188,8 @@ declare
   job push.jobs;
   plan push.plan;
   plans push.plan[] := '{}';
-  allowed push.plan[] := '{}';
+  taken push.plan[] := '{}';
+  waits jsonb;  -- until when the recipient of a job gets no more
   finished uuid[] := '{}';
   read_on jsonb := '{}';  -- the badge that each device has set that a conversation was read on
   deferred uuid[] := '{}';
@@ -189,7 +198,7 @@ declare
   notifications integer := 0;
   wait_until timestamptz;
   slot jsonb;
-  jobs jsonb[] := '{}';
+  jobs jsonb;
   more_due boolean := false;
 begin
   select * into strict settings from push.settings;
@@ -209,7 +218,7 @@ begin
     set expired_leases = expired.expired_leases + 1, state = 'pending',
       next_attempt_at = greatest(expired.next_attempt_at, expired.leased_until),
       lease_id = null, leased_until = null, leased_revision = null
-    where expired.id = any(due_ids) and expired.state = 'leased' returning expired.id
+    where expired.id = any(due_ids) and expired.lease_id is not null returning expired.id
   )
   select coalesce(array_agg(id), '{}') into expired_leases from expired;
   update push.decisions set best = greatest(best, 'maybe_sent')
@@ -219,95 +228,90 @@ begin
       where delivery.job_id = decisions.job_id and delivery.status = 'sending' and decisions.message_id = any(delivery.message_ids)
     );
   locked_people := push.deactivate_ended_devices(array(select recipient_id from unnest(due)));
+  perform push.note_messages(due_ids);
+  -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
+  planned_at := clock_timestamp();
+  finished := push.decide(due_ids, planned_at, settings);
 
-  foreach job in array due loop
-    job.expired_leases := job.expired_leases + (job.id = any(expired_leases))::integer;
+  for plan in select * from push.situations(due_ids, planned_at, settings) loop
+    job := plan.job;
     -- A function of the app may be slow, and the worker waits five seconds for its claim: a few jobs are better than none.
     if job.recipient_id = any(locked_people) or clock_timestamp() > now_at + interval '2 seconds' then
       more_due := true;
-      left_due := left_due || array(select message_id from push.decisions where job_id = job.id and outcome is null)
-        || array(select key::uuid from jsonb_each_text(asked) where value = job.id::text);
+      left_due := left_due || plan.open_ids || array(select key::uuid from jsonb_each_text(asked) where value = job.id::text);
       continue;
     end if;
     begin
-      -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
-      planned_at := clock_timestamp();
-      plan := push.plan_job(job, p_project_url, planned_at, settings, paused);
+      plan := push.plan_job(plan, p_project_url, planned_at, settings, paused);
     exception when others or assert_failure then
       -- One job that cannot be planned must not stop the others. The error text is not logged: it may quote the message.
       raise warning 'Chat Push: job % cannot be composed: SQLSTATE %', job.id, sqlstate;
       -- A deadlock, a lock timeout, or a lack of memory or connections says nothing about the message.
       if left(sqlstate, 2) in ('40', '53', '55', '57', '58') then
-        update push.jobs set decided_up_to = push.note_messages(job) where id = job.id;
         perform push.defer_job(job.id, 'database_error', planned_at + settings.retry_base);
         continue;
       end if;
-      plan := null;
-      plan.job := job;
-      plan.job.decided_up_to := push.note_messages(job);
-      plan.finished := push.decide(job, planned_at) || push.finish_unreadable(job, planned_at);
+      plan.finished := push.finish_unreadable(plan);
       finished := finished || plan.finished;
       if plan.finished = '{}' then
         -- Nothing new, so what devices show cannot be kept right for now. It is dismissed at the latest when it expires.
         perform push.defer_job(job.id, 'unreadable', planned_at + settings.retry_cap);
       else
         -- The next claim sends what is left of it.
-        update push.jobs set decided_up_to = (plan.job).decided_up_to where id = job.id;
         more_due := true;
       end if;
       continue;
     end;
     finished := finished || plan.finished;
-    read_on := read_on || coalesce((select jsonb_object_agg(id, plan.badge) from unnest(plan.read_on) id), '{}');
-    if plan.is_settled then
+    if plan.read_on <> '{}' then
+      read_on := read_on || (select jsonb_object_agg(id, plan.badge) from unnest(plan.read_on) id);
+    end if;
+    if plan.pushes <> '{}' then
+      plan.devices := null;
+      plans := plans || plan;
+    else
       perform push.settle_job(plan);
       if plan.again_at is not null then
         deferred := deferred || plan.open_ids;
       end if;
-    else
-      plans := plans || plan;
     end if;
   end loop;
 
   -- In the order of the recipients, so that two claims never wait for each other.
-  foreach plan in array array(select one from unnest(plans) one order by ((one).job).recipient_id) loop
-    wait_until := push.reserve_recipient_share((plan.job).recipient_id, cardinality(plan.pushes));
-    if wait_until is null then
-      allowed := allowed || plan;
-    else
+  waits := (
+    select jsonb_object_agg(job_id, push.reserve_recipient_share(recipient_id, number)) from (
+      select (planned.job).id as job_id, (planned.job).recipient_id, cardinality(planned.pushes) as number
+      from unnest(plans) planned order by 2
+    ) share
+  );
+  foreach plan in array plans loop
+    job := plan.job;
+    wait_until := waits ->> job.id::text;
+    if wait_until is not null then
       deferred := deferred || plan.open_ids;
-      perform push.defer_job((plan.job).id, 'recipient_rate_limited', wait_until);
-    end if;
-  end loop;
-
-  plans := '{}';
-  foreach plan in array array(
-    select one from unnest(allowed) one order by array_position(due_ids, ((one).job).id)
-  ) loop
-    if notifications > 0 and notifications + cardinality(plan.pushes) > settings.notifications_per_claim then
+      perform push.defer_job(job.id, 'recipient_rate_limited', wait_until);
+    elsif notifications > 0 and notifications + cardinality(plan.pushes) > settings.notifications_per_claim then
       left_due := left_due || plan.open_ids;
       more_due := true;
       -- A job that is not sent now takes nothing of the share of its recipient.
-      perform push.return_recipient_share((plan.job).recipient_id, cardinality(plan.pushes));
+      perform push.return_recipient_share(job.recipient_id, cardinality(plan.pushes));
     else
       notifications := notifications + cardinality(plan.pushes);
-      plans := plans || plan;
+      taken := taken || plan;
     end if;
   end loop;
 
   -- After the shares, by which two claims for one recipient wait for each other.
   perform push.lock_device_states(array(select jsonb_object_keys(read_on)::uuid) || array(
-    select (planned ->> 'device_id')::uuid from unnest(plans) one cross join unnest((one).pushes) planned
+    select (planned ->> 'device_id')::uuid from unnest(taken) one cross join unnest((one).pushes) planned
     where (planned ->> 'sound')::boolean));
   update push.device_states set badge = (read_on ->> device_id::text)::integer
   where device_id = any(array(select jsonb_object_keys(read_on)::uuid));
   begin
-    foreach plan in array plans loop
-      jobs := jobs || push.lease_job(plan, lease, now_at, settings);
-    end loop;
+    jobs := push.lease_jobs(taken, lease, now_at, settings);
     -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
     slot := public.reserve_send_slot((
-      select count(*)::integer from unnest(plans) one cross join unnest((one).pushes) planned
+      select count(*)::integer from unnest(taken) one cross join unnest((one).pushes) planned
       where planned ->> 'provider' = 'expo'
     ), lease, p_wait_seconds * interval '1 second');
     if slot is null then
@@ -315,9 +319,9 @@ begin
     end if;
   exception when no_data_found then
     -- All leases of the block are undone.
-    jobs := '{}';
+    jobs := '[]';
     more_due := true;
-    foreach plan in array plans loop
+    foreach plan in array taken loop
       left_due := left_due || plan.open_ids;
       perform push.return_recipient_share((plan.job).recipient_id, cardinality(plan.pushes));
     end loop;
@@ -326,7 +330,7 @@ begin
   return jsonb_build_object(
     'lease_id', lease,
     'claimed_at', now_at,
-    'jobs', to_jsonb(jobs),
+    'jobs', jobs,
     'finished', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'message_id', decision.message_id, 'outcome', decision.outcome, 'reason', decision.reason)), '[]')
@@ -344,7 +348,7 @@ begin
     'more_due', more_due,
     'later', exists (
       select from push.jobs waiting
-      where (waiting.id = any(due_ids) or waiting.id = any(asked_jobs)) and waiting.state = 'pending'
+      where (waiting.id = any(due_ids) or waiting.id = any(asked_jobs)) and waiting.lease_id is null
         and waiting.next_attempt_at < clock_timestamp() + interval '1 minute'
     ),
     'slot', slot

@@ -1,5 +1,6 @@
--- Results: what a worker reports after sending. For each job: record the answer for each device (push.record_delivery), then
--- end the job for now or set its next attempt (push.record_result). push.retry_at is the only place that computes a retry delay.
+-- Results: what a worker reports after sending. Record the answer for each device (push.record_answers), then end each job for now
+-- or set its next attempt (push.end_leases). push.retry_at is the only place that computes a retry delay.
+-- Both take all jobs of a report: one statement for a hundred jobs costs a tenth of a hundred.
 
 create function push.retry_at(
   p_delivery push.deliveries, p_is_configuration_fault boolean, p_retry_after_seconds double precision default null
@@ -24,34 +25,101 @@ comment on function push.retry_at(push.deliveries, boolean, double precision) is
   'Returns when a device is sent to again, by what ended the last attempt and how often that happened. The Retry-After of '
   'Expo, is a lower bound: https://docs.expo.dev/push-notifications/sending-notifications/#retry-on-failure';
 
-create function push.record_delivery(p_job_id bigint, p_claimed_at timestamptz, p_reported jsonb) returns push.deliveries
+create function push.record_answers(p_claimed_at timestamptz, p_results jsonb[]) returns push.deliveries[]
 language plpgsql set search_path = '' as $$
 declare
-  reported record;
-  is_fault boolean;
-  delivery push.deliveries;
+  answered push.deliveries[];
+  waiting jsonb;
 begin
-  select * into strict reported from jsonb_to_record(p_reported)
-    r (delivery_id bigint, status text, error text, ticket_id text, retry_after_seconds double precision);
-  is_fault := reported.status = 'configuration_fault';
-  update push.deliveries
-  set status = case when is_fault then 'retry' else reported.status end, error = reported.error,
-    ticket_id = reported.ticket_id, sent_at = p_claimed_at, attempts = attempts - is_fault::integer,
-    configuration_faults = configuration_faults + is_fault::integer,
-    unanswered = unanswered + (reported.status = 'maybe_sent')::integer,
-    answered_at = clock_timestamp(), updated_at = clock_timestamp()
-  where id = reported.delivery_id and job_id = p_job_id and not is_accepted
-  returning * into delivery;
-  if delivery.status in ('retry', 'maybe_sent') then
-    update push.deliveries
-    set retry_at = push.retry_at(delivery, is_fault, reported.retry_after_seconds)
-    where id = delivery.id returning * into strict delivery;
+  with answer as (
+    update push.deliveries delivery
+    set status = case reported.status when 'configuration_fault' then 'retry' else reported.status end, error = reported.error,
+      ticket_id = reported.ticket_id, sent_at = p_claimed_at,
+      attempts = delivery.attempts - (reported.status = 'configuration_fault')::integer,
+      configuration_faults = delivery.configuration_faults + (reported.status = 'configuration_fault')::integer,
+      unanswered = delivery.unanswered + (reported.status = 'maybe_sent')::integer,
+      answered_at = clock_timestamp(), updated_at = clock_timestamp()
+    from unnest(p_results) result cross join jsonb_to_recordset(result -> 'deliveries')
+      reported (delivery_id bigint, status text, error text, ticket_id text, retry_after_seconds double precision)
+    where delivery.id = reported.delivery_id and delivery.job_id = (result ->> 'job_id')::bigint and not delivery.is_accepted
+    returning delivery, reported.status = 'configuration_fault' as is_fault, reported.retry_after_seconds
+  )
+  select coalesce(array_agg(delivery), '{}'), jsonb_object_agg((delivery).id, jsonb_build_object(
+    'at', push.retry_at(delivery, is_fault, retry_after_seconds)
+  )) filter (where (delivery).status in ('retry', 'maybe_sent'))
+  into answered, waiting from answer;
+  if waiting is null then
+    return answered;
   end if;
-  return delivery;
+  -- Devices that wait for the same reason get the same time, so that one request sends to all of them.
+  update push.deliveries delivery set retry_at = alike.retry_at
+  from (
+    select id, max((waiting -> id::text ->> 'at')::timestamptz) over (
+      partition by job_id, kind, digest, status, error, attempts, configuration_faults, unanswered) as retry_at
+    from unnest(answered) where waiting ? id::text
+  ) alike
+  where delivery.id = alike.id;
+  return array(select delivery from unnest(answered) answer join push.deliveries delivery on delivery.id = answer.id);
 end $$;
-comment on function push.record_delivery(bigint, timestamptz, jsonb) is
-  'Records the answer for one push to a device, and when it is sent again if at all. Returns the delivery; null if it was '
-  'accepted before: then it stays.';
+comment on function push.record_answers(timestamptz, jsonb[]) is
+  'Records the answer for each push of a report, and when it is sent again if at all. Returns these deliveries, without those that '
+  'were accepted before: they stay.';
+
+create function push.end_leases(p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[]) returns void
+language plpgsql set search_path = '' as $$
+declare
+  settings push.settings;
+begin
+  select * into strict settings from push.settings;
+  with answered as (
+    select job.id, job.room_id, job.recipient_id, job.again_at, job.expires_at, job.revision <> job.leased_revision as has_changed,
+      job.next_attempt_at, answer.*,
+      result @? '$.deliveries[*] ? (@.status == "configuration_fault")' as has_fault
+    from unnest(p_results) result
+    join push.jobs job on job.id = (result ->> 'job_id')::bigint and job.lease_id = p_lease_id
+    cross join lateral (
+      select min(attempt.due_at) as retry_at, bool_or(delivery.follow_up and attempt.due_at is null) as has_follow_up,
+        max(delivery.message_at) filter (where delivery.kind = 'alert') as news_at,
+        bool_or(delivery.status = 'maybe_sent') as is_unanswered
+      from jsonb_to_recordset(result -> 'deliveries') reported (delivery_id bigint)
+      join push.deliveries delivery on delivery.id = reported.delivery_id and delivery.job_id = job.id
+      cross join lateral push.is_attempt_due(delivery, delivery.digest, delivery.push_token) attempt
+    ) answer
+  ), unfinished as (
+    select *, least(retry_at, case when exists (
+      select from push.sendable_devices(answered.recipient_id) device
+      cross join lateral push.last_delivery(answered.id, device.id, false) last
+      -- A device that the worker did not report.
+      where (last.status = 'sending' and last.sent_at = p_claimed_at)
+        -- A device that registered since the claim, or that has another token now, gets the new messages of this claim, too.
+        or (news_at is not null and (last.push_token is distinct from device.push_token or last.message_at < news_at))
+    ) then clock_timestamp() + settings.retry_base end) as attempt_at
+    from answered
+  ), ended as materialized (
+    select *, attempt_at is null and again_at is null as is_finished, least(attempt_at, again_at, expires_at, case
+      when has_changed then next_attempt_at
+      when has_follow_up then clock_timestamp() end) as next_at
+    from unfinished
+  ), finished as (
+    update push.decisions decision
+    set outcome = best, finished_at = clock_timestamp(),
+      reason = case when best < 'accepted' and ended.is_unanswered then 'unanswered' end
+    from ended where decision.job_id = ended.id and ended.is_finished and decision.outcome is null and decision.best <> 'skipped'
+  )
+  update push.jobs job
+  set state = case when next_at is null then 'idle' else 'pending' end::push.job_state,
+    next_attempt_at = next_at, expired_leases = 0, changed_at = clock_timestamp(),
+    is_retry = job.is_retry and not is_finished,
+    -- A configuration fault does not count as an attempt.
+    attempts = case when is_finished then 0 else greatest(job.attempts - has_fault::integer, 0) end,
+    lease_id = null, leased_until = null, leased_revision = null
+  from ended where job.id = ended.id;
+  delete from push.jobs job using unnest(p_results) result
+  where job.id = (result ->> 'job_id')::bigint and job.next_attempt_at is null
+    and not exists (select from public.chat_rooms where id = job.room_id);
+end $$;
+comment on function push.end_leases(uuid, timestamptz, jsonb[]) is
+  'Ends the jobs of a report for now, or sets their next attempt. Jobs whose lease the worker has lost stay as they are.';
 
 create function push.record_device_states(p_deliveries push.deliveries[]) returns void
 language sql set search_path = '' as $$
@@ -77,36 +145,17 @@ $$;
 comment on function push.record_device_states(push.deliveries[]) is
   'Records what devices were told by accepted pushes: the badge, and when they were sent dismissals. Dismissals of one claim are one push.';
 
-create function push.record_result(p_lease_id uuid, p_claimed_at timestamptz, p_result jsonb, out recorded push.deliveries[], out is_lost boolean)
+create function push.record_results(
+  p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[], out recorded push.deliveries[], out lost_leases bigint[])
 language plpgsql set search_path = '' as $$
-declare
-  job push.jobs;
-  settings push.settings;
-  next_at timestamptz;
-  news_at timestamptz;
-  has_follow_up boolean;
-  is_unfinished boolean;
 begin
-  select * into strict settings from push.settings;
-  is_lost := false;
-  recorded := '{}';
-  select * into job from push.jobs where id = (p_result ->> 'job_id')::bigint for update;
-  if not found then
-    return;  -- The conversation was deleted meanwhile, and its job with it.
-  end if;
-  -- Answers are recorded, even if another worker holds the lease now.
-  recorded := array(
-    select answered from jsonb_array_elements(p_result -> 'deliveries') reported
-    cross join lateral push.record_delivery(job.id, p_claimed_at, reported) answered where answered.id is not null
-  );
-  -- Devices that wait for the same reason get the same time, so that one request sends to all of them.
-  update push.deliveries delivery set retry_at = alike.retry_at
-  from (
-    select kind, digest, status, error, attempts, configuration_faults, unanswered, max(retry_at) as retry_at, array_agg(id) as ids
-    from unnest(recorded) where retry_at > clock_timestamp() and status in ('retry', 'maybe_sent')
-    group by 1, 2, 3, 4, 5, 6, 7 having count(*) > 1
-  ) alike
-  where delivery.id = any(alike.ids);
+  -- In one order, so that two workers that report the same jobs do not deadlock. Inserts of messages lock in this order, too.
+  -- A job is missing if its conversation was deleted meanwhile.
+  select coalesce(array_agg(id) filter (where lease_id is distinct from p_lease_id), '{}') into lost_leases from (
+    select job.id, job.lease_id from unnest(p_results) result join push.jobs job on job.id = (result ->> 'job_id')::bigint
+    order by job.room_id, job.recipient_id for update of job
+  ) locked;
+  recorded := push.record_answers(p_claimed_at, p_results);
   update push.decisions decision set best = greatest(decision.best, sent.best)
   from (
     select message_id, max(case when is_accepted then 'accepted' when unanswered > 0 then 'maybe_sent' else 'failed' end::push.outcome) as best
@@ -114,55 +163,11 @@ begin
     group by message_id
   ) sent
   where decision.message_id = sent.message_id;
-  if job.lease_id is distinct from p_lease_id then
-    is_lost := true;
-    return;
-  end if;
-
-  recorded := array(select delivery from push.deliveries delivery where delivery.id = any(array(select id from unnest(recorded))));
-  select min(attempt.due_at), bool_or(delivery.follow_up and attempt.due_at is null),
-    max(delivery.message_at) filter (where delivery.kind = 'alert')
-  into next_at, has_follow_up, news_at
-  from unnest(recorded) delivery
-  cross join lateral push.is_attempt_due(delivery, delivery.digest, delivery.push_token) attempt;
-  if exists (
-    select from push.sendable_devices(job.recipient_id) device
-    cross join lateral push.last_delivery(job.id, device.id, false) last
-    -- A device that the worker did not report.
-    where (last.status = 'sending' and last.sent_at = p_claimed_at)
-      -- A device that registered since the claim, or that has another token now, gets the new messages of this claim, too.
-      or (news_at is not null and (last.push_token is distinct from device.push_token or last.message_at < news_at))
-  ) then
-    next_at := least(next_at, clock_timestamp() + settings.retry_base);
-  end if;
-  is_unfinished := next_at is not null or job.again_at is not null;
-  if not is_unfinished then
-    update push.decisions
-    set outcome = best, finished_at = clock_timestamp(),
-      reason = case when best < 'accepted' and exists (
-        select from unnest(recorded) where status = 'maybe_sent') then 'unanswered' end
-    where job_id = job.id and outcome is null and best <> 'skipped';
-  end if;
-  next_at := least(next_at, job.again_at, job.expires_at, case
-    when job.revision <> job.leased_revision then job.next_attempt_at
-    when has_follow_up then clock_timestamp() end);
-  if next_at is null and not exists (select from public.chat_rooms where id = job.room_id) then
-    delete from push.jobs where id = job.id;
-    return;
-  end if;
-  update push.jobs
-  set state = case when next_at is null then 'idle' else 'pending' end::push.job_state,
-    next_attempt_at = next_at, expired_leases = 0, changed_at = clock_timestamp(),
-    is_retry = is_unfinished and is_retry,
-    -- A configuration fault does not count as an attempt.
-    attempts = case when is_unfinished
-      then greatest(attempts - (p_result @? '$.deliveries[*] ? (@.status == "configuration_fault")')::integer, 0) else 0 end,
-    lease_id = null, leased_until = null, leased_revision = null
-  where id = job.id;
+  perform push.end_leases(p_lease_id, p_claimed_at, p_results);
 end $$;
-comment on function push.record_result(uuid, timestamptz, jsonb) is
-  'Records the deliveries of one job, then ends it for now or sets its next attempt. Returns the deliveries that it recorded, and '
-  'whether the worker has lost the lease: then it records the deliveries only.';
+comment on function push.record_results(uuid, timestamptz, jsonb[]) is
+  'Records the deliveries of jobs, then ends the jobs for now or sets their next attempt. Returns the deliveries that it recorded, and '
+  'the jobs whose lease the worker has lost: of these it records the deliveries only.';
 
 create function public.record_push_results(
   p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[], p_unused_notifications integer default 0,
@@ -171,11 +176,6 @@ create function public.record_push_results(
 language plpgsql security definer set search_path = ''
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  -- In one order, so that two workers that report the same jobs do not deadlock. Inserts of messages lock in this order, too.
-  results constant jsonb[] := array(
-    select reported from unnest(p_results) reported left join push.jobs job on job.id = (reported ->> 'job_id')::bigint
-    order by job.room_id, job.recipient_id
-  );
   result jsonb;
   answer record;
   recorded push.deliveries[] := '{}';
@@ -184,20 +184,19 @@ declare
   reviewed jsonb;
 begin
   begin
-    foreach result in array results loop
-      select * into strict answer from push.record_result(p_lease_id, p_claimed_at, result);
-      recorded := recorded || answer.recorded;
-      lost_leases := lost_leases || case when answer.is_lost then array[(result ->> 'job_id')::bigint] else '{}' end;
-    end loop;
+    select * into strict answer from push.record_results(p_lease_id, p_claimed_at, p_results);
+    recorded := answer.recorded;
+    lost_leases := answer.lost_leases;
   exception when others then
     -- One result that cannot be recorded must not prevent the others: again, each in a subtransaction.
-    recorded := '{}';
-    lost_leases := '{}';
-    foreach result in array results loop
+    for result in
+      select reported from unnest(p_results) reported left join push.jobs job on job.id = (reported ->> 'job_id')::bigint
+      order by job.room_id, job.recipient_id
+    loop
       begin
-        select * into strict answer from push.record_result(p_lease_id, p_claimed_at, result);
+        select * into strict answer from push.record_results(p_lease_id, p_claimed_at, array[result]);
         recorded := recorded || answer.recorded;
-        lost_leases := lost_leases || case when answer.is_lost then array[(result ->> 'job_id')::bigint] else '{}' end;
+        lost_leases := lost_leases || answer.lost_leases;
       exception when others then
         raise warning 'Chat Push: the result of job % cannot be recorded: SQLSTATE %', result ->> 'job_id', sqlstate;
         unrecorded := unrecorded || (result ->> 'job_id')::bigint;
@@ -213,8 +212,8 @@ begin
     perform push.release_send_slot(p_lease_id, p_unused_notifications);
   end if;
   return jsonb_build_object('lost_leases', to_jsonb(lost_leases), 'unrecorded', to_jsonb(unrecorded), 'later', exists (
-    select from unnest(results) reported join push.jobs job on job.id = (reported ->> 'job_id')::bigint
-    where job.state = 'pending' and job.next_attempt_at < clock_timestamp() + interval '1 minute'
+    select from unnest(p_results) reported join push.jobs job on job.id = (reported ->> 'job_id')::bigint
+    where job.lease_id is null and job.next_attempt_at < clock_timestamp() + interval '1 minute'
   )) || reviewed;
 end $$;
 comment on function public.record_push_results(uuid, timestamptz, jsonb[], integer, jsonb[]) is
