@@ -42,36 +42,39 @@ comment on function private.send_new_messages() is
   'Sends each new message to both people of its conversation. The event has the time of the message, by which forget_messages finds it.';
 
 create function private.forget_messages(p_times timestamptz[]) returns void
-language sql volatile set search_path = '' set enable_seqscan = off as $$
+language plpgsql set search_path = '' set enable_seqscan = off as $$
+begin
   update realtime.messages
   set payload = jsonb_build_object('operation', payload -> 'operation',
     'record', jsonb_build_object('id', payload #> '{record,id}', 'room_id', payload #> '{record,room_id}'))
   where inserted_at = any (p_times) and extension = 'broadcast' and private is true
     and event = 'message' and topic like 'user:%' and payload #> '{record,message}' is not null;
-$$;
+end $$;
 comment on function private.forget_messages(timestamptz[]) is
   'Removes text and attachments from the events of these times. Realtime keeps events for days, and sends them again to a client that '
   'asks for a replay. If the event of another message has the same microsecond, its app syncs.';
 
 create function private.send_edited_messages(p_messages public.chat_messages[]) returns void
-language sql volatile set search_path = '' set enable_seqscan = off set enable_nestloop = on as $$
+language plpgsql set search_path = '' set enable_seqscan = off set enable_nestloop = on as $$
+begin
   insert into realtime.messages (topic, extension, event, private, inserted_at, payload)
   select 'user:' || person.id, 'broadcast', 'message', true, edited.changed_at, edited.payload
   from (
     select room_id, changed_at, private.message_event('UPDATE', record) as payload
-    from (select room_id, changed_at, to_jsonb(message) as record from unnest(p_messages) message offset 0) stored
+    from (select room_id, changed_at, to_jsonb(changed) as record from unnest(p_messages) changed offset 0) stored
     offset 0
   ) edited
   join public.chat_rooms room on room.id = edited.room_id
   cross join lateral (values (room.user1_id), (room.user2_id)) person (id);
-$$;
+end $$;
 comment on function private.send_edited_messages(public.chat_messages[]) is
   'Sends messages that were edited or deleted to both people of their conversation.';
 
 create function private.send_marks(p_messages public.chat_messages[]) returns void
-language sql volatile set search_path = '' set enable_seqscan = off set enable_nestloop = on as $$
-  insert into realtime.messages (topic, extension, event, private, payload)
-  select 'user:' || person.id, 'broadcast', 'receipts', true, marked.payload
+language plpgsql set search_path = '' set enable_seqscan = off set enable_nestloop = on as $$
+begin
+  insert into realtime.messages (topic, extension, event, private, inserted_at, payload)
+  select 'user:' || person.id, 'broadcast', 'receipts', true, clock_timestamp(), marked.payload
   from (
     select room_id, jsonb_build_object('room_id', room_id, 'message_ids', jsonb_agg(id), 'is_read', is_read,
       'delivered_at', max(delivered_at), 'read_at', max(read_at), 'changed_at', max(changed_at)) as payload
@@ -84,7 +87,7 @@ language sql volatile set search_path = '' set enable_seqscan = off set enable_n
   ) marked
   join public.chat_rooms room on room.id = marked.room_id
   cross join lateral (values (room.user1_id), (room.user2_id)) person (id);
-$$;
+end $$;
 comment on function private.send_marks(public.chat_messages[]) is
   'Sends which messages were marked to both people of their conversation: one event for each conversation and state.';
 
@@ -127,8 +130,8 @@ language plpgsql security definer set search_path = '' set timezone = 'UTC' set 
 begin
   perform private.forget_messages(
     array(select server_timestamp from old_messages) || array(select edited_at from old_messages where edited_at is not null));
-  insert into realtime.messages (topic, extension, event, private, payload)
-  select 'user:' || person.id, 'broadcast', 'message', true, deleted.payload
+  insert into realtime.messages (topic, extension, event, private, inserted_at, payload)
+  select 'user:' || person.id, 'broadcast', 'message', true, clock_timestamp(), deleted.payload
   from (
     select room_id, private.message_event('DELETE', jsonb_build_object('id', id, 'room_id', room_id)) as payload
     from old_messages offset 0
@@ -149,8 +152,8 @@ comment on function private.send_deleted_messages() is
 create function private.send_rooms(p_operation text, p_rooms public.chat_rooms[]) returns void
 language plpgsql set search_path = '' as $$
 begin
-  insert into realtime.messages (topic, extension, event, private, payload)
-  select 'user:' || person.id, 'broadcast', 'conversation', true, jsonb_build_object('operation', p_operation, 'record',
+  insert into realtime.messages (topic, extension, event, private, inserted_at, payload)
+  select 'user:' || person.id, 'broadcast', 'conversation', true, clock_timestamp(), jsonb_build_object('operation', p_operation, 'record',
     -- Without the text: it may be edited or deleted, and Realtime keeps the event.
     case when p_operation = 'DELETE' then jsonb_build_object('id', room.id) else to_jsonb(room) - 'last_message' end)
   from unnest(p_rooms) room
