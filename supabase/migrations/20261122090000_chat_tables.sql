@@ -24,31 +24,34 @@ begin
     select format('function %s exists', pg_proc.oid::regprocedure)
     from pg_catalog.pg_proc join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
     where (nspname = 'public' and proname = any ('{claim_due_receipts,claim_push_jobs,diagnose_push,explain_push,
-        finish_receipt_run,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
+        finish_receipt_run,get_changed_messages,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
         mark_messages_read,my_devices,plan_wakeups,prune_push,record_push_receipts,record_push_results,register_device,
-        report_presence,reserve_send_slot,unregister_device}'))
+        report_presence,reserve_send_slot,sync_cursor,unregister_device}'))
       or (nspname = 'private' and proname = any ('{archive_deleted_room,attachment_fault,canonical_push_token,check_device,
-        collect_deleted_message,count_new_message,create_receipts,device_json,ended_devices,
-        forget_presence,guard_message_change,is_expo_token,keep_deleted_message,limit_bytes,limit_message_rate,
+        collect_deleted_message,count_new_message,create_receipts,device_json,enable_events,ended_devices,
+        forget_messages,forget_presence,guard_message_change,is_expo_token,keep_deleted_message,limit_bytes,limit_message_rate,
         limit_message_size,limit_new_rooms,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
-        lock_senders_of_marks,mark_messages_of_receipts,message_line,my_contacts,my_partners,my_rooms,one_line,prepare_device,
+        lock_senders_of_marks,mark_messages_of_receipts,message_event,message_line,messages_since,my_contacts,my_partners,my_rooms,one_line,prepare_device,
         prepare_room,recount_after_change,recount_after_delete,recount_rooms,register_device,report_presence,require_caller,
-        serialize_registrations,serialize_writes,soft_delete_messages,stamp_message,stamp_message_change,
-        stamp_presence,stamp_receipt,stamp_room,sum_presence,touch_updated_at,try_lock_push_tokens}'))
+        send_changed_messages,send_changed_room,send_deleted_messages,send_deleted_rooms,send_edited_messages,send_marks,
+        send_new_messages,send_new_rooms,send_rooms,serialize_registrations,serialize_writes,soft_delete_messages,stamp_message,stamp_message_change,
+        stamp_presence,stamp_receipt,stamp_room,sum_presence,topic_right,touch_updated_at,try_lock_push_tokens}'))
     union all
     select format('trigger %I of %s exists', tgname, tgrelid::regclass)
     from pg_catalog.pg_trigger join pg_catalog.pg_class on pg_class.oid = tgrelid
     where not tgisinternal and relnamespace = 'public'::regnamespace
       and (relname, tgname) in (
         ('users', 'limit_profile'), ('chat_rooms', 'prepare_room'), ('chat_rooms', 'stamp_room'),
-        ('chat_rooms', 'archive_deleted_room'),
-        ('chat_messages', 'touch_updated_at'), ('chat_messages', 'stamp_message'),
+        ('chat_rooms', 'archive_deleted_room'), ('chat_rooms', 'send_new_rooms'), ('chat_rooms', 'send_changed_room'),
+        ('chat_rooms', 'send_deleted_rooms'),
+        ('chat_messages', 'stamp_message'),
         ('chat_messages', 'stamp_message_change'), ('chat_messages', 'count_new_message'),
         ('chat_messages', 'lock_senders_of_marks'), ('chat_messages', 'serialize_writes'),
         ('chat_messages', 'guard_message_change'), ('chat_messages', 'soft_delete_messages'),
         ('chat_messages', 'collect_deleted_message'), ('chat_messages', 'keep_deleted_message'),
         ('chat_messages', 'create_receipts'), ('chat_messages', 'recount_after_change'),
-        ('chat_messages', 'recount_after_delete'), ('chat_messages', 'create_push_job'),
+        ('chat_messages', 'recount_after_delete'), ('chat_messages', 'send_new_messages'),
+        ('chat_messages', 'send_changed_messages'), ('chat_messages', 'send_deleted_messages'), ('chat_messages', 'create_push_job'),
         ('chat_messages', 'set_push_jobs_due'), ('chat_messages', 'set_push_jobs_due_after_delete'),
         ('chat_messages', 'set_push_jobs_due_after_truncate'), ('users', 'delete_push_jobs_of_person'),
         ('message_receipts', 'stamp_receipt'), ('message_receipts', 'serialize_writes'),
@@ -107,6 +110,7 @@ begin
       ('chat_messages', 'deleted_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
       ('chat_messages', 'delivered_at', '{timestamp with time zone,timestamp without time zone}', 0, false),
       ('chat_messages', 'server_timestamp', '{timestamp with time zone}', 0, false),
+      ('chat_messages', 'changed_at', '{timestamp with time zone}', 0, false),
       ('message_receipts', 'id', '{uuid}', 0, false),
       ('message_receipts', 'message_id', '{uuid}', 0, true),
       ('message_receipts', 'user_id', '{uuid}', 0, true),
@@ -455,7 +459,8 @@ alter table public.chat_messages
   add column if not exists edited_at timestamptz,
   add column if not exists deleted_at timestamptz,
   add column if not exists delivered_at timestamptz,
-  add column if not exists server_timestamp timestamptz;
+  add column if not exists server_timestamp timestamptz,
+  add column if not exists changed_at timestamptz;
 alter table public.chat_messages
   alter column id set default gen_random_uuid(),
   alter column message_type set default 'text',
@@ -475,6 +480,8 @@ comment on column public.chat_messages.client_msg_id is
   'Created by the app; a message that is sent again is rejected as a duplicate.';
 comment on column public.chat_messages.server_timestamp is
   'Order of messages, by the server''s clock; within one conversation also the order of commits.';
+comment on column public.chat_messages.changed_at is
+  'When the message was inserted, edited, deleted or marked for the last time, by the server''s clock: the cursor of get_changed_messages.';
 
 create table if not exists public.message_receipts (
   id uuid primary key default gen_random_uuid()
@@ -581,23 +588,27 @@ select 'rows filled in', 'chat_rooms: tourist_id, guide_id', count(*) from chang
 with changed as (
   update public.chat_messages message
   set server_timestamp = coalesce(message.server_timestamp, least(coalesce(message.created_at, message.updated_at), now()), now()),
+    changed_at = coalesce(message.changed_at,
+      least(coalesce(message.server_timestamp, message.created_at, message.updated_at), now()), now()),
     sender_role = coalesce(message.sender_role, case when message.sender_id
       = (select guide_id from public.chat_rooms where id = message.room_id) then 'guide' else 'tourist' end),
     is_read = coalesce(message.is_read, message.read_at is not null),
     message_type = coalesce(message.message_type, 'text'),
     attachments = coalesce(message.attachments, '[]')
   where message.server_timestamp is null or message.sender_role is null or message.is_read is null
-    or message.message_type is null or message.attachments is null
+    or message.message_type is null or message.attachments is null or message.changed_at is null
   returning 1
 )
 insert into push.migration_report (what, subject, affected_rows)
-select 'rows filled in', 'chat_messages: server_timestamp, sender_role, is_read, message_type, attachments', count(*)
+select 'rows filled in', 'chat_messages: server_timestamp, sender_role, is_read, message_type, attachments, changed_at', count(*)
 from changed having count(*) > 0;
 
 alter table public.chat_messages
   alter column attachments set not null,
   alter column server_timestamp set default now(),
-  alter column server_timestamp set not null;
+  alter column server_timestamp set not null,
+  alter column changed_at set default now(),
+  alter column changed_at set not null;
 
 with changed as (
   update public.chat_rooms room
@@ -740,6 +751,9 @@ create index if not exists idx_messages_conversation_cursor
 -- get_missed_messages: messages since a time.
 create index if not exists idx_messages_room_after_timestamp
   on public.chat_messages (room_id, server_timestamp);
+-- get_changed_messages: changes since a time.
+create index if not exists idx_messages_changed
+  on public.chat_messages (room_id, changed_at, id);
 -- A message that an app sends again is not stored again.
 create unique index if not exists idx_messages_client_msg_id_unique
   on public.chat_messages (sender_id, client_msg_id) where client_msg_id is not null;

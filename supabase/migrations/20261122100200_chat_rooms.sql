@@ -105,6 +105,8 @@ create trigger archive_deleted_room before delete on public.chat_rooms
 
 create function private.count_new_message() returns trigger
 language plpgsql security definer set search_path = '' as $$
+declare
+  comes_back uuid;
 begin
   if exists (select from new_messages offset 1) then
     -- One update for each room. One for each message would leave a row version each, and each update searches them all.
@@ -126,12 +128,20 @@ begin
         else private.message_line(added.message, added.attachments, added.message_type, 200) end,
       last_message_at = added.server_timestamp,
       unread_count_user1 = unread_count_user1 + (added.sender_id = user2_id and added.is_read is not true)::integer,
-      unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.is_read is not true)::integer,
-      -- A new message brings an archived conversation back for its recipient.
-      archived_by_user1 = archived_by_user1 and (added.sender_id <> user2_id or added.is_read is true),
-      archived_by_user2 = archived_by_user2 and (added.sender_id <> user1_id or added.is_read is true)
+      unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.is_read is not true)::integer
     from new_messages added
-    where room.id = added.room_id and added.deleted_at is null;
+    where room.id = added.room_id and added.deleted_at is null
+    returning case when added.is_read is not true and
+      ((archived_by_user1 and added.sender_id = user2_id) or (archived_by_user2 and added.sender_id = user1_id))
+      then added.sender_id end into comes_back;
+    -- A new message brings an archived conversation back for its recipient. It is an update of its own, because an update of
+    -- these columns is an event for apps (send_changed_room).
+    if comes_back is not null then
+      update public.chat_rooms
+      set archived_by_user1 = archived_by_user1 and user2_id <> comes_back,
+        archived_by_user2 = archived_by_user2 and user1_id <> comes_back
+      where id = (select room_id from new_messages);
+    end if;
   end if;
   return null;
 end $$;

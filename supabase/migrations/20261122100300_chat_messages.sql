@@ -1,9 +1,9 @@
 -- Triggers of chat_messages. They decide which values only the server sets, what a person may change, what remains
 -- of a deleted message, and in which order statements lock rows. Triggers of one kind run in the order of their names:
 --   before a statement: lock_senders_of_marks, serialize_writes; before a row: guard_message_change, stamp_message (insert) or
---   stamp_message_change, touch_updated_at; after a statement: count_new_message, create_push_job and notify_webhook (insert),
---   create_receipts, recount_after_change and set_push_jobs_due (update), recount_after_delete, set_push_jobs_due_after_delete
---   and soft_delete_messages (delete); after a row: keep_deleted_message (update).
+--   stamp_message_change; after a statement: count_new_message, create_push_job, notify_webhook and send_new_messages
+--   (insert), create_receipts, recount_after_change, send_changed_messages and set_push_jobs_due (update), recount_after_delete,
+--   send_deleted_messages, set_push_jobs_due_after_delete and soft_delete_messages (delete); after a row: keep_deleted_message (update).
 
 -- The copies are for operators: no role of an API has a right on them. A copy is deleted with the row of its message.
 create table private.deleted_messages (
@@ -56,6 +56,7 @@ begin
     where id = new.room_id;
   end if;
   new.server_timestamp := clock_timestamp();
+  new.changed_at := new.server_timestamp;
   new.attachments := coalesce(new.attachments, '[]');
   if me is not null then
     -- Old apps send these columns; the values are replaced.
@@ -80,6 +81,7 @@ comment on function private.stamp_message() is
 create function private.stamp_message_change() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
+  now_at constant timestamptz := clock_timestamp();
   changed text;
 begin
   if old.deleted_at is not null then
@@ -99,18 +101,25 @@ begin
     perform private.limit_message_size(
       case when new.message is distinct from old.message then new.message end,
       case when new.attachments is distinct from old.attachments then new.attachments end);
-    new.edited_at := clock_timestamp();
+    new.edited_at := now_at;
   end if;
   if new.deleted_at is not null then
-    new.deleted_at := coalesce(old.deleted_at, clock_timestamp());
+    new.deleted_at := coalesce(old.deleted_at, now_at);
     new.message := '';
     new.attachments := '[]';
   end if;
+  new.updated_at := old.updated_at;
+  new.changed_at := old.changed_at;
+  -- The images of the rows, because an app's own column may be of a type without equality, such as json.
+  if new operator(pg_catalog.*<>) old then
+    new.changed_at := now_at;
+  end if;
+  new.updated_at := now_at;
   return new;
 end $$;
 comment on function private.stamp_message_change() is
-  'Sets edited_at and deleted_at by the server''s clock. Applies the limits to an edit. Clears text and attachments of a deleted '
-  'message, and rejects (42501) that it is edited or restored.';
+  'Sets edited_at, deleted_at, changed_at and updated_at by the server''s clock. Applies the limits to an edit. Clears text and '
+  'attachments of a deleted message, and rejects (42501) that it is edited or restored.';
 
 create function private.keep_deleted_message() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -259,8 +268,6 @@ end $$;
 comment on function private.create_receipts() is
   'Writes the receipts for messages that a recipient marked by an update, as mark_messages_read does.';
 
-create trigger touch_updated_at before update on public.chat_messages
-  for each row execute function private.touch_updated_at();
 create trigger stamp_message before insert on public.chat_messages
   for each row execute function private.stamp_message();
 create trigger stamp_message_change before update on public.chat_messages

@@ -85,7 +85,8 @@ create temporary table own_columns on commit drop as
         updated_at,tourist_id,guide_id,unread_count_user1,unread_count_user2,archived_by_user1,archived_by_user2,
         accepted_by_user1,accepted_by_user2}'))
       or (relname = 'chat_messages' and attname <> all ('{id,room_id,sender_id,message,message_type,is_read,read_at,
-        created_at,updated_at,client_msg_id,sender_role,attachments,edited_at,deleted_at,delivered_at,server_timestamp}'))
+        created_at,updated_at,client_msg_id,sender_role,attachments,edited_at,deleted_at,delivered_at,server_timestamp,
+        changed_at}'))
       or (relname = 'message_receipts' and attname <> all (
         '{id,message_id,user_id,device_id,delivered_at,read_at,read_device_id,created_at}'))
       or (relname = 'user_devices' and attname <> all ('{id,user_id,device_id,platform,push_token,push_provider,app_version,

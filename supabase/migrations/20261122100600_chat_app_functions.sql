@@ -50,6 +50,69 @@ comment on function public.get_messages_paginated(uuid, integer, timestamptz, uu
   'Returns a page of the messages of a conversation, newest first. The cursor is server_timestamp and id of the last message '
   'of the page before.';
 
+create function private.messages_since(
+  p_clock text, p_since timestamptz, p_after_id uuid, p_limit integer
+) returns setof public.chat_messages
+language plpgsql stable set search_path = '' as $$
+declare
+  page_size constant integer := least(greatest(p_limit, 1), 1000);
+  since constant timestamptz := case
+    -- What commits up to a minute after its timestamp is not missed.
+    when p_after_id is null then coalesce(p_since, '-infinity') - interval '1 minute'
+    else p_since
+  end;
+  rooms uuid[] := array(select private.my_rooms());
+  deepest integer;
+  -- The page ends here at the latest.
+  until timestamptz := 'infinity';
+  -- Messages that a round reads of each conversation.
+  depth integer := 1;
+begin
+  -- Finds the end of the page, and the conversations with messages before it. Reading a whole page of each of a thousand
+  -- conversations would cost a thousand pages. Each round reads twice as many messages of the conversations that may have
+  -- more before the end that is known so far.
+  loop
+    execute format($sql$
+      with head as materialized (
+        select candidate.room_id, message.at
+        from unnest($1) candidate (room_id)
+        cross join lateral (
+          select %1$I as at from public.chat_messages
+          where room_id = candidate.room_id and %1$I between $2 and $3 and ($4 is null or %1$I > $2 or id > $4)
+          order by %1$I limit $5
+        ) message
+      ), page_end as (
+        select coalesce((select at from head order by 1 offset $6 - 1 limit 1), $3) as at
+      )
+      select page_end.at, array_agg(reached.room_id), max(reached.messages)
+      from page_end
+      left join lateral (
+        select room_id, count(*) as messages from head where at <= page_end.at group by room_id
+      ) reached on true
+      group by page_end.at$sql$, p_clock)
+    into until, rooms, deepest
+    using rooms, since, until, p_after_id, depth, page_size;
+    -- No conversation is left, or none that may have more.
+    exit when deepest is null or deepest < depth or depth >= page_size;
+    depth := least(2 * depth, page_size);
+  end loop;
+  return query execute format($sql$
+    select message.*
+    from unnest($1) mine (room_id)
+    -- Lateral, so that each conversation is read by its index. In a plain join, the planner may read all messages.
+    cross join lateral (
+      select * from public.chat_messages
+      where room_id = mine.room_id and %1$I between $2 and $3 and ($4 is null or %1$I > $2 or id > $4)
+      order by %1$I, id limit $5
+    ) message
+    order by message.%1$I, message.id
+    limit $5$sql$, p_clock)
+  using rooms, since, until, p_after_id, page_size;
+end $$;
+comment on function private.messages_since(text, timestamptz, uuid, integer) is
+  'Returns a page of the messages of the caller''s conversations since a time of the column p_clock, in its order. The first '
+  'page (p_after_id is null) begins a minute earlier.';
+
 create function public.get_missed_messages(
   p_user_id uuid,
   p_since_timestamp timestamptz,
@@ -57,65 +120,38 @@ create function public.get_missed_messages(
   p_limit integer default 500
 ) returns setof public.chat_messages
 language plpgsql stable set search_path = '' as $$
-declare
-  page_size constant integer := least(greatest(p_limit, 1), 1000);
-  since constant timestamptz := case
-    -- A message of another conversation may commit up to a minute after its timestamp.
-    when p_after_id is null then coalesce(p_since_timestamp, '-infinity') - interval '1 minute'
-    else p_since_timestamp
-  end;
-  rooms uuid[];
-  deepest integer;
-  -- The page ends here at the latest.
-  until timestamptz := 'infinity';
-  -- Messages that a round reads of each conversation.
-  depth integer := 1;
 begin
   perform private.require_caller(p_user_id, 'p_user_id');
-  rooms := array(select private.my_rooms());
-  -- Finds the end of the page, and the conversations with messages before it. Reading a whole page of each of a thousand
-  -- conversations would cost a thousand pages. Each round reads twice as many messages of the conversations that may have
-  -- more before the end that is known so far.
-  loop
-    with head as materialized (
-      select candidate.room_id, message.server_timestamp
-      from unnest(rooms) candidate (room_id)
-      cross join lateral (
-        select server_timestamp from public.chat_messages
-        where room_id = candidate.room_id and server_timestamp between since and until
-          and (p_after_id is null or server_timestamp > since or id > p_after_id)
-        order by server_timestamp limit depth
-      ) message
-    ), page_end as (
-      select coalesce((select server_timestamp from head order by 1 offset page_size - 1 limit 1), until) as at
-    )
-    select page_end.at, array_agg(reached.room_id), max(reached.messages) into until, rooms, deepest
-    from page_end
-    left join lateral (
-      select room_id, count(*) as messages from head where server_timestamp <= page_end.at group by room_id
-    ) reached on true
-    group by page_end.at;
-    -- No conversation is left, or none that may have more.
-    exit when deepest is null or deepest < depth or depth >= page_size;
-    depth := least(2 * depth, page_size);
-  end loop;
-  return query
-    select message.*
-    from unnest(rooms) mine (room_id)
-    -- Lateral, so that each conversation is read by its index. In a plain join, the planner may read all messages.
-    cross join lateral (
-      select * from public.chat_messages
-      where room_id = mine.room_id and server_timestamp between since and until
-        and (p_after_id is null or server_timestamp > since or id > p_after_id)
-      order by server_timestamp, id limit page_size
-    ) message
-    order by message.server_timestamp, message.id
-    limit page_size;
+  return query select * from private.messages_since('server_timestamp', p_since_timestamp, p_after_id, p_limit);
 end $$;
 comment on function public.get_missed_messages(uuid, timestamptz, uuid, integer) is
   'Returns messages since a sync, oldest first. p_since_timestamp is the greatest server_timestamp that the app has (null: '
   'none), never the clock of the phone. The first page overlaps by a minute: deduplicate by id. For further pages, pass '
-  'server_timestamp and id of the last row.';
+  'server_timestamp and id of the last row. It returns no edits, deletions and marks: get_changed_messages does.';
+
+create function public.get_changed_messages(
+  p_user_id uuid,
+  p_since timestamptz default null,
+  p_after_id uuid default null,
+  p_limit integer default 500
+) returns setof public.chat_messages
+language plpgsql stable set search_path = '' as $$
+begin
+  perform private.require_caller(p_user_id, 'p_user_id');
+  return query select * from private.messages_since('changed_at', p_since, p_after_id, p_limit);
+end $$;
+comment on function public.get_changed_messages(uuid, timestamptz, uuid, integer) is
+  'Returns the messages that were inserted, edited, deleted or marked since a sync, in the order of their last change. p_since '
+  'is the greatest changed_at that the app has, or sync_cursor() of a new phone. The first page overlaps by a minute, because '
+  'a change may commit after a later one: deduplicate by id and changed_at. For further pages, pass changed_at and id of the '
+  'last row.';
+
+create function public.sync_cursor() returns timestamptz
+language sql volatile set search_path = '' as $$
+  select clock_timestamp();
+$$;
+comment on function public.sync_cursor() is
+  'Returns where get_changed_messages of a new phone begins. The phone asks before it loads its conversations.';
 
 create function public.mark_messages_delivered(
   p_user_id uuid,
@@ -182,11 +218,14 @@ comment on function public.mark_messages_read(uuid, uuid, uuid, text) is
   'Marks the messages as read that the caller received in a conversation, up to and including p_up_to_message_id (null: all), '
   'on the device p_device_id. Returns how many were not marked before.';
 
-grant execute on function private.lock_messages(uuid[]) to authenticated;
+revoke execute on function private.messages_since(text, timestamptz, uuid, integer) from public;
+grant execute on function private.lock_messages(uuid[]), private.messages_since(text, timestamptz, uuid, integer) to authenticated;
 revoke execute on function
   public.get_or_create_conversation(uuid, uuid),
   public.get_messages_paginated(uuid, integer, timestamptz, uuid),
   public.get_missed_messages(uuid, timestamptz, uuid, integer),
+  public.get_changed_messages(uuid, timestamptz, uuid, integer),
+  public.sync_cursor(),
   public.mark_messages_delivered(uuid, uuid[], text),
   public.mark_messages_read(uuid, uuid, uuid, text)
 from public, anon, service_role;
@@ -194,6 +233,8 @@ grant execute on function
   public.get_or_create_conversation(uuid, uuid),
   public.get_messages_paginated(uuid, integer, timestamptz, uuid),
   public.get_missed_messages(uuid, timestamptz, uuid, integer),
+  public.get_changed_messages(uuid, timestamptz, uuid, integer),
+  public.sync_cursor(),
   public.mark_messages_delivered(uuid, uuid[], text),
   public.mark_messages_read(uuid, uuid, uuid, text)
 to authenticated;

@@ -378,6 +378,8 @@ APP_FUNCTIONS = {
     "get_or_create_conversation": "select public.get_or_create_conversation(%(user)s, gen_random_uuid())",
     "get_messages_paginated": "select public.get_messages_paginated(%(room)s)",
     "get_missed_messages": "select public.get_missed_messages(%(user)s, '-infinity')",
+    "get_changed_messages": "select public.get_changed_messages(%(user)s)",
+    "sync_cursor": "select public.sync_cursor()",
     "mark_messages_delivered": "select public.mark_messages_delivered(%(user)s, array[%(message)s]::uuid[])",
     "mark_messages_read": "select public.mark_messages_read(%(user)s, %(room)s)",
 }
@@ -402,7 +404,7 @@ WORKER_FUNCTIONS = {
 }
 # Called by policies, and by the functions for apps.
 PRIVATE_FUNCTIONS = {
-    *("my_rooms", "my_partners", "my_contacts", "require_caller", "lock_messages"),
+    *("my_rooms", "my_partners", "my_contacts", "require_caller", "lock_messages", "messages_since", "topic_right"),
     *("register_device", "report_presence", "device_json"),
 }
 # Each role that writes user_devices runs these: by a constraint and by an index.
@@ -463,7 +465,7 @@ async def test_functions_reject_the_user_id_of_another_person(world: World, name
         await connection.execute(APP_FUNCTIONS[name].encode(), {**world.ids, "user": user})
 
 
-@pytest.mark.parametrize("name", sorted(APP_FUNCTIONS.keys() - {"get_or_create_conversation"}))
+@pytest.mark.parametrize("name", sorted(APP_FUNCTIONS.keys() - {"get_or_create_conversation", "sync_cursor"}))
 async def test_a_stranger_reads_and_marks_no_message(world: World, name: str) -> None:
     connection = world.chat.connection
     stranger = world.ids["stranger"]

@@ -198,6 +198,117 @@ async def test_missed_messages_of_many_conversations_read_little_more_than_their
     assert found == everything[:600]
 
 
+# Changed messages ------------------------------------------------------------------------------
+
+
+async def changed(chat: Chat, since: datetime | None, after: UUID | None = None, limit: int = 500) -> list[Row]:
+    async with as_user(chat.connection, chat.guide):
+        return await rows(
+            chat.connection,
+            "select * from public.get_changed_messages(%s, %s, %s, %s)",
+            *(chat.guide, since, after, limit),
+        )
+
+
+async def older_than_the_overlap(chat: Chat) -> None:
+    """Lets more time pass than the first page overlaps."""
+    await chat.connection.execute("alter table chat_messages disable trigger user")
+    await chat.connection.execute("update chat_messages set changed_at = changed_at - interval '2 minutes'")
+    await chat.connection.execute("alter table chat_messages enable trigger user")
+
+
+async def cursor_of_a_new_phone(chat: Chat) -> datetime:
+    async with as_user(chat.connection, chat.guide):
+        cursor = await value(chat.connection, "select public.sync_cursor()")
+    assert isinstance(cursor, datetime)
+    return cursor
+
+
+CHANGES = {
+    "insert": "insert into chat_messages (id, room_id, sender_id, message) values (%(new)s, %(room)s, %(tourist)s, '')",
+    "edit": "update chat_messages set message = 'Edited' where id = %(old)s",
+    "attachments": "update chat_messages set attachments = '[{}]' where id = %(old)s",
+    "deletion by deleted_at": "update chat_messages set deleted_at = now() where id = %(old)s",
+    "deletion by an old app": "delete from chat_messages where id = %(old)s",
+    "delivery": "select mark_messages_delivered(%(guide)s, array[%(old)s::uuid])",
+    "read": "select mark_messages_read(%(guide)s, %(room)s)",
+    "read by an old app": "update chat_messages set is_read = true where id = %(old)s",
+    "column of the app": "update chat_messages set reaction = 'heart' where id = %(old)s",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_since_the_last_sync_is_found(chat: Chat, change: str) -> None:
+    await chat.connection.execute("alter table chat_messages add column reaction text, add column extra json")
+    old, other, new = await chat.message(), await chat.message(), uuid4()
+    await older_than_the_overlap(chat)
+    cursor = await cursor_of_a_new_phone(chat)
+    assert await changed(chat, cursor) == []
+    by_reader = change in ("delivery", "read", "read by an old app")
+    if change == "read":  # it reads both
+        await chat.connection.execute("delete from chat_messages where id = %s", (other,))
+    names = {"old": old, "new": new, "room": chat.room, "tourist": chat.tourist, "guide": chat.guide}
+    if change == "column of the app":
+        await chat.connection.execute(CHANGES[change].encode(), names)
+    else:
+        async with as_user(chat.connection, chat.guide if by_reader else chat.tourist):
+            await chat.connection.execute(CHANGES[change].encode(), names)
+    [found] = await changed(chat, cursor)
+    assert found == await chat.see_message(new if change == "insert" else old)
+    assert found["changed_at"] > cursor
+
+
+async def test_a_statement_that_changes_nothing_in_a_message_is_no_change_of_it(chat: Chat) -> None:
+    message = await chat.message()
+    before = await chat.see_message(message)
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute("update chat_messages set message = message")
+    assert (await chat.see_message(message))["changed_at"] == before["changed_at"]
+
+
+async def test_a_client_cannot_write_the_time_of_a_change(chat: Chat) -> None:
+    for statement in (
+        "update chat_messages set changed_at = 'infinity'",
+        f"insert into chat_messages (room_id, sender_id, message, changed_at)"
+        f" values ('{chat.room}', '{chat.tourist}', 'Hi', 'infinity')",
+    ):
+        async with refused(chat.connection, "42501"), as_user(chat.connection, chat.tourist):
+            await chat.connection.execute(statement.encode())
+    message = await chat.message(changed_at=datetime.max)
+    assert (await chat.see_message(message))["changed_at"] < datetime.now().astimezone() + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("size", [7, 1000])
+async def test_pages_of_changed_messages_hold_every_message_once_and_in_the_order_of_changes(
+    long_chat: Chat, size: int
+) -> None:
+    expected = [
+        message["id"]
+        for message in await rows(long_chat.connection, "select id from chat_messages order by changed_at, id")
+    ]
+    found: list[UUID] = []
+    page = await changed(long_chat, None, limit=size)
+    while page and len(found) <= 300:
+        found += [message["id"] for message in page]
+        page = await changed(long_chat, page[-1]["changed_at"], page[-1]["id"], size)
+    assert found == expected[: len(found)]
+    assert len(found) > 300
+
+
+async def test_a_change_that_commits_after_a_later_one_is_found_by_the_next_sync(database: Database) -> None:
+    slow, connection = await database.connect(), await database.connect()
+    chat = await start_chat(connection)
+    early = await chat.message()
+    await older_than_the_overlap(chat)
+    async with slow.transaction():
+        # A delivery mark does not lock the conversation, so it does not wait for the message below.
+        await slow.execute("update chat_messages set delivered_at = now() where id = %s", (early,))
+        later = await (await chat.conversation()).message()
+        assert [message["id"] for message in await changed(chat, await chat.server_time())] == [later]
+        cursor = (await chat.see_message(later))["changed_at"]
+    assert {message["id"] for message in await changed(chat, cursor)} == {early, later}
+
+
 # Marks -----------------------------------------------------------------------------------------
 
 

@@ -136,6 +136,7 @@ SPECIFICATION = {
     },
 }
 ADDED_COLUMNS = {
+    "chat_messages": ["changed_at"],
     "chat_rooms": ["accepted_by_user1", "accepted_by_user2"],
     "message_receipts": ["read_device_id"],
     "user_devices": ["session_id", "push_environment"],

@@ -237,6 +237,7 @@ async def test_explain_push_reads_by_index_only(busy: Chat) -> None:
         ("get_messages_paginated(%(room)s)", "idx_messages_conversation_cursor"),
         ("get_messages_paginated(%(room)s, 30, now(), %(room)s)", "idx_messages_conversation_cursor"),
         ("get_missed_messages(%(user)s, now() - interval '1 day')", "idx_messages_room_after_timestamp"),
+        ("get_changed_messages(%(user)s, now() - interval '1 day')", "idx_messages_changed"),
         ("mark_messages_read(%(user)s, %(room)s)", "idx_messages_unread"),
         ("mark_messages_read(%(user)s, %(room)s, %(message)s, 'phone')", "idx_messages_unread"),
         ("mark_messages_delivered(%(user)s, array[%(message)s]::uuid[])", "chat_messages_pkey"),
