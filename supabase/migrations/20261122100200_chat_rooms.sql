@@ -103,8 +103,10 @@ create trigger archive_deleted_room before delete on public.chat_rooms
 
 -- Counters ---------------------------------------------------------------------------------------
 
+-- Functions that work on many rows read tables by index only (enable_seqscan = off). A session keeps a plan. A plan from
+-- the time when a table was small would read the whole table for each row.
 create function private.count_new_message() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 declare
   comes_back uuid;
 begin
@@ -148,8 +150,6 @@ end $$;
 comment on function private.count_new_message() is
   'Keeps last_message and the recipient''s unread counter at an insert. For a single message it adds one and reads no others.';
 
--- Functions that work on many rows read tables by index only (enable_seqscan = off). A session keeps a plan. A plan from
--- the time when a table was small would read the whole table for each row.
 create function private.recount_rooms(p_room_ids uuid[]) returns void
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 begin

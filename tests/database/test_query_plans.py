@@ -103,7 +103,7 @@ async def only_by_index(chat: Chat, *indexes: str) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def new(database: Database) -> AsyncIterator[Chat]:
-    """A conversation in a database that no other test has filled with rows, also not in a transaction that it rolled back."""
+    """A conversation in a database that no other test has filled, also not in a transaction that it rolled back."""
     chat = await start_chat(await database.connect())
     await chat.device()
     async with chat.connection.transaction(force_rollback=True):
