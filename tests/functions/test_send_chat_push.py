@@ -89,6 +89,22 @@ def test_a_claim_names_the_providers_that_the_secret_has_credentials_for(
     assert call["p_providers"] == ["expo", "fcm", "apns"]
 
 
+def test_pushes_of_fcm_and_apns_are_also_counted_by_provider(
+    invoke: Invoke, api: DataApi, secrets_manager: "SecretsManagerClient", printed: Printed
+) -> None:
+    value = {"supabase_secret_key": "sb_secret_x", "apns_key": "not a key", "fcm_service_account": "not an account"}
+    secrets_manager.create_secret(Name="backend", SecretString=json.dumps(value))
+    job = push(1, [push_token(1), push_token(2), "0a" * 32])
+    for device, provider in zip(job["devices"], ("expo", "fcm", "apns"), strict=True):
+        device["provider"] = provider
+    api.claims.append(claim(job))
+    invoke(event("sqs"))
+    metrics = numbers_of(printed)
+    assert (metrics["PushAccepted"], metrics["ConfigurationFault"]) == (1, 2)
+    by_provider = {name: number for name, number in metrics.items() if name.startswith("Direct")}
+    assert by_provider == {"DirectConfigurationFault{fcm}": 1, "DirectConfigurationFault{apns}": 1}
+
+
 @pytest.mark.parametrize("empty", ["", None])
 def test_an_empty_credential_switches_no_provider_on(
     invoke: Invoke, api: DataApi, secrets_manager: "SecretsManagerClient", empty: str | None

@@ -1,6 +1,7 @@
 """One person with phones of all providers: Expo, FCM and APNs. End to end on fake phones."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -49,6 +50,9 @@ async def test_one_message_reaches_the_lock_screens_of_all_providers_in_one_atte
     assert [len(phone.sounds) for phone in phones] == [1] * len(phones)
     statuses = {delivery["device_id"]: delivery["status"] for delivery in job["deliveries"]}
     assert [statuses[phone.token] for phone in phones] == ["accepted", *["handed_over"] * 3]
+    printed = "\n".join(chat.cloud.functions["SendChatPush"].log_lines())
+    for provider in ("fcm", "apns"):
+        assert re.search(rf'"provider":"{provider}","DirectAccepted":\[\d', printed.replace(" ", "")), provider
 
 
 async def test_phones_of_all_providers_follow_an_edit_and_a_deletion(chat: Chat, phones: list[Phone]) -> None:

@@ -145,10 +145,14 @@ def test_a_fault_of_our_own_in_one_sender_loses_no_outcome_of_the_others(worker:
     assert (logged["provider"], logged["error"]) == ("fcm", "TypeError")
 
 
-def test_a_configuration_fault_is_counted_by_provider(worker: Workers) -> None:
-    made = worker(claim(mixed()))
+def test_pushes_are_counted_by_provider_and_by_what_it_did_with_them(worker: Workers) -> None:
+    made = worker(claim(mixed(1), mixed(2), mixed(3)))
     made.apns.default = lambda request: Reply(403, {"reason": "InvalidProviderToken"})
-    assert made.deliver(1).faults == {"apns": 1}
+    made.fcm.script += [Reply(), Reply(400), Reply(500)]
+    report = made.deliver(1, 2, 3)
+    assert report.faults == {"apns": 3}
+    assert report.accepted == {"expo": 3, "fcm": 1}
+    assert report.not_accepted == {"fcm": 2}
 
 
 def test_no_log_line_contains_a_token_a_text_or_a_key(worker: Workers, printed: Printed) -> None:

@@ -104,6 +104,18 @@ def statuses(outcomes: list[Outcome]) -> list[tuple[str, str | None]]:
 OK = ("handed_over", None)
 
 
+class TestQuota:
+    async def test_a_used_up_quota_of_fcm_stops_the_batch_and_names_the_wait_for_the_provider(
+        self, fcm: FcmService, by_fcm: Send
+    ) -> None:
+        fcm.configure({"messages_per_minute": 2})
+        outcomes = await by_fcm(*[PIXEL] * 5)
+        assert statuses(outcomes) == [OK] * 2 + [("retry", "QUOTA_EXCEEDED")] * 3
+        assert {(outcome.retry_after_seconds, outcome.should_stop_sending) for outcome in outcomes[2:]} == {(60, True)}
+        fcm.pass_time(60)
+        assert statuses(await by_fcm(PIXEL)) == [OK]
+
+
 class TestPhones:
     async def test_an_android_phone_shows_an_alert_replaces_it_and_dismisses_it(
         self, fcm: FcmService, by_fcm: Send
