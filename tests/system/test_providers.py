@@ -50,6 +50,8 @@ async def test_one_message_reaches_the_lock_screens_of_all_providers_in_one_atte
     assert [len(phone.sounds) for phone in phones] == [1] * len(phones)
     statuses = {delivery["device_id"]: delivery["status"] for delivery in job["deliveries"]}
     assert [statuses[phone.token] for phone in phones] == ["accepted", *["handed_over"] * 3]
+    tickets = {delivery["device_id"]: delivery["ticket_id"] for delivery in job["deliveries"]}
+    assert tickets == {phone.token: phone.arrived[0].ticket_id for phone in phones}
     printed = "\n".join(chat.cloud.functions["SendChatPush"].log_lines())
     for provider in ("fcm", "apns"):
         assert re.search(rf'"provider":"{provider}","DirectAccepted":\[\d', printed.replace(" ", "")), provider

@@ -99,6 +99,10 @@ class TestRequest:
         assert str(UUID(headers["apns-id"])) == headers["apns-id"]
         assert request.body == PAYLOAD["body"]
 
+    def test_the_apns_id_is_the_ticket(self, sender: Senders) -> None:
+        apns_id = "0b6ac5d6-95d4-4d44-9b3a-5b1c8f3a5d1e"
+        assert sender(Reply(200, None, {"apns-id": apns_id}))() == [Outcome("handed_over", ticket_id=apns_id)]
+
     def test_each_environment_has_its_own_server(self, sender: Senders) -> None:
         send = sender()
         assert send.send(["sandbox", "production", "sandbox"]) == [HANDED_OVER] * 3

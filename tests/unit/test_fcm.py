@@ -104,6 +104,10 @@ class TestRequest:
         assert request.headers["content-type"] == "application/json"
         assert request.body == {"message": {"token": "token0", **PAYLOAD}}
 
+    def test_the_name_of_the_message_is_the_ticket(self, sender: Senders) -> None:
+        name = "projects/chat-1/messages/0:1%2"
+        assert sender(Reply(200, {"name": name}))() == [Outcome("handed_over", ticket_id=name)]
+
     def test_each_message_gets_its_own_outcome(self, sender: Senders) -> None:
         send = sender()
         send.server.default = lambda request: (

@@ -124,8 +124,9 @@ class TestPhones:
         assert statuses(await by_fcm(PIXEL)) == [OK]
         [shown] = phone.shown
         assert (shown.message["title"], shown.message["body"], shown.sounded) == ("Ana", "Hello", True)
-        assert await by_fcm(PIXEL, kind="update", sound=False, body="Hello!") == [Outcome("handed_over")]
+        outcomes = await by_fcm(PIXEL, kind="update", sound=False, body="Hello!")
         [shown] = phone.shown
+        assert outcomes == [Outcome("handed_over", ticket_id=shown.ticket_id)]
         assert (shown.message["body"], shown.sounded) == ("Hello!", False)
         await by_fcm(PIXEL, kind="dismiss")
         assert phone.shown == []
