@@ -81,13 +81,13 @@ class Http2Server:
         self.max_streams = max_streams
         self.requests: list[Received] = []
         self.connections: list[socket.socket] = []
-        self.refuses_connections = False
+        self.connect_fault: Exception | None = None
         self.answers_ping = True
 
     def connect(self, timeout: float) -> socket.socket:
         """The client's end of another connection."""
-        if self.refuses_connections:
-            raise ConnectionRefusedError
+        if self.connect_fault:
+            raise self.connect_fault
         client, server = socket.socketpair()
         self.connections.append(server)
         Thread(target=self._serve, args=(server, len(self.connections)), daemon=True).start()

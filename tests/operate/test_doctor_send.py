@@ -121,8 +121,7 @@ async def test_a_device_of_fcm_gets_the_test_push_from_fcm(
             results = await asyncio.to_thread(lambda: list(send_test_push(system, breakable.gus.id)))
         finally:
             for sender in direct.values():
-                sender._http2.close()  # type: ignore[attr-defined]
-                sender._http.close()  # type: ignore[attr-defined]
+                sender.close()
     if fault is None:
         assert [result.what for result in results] == ["test push to android device Pixel: handed over to FCM"]
         assert [arrival.message["title"] for arrival in phone.shown] == ["Chat Push"]

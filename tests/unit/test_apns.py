@@ -58,8 +58,8 @@ class Sender:
         return self._apns.send(notifications, lambda: 5.0)
 
     def close(self) -> None:
-        for server in self._apns._servers.values() if self._apns else ():
-            server.close()
+        if self._apns:
+            self._apns.close()
 
 
 class Senders:

@@ -68,7 +68,7 @@ class Sender:
 
     def close(self) -> None:
         if self._fcm:
-            self._fcm._http2.close()
+            self._fcm.close()
 
 
 class Senders:
@@ -307,7 +307,7 @@ class TestLostAnswers:
 
     def test_without_a_connection_each_message_is_sent_again_later(self, sender: Senders) -> None:
         send = sender()
-        send.server.refuses_connections = True
+        send.server.connect_fault = ConnectionRefusedError()
         outcomes = send(2)
         assert [(outcome.status, outcome.error) for outcome in outcomes] == [("retry", "ConnectionRefusedError")] * 2
         assert outcomes[0].should_stop_sending

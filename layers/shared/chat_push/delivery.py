@@ -41,6 +41,9 @@ class Sender(Protocol):
         It never raises for a response of the provider. Once an outcome says should_stop_sending, it attempts no more.
         """
 
+    def close(self) -> None:
+        """Closes the connections, which are otherwise kept for the next send."""
+
 
 @dataclass(frozen=True)
 class Senders:

@@ -20,6 +20,7 @@ from local.providers.apns.protocol import STATUSES
 from local.providers.apns.service import apns_service
 from local.providers.apns.state import TOPIC, ApnsService
 from local.providers.fcm import faults as fcm_faults
+from local.providers.fcm.connections import LastStream
 from local.providers.fcm.service import fcm_service
 from local.providers.fcm.state import FcmService, registration_token
 from local.providers.phones import Condition
@@ -70,8 +71,7 @@ async def by_fcm(fcm: FcmService) -> AsyncIterator[Send]:
         return await _send(sender, pushes("fcm", platform, *tokens, **fields), seconds)
 
     yield send
-    sender._http2.close()
-    sender._http.close()
+    sender.close()
 
 
 @pytest.fixture
@@ -89,8 +89,7 @@ async def by_apns(apns: ApnsService) -> AsyncIterator[Send]:
         return await _send(sender, pushes("apns", "ios", *tokens, **fields), seconds)
 
     yield send
-    for server in sender._servers.values():
-        server.close()
+    sender.close()
 
 
 async def _send(sender: Sender, sent: list[Notification], seconds: float) -> list[Outcome]:
@@ -201,7 +200,9 @@ class TestFcmFaults:
             (fcm_faults.Reset(accepted=True), "send", ("maybe_sent", "ConnectionLost")),
             (fcm_faults.Hang(), "send", ("maybe_sent", "ReadTimeout")),
             (fcm_faults.Slow(seconds=0.1), "send", OK),
-            (fcm_faults.GoAway(last_stream="this"), "send", OK),
+            # The first connection is that to the token endpoint.
+            (fcm_faults.Reset(), "connect", ("retry", "TokenReadError")),
+            (fcm_faults.Hang(), "connect", ("retry", "TokenReadTimeout")),
             (fcm_faults.OAuthError(), "token", ("configuration_fault", "invalid_grant")),
             (fcm_faults.HtmlError(status=503), "token", ("retry", "TokenHttp503")),
         ],
@@ -212,6 +213,25 @@ class TestFcmFaults:
     ) -> None:
         fcm.script(fault, on=on)
         assert statuses(await by_fcm(PIXEL, seconds=3)) == [expected]
+
+    @pytest.mark.parametrize(
+        ("last_stream", "expected"),
+        [
+            ("zero", OK),
+            ("earlier", OK),
+            ("this", OK),
+            ("unanswered", ("maybe_sent", "ConnectionLost")),
+        ],
+    )
+    @pytest.mark.parametrize("position", ["first", "later"])
+    async def test_goaway_repeats_what_was_not_handled_and_nothing_else(
+        self, fcm: FcmService, by_fcm: Send, last_stream: LastStream, expected: tuple[str, str | None], position: str
+    ) -> None:
+        if position == "later":
+            await by_fcm(PIXEL)
+        fcm.script(fcm_faults.GoAway(last_stream=last_stream), token=BROWSER)
+        assert statuses(await by_fcm(BROWSER, PIXEL)) == [expected, OK]
+        assert len(fcm.phones[BROWSER].arrived) == 1, "no copy"
 
     async def test_an_access_token_that_was_revoked_is_replaced(self, fcm: FcmService, by_fcm: Send) -> None:
         await by_fcm(PIXEL)
@@ -254,6 +274,21 @@ class TestApnsFaults:
         apns.install(token := "a3" * 32)
         apns.script(fault)
         assert statuses(await by_apns(IPHONE, OTHER_IPHONE, token)) == expected
+
+    @pytest.mark.parametrize("on", ["connect", "send"])
+    async def test_a_dead_socket_leaves_one_notification_unknown_and_the_others_for_later(
+        self, apns: ApnsService, by_apns: Send, on: apns_faults.Endpoint
+    ) -> None:
+        apns.script(apns_faults.DeadSocket(), on=on)
+        outcomes = await by_apns(IPHONE, OTHER_IPHONE, seconds=2)
+        assert statuses(outcomes) == [("maybe_sent", "ReadTimeout"), ("retry", "OutOfTime")]
+        assert statuses(await by_apns(IPHONE, OTHER_IPHONE)) == [OK, OK]
+
+    async def test_a_connection_that_is_reset_at_once_costs_one_notification(
+        self, apns: ApnsService, by_apns: Send
+    ) -> None:
+        apns.script(apns_faults.Reset(), on="connect")
+        assert statuses(await by_apns(IPHONE, OTHER_IPHONE)) == [("maybe_sent", "ConnectionLost"), OK]
 
     async def test_a_lost_answer_is_unknown_and_a_copy_replaces_the_notification(
         self, apns: ApnsService, by_apns: Send
