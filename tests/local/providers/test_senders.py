@@ -24,6 +24,7 @@ from local.providers.fcm.connections import LastStream
 from local.providers.fcm.service import fcm_service
 from local.providers.fcm.state import FcmService, registration_token
 from local.providers.phones import Condition
+from tests.http2_fakes import trusted
 from tests.http_fakes import push, uuid
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -51,15 +52,13 @@ async def fcm() -> AsyncIterator[FcmService]:
 
 
 @pytest.fixture
-async def apns(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApnsService]:
+async def apns() -> AsyncIterator[ApnsService]:
     async with apns_service() as service:
         service.install(IPHONE)
         service.install(OTHER_IPHONE)
         service.install(DEBUG_IPHONE, "sandbox")
-        monkeypatch.setenv("SSL_CERT_FILE", service.authority)
-        http2._tls.cache_clear()
-        yield service
-        http2._tls.cache_clear()
+        with trusted(service.authority):
+            yield service
 
 
 @pytest.fixture
