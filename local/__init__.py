@@ -9,42 +9,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from local.app import App, Person, chat_app, new_phone
     from local.cloud import LocalCloud, local_cloud
-    from local.providers.expo.faults import (
-        Hang,
-        HttpError,
-        OddAnswer,
-        ProjectConflict,
-        ReceiptError,
-        Reset,
-        TicketCount,
-        TicketError,
-    )
-    from local.providers.phones import Arrival, Phone
+    from local.providers.apns import faults as apns_faults
+    from local.providers.expo import faults as expo_faults
+    from local.providers.fcm import faults as fcm_faults
+    from local.providers.phones import Arrival, Condition, Phone
 
 __all__ = [
     "App",
     "Arrival",
-    "Hang",
-    "HttpError",
+    "Condition",
     "LocalCloud",
-    "OddAnswer",
     "Person",
     "Phone",
-    "ProjectConflict",
-    "ReceiptError",
-    "Reset",
-    "TicketCount",
-    "TicketError",
+    "apns_faults",
     "chat_app",
+    "expo_faults",
+    "fcm_faults",
     "local_cloud",
     "new_phone",
 ]
 
-_MODULES = ("local.providers.expo.faults", "local.providers.phones", "local.app", "local.cloud")
+_FAULTS = {f"{provider}_faults": f"local.providers.{provider}.faults" for provider in ("apns", "expo", "fcm")}
+_MODULES = ("local.providers.phones", "local.app", "local.cloud")
 
 
 def __getattr__(name: str) -> object:
     """An exported name (https://peps.python.org/pep-0562/)."""
+    if name in _FAULTS:
+        return import_module(_FAULTS[name])
     if name in __all__:
         for module in map(import_module, _MODULES):
             if hasattr(module, name):

@@ -3,17 +3,29 @@
 import json
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any
 
+import pytest
+from chat_push import http2
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived, StreamEnded
 from h2.settings import SettingCodes, Settings
+
+
+@contextmanager
+def trusted(authority: str) -> Iterator[None]:
+    """HTTP/2 connections that are opened meanwhile trust this authority, a PEM file, alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", authority)
+        http2._tls.cache_clear()
+        yield
+    http2._tls.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -81,13 +93,13 @@ class Http2Server:
         self.max_streams = max_streams
         self.requests: list[Received] = []
         self.connections: list[socket.socket] = []
-        self.refuses_connections = False
+        self.connect_fault: Exception | None = None
         self.answers_ping = True
 
     def connect(self, timeout: float) -> socket.socket:
         """The client's end of another connection."""
-        if self.refuses_connections:
-            raise ConnectionRefusedError
+        if self.connect_fault:
+            raise self.connect_fault
         client, server = socket.socketpair()
         self.connections.append(server)
         Thread(target=self._serve, args=(server, len(self.connections)), daemon=True).start()

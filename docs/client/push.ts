@@ -10,6 +10,7 @@ import { AppState, Platform } from 'react-native';
 
 import { supabase } from './supabase'; // your app's Supabase client
 
+const TOKENS = process.env.EXPO_PUBLIC_CHAT_PUSH_TOKENS || 'expo'; // or 'native': of FCM and APNs, without Expo's service
 const API_URL = process.env.EXPO_PUBLIC_CHAT_PUSH_URL?.replace(/\/+$/, ''); // the output ApiUrl of the stack
 
 //#region api
@@ -92,7 +93,7 @@ export type Registration = 'registered' | 'not allowed' | 'signed out';
  * Registers this phone for the signed-in user. It is safe to repeat.
  *
  * `ask` allows the system's permission dialog. The system shows it once per installation, so choose the moment.
- * Throws PushError, and Expo's error if Expo cannot be reached.
+ * Throws PushError, and the error of Expo, FCM or APNs if the phone gets no token.
  */
 export async function registerPhone({
   ask = false,
@@ -118,16 +119,29 @@ export async function registerPhone({
 
   const accessToken = await accessTokenNow();
   if (!accessToken) return 'signed out';
-  const projectId = Constants.expoConfig?.extra?.eas?.projectId ?? Constants.easConfig?.projectId;
-  if (!projectId) throw notConfigured('app.json has no EAS project id, which eas init writes');
-  const { data: pushToken } = await Notifications.getExpoPushTokenAsync({ projectId, devicePushToken });
   await call('POST', '/api/push/register', accessToken, 4, {
     device_id: await deviceId(),
     platform: Platform.OS,
-    push_token: pushToken,
     app_version: Application.nativeApplicationVersion,
+    ...(TOKENS === 'native' ? await nativeToken(devicePushToken) : await expoToken(devicePushToken)),
   });
   return 'registered';
+}
+
+async function expoToken(devicePushToken?: Notifications.DevicePushToken): Promise<object> {
+  if (TOKENS !== 'expo') throw notConfigured('EXPO_PUBLIC_CHAT_PUSH_TOKENS is neither expo nor native');
+  const projectId = Constants.expoConfig?.extra?.eas?.projectId ?? Constants.easConfig?.projectId;
+  if (!projectId) throw notConfigured('app.json has no EAS project id, which eas init writes');
+  const { data } = await Notifications.getExpoPushTokenAsync({ projectId, devicePushToken });
+  return { push_token: data };
+}
+
+async function nativeToken(devicePushToken?: Notifications.DevicePushToken): Promise<object> {
+  const { data } = devicePushToken ?? (await Notifications.getDevicePushTokenAsync());
+  if (Platform.OS !== 'ios') return { push_token: data, push_provider: 'fcm' };
+  // Apple has other servers for the tokens of development builds. A build from the App Store has no environment.
+  const isDevelopment = (await Application.getIosPushNotificationServiceEnvironmentAsync()) === 'development';
+  return { push_token: data, push_provider: 'apns', push_environment: isDevelopment ? 'sandbox' : 'production' };
 }
 
 function allows(permission: Notifications.NotificationPermissionsStatus): boolean {
@@ -150,8 +164,8 @@ export function keepRegistered(report: (error: unknown) => void, done?: (outcome
     // supabase-js answers getSession only after this callback has returned.
     if (current && (event === 'INITIAL_SESSION' || event === 'SIGNED_IN')) setTimeout(register);
   });
-  // The listener gets the token of APNs or FCM. Pass it to Expo, which returns its own token for it: without it Expo
-  // would ask the phone, and that would call this listener again without end.
+  // The listener gets the token of APNs or FCM. Pass it on: to ask the phone for it would call this listener again,
+  // without end. Expo returns its own token for it.
   const token = Notifications.addPushTokenListener(register);
   const app = AppState.addEventListener('change', (state) => {
     if (state !== 'active') return;

@@ -1,7 +1,7 @@
 """Sends pushes: for the message ids of webhooks, for all due jobs (by schedule or wake-up), or for an operator."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -160,6 +160,14 @@ def _count(report: Report) -> dict[str, Any]:
     for milliseconds in report.insert_to_accept:
         record("InsertToAccept", milliseconds)
     count("ConfigurationFault", report.deliveries["configuration_fault"])
+    count_by("DirectAccepted", _direct(report.accepted))
+    count_by("DirectNotAccepted", _direct(report.not_accepted))
+    count_by("DirectConfigurationFault", _direct(report.faults))
     for provider in report.faults:
         logger.error(CONFIGURATION_FAULT[provider], provider=provider, errors=dict(report.errors))
     return vars(report)
+
+
+def _direct(by_provider: Mapping[str, int]) -> dict[str, int]:
+    """Without Expo."""
+    return {provider: number for provider, number in by_provider.items() if provider != "expo"}

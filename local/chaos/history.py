@@ -130,7 +130,6 @@ class _Reader:
     def __init__(self, history: History) -> None:
         self.history = history
         self.active: dict[UUID, Registration] = {}  # by device
-        self._providers: dict[UUID, str] = {}  # by device
         self._leases: dict[int, tuple[UUID, UUID | None]] = {}  # recipient and lease, by job
         self._jobs: dict[UUID, int] = {}  # by message
         self._texts: dict[UUID, str] = {}  # by message
@@ -197,13 +196,11 @@ class _Reader:
                 record["error"],
                 record["ticket_id"],
                 record["receipt_due_at"] is not None,
-                self._providers[UUID(record["device_id"])],
             )
             self.history.deliveries[delivery.message_id, delivery.device_id] = delivery
 
     def _device(self, record: dict[str, Any], at: datetime, by: UUID | None, *, gone: bool) -> None:
         device_id, token = UUID(record["id"]), record["push_token"]
-        self._providers[device_id] = record["push_provider"]
         active = record["is_active"] and token is not None and not gone
         known = self.active.get(device_id)
         if known and active and known.push_token == token:

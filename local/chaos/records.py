@@ -56,7 +56,6 @@ class Delivery:
     error: str | None = None
     ticket_id: str | None = None
     awaits_receipt: bool = False
-    provider: str = "expo"  # the only one with tickets
 
 
 @dataclass(frozen=True)

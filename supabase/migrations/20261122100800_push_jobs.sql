@@ -116,6 +116,8 @@ comment on column push.deliveries.message_at is 'server_timestamp of the newest 
 comment on column push.deliveries.badge is 'The number that it sets on the icon of the app.';
 comment on column push.deliveries.follow_up is 'Whether another push to the device is due when this one is settled.';
 comment on column push.deliveries.push_token is 'The token that the push was sent to.';
+comment on column push.deliveries.ticket_id is
+  'The id of the push at its provider: of Expo''s ticket, the name of FCM''s message, or the apns-id.';
 comment on column push.deliveries.attempts is 'Sends so far, without those that ended in a configuration fault.';
 comment on column push.deliveries.unanswered is 'Sends without a readable answer: each may have reached the phone.';
 comment on column push.deliveries.configuration_faults is 'Sends that ended in a configuration fault.';
@@ -127,7 +129,7 @@ comment on column push.deliveries.status is
   'sending: a worker has it, or never reported. By the ticket: accepted; maybe_sent: no readable answer; retry: a temporary '
   'error; failed: a permanent error. By the receipt: handed_over: APNs or FCM accepted it; receipt_lost: Expo gives no receipt any more.';
 comment on column push.deliveries.is_accepted is
-  'Whether Expo accepted the push. Such a delivery is never sent again, nor replaced by another answer.';
+  'Whether the push service accepted the push. Such a delivery is never sent again, nor replaced by another answer.';
 
 create table push.device_states (
   device_id uuid primary key,

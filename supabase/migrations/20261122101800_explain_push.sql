@@ -115,7 +115,7 @@ language sql stable set search_path = '' as $$
       when p_delivery.ticket_id is null then 'its answer had no readable ticket, so no receipt can be asked for.'
       else format('the receipt is not there yet, Expo is asked at %s.', push.format_time(p_delivery.receipt_due_at))
     end
-    when 'handed_over' then case when p_delivery.ticket_id is null
+    when 'handed_over' then case when not private.is_expo_token(p_delivery.push_token)
       then format('Handed over to %s at %s.', case p_device.push_provider when 'fcm' then 'FCM' else 'APNs' end,
         push.format_time(p_delivery.answered_at))
       else format('Handed over to %s, by the receipt that Expo gave at %s.',

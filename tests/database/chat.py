@@ -319,7 +319,7 @@ def worker_report(job: Row, *answers: str, **more: Any) -> Row:
                 "delivery_id": device["delivery_id"],
                 "status": answer if known else "failed",
                 "error": None if known else answer,
-                "ticket_id": f"ticket of {device['push_token']}" if answer == "accepted" else None,
+                "ticket_id": f"ticket of {device['push_token']}" if answer in ("accepted", "handed_over") else None,
                 **more,
             }
         )

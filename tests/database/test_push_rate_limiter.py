@@ -5,8 +5,6 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
-import pytest
-
 from tests.database.chat import Chat, claim, claim_one, explain, insert, person, record, rows, value, worker_report
 
 
@@ -107,46 +105,50 @@ async def test_the_unused_part_of_a_slot_is_released_once(chat: Chat) -> None:
 
 
 async def test_one_recipient_gets_its_share_of_the_rate_and_others_are_not_delayed(chat: Chat) -> None:
-    """10 % of 576 notifications a second, averaged over two seconds. A message has five notifications."""
+    """10 % of 50 notifications a second, averaged over two seconds. A message has five notifications."""
+    await chat.connection.execute("update push.settings set notifications_per_second = 50")
     for _ in range(5):
         await chat.device()
     other = await person(chat.connection)
     room = await insert(chat.connection, "public.chat_rooms", user1_id=chat.guide, user2_id=other)
     await chat.device(user_id=other)
-    for _ in range(60):
+    for _ in range(20):
         await chat.separate_message()
     last = await chat.message(room_id=room["id"], sender_id=chat.guide)
+    began = await value(chat.connection, "select clock_timestamp()")
+
+    async def at_most(seconds: float) -> float:
+        """The recipient's share of these seconds and of the time that this test takes, and one message."""
+        took = await value(chat.connection, "select clock_timestamp() - %s", began)
+        return float(5 * (seconds + took.total_seconds()) + 5)
 
     claimed = await claim(chat.connection)
-    sent = [len(job["devices"]) for job in claimed["jobs"]]
-    assert 2 * 57.6 <= sum(sent) - 1 <= 2 * 57.6 + 5
+    sent = sum(len(job["devices"]) for job in claimed["jobs"]) - 1
+    assert 5 * 2 <= sent <= await at_most(2)
     assert claimed["jobs"][-1]["message_id"] == str(last)
-    assert len(claimed["deferred"]) == 61 - len(claimed["jobs"])
+    assert len(claimed["deferred"]) == 21 - len(claimed["jobs"])
     job = await chat.job(UUID(claimed["deferred"][0]))
     assert (job["state"], job["reason"], job["attempts"]) == ("pending", "recipient_rate_limited", 0)
-    await chat.pass_time(1)
-    again = await claim(chat.connection)
-    later = sum(len(job["devices"]) for job in again["jobs"])
-    seconds = (
-        1
-        + (datetime.fromisoformat(again["claimed_at"]) - datetime.fromisoformat(claimed["claimed_at"])).total_seconds()
-    )
-    assert 57.6 - 10 <= later <= seconds * 57.6 + 5
+    await chat.pass_time(2)
+    sent += sum(len(job["devices"]) for job in (await claim(chat.connection))["jobs"])
+    assert 5 * 4 <= sent <= await at_most(4)
 
 
 async def test_jobs_over_the_share_of_their_recipient_become_due_at_that_rate(chat: Chat) -> None:
     """If all were due at once, each claim would decide the whole flood again, and other jobs would wait."""
+    # One notification in 10 seconds.
+    await chat.connection.execute("update push.settings set notifications_per_second = 1, recipient_share = 0.1")
     await chat.device()
-    for _ in range(300):
-        await chat.separate_message()
-    sent = sum([len((await claim(chat.connection))["jobs"]) for _ in range(3)])
-    [waits] = await rows(
+    messages = [await chat.separate_message() for _ in range(9)]
+    sent = sum([len((await claim(chat.connection, *messages[i : i + 3]))["jobs"]) for i in (0, 3, 6)])
+    waiting = await rows(
         chat.connection,
-        "select count(*) as jobs, extract(epoch from max(next_attempt_at) - min(next_attempt_at))::float8 as seconds"
-        " from push.jobs where reason = 'recipient_rate_limited'",
+        "select next_attempt_at from push.jobs where reason = 'recipient_rate_limited' order by next_attempt_at",
     )
-    assert waits["jobs"] == 300 - sent > 150
-    assert waits["seconds"] == pytest.approx(waits["jobs"] / 57.6, rel=0.1)
+    assert (sent, len(waiting)) == (1, 8)
+    assert {later["next_attempt_at"] - job["next_attempt_at"] for job, later in pairwise(waiting)} == {
+        timedelta(seconds=10)
+    }
 
 
 async def test_a_job_over_the_share_of_its_recipient_is_explained(chat: Chat) -> None:

@@ -14,6 +14,7 @@ from local.app import Person, chat_app
 from local.cloud import LocalCloud
 from local.packages import NODE_MODULES, node
 from local.processes import free_port, run
+from local.providers.fcm.state import registration_token
 from tests.docs.app_on_phone import AppError, AppOnPhone, app_on_phone, notification
 from tests.docs.guides import PROJECT
 
@@ -132,8 +133,36 @@ async def test_each_start_registers_a_phone_with_permission(app: AppOnPhone, clo
 
 
 @pytest.mark.parametrize(
+    ("platform", "token", "new", "registration"),
+    [
+        ("android", registration_token("old"), registration_token("new"), ("fcm", "production")),
+        ("ios", "a1" * 32, "a2" * 32, ("apns", "sandbox")),
+    ],
+)
+async def test_a_build_for_native_tokens_registers_them_with_their_provider(
+    cloud: LocalCloud, platform: str, token: str, new: str, registration: tuple[str, str]
+) -> None:
+    found = "select push_provider, push_environment, push_token from user_devices where user_id = %s"
+    await change(cloud, "select push.note_providers('{fcm,apns}')")
+    try:
+        native = {"PHONE_PLATFORM": platform, "EXPO_PUBLIC_CHAT_PUSH_TOKENS": "native", "EAS_PROJECT_ID": ""}
+        async with app_on_phone(cloud, **native) as app:
+            await app.sign_up("Gus")
+            await app.do("phone", {"allowed": True, "nativeToken": token})
+            await app.do("start")
+            await until(cloud, "select from user_devices where push_token = %s", token)
+            assert await rows(cloud, found, app.user_id) == [(*registration, token)]
+            await app.do("rollToken", "", new)
+            await until(cloud, "select from user_devices where push_token = %s", new)
+            assert await rows(cloud, found, app.user_id) == [(*registration, new)]
+    finally:
+        await change(cloud, "delete from push.providers where provider <> 'expo'")
+
+
+@pytest.mark.parametrize(
     ("built_with", "named"),
     [
+        ({"EXPO_PUBLIC_CHAT_PUSH_TOKENS": "fcm"}, "EXPO_PUBLIC_CHAT_PUSH_TOKENS"),
         ({"EXPO_PUBLIC_CHAT_PUSH_URL": ""}, "EXPO_PUBLIC_CHAT_PUSH_URL"),
         ({"EXPO_PUBLIC_CHAT_PUSH_URL": "undefined"}, "EXPO_PUBLIC_CHAT_PUSH_URL"),
         ({"EAS_PROJECT_ID": ""}, "eas init"),

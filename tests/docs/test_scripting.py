@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 import local
-from local import LocalCloud, ReceiptError, chat_app, new_phone
+from local import LocalCloud, chat_app, expo_faults, new_phone
 from tests.docs.guides import PROJECT, Block, blocks
 
 
@@ -36,7 +36,10 @@ async def output_of(*arguments: str, folder: Path) -> str:
 def test_the_package_local_exports_each_name_of_the_scripting_api() -> None:
     for name in local.__all__:
         value = getattr(local, name)
-        assert getattr(import_module(value.__module__), name) is value
+        if name.endswith("_faults"):
+            assert import_module(f"local.providers.{name.removesuffix('_faults')}.faults") is value
+        else:
+            assert getattr(import_module(value.__module__), name) is value
 
 
 async def test_a_script_sees_receipt_errors_and_dead_tokens_after_collect_receipts(cloud: LocalCloud) -> None:
@@ -46,7 +49,7 @@ async def test_a_script_sees_receipt_errors_and_dead_tokens_after_collect_receip
         phones = [new_phone(cloud.expo, "ios"), new_phone(cloud.expo, "android")]
         for phone in phones:
             await gus.log_in_on(phone, device_id=phone.platform)
-        cloud.expo.script(ReceiptError(error="MessageTooBig"), token=phones[0].token)
+        cloud.expo.script(expo_faults.ReceiptError(error="MessageTooBig"), token=phones[0].token)
         cloud.expo.uninstall(phones[1].token)
         message_id = await tina.send(await tina.open_chat(gus), "Hello Gus")
         await cloud.until_push(message_id)

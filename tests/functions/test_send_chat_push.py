@@ -89,6 +89,22 @@ def test_a_claim_names_the_providers_that_the_secret_has_credentials_for(
     assert call["p_providers"] == ["expo", "fcm", "apns"]
 
 
+def test_pushes_of_fcm_and_apns_are_also_counted_by_provider(
+    invoke: Invoke, api: DataApi, secrets_manager: "SecretsManagerClient", printed: Printed
+) -> None:
+    value = {"supabase_secret_key": "sb_secret_x", "apns_key": "not a key", "fcm_service_account": "not an account"}
+    secrets_manager.create_secret(Name="backend", SecretString=json.dumps(value))
+    job = push(1, [push_token(1), push_token(2), "0a" * 32])
+    for device, provider in zip(job["devices"], ("expo", "fcm", "apns"), strict=True):
+        device["provider"] = provider
+    api.claims.append(claim(job))
+    invoke(event("sqs"))
+    metrics = numbers_of(printed)
+    assert (metrics["PushAccepted"], metrics["ConfigurationFault"]) == (1, 2)
+    by_provider = {name: number for name, number in metrics.items() if name.startswith("Direct")}
+    assert by_provider == {"DirectConfigurationFault{fcm}": 1, "DirectConfigurationFault{apns}": 1}
+
+
 @pytest.mark.parametrize("empty", ["", None])
 def test_an_empty_credential_switches_no_provider_on(
     invoke: Invoke, api: DataApi, secrets_manager: "SecretsManagerClient", empty: str | None
@@ -99,15 +115,29 @@ def test_an_empty_credential_switches_no_provider_on(
     assert api.calls("claim_push_jobs")[0]["p_providers"] == ["expo"]
 
 
-def test_a_stack_with_expo_alone_loads_no_code_of_the_other_providers() -> None:
-    """They import h2 and cryptography, which take time at each cold start."""
-    code = "import sys, chat_push.backend; print([name for name in ('fcm', 'apns', 'http2', 'credentials')"
-    code += " if f'chat_push.{name}' in sys.modules])"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "layers" / "shared")}
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    assert loaded == "[]\n"
+@pytest.mark.parametrize("function", ["send_chat_push", "cleanup_receipts", "register_device"])
+def test_a_stack_with_expo_alone_loads_no_code_of_the_other_providers(function: str) -> None:
+    """They import h2, which takes time at each cold start."""
+    code = """
+import sys
+import app
+from chat_push.backend import DirectUrls, direct_senders
+from chat_push.secrets import BackendSecret
+
+of_others = {"h2", "hpack", "chat_push.http2", "chat_push.fcm", "chat_push.apns", "chat_push.credentials"}
+direct_senders(BackendSecret(supabase_secret_key="x"), DirectUrls())
+print(sorted(of_others & sys.modules.keys()))
+direct_senders(BackendSecret(supabase_secret_key="x", fcm_service_account="x", apns_key="x"), DirectUrls())
+print(sorted(of_others - sys.modules.keys()))
+"""
+    settings = {
+        **dict.fromkeys(["SUPABASE_URL", "PUSH_QUEUE_URL"], SUPABASE_URL),
+        **dict.fromkeys(["BACKEND_SECRET_ID", "APP_SECRET_ID"], "secret"),
+    }
+    path = os.pathsep.join(str(ROOT / folder) for folder in (f"functions/{function}", "layers/shared"))
+    environment = {**os.environ, **settings, "PYTHONPATH": path}
+    loaded = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert loaded.stdout.splitlines()[-2:] == ["[]", "[]"]
 
 
 @pytest.mark.usefixtures("secret")

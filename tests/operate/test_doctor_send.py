@@ -8,14 +8,19 @@ from uuid import UUID, uuid4
 
 import pytest
 from chat_push.backend import DirectUrls, direct_senders
+from chat_push.secrets import BackendSecret
 from pydantic import SecretStr
 
+from local.providers.apns.faults import Rejection
+from local.providers.apns.service import apns_service
+from local.providers.apns.state import TOPIC
 from local.providers.expo.faults import HttpError, ReceiptError, TicketError
 from local.providers.fcm.faults import FcmError
 from local.providers.fcm.service import fcm_service
 from local.providers.fcm.state import registration_token
 from operate.doctor.push_service import RECEIPT_WITHIN, direct_providers, send_test_push
 from operate.doctor.results import Finding, Healthy, Result, Waiting
+from tests.http2_fakes import trusted
 from tests.operate.conftest import BreakableCloud
 
 
@@ -98,38 +103,72 @@ async def test_a_provider_that_is_paused_or_has_a_wrong_credential_is_a_finding(
     assert "./dev secrets put" in wrong.remedy
 
 
+async def sent_directly(breakable: BreakableCloud, urls: DirectUrls, **credentials: str) -> list[Result]:
+    """The results of a test push by a system whose BackendSecret has these credentials."""
+    system = breakable.system()
+    secret = BackendSecret.model_validate(
+        {"supabase_secret_key": system.backend_secret.supabase_secret_key.get_secret_value(), **credentials}
+    )
+    system.__dict__["direct"] = direct_senders(secret, urls)
+    try:
+        return await asyncio.to_thread(lambda: list(send_test_push(system, breakable.gus.id)))
+    finally:
+        for sender in system.direct.values():
+            sender.close()
+
+
+async def add_device(breakable: BreakableCloud, platform: str, provider: str, token: str) -> None:
+    await breakable.execute(
+        "insert into public.user_devices (user_id, device_id, platform, push_provider, push_token)"
+        f" values ('{breakable.gus.id}', 'phone', '{platform}', '{provider}', '{token}')"
+    )
+
+
 @pytest.mark.parametrize("fault", [None, "UNREGISTERED", "PERMISSION_DENIED"])
 async def test_a_device_of_fcm_gets_the_test_push_from_fcm(
     breakable: BreakableCloud, fault: Literal["UNREGISTERED", "PERMISSION_DENIED"] | None
 ) -> None:
     token = registration_token("pixel")
-    await breakable.execute(
-        "insert into public.user_devices (user_id, device_id, platform, push_provider, push_token)"
-        f" values ('{breakable.gus.id}', 'Pixel', 'android', 'fcm', '{token}')"
-    )
+    await add_device(breakable, "android", "fcm", token)
     async with fcm_service() as fcm:
         phone = fcm.install(token, "android")
         if fault:
             fcm.script(FcmError(error=fault))
-        system = breakable.system()
-        secret = system.backend_secret.model_copy(
-            update={"fcm_service_account": SecretStr(json.dumps(fcm.service_account()))}
-        )
-        direct = direct_senders(secret, DirectUrls(fcm_url=fcm.url))
-        system.__dict__["direct"] = direct
-        try:
-            results = await asyncio.to_thread(lambda: list(send_test_push(system, breakable.gus.id)))
-        finally:
-            for sender in direct.values():
-                sender._http2.close()  # type: ignore[attr-defined]
-                sender._http.close()  # type: ignore[attr-defined]
+        account = json.dumps(fcm.service_account())
+        results = await sent_directly(breakable, DirectUrls(fcm_url=fcm.url), fcm_service_account=account)
     if fault is None:
-        assert [result.what for result in results] == ["test push to android device Pixel: handed over to FCM"]
+        assert [result.what for result in results] == ["test push to android device phone: handed over to FCM"]
         assert [arrival.message["title"] for arrival in phone.shown] == ["Chat Push"]
     else:
         [finding] = findings(results)
-        assert finding.what == f"test push to android device Pixel: {fault}"
+        assert finding.what == f"test push to android device phone: {fault}"
         assert ("registers the device again" if fault == "UNREGISTERED" else "enable the Firebase") in finding.remedy
+
+
+@pytest.mark.parametrize("reason", [None, "Unregistered", "InvalidProviderToken"])
+async def test_a_device_of_apns_gets_the_test_push_from_apns(breakable: BreakableCloud, reason: str | None) -> None:
+    token = "a1" * 32
+    await add_device(breakable, "ios", "apns", token)
+    async with apns_service() as apns:
+        phone = apns.install(token)
+        if reason:
+            apns.script(Rejection(reason=reason))
+        with trusted(apns.authority):
+            results = await sent_directly(
+                breakable,
+                DirectUrls(apns_url=apns.url, apns_sandbox_url=apns.sandbox_url),
+                apns_key=apns.key.private_key,
+                apns_key_id=apns.key.id,
+                apns_team_id=apns.key.team_id,
+                apns_topic=TOPIC,
+            )
+    if reason is None:
+        assert [result.what for result in results] == ["test push to ios device phone: handed over to APNs"]
+        assert [arrival.message["title"] for arrival in phone.shown] == ["Chat Push"]
+    else:
+        [finding] = findings(results)
+        assert finding.what == f"test push to ios device phone: {reason}"
+        assert ("registers the device again" if reason == "Unregistered" else "check apns_key") in finding.remedy
 
 
 @pytest.mark.parametrize("report", ["ticket", "receipt"])

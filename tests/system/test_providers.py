@@ -1,6 +1,7 @@
 """One person with phones of all providers: Expo, FCM and APNs. End to end on fake phones."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -49,6 +50,10 @@ async def test_one_message_reaches_the_lock_screens_of_all_providers_in_one_atte
     assert [len(phone.sounds) for phone in phones] == [1] * len(phones)
     statuses = {delivery["device_id"]: delivery["status"] for delivery in job["deliveries"]}
     assert [statuses[phone.token] for phone in phones] == ["accepted", *["handed_over"] * 3]
+    tickets = {delivery["device_id"]: delivery["ticket_id"] for delivery in job["deliveries"]}
+    assert tickets == {phone.token: phone.arrived[0].ticket_id for phone in phones}
+    metrics = [line for line in chat.cloud.functions["SendChatPush"].log_lines() if '"DirectAccepted"' in line]
+    assert {json.loads(line)["provider"] for line in metrics} == {"fcm", "apns"}
 
 
 async def test_phones_of_all_providers_follow_an_edit_and_a_deletion(chat: Chat, phones: list[Phone]) -> None:

@@ -58,8 +58,8 @@ class Sender:
         return self._apns.send(notifications, lambda: 5.0)
 
     def close(self) -> None:
-        for server in self._apns._servers.values() if self._apns else ():
-            server.close()
+        if self._apns:
+            self._apns.close()
 
 
 class Senders:
@@ -98,6 +98,10 @@ class TestRequest:
         assert headers["apns-expiration"] == str(1_795_000_000 + 3600)
         assert str(UUID(headers["apns-id"])) == headers["apns-id"]
         assert request.body == PAYLOAD["body"]
+
+    def test_the_apns_id_is_the_ticket(self, sender: Senders) -> None:
+        apns_id = "0b6ac5d6-95d4-4d44-9b3a-5b1c8f3a5d1e"
+        assert sender(Reply(200, None, {"apns-id": apns_id}))() == [Outcome("handed_over", ticket_id=apns_id)]
 
     def test_each_environment_has_its_own_server(self, sender: Senders) -> None:
         send = sender()

@@ -10,7 +10,6 @@ from chat_push.database import PushDatabase
 from chat_push.delivery import Report, Senders, deliver, sweep
 from chat_push.expo import Expo
 from chat_push.fcm import Fcm
-from chat_push.http2 import Http2
 
 from tests.credentials import APNS, ec_key, pem, service_account
 from tests.http2_fakes import Action, Close, Http2Server, Reply
@@ -33,7 +32,6 @@ class Worker:
         fcm = Fcm(service_account(), "https://fcm.example", self.fcm.connect, google)
         connect = {"production": self.apns.connect, "sandbox": self.apns.connect}
         apns = Apns(pem(ec_key()), APNS["key_id"], APNS["team_id"], APNS["topic"], connect=connect)  # type: ignore[arg-type]
-        self.connections: list[Http2] = [fcm._http2, *apns._servers.values()]
         self.senders = Senders(expo, {"fcm": fcm, "apns": apns})
 
     def deliver(self, *numbers: int) -> Report:
@@ -69,8 +67,8 @@ def worker() -> Iterator[Workers]:
     workers = Workers()
     yield workers
     for made in workers.made:
-        for connection in made.connections:
-            connection.close()
+        for sender in made.senders.direct.values():
+            sender.close()
 
 
 def mixed(number: int = 1) -> Json:
@@ -138,17 +136,21 @@ def test_a_provider_that_refuses_everything_does_not_end_a_sweep(worker: Workers
 
 def test_a_fault_of_our_own_in_one_sender_loses_no_outcome_of_the_others(worker: Workers, printed: Printed) -> None:
     made = worker(claim(mixed()))
-    made.connections[0]._connect = None  # type: ignore[assignment]
+    made.fcm.connect_fault = RuntimeError(FCM_TOKEN)
     made.deliver(1)
     assert made.statuses() == [["handed_over", "accepted", "maybe_sent"]]
     [logged] = [line for line in printed() if line.get("level") == "ERROR"]
-    assert (logged["provider"], logged["error"]) == ("fcm", "TypeError")
+    assert (logged["provider"], logged["error"]) == ("fcm", "RuntimeError")
 
 
-def test_a_configuration_fault_is_counted_by_provider(worker: Workers) -> None:
-    made = worker(claim(mixed()))
+def test_pushes_are_counted_by_provider_and_by_what_it_did_with_them(worker: Workers) -> None:
+    made = worker(claim(mixed(1), mixed(2), mixed(3)))
     made.apns.default = lambda request: Reply(403, {"reason": "InvalidProviderToken"})
-    assert made.deliver(1).faults == {"apns": 1}
+    made.fcm.script += [Reply(), Reply(400), Reply(500)]
+    report = made.deliver(1, 2, 3)
+    assert report.faults == {"apns": 3}
+    assert report.accepted == {"expo": 3, "fcm": 1}
+    assert report.not_accepted == {"fcm": 2}
 
 
 def test_no_log_line_contains_a_token_a_text_or_a_key(worker: Workers, printed: Printed) -> None:

@@ -68,7 +68,7 @@ class Sender:
 
     def close(self) -> None:
         if self._fcm:
-            self._fcm._http2.close()
+            self._fcm.close()
 
 
 class Senders:
@@ -103,6 +103,10 @@ class TestRequest:
         assert request.headers["authorization"] == "Bearer t1"
         assert request.headers["content-type"] == "application/json"
         assert request.body == {"message": {"token": "token0", **PAYLOAD}}
+
+    def test_the_name_of_the_message_is_the_ticket(self, sender: Senders) -> None:
+        name = "projects/chat-1/messages/0:1%2"
+        assert sender(Reply(200, {"name": name}))() == [Outcome("handed_over", ticket_id=name)]
 
     def test_each_message_gets_its_own_outcome(self, sender: Senders) -> None:
         send = sender()
@@ -303,7 +307,7 @@ class TestLostAnswers:
 
     def test_without_a_connection_each_message_is_sent_again_later(self, sender: Senders) -> None:
         send = sender()
-        send.server.refuses_connections = True
+        send.server.connect_fault = ConnectionRefusedError()
         outcomes = send(2)
         assert [(outcome.status, outcome.error) for outcome in outcomes] == [("retry", "ConnectionRefusedError")] * 2
         assert outcomes[0].should_stop_sending

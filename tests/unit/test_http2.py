@@ -1,10 +1,11 @@
 """The HTTP/2 connection of FCM and APNs, against a scripted server."""
 
 import json
+import socket
 from collections.abc import Iterator
 
 import pytest
-from chat_push.http2 import MAX_STREAMS, Answer, Http2, NoAnswer, Request, Verdict
+from chat_push.http2 import MAX_STREAMS, Answer, Connect, Http2, NoAnswer, Request, Verdict
 from h2.errors import ErrorCodes
 
 from tests.http2_fakes import Action, Close, GoAway, Hang, Http2Server, Received, Reply, Reset
@@ -16,7 +17,8 @@ class Client:
     def __init__(self, server: Http2Server) -> None:
         self.server = server
         self.now = 1000.0
-        self.http2 = Http2("https://push.example", server.connect, lambda: self.now)
+        self.connect: Connect = server.connect
+        self.http2 = Http2("https://push.example", lambda timeout: self.connect(timeout), lambda: self.now)
 
     def send(self, count: int = 1, seconds: float = 5) -> list[Answer | NoAnswer]:
         requests = [Request(f"/{number}", [("authorization", "x")], b'{"n": %d}' % number) for number in range(count)]
@@ -154,6 +156,11 @@ class TestGoAway:
         assert lost == NoAnswer("ConnectionLost", maybe_handled=True)
         assert client.numbers == [0, 1], "a second copy could sound twice"
 
+    def test_a_kept_connection_that_sends_goaway_is_no_dead_socket(self, client_of: ClientOf) -> None:
+        client = client_of(Reply(), GoAway(handled=True))
+        client.send()
+        assert client.send() == [NoAnswer("ConnectionLost", maybe_handled=True)]
+
     def test_a_server_that_sends_goaway_each_time_handles_nothing(self, client_of: ClientOf) -> None:
         client = client_of(*[GoAway("IdleTimeout")] * 9)
         assert client.send(1) == [NoAnswer("IdleTimeout", maybe_handled=False)]
@@ -180,13 +187,12 @@ class TestLostConnections:
             raise AssertionError("nothing is sent on the dead connection")
 
         client.server.default, usual = answer_again, client.server.default
-        connect = client.server.connect
 
-        def connect_again(timeout: float) -> object:
+        def connect_again(timeout: float) -> socket.socket:
             client.server.answers_ping, client.server.default = True, usual
-            return connect(timeout)
+            return client.server.connect(timeout)
 
-        client.http2._connect = connect_again  # type: ignore[assignment]
+        client.connect = connect_again
         assert statuses(client.send(2)) == [200] * 2
 
     def test_a_new_connection_that_closes_may_have_handled_its_requests(self, client_of: ClientOf) -> None:
@@ -203,7 +209,7 @@ class TestLostConnections:
 
     def test_a_refused_connection_handles_nothing(self, client_of: ClientOf) -> None:
         client = client_of()
-        client.server.refuses_connections = True
+        client.server.connect_fault = ConnectionRefusedError()
         assert client.send(2) == [NoAnswer("ConnectionRefusedError", maybe_handled=False)] * 2
 
     @pytest.mark.parametrize(

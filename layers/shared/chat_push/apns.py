@@ -52,6 +52,11 @@ class Apns:
             outcomes.update(zip(indexes, sent, strict=True))
         return [outcomes[index] for index in range(len(notifications))]
 
+    def close(self) -> None:
+        """Closes the connections. The next send opens others."""
+        for server in self._servers.values():
+            server.close()
+
     @cached_property
     def _key(self) -> ApnsKey:
         return parse_apns_key(*self._key_fields)

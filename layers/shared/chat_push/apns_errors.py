@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from chat_push.outcome import Meaning, Outcome, as_code, parse_retry_after
+from chat_push.outcome import Meaning, Outcome, as_code, as_ticket_id, parse_retry_after
 
 if TYPE_CHECKING:  # An Expo-only stack counts codes, and must not import h2.
     from chat_push.http2 import Answer
@@ -79,7 +79,7 @@ def reason_of(answer: "Answer") -> str:
 def classify(answer: "Answer", registered_at: datetime) -> Outcome:
     """The outcome of one notification from the response of APNs. registered_at: when the device registered last."""
     if answer.status == 200:
-        return Outcome("handed_over")
+        return Outcome("handed_over", ticket_id=as_ticket_id(answer.headers.get("apns-id")))
     reason = reason_of(answer)
     if answer.status == 410 and _was_dead_before(answer, registered_at):
         reason = "RegisteredAgain"

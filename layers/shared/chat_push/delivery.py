@@ -41,6 +41,9 @@ class Sender(Protocol):
         It never raises for a response of the provider. Once an outcome says should_stop_sending, it attempts no more.
         """
 
+    def close(self) -> None:
+        """Closes the connections, which are otherwise kept for the next send."""
+
 
 @dataclass(frozen=True)
 class Senders:
@@ -72,6 +75,8 @@ class Report:
     deactivated: int = 0  # devices
     held: int = 0  # devices with a dead token that the circuit breaker keeps active
     unrecorded: int = 0  # jobs whose result the database could not store
+    accepted: Counter[str] = field(default_factory=Counter)  # deliveries, by provider
+    not_accepted: Counter[str] = field(default_factory=Counter)  # retry, maybe_sent or failed, by provider
     faults: Counter[str] = field(default_factory=Counter)  # deliveries with a configuration fault, by provider
     later: bool = False  # whether jobs are left that become due within a minute
     insert_to_accept: list[float] = field(default_factory=list)  # milliseconds, of each accepted alert
@@ -99,11 +104,14 @@ class Report:
         """Counts the outcomes of one job, in the order of its devices."""
         self.deliveries.update(outcome.status for outcome in outcomes)
         self.errors.update(outcome.error for outcome in outcomes if outcome.error)
-        self.faults.update(
-            device.provider
-            for device, outcome in zip(push.devices, outcomes, strict=True)
-            if outcome.status == "configuration_fault"
-        )
+        for device, outcome in zip(push.devices, outcomes, strict=True):
+            match outcome.status:
+                case "accepted" | "handed_over":
+                    self.accepted[device.provider] += 1
+                case "configuration_fault":
+                    self.faults[device.provider] += 1
+                case _:
+                    self.not_accepted[device.provider] += 1
         self.failures.update(counted_code(outcome) for outcome in outcomes if outcome.status == "failed")
         if push.sent_at and any(
             device.kind == "alert" and outcome.status in ("accepted", "handed_over")

@@ -5,7 +5,6 @@ Each request is a separate call of the SDK, so that a failed request loses no ti
 """
 
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from chat_push.expo_errors import (
 )
 from chat_push.expo_session import CONNECT_TIMEOUT_SECONDS, Session
 from chat_push.notification import Notification
-from chat_push.outcome import Outcome, request_outcome
+from chat_push.outcome import Outcome, as_ticket_id, request_outcome
 
 MAX_RECIPIENTS_PER_REQUEST = 100
 MAX_TICKETS_PER_REQUEST = 1000
@@ -178,16 +177,11 @@ class Expo:
         except PushServerError as error:
             return classify_error_response(error.response, chunk)
         return [
-            Outcome("accepted", ticket_id=_ticket_id(ticket.id))
+            Outcome("accepted", ticket_id=as_ticket_id(ticket.id))
             if ticket.is_success()
             else classify_recipient(ticket.details)
             for ticket in tickets
         ]
-
-
-def _ticket_id(value: object) -> str | None:
-    """The id if it looks like one. Postgres could not store any other, or Expo would refuse a whole receipt request."""
-    return value if isinstance(value, str) and re.fullmatch(r"[ -~]{1,200}", value) else None
 
 
 @dataclass(frozen=True)

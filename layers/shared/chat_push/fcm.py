@@ -75,6 +75,11 @@ class Fcm:
         unauthenticated = request_outcome("configuration_fault", "UNAUTHENTICATED")
         return [outcome or unauthenticated for outcome in outcomes]
 
+    def close(self) -> None:
+        """Closes the connections. The next send opens others."""
+        self._http2.close()
+        self._http.close()
+
     @cached_property
     def _account(self) -> ServiceAccount:
         return parse_service_account(self._text)

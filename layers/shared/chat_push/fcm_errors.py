@@ -6,7 +6,7 @@ https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode, https://fireba
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from chat_push.outcome import Meaning, Outcome, as_code, parse_retry_after
+from chat_push.outcome import Meaning, Outcome, as_code, as_ticket_id, parse_retry_after
 
 if TYPE_CHECKING:  # An Expo-only stack counts codes, and must not import h2.
     from chat_push.http2 import Answer
@@ -55,7 +55,7 @@ COUNTED_CODES = {code for code, meaning in ERRORS.items() if meaning.status == "
 def classify(answer: "Answer") -> Outcome:
     """The outcome of one notification from the response of FCM."""
     if answer.status == 200:
-        return Outcome("handed_over")
+        return Outcome("handed_over", ticket_id=as_ticket_id(answer.json().get("name")))
     error = answer.json().get("error")
     error = error if isinstance(error, dict) else {}
     details = [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]

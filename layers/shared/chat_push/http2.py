@@ -204,7 +204,7 @@ class _Connection:
         self._protocol.initiate_connection()
         self._streams: dict[int, _Stream] = {}
         self._is_trusted = False  # whether a request was answered without a stop
-        self._has_answered = False
+        self._has_answered = False  # in this exchange, also by GOAWAY
         self.is_reused = False
         self.is_closing = False
 
@@ -341,6 +341,7 @@ class _Connection:
         except (ValueError, KeyError, TypeError):
             reason = None
         self._end(batch, as_code(reason) or "GoAway")
+        self._has_answered = True  # It was not dead: the streams that GOAWAY counts have reached the server.
         for stream_id in sorted(self._streams, reverse=True):
             if stream_id > (event.last_stream_id or 0):
                 index = self._streams.pop(stream_id).index

@@ -66,8 +66,17 @@ type Metric = Literal[
 UNITS: Mapping[Metric, MetricUnit] = {"InsertToAccept": MetricUnit.Milliseconds, "QueueAge": MetricUnit.Milliseconds}
 
 # Counts with a second dimension. CloudWatch bills each value of it as a metric, so there must be few.
-type MetricWithDimension = Literal["PushFailed", "PushSkipped"]
-DIMENSIONS: Mapping[MetricWithDimension, str] = {"PushFailed": "code", "PushSkipped": "reason"}
+type MetricWithDimension = Literal[
+    "PushFailed", "PushSkipped", "DirectAccepted", "DirectNotAccepted", "DirectConfigurationFault"
+]
+DIMENSIONS: Mapping[MetricWithDimension, str] = {
+    "PushFailed": "code",
+    "PushSkipped": "reason",
+    # Of FCM and APNs. The rest of all pushes is of Expo, so a stack with Expo alone pays for none of these.
+    "DirectAccepted": "provider",
+    "DirectNotAccepted": "provider",
+    "DirectConfigurationFault": "provider",
+}
 
 logger = Logger()
 metrics = Metrics()

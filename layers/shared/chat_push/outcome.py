@@ -16,6 +16,7 @@ class Outcome:
     After sending it:
     - accepted: Expo answered 200 without an error for it. Without ticket_id, Expo's tickets could not be read.
     - handed_over: APNs or FCM took it. Of Expo, this is known by the receipt.
+      ticket_id is the name of FCM's message, or the apns-id.
     - maybe_sent: the response does not say whether the provider sent it.
     - retry: the provider did not take it now.
     - failed: the provider rejected it for good.
@@ -72,6 +73,11 @@ def not_attempted(outcome: Outcome) -> Outcome:
 def as_code(value: object) -> str | None:
     """The value if it looks like a code. Codes are logged, and any other text may quote a message or a token."""
     return value if isinstance(value, str) and re.fullmatch(r"\w{1,100}", value, re.ASCII) else None
+
+
+def as_ticket_id(value: object) -> str | None:
+    """The id if it looks like one. Postgres could not store any other, or Expo would refuse a whole receipt request."""
+    return value if isinstance(value, str) and re.fullmatch(r"[ -~]{1,200}", value) else None
 
 
 def parse_retry_after(value: str) -> float | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from local.providers import scripts
 from local.providers.apns.protocol import STATUSES
 
 
@@ -94,15 +95,10 @@ type Fault = Rejection | GoAway | DeadSocket | Reset | StreamReset | Slow
 type Endpoint = Literal["connect", "send"]
 
 
-class Script(BaseModel):
+class Script(scripts.Script[Annotated[Fault, Field(discriminator="kind")], Endpoint]):
     """A fault for the next `times` valid requests, for the next that concern `token`, or for the next connections."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    fault: Annotated[Fault, Field(discriminator="kind")]
-    times: Annotated[int, Field(ge=1)] = 1
     on: Endpoint = "send"
-    token: str | None = None
 
     @model_validator(mode="after")
     def _a_connection_has_no_request(self) -> Self:
@@ -111,20 +107,3 @@ class Script(BaseModel):
         ):
             raise ValueError("on connect, only dead_socket and reset can strike, without `accepted` and `token`")
         return self
-
-
-class ScriptedFaults:
-    """The scripts that have not struck yet, in order. At most one strikes a request or a connection."""
-
-    def __init__(self) -> None:
-        self.scripts: list[Script] = []
-
-    def take(self, on: Endpoint, token: str | None = None) -> Fault | None:
-        """The fault that strikes a connection, or a request for this device token. None: none. Decrements its count."""
-        for script in self.scripts:
-            if script.on == on and script.token in (None, token):
-                script.times -= 1
-                if script.times == 0:
-                    self.scripts.remove(script)
-                return script.fault
-        return None

@@ -12,11 +12,12 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
-from local.providers.apns.faults import Endpoint, Fault, Script, ScriptedFaults
+from local.providers.apns.faults import Endpoint, Fault, Script
 from local.providers.apns.protocol import CLOSING, DEVICE_TOKEN, ApnsNotification, Environment, Json, RejectedError
 from local.providers.apns.provider_tokens import ProviderKey, new_id, new_key
 from local.providers.phones import Phone
 from local.providers.push_service import Clock, PushService
+from local.providers.scripts import ScriptedFaults
 
 ENVIRONMENTS: tuple[Environment, ...] = ("production", "sandbox")
 TOPIC = "com.example.chat"  # the bundle id of the app
@@ -89,7 +90,7 @@ class ApnsService(PushService):
         self.settings = Settings()
         self.registrations: dict[str, Registration] = {}  # by device token
         self.keys: dict[str, ProviderKey] = {self.key.id: self.key}  # by key id; one that is deleted was revoked
-        self.faults = ScriptedFaults()
+        self.faults: ScriptedFaults[Fault, Endpoint] = ScriptedFaults()
         self.requests: list[LoggedRequest] = []
         self._recent: defaultdict[str, deque[datetime]] = defaultdict(deque)  # by device token
 

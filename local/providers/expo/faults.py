@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from local.providers import scripts
 from local.providers.expo import protocol as expo_protocol
 from local.providers.expo.protocol import Json, errors_body
 
@@ -178,15 +179,10 @@ class ReceiptError(RecipientFault):
 type Fault = HttpError | ProjectConflict | Reset | Hang | OddAnswer | TicketCount | TicketError | ReceiptError
 
 
-class Script(BaseModel):
+class Script(scripts.Script[Annotated[Fault, Field(discriminator="kind")], Endpoint]):
     """A fault for the next `times` requests to an endpoint, or for the next that concern `token`."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    fault: Annotated[Fault, Field(discriminator="kind")]
-    times: Annotated[int, Field(ge=1)] = 1
     on: Endpoint = "send"
-    token: str | None = None
 
     @model_validator(mode="after")
     def _only_sends_have_tickets(self) -> Self:
@@ -195,39 +191,24 @@ class Script(BaseModel):
         return self
 
 
-class ScriptedFaults:
+class ScriptedFaults(scripts.ScriptedFaults[Fault, Endpoint]):
     """The scripts that have not struck yet, in order. At most one strikes a request, and one each recipient."""
-
-    def __init__(self) -> None:
-        self.scripts: list[Script] = []
 
     def take_request_fault(self, endpoint: Endpoint, tokens: Collection[str]) -> RequestFault | None:
         """The fault that strikes this request, or None. Decrements its count."""
-        for script in self._matching(endpoint, tokens):
+        for script in self.matching(endpoint, tokens):
             if isinstance(script.fault, RequestFault):
-                self._use_up(script)
+                self.use_up(script)
                 return script.fault
         return None
 
     def take_recipient_faults(self, tokens: Collection[str]) -> dict[str, RecipientFault]:
         """The faults by recipient. A request decrements the count of a script once, for one or many recipients."""
         struck: dict[str, RecipientFault] = {}
-        for script in self._matching("send", tokens):
+        for script in self.matching("send", tokens):
             targets = tokens if script.token is None else [script.token]
             spared = [token for token in targets if token not in struck]
             if isinstance(script.fault, RecipientFault) and spared:
                 struck |= dict.fromkeys(spared, script.fault)
-                self._use_up(script)
+                self.use_up(script)
         return struck
-
-    def _matching(self, endpoint: Endpoint, tokens: Collection[str]) -> list[Script]:
-        return [
-            script
-            for script in self.scripts
-            if script.on == endpoint and (script.token is None or script.token in tokens)
-        ]
-
-    def _use_up(self, script: Script) -> None:
-        script.times -= 1
-        if script.times == 0:
-            self.scripts.remove(script)

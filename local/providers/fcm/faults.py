@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from local.providers import scripts
 from local.providers.fcm.accounts import oauth_error
 from local.providers.fcm.connections import Connection, LastStream, Request, Response
 from local.providers.fcm.protocol import ERRORS, RefusedError
@@ -48,7 +49,7 @@ def refused(error: RefusedError, headers: dict[str, str] | None = None) -> Respo
 
 
 class Fault(BaseModel):
-    """Strikes a request. On `connect` it strikes a new connection, before any request."""
+    """Strikes a request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,9 +60,13 @@ class Fault(BaseModel):
     async def respond(self, request: Request, answer: Response | None) -> Response | None:
         """The response in place of `answer` (None: nothing was accepted). Returns None: there is no response."""
 
+
+class ConnectionFault(Fault):
+    """Strikes a request, or on `connect` a new connection, before any request."""
+
+    @abstractmethod
     def strike_connection(self, connection: Connection) -> None:
         """Strikes a new connection."""
-        raise NotImplementedError(f"{self.kind} cannot strike a connection")
 
 
 class FcmError(Fault):
@@ -111,7 +116,7 @@ class HtmlError(Fault):
         return Response(self.status, {"Content-Type": "text/html; charset=UTF-8"}, text.encode())
 
 
-class Reset(Fault):
+class Reset(ConnectionFault):
     """Resets the connection, after the request was read. In HTTP/2, all requests of the connection fail."""
 
     kind: Literal["reset"] = "reset"
@@ -123,7 +128,7 @@ class Reset(Fault):
         connection.reset()
 
 
-class Hang(Fault):
+class Hang(ConnectionFault):
     """Never answers the request. On `connect`, never answers the connection."""
 
     kind: Literal["hang"] = "hang"
@@ -168,20 +173,15 @@ class GoAway(Fault):
 type AnyFault = FcmError | OAuthError | HtmlError | Reset | Hang | Slow | GoAway
 
 
-class Script(BaseModel):
+class Script(scripts.Script[Annotated[AnyFault, Field(discriminator="kind")], Endpoint]):
     """A fault for the next `times` requests to an endpoint, or for the next that concern `token`."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    fault: Annotated[AnyFault, Field(discriminator="kind")]
-    times: Annotated[int, Field(ge=1)] = 1
     on: Endpoint = "send"
-    token: str | None = None
 
     @model_validator(mode="after")
     def _fault_fits_endpoint(self) -> Self:
         fits = {
-            "connect": isinstance(self.fault, Reset | Hang),
+            "connect": isinstance(self.fault, ConnectionFault),
             "send": not isinstance(self.fault, OAuthError),
             "token": not isinstance(self.fault, FcmError),
         }
@@ -190,20 +190,3 @@ class Script(BaseModel):
         if self.token is not None and self.on != "send":
             raise ValueError(f"only a script for send can have a token, not one for {self.on}")
         return self
-
-
-class ScriptedFaults:
-    """The scripts that have not struck yet, in order. At most one strikes a request."""
-
-    def __init__(self) -> None:
-        self.scripts: list[Script] = []
-
-    def take(self, on: Endpoint, token: str | None = None) -> AnyFault | None:
-        """The fault that strikes this request or connection, or None. Decrements its count."""
-        for script in self.scripts:
-            if script.on == on and script.token in (None, token):
-                script.times -= 1
-                if script.times == 0:
-                    self.scripts.remove(script)
-                return script.fault
-        return None

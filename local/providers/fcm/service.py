@@ -8,6 +8,7 @@ from functools import partial
 from local.providers.certificates import server_tls
 from local.providers.fcm import push_api
 from local.providers.fcm.connections import Connection, Server
+from local.providers.fcm.faults import ConnectionFault
 from local.providers.fcm.state import FcmService
 from local.providers.push_service import Clock
 
@@ -25,7 +26,8 @@ async def fcm_service(
     fcm = FcmService(clock)
 
     def on_connect(connection: Connection) -> None:
-        if fault := fcm.faults.take("connect"):
+        fault = fcm.faults.take("connect")
+        if isinstance(fault, ConnectionFault):
             fault.strike_connection(connection)
 
     server = Server(partial(push_api.answer, fcm), on_connect)

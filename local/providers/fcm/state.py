@@ -16,12 +16,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from local.providers.fcm import protocol as fcm_protocol
 from local.providers.fcm.accounts import TOKEN_PATH, Accounts
 from local.providers.fcm.connections import Connection
-from local.providers.fcm.faults import AnyFault, Endpoint, Script, ScriptedFaults
+from local.providers.fcm.faults import AnyFault, Endpoint, Script
 from local.providers.fcm.protocol import PROJECT_ID, REGISTRATION_TOKEN, Message
 from local.providers.fcm.translation import push_of
 from local.providers.phones import Installation, Phone
 from local.providers.push_service import Clock, PushService
 from local.providers.pushes import QUIET_CHANNEL, Platform
+from local.providers.scripts import ScriptedFaults
 
 
 class Settings(BaseModel):
@@ -76,7 +77,7 @@ class FcmService(PushService):
     def _forget(self) -> None:
         super()._forget()
         self.settings = Settings()
-        self.faults = ScriptedFaults()
+        self.faults: ScriptedFaults[AnyFault, Endpoint] = ScriptedFaults()
         self.requests: list[LoggedRequest] = []
         self._sent: defaultdict[str, deque[datetime]] = defaultdict(deque)  # by project, and by token
 

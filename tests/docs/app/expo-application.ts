@@ -1,3 +1,10 @@
 // The part of expo-application that docs/client/push.ts uses.
 
+import type { PushNotificationServiceEnvironment } from 'expo-application';
+
 export const nativeApplicationVersion: string | null = '1.4.0';
+
+/** That of a build which Xcode has installed. */
+export async function getIosPushNotificationServiceEnvironmentAsync(): Promise<PushNotificationServiceEnvironment> {
+  return 'development';
+}

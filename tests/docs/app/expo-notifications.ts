@@ -13,6 +13,8 @@ import type {
   NotificationResponse,
 } from 'expo-notifications';
 
+import { Platform } from './react-native.ts';
+
 export const IosAuthorizationStatus = { PROVISIONAL: 3 satisfies Expo.IosAuthorizationStatus.PROVISIONAL };
 export const AndroidImportance = {
   HIGH: 6 satisfies Expo.AndroidImportance.HIGH,
@@ -23,7 +25,8 @@ type Listener<T> = (event: T) => void;
 
 /** What the user did, and what the phone shows. */
 export const phone = {
-  pushToken: '',
+  pushToken: '', // Expo's
+  nativeToken: '', // of APNs or FCM
   allowed: false,
   answer: true, // to the system's permission dialog
   asked: 0,
@@ -61,10 +64,16 @@ export function tap(notification: Notification): void {
   tapListeners.forEach((listener) => listener(response));
 }
 
-/** APNs or FCM give the phone a new token. */
-export function rollToken(pushToken: string): void {
-  phone.pushToken = pushToken;
-  tokenListeners.forEach((listener) => listener({ type: 'android', data: 'native' }));
+/** APNs or FCM give the phone a new token, for which Expo has `pushToken`. */
+export function rollToken(pushToken: string, nativeToken = phone.nativeToken): void {
+  Object.assign(phone, { pushToken, nativeToken });
+  tokenListeners.forEach((listener) => listener({ type: Platform.OS, data: nativeToken }));
+}
+
+export async function getDevicePushTokenAsync(): Promise<DevicePushToken> {
+  phone.registered = true;
+  rollToken(phone.pushToken); // Asking the phone calls the listeners.
+  return { type: Platform.OS, data: phone.nativeToken };
 }
 
 export async function setNotificationChannelAsync(id: string): Promise<null> {

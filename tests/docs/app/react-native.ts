@@ -4,7 +4,7 @@ import type { AlertButton, AppStateStatus } from 'react-native';
 
 const listeners = new Set<(state: AppStateStatus) => void>();
 
-export const Platform = { OS: 'android' } as const;
+export const Platform = { OS: process.env.PHONE_PLATFORM === 'ios' ? 'ios' : 'android' } as { OS: 'ios' } | { OS: 'android' };
 
 export const AppState = {
   currentState: 'active' as AppStateStatus,

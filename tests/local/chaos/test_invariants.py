@@ -244,7 +244,7 @@ VIOLATIONS: list[tuple[Callable[[History], None], str]] = [
     (job_still_pending, "each decision ends before the attempts are exhausted"),
     (attempts_exhausted, "each decision ends before the attempts are exhausted"),
     (still_leased, "no push job stays leased"),
-    (without_a_ticket, "each push that Expo accepted has a ticket"),
+    (without_a_ticket, "each push that its provider accepted has a ticket"),
     (without_a_receipt, "each ticket has a receipt"),
     (deactivated_while_installed, "no device is deactivated while the app is installed"),
     (registration_ended_by_another, "no user ends the registration of another user, except by a login with its token"),
@@ -326,8 +326,8 @@ def sounded_again_after_a_login(history: History) -> None:
     history.registrations.append(Registration(UUID(int=51), GUS, GUS_TOKEN, since=at(1.3)))
 
 
-def handed_over_by_fcm(history: History) -> None:
-    change_delivery(history, provider="fcm", ticket_id=None)
+def repeated_by_the_sender(history: History) -> None:
+    history.arrivals.append(replace(history.arrivals[0], at=at(1.6)))
 
 
 def unreadable_tickets(history: History) -> None:
@@ -424,7 +424,7 @@ def logged_out(history: History) -> None:
         app_uninstalled,
         given_up_by_expo,
         sounded_again_after_a_login,
-        handed_over_by_fcm,
+        repeated_by_the_sender,
         unreadable_tickets,
     ],
 )

@@ -20,9 +20,11 @@ from local.providers.apns.protocol import STATUSES
 from local.providers.apns.service import apns_service
 from local.providers.apns.state import TOPIC, ApnsService
 from local.providers.fcm import faults as fcm_faults
+from local.providers.fcm.connections import LastStream
 from local.providers.fcm.service import fcm_service
 from local.providers.fcm.state import FcmService, registration_token
 from local.providers.phones import Condition
+from tests.http2_fakes import trusted
 from tests.http_fakes import push, uuid
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -50,15 +52,13 @@ async def fcm() -> AsyncIterator[FcmService]:
 
 
 @pytest.fixture
-async def apns(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApnsService]:
+async def apns() -> AsyncIterator[ApnsService]:
     async with apns_service() as service:
         service.install(IPHONE)
         service.install(OTHER_IPHONE)
         service.install(DEBUG_IPHONE, "sandbox")
-        monkeypatch.setenv("SSL_CERT_FILE", service.authority)
-        http2._tls.cache_clear()
-        yield service
-        http2._tls.cache_clear()
+        with trusted(service.authority):
+            yield service
 
 
 @pytest.fixture
@@ -70,8 +70,7 @@ async def by_fcm(fcm: FcmService) -> AsyncIterator[Send]:
         return await _send(sender, pushes("fcm", platform, *tokens, **fields), seconds)
 
     yield send
-    sender._http2.close()
-    sender._http.close()
+    sender.close()
 
 
 @pytest.fixture
@@ -89,8 +88,7 @@ async def by_apns(apns: ApnsService) -> AsyncIterator[Send]:
         return await _send(sender, pushes("apns", "ios", *tokens, **fields), seconds)
 
     yield send
-    for server in sender._servers.values():
-        server.close()
+    sender.close()
 
 
 async def _send(sender: Sender, sent: list[Notification], seconds: float) -> list[Outcome]:
@@ -104,6 +102,18 @@ def statuses(outcomes: list[Outcome]) -> list[tuple[str, str | None]]:
 OK = ("handed_over", None)
 
 
+class TestQuota:
+    async def test_a_used_up_quota_of_fcm_stops_the_batch_and_names_the_wait_for_the_provider(
+        self, fcm: FcmService, by_fcm: Send
+    ) -> None:
+        fcm.configure({"messages_per_minute": 2})
+        outcomes = await by_fcm(*[PIXEL] * 5)
+        assert statuses(outcomes) == [OK] * 2 + [("retry", "QUOTA_EXCEEDED")] * 3
+        assert {(outcome.retry_after_seconds, outcome.should_stop_sending) for outcome in outcomes[2:]} == {(60, True)}
+        fcm.pass_time(60)
+        assert statuses(await by_fcm(PIXEL)) == [OK]
+
+
 class TestPhones:
     async def test_an_android_phone_shows_an_alert_replaces_it_and_dismisses_it(
         self, fcm: FcmService, by_fcm: Send
@@ -112,8 +122,9 @@ class TestPhones:
         assert statuses(await by_fcm(PIXEL)) == [OK]
         [shown] = phone.shown
         assert (shown.message["title"], shown.message["body"], shown.sounded) == ("Ana", "Hello", True)
-        assert await by_fcm(PIXEL, kind="update", sound=False, body="Hello!") == [Outcome("handed_over")]
+        outcomes = await by_fcm(PIXEL, kind="update", sound=False, body="Hello!")
         [shown] = phone.shown
+        assert outcomes == [Outcome("handed_over", ticket_id=shown.ticket_id)]
         assert (shown.message["body"], shown.sounded) == ("Hello!", False)
         await by_fcm(PIXEL, kind="dismiss")
         assert phone.shown == []
@@ -188,7 +199,9 @@ class TestFcmFaults:
             (fcm_faults.Reset(accepted=True), "send", ("maybe_sent", "ConnectionLost")),
             (fcm_faults.Hang(), "send", ("maybe_sent", "ReadTimeout")),
             (fcm_faults.Slow(seconds=0.1), "send", OK),
-            (fcm_faults.GoAway(last_stream="this"), "send", OK),
+            # The first connection is that to the token endpoint.
+            (fcm_faults.Reset(), "connect", ("retry", "TokenReadError")),
+            (fcm_faults.Hang(), "connect", ("retry", "TokenReadTimeout")),
             (fcm_faults.OAuthError(), "token", ("configuration_fault", "invalid_grant")),
             (fcm_faults.HtmlError(status=503), "token", ("retry", "TokenHttp503")),
         ],
@@ -199,6 +212,25 @@ class TestFcmFaults:
     ) -> None:
         fcm.script(fault, on=on)
         assert statuses(await by_fcm(PIXEL, seconds=3)) == [expected]
+
+    @pytest.mark.parametrize(
+        ("last_stream", "expected"),
+        [
+            ("zero", OK),
+            ("earlier", OK),
+            ("this", OK),
+            ("unanswered", ("maybe_sent", "ConnectionLost")),
+        ],
+    )
+    @pytest.mark.parametrize("position", ["first", "later"])
+    async def test_goaway_repeats_what_was_not_handled_and_nothing_else(
+        self, fcm: FcmService, by_fcm: Send, last_stream: LastStream, expected: tuple[str, str | None], position: str
+    ) -> None:
+        if position == "later":
+            await by_fcm(PIXEL)
+        fcm.script(fcm_faults.GoAway(last_stream=last_stream), token=BROWSER)
+        assert statuses(await by_fcm(BROWSER, PIXEL)) == [expected, OK]
+        assert len(fcm.phones[BROWSER].arrived) == 1, "no copy"
 
     async def test_an_access_token_that_was_revoked_is_replaced(self, fcm: FcmService, by_fcm: Send) -> None:
         await by_fcm(PIXEL)
@@ -241,6 +273,21 @@ class TestApnsFaults:
         apns.install(token := "a3" * 32)
         apns.script(fault)
         assert statuses(await by_apns(IPHONE, OTHER_IPHONE, token)) == expected
+
+    @pytest.mark.parametrize("on", ["connect", "send"])
+    async def test_a_dead_socket_leaves_one_notification_unknown_and_the_others_for_later(
+        self, apns: ApnsService, by_apns: Send, on: apns_faults.Endpoint
+    ) -> None:
+        apns.script(apns_faults.DeadSocket(), on=on)
+        outcomes = await by_apns(IPHONE, OTHER_IPHONE, seconds=2)
+        assert statuses(outcomes) == [("maybe_sent", "ReadTimeout"), ("retry", "OutOfTime")]
+        assert statuses(await by_apns(IPHONE, OTHER_IPHONE)) == [OK, OK]
+
+    async def test_a_connection_that_is_reset_at_once_costs_one_notification(
+        self, apns: ApnsService, by_apns: Send
+    ) -> None:
+        apns.script(apns_faults.Reset(), on="connect")
+        assert statuses(await by_apns(IPHONE, OTHER_IPHONE)) == [("maybe_sent", "ConnectionLost"), OK]
 
     async def test_a_lost_answer_is_unknown_and_a_copy_replaces_the_notification(
         self, apns: ApnsService, by_apns: Send
