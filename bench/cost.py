@@ -83,7 +83,7 @@ async def _measure() -> Measured:
         idle = _mean([await _invoked(cleanup, {}) for _ in range(ROUNDS)])
         receipts = await _make_due(cloud)
         cleaned = await _invoked(cleanup, {})
-        names = {(function.name, name) for function in (send, cleanup) for name in _metrics(function)}
+        metrics = _metrics(send) | _metrics(cleanup)
     template = TEMPLATE.read_text()
     network = 2 * DATABASE_SECONDS
     return Measured(
@@ -93,7 +93,7 @@ async def _measure() -> Measured:
         idle_seconds=swept.seconds + network,
         idle_log_bytes=swept.log_bytes,
         receipt_seconds=max(cleaned.seconds - idle.seconds, 0) / receipts,
-        metrics=len(names),
+        metrics=len(metrics),
         # Each alarm names its metric, or the metrics of its expression.
         alarm_metrics=template.count("MetricName: "),
         dashboards=template.count("Type: AWS::CloudWatch::Dashboard"),
@@ -122,14 +122,17 @@ def _mean(invocations: list[Invocation]) -> Invocation:
     return Invocation(fmean(one.seconds for one in invocations), fmean(one.log_bytes for one in invocations))
 
 
-def _metrics(function: LambdaFunction) -> set[str]:
-    """The names of all metrics in a function's log."""
-    names = set()
+def _metrics(function: LambdaFunction) -> set[tuple[str, ...]]:
+    """All metrics in a function's log: the name, and the values of its dimensions. AWS bills each of them."""
+    metrics = set()
     for line in function.log_lines():
         if '"_aws"' in line:
-            [described] = json.loads(line)["_aws"]["CloudWatchMetrics"]
-            names |= {metric["Name"] for metric in described["Metrics"]}
-    return names
+            published = json.loads(line)
+            [described] = published["_aws"]["CloudWatchMetrics"]
+            [dimensions] = described["Dimensions"]
+            values = [published[dimension] for dimension in dimensions]
+            metrics |= {(metric["Name"], *values) for metric in described["Metrics"]}
+    return metrics
 
 
 async def _write(cloud: LocalCloud, rooms: list[UUID], sender: UUID) -> list[str]:

@@ -162,9 +162,9 @@ def _count(report: Report) -> dict[str, Any]:
     count("ConfigurationFault", report.deliveries["configuration_fault"])
     count_by("DirectAccepted", _direct(report.accepted))
     count_by("DirectNotAccepted", _direct(report.not_accepted))
-    count_by("DirectConfigurationFault", _direct(report.faults))
-    for provider in report.faults:
-        logger.error(CONFIGURATION_FAULT[provider], provider=provider, errors=dict(report.errors))
+    count_by("DirectConfigurationFault", _direct({name: codes.total() for name, codes in report.faults.items()}))
+    for provider, codes in report.faults.items():
+        logger.error(CONFIGURATION_FAULT[provider], provider=provider, errors=dict(codes))
     return vars(report)
 
 

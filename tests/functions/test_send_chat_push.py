@@ -99,8 +99,11 @@ def test_pushes_of_fcm_and_apns_are_also_counted_by_provider(
         device["provider"] = provider
     api.claims.append(claim(job))
     invoke(event("sqs"))
-    metrics = numbers_of(printed)
+    lines = printed()
+    metrics = numbers_of(lambda: lines)
     assert (metrics["PushAccepted"], metrics["ConfigurationFault"]) == (1, 2)
+    errors = {line["provider"]: line["errors"] for line in lines if line.get("level") == "ERROR"}
+    assert errors == {"fcm": {"InvalidServiceAccount": 1}, "apns": {"InvalidApnsKey": 1}}
     by_provider = {name: number for name, number in metrics.items() if name.startswith("Direct")}
     assert by_provider == {"DirectConfigurationFault{fcm}": 1, "DirectConfigurationFault{apns}": 1}
 
@@ -117,14 +120,14 @@ def test_an_empty_credential_switches_no_provider_on(
 
 @pytest.mark.parametrize("function", ["send_chat_push", "cleanup_receipts", "register_device"])
 def test_a_stack_with_expo_alone_loads_no_code_of_the_other_providers(function: str) -> None:
-    """They import h2, which takes time at each cold start."""
+    """They import cryptography, which takes time at each cold start."""
     code = """
 import sys
 import app
 from chat_push.backend import DirectUrls, direct_senders
 from chat_push.secrets import BackendSecret
 
-of_others = {"h2", "hpack", "chat_push.http2", "chat_push.fcm", "chat_push.apns", "chat_push.credentials"}
+of_others = {"chat_push.http2", "chat_push.fcm", "chat_push.apns", "chat_push.credentials"}
 direct_senders(BackendSecret(supabase_secret_key="x"), DirectUrls())
 print(sorted(of_others & sys.modules.keys()))
 direct_senders(BackendSecret(supabase_secret_key="x", fcm_service_account="x", apns_key="x"), DirectUrls())

@@ -20,6 +20,7 @@ started = [runpy.run_path(app) for app in sys.argv[1:]]
 
 from botocore.credentials import Credentials
 assert not any(isinstance(held, Credentials) for held in gc.get_objects()), "credentials are held"
+assert {"httpcore", "h2"} <= sys.modules.keys(), "the first request would import them"
 
 from botocore.loaders import JSONFileLoader
 from chat_push.secrets import provider

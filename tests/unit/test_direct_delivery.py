@@ -148,7 +148,7 @@ def test_pushes_are_counted_by_provider_and_by_what_it_did_with_them(worker: Wor
     made.apns.default = lambda request: Reply(403, {"reason": "InvalidProviderToken"})
     made.fcm.script += [Reply(), Reply(400), Reply(500)]
     report = made.deliver(1, 2, 3)
-    assert report.faults == {"apns": 3}
+    assert report.faults == {"apns": {"InvalidProviderToken": 3}}
     assert report.accepted == {"expo": 3, "fcm": 1}
     assert report.not_accepted == {"fcm": 2}
 

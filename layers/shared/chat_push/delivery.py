@@ -77,7 +77,7 @@ class Report:
     unrecorded: int = 0  # jobs whose result the database could not store
     accepted: Counter[str] = field(default_factory=Counter)  # deliveries, by provider
     not_accepted: Counter[str] = field(default_factory=Counter)  # retry, maybe_sent or failed, by provider
-    faults: Counter[str] = field(default_factory=Counter)  # deliveries with a configuration fault, by provider
+    faults: dict[Provider, Counter[str]] = field(default_factory=dict)  # configuration faults, by provider and code
     later: bool = False  # whether jobs are left that become due within a minute
     insert_to_accept: list[float] = field(default_factory=list)  # milliseconds, of each accepted alert
 
@@ -109,7 +109,7 @@ class Report:
                 case "accepted" | "handed_over":
                     self.accepted[device.provider] += 1
                 case "configuration_fault":
-                    self.faults[device.provider] += 1
+                    self.faults.setdefault(device.provider, Counter())[outcome.error or "unknown"] += 1
                 case _:
                     self.not_accepted[device.provider] += 1
         self.failures.update(counted_code(outcome) for outcome in outcomes if outcome.status == "failed")
