@@ -66,7 +66,7 @@ def _expo(expo_url: str, secret_id: str, token: str | None) -> Expo:
     return Expo(expo_url, token, RefreshKeyOnUnauthorized("Authorization", fetch_current_bearer, https.transport()))
 
 
-# Their modules are imported here. They import cryptography, which takes time that a stack with Expo alone does not need.
+# Their modules are imported here: cryptography takes time that a stack with Expo alone does not need.
 @lru_cache(maxsize=1)
 def _fcm(url: str, service_account: str) -> Sender:
     from chat_push.fcm import Fcm
