@@ -258,6 +258,21 @@ async def test_a_change_since_the_last_sync_is_found(chat: Chat, change: str) ->
     assert found["changed_at"] > cursor
 
 
+@pytest.mark.parametrize("function", ["get_missed_messages", "get_changed_messages", "get_messages_paginated"])
+async def test_a_session_that_called_a_function_sees_the_columns_that_an_app_adds_later(
+    chat: Chat, function: str
+) -> None:
+    await chat.message()
+    arguments = f"'{chat.room}'" if function == "get_messages_paginated" else f"'{chat.guide}', null"
+    query = f"select to_jsonb(found) as found from public.{function}({arguments}) found"
+    async with as_user(chat.connection, chat.guide):
+        await rows(chat.connection, query)
+    await chat.connection.execute("alter table chat_messages add column reaction text")
+    async with as_user(chat.connection, chat.guide):
+        [found] = await rows(chat.connection, query)
+    assert "reaction" in found["found"]
+
+
 async def test_a_statement_that_changes_nothing_in_a_message_is_no_change_of_it(chat: Chat) -> None:
     message = await chat.message()
     before = await chat.see_message(message)
