@@ -151,9 +151,10 @@ async def test_read_status_syncs_across_devices(chat: Chat) -> None:
         for phone in phones:
             marks = await phone.marks(message)
             assert (marks["is_read"], bool(marks["read_at"])) == (True, True)
-    rooms = await chat.gus.client.table("chat_rooms").select("*").eq("id", str(chat.id)).execute()
-    [room] = rooms.data
-    assert (room["unread_count_user1"], room["unread_count_user2"]) == (0, 0)
+    counters = chat.gus.client.table("chat_rooms").select("unread_count_user1, unread_count_user2")
+    assert (await counters.eq("id", str(chat.id)).execute()).data == [
+        {"unread_count_user1": 0, "unread_count_user2": 0}
+    ]
 
 
 # 4. Clock drift --------------------------------------------------------------------------------
