@@ -11,6 +11,7 @@ import pytest
 
 from local.app import App, Person, chat_app, new_phone
 from local.cloud import LocalCloud
+from local.supabase.postgres import SUPERUSER
 from tests.local.supabase.realtime.clients import python_client
 from tests.system.app_phones import app_phone, rpc
 from tests.system.chat import execute
@@ -56,7 +57,8 @@ async def attack(cloud: LocalCloud) -> AsyncIterator[Attack]:
     """Victims with a row in each table of the Data API, whose push is sent."""
     async with (
         chat_app(cloud.supabase, cloud.api_url) as app,
-        await psycopg.AsyncConnection.connect(cloud.database_url, autocommit=True) as connection,
+        # The owner of the database may not read all tables of Supabase.
+        await psycopg.AsyncConnection.connect(cloud.postgres.dsn(role=SUPERUSER), autocommit=True) as connection,
         httpx.AsyncClient(base_url=cloud.supabase.url, timeout=30) as http,
     ):
         vera, victor = await app.sign_up("VeraTheVictim", "tourist"), await app.sign_up("VictorTheVictim", "guide")
