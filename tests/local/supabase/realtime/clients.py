@@ -18,14 +18,16 @@ _SECONDS = 5  # that an event may take
 
 
 class Events:
-    """What a client saw and no test has taken yet."""
+    """What a client saw and no test has taken yet. `history`: also what was taken."""
 
     def __init__(self) -> None:
+        self.history: list[dict[str, Any]] = []
         self._seen: list[dict[str, Any]] = []
         self._arrived = asyncio.Condition()
 
     async def put(self, event: dict[str, Any]) -> None:
         async with self._arrived:
+            self.history.append(event)
             self._seen.append(event)
             self._arrived.notify_all()
 
