@@ -45,6 +45,7 @@ class Outbox:
         self._clock = clock
         self._changed = asyncio.Event()
         self._sending: dict[UUID, asyncio.Task[None]] = {}
+        self._pause = 0.0  # seconds
         self._paused_until = 0.0  # by the rate limit, which is one for all conversations, or a full disk
 
     def wake(self) -> None:
@@ -58,10 +59,18 @@ class Outbox:
 
     async def run(self) -> None:
         """Sends until it is cancelled."""
+        while True:
+            delay = await self.send_due()
+            await wait(self._changed, delay)
+
+    async def send_due(self) -> float | None:
+        """Sends what is due. When nothing is due any more, returns the seconds until the next try; None: none waits."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._changed.clear()
                 delay = self._start_due(group)
+                if not self._sending:
+                    return delay
                 await wait(self._changed, delay)
 
     def _start_due(self, group: asyncio.TaskGroup) -> float | None:
@@ -70,12 +79,12 @@ class Outbox:
             return None
         now = self._clock()
         # A phone's clock that was put back must not make an entry wait for hours.
-        longest = now + max(self._timing.retry_cap, self._paused_until - now)
+        longest = now + max(self._timing.retry_cap, self._pause)
         waits = []
         for entry in self._store.next_entries():
             if entry.conversation_id in self._sending:
                 continue
-            due = max(min(entry.next_try, longest), self._paused_until)
+            due = min(max(entry.next_try, self._paused_until), longest)
             if due <= now:
                 task = group.create_task(self._send(entry))
                 self._sending[entry.conversation_id] = task
@@ -91,7 +100,7 @@ class Outbox:
             _log.warning("the server rejected the %s of %s: %s", entry.kind, entry.id, error.code)
             self._store.fail(entry, str(error))
         except RateLimited as error:
-            self._paused_until = self._clock() + error.retry_after
+            self._pause_all(error.retry_after)
             self._store.postpone(entry, self._paused_until, count=False)
         except ServerFailed as error:
             if entry.attempts + 1 >= self._attempts:
@@ -104,11 +113,14 @@ class Outbox:
             self._store.postpone(entry, 0, count=False)
             self._session_ended()
         except DatabaseError as error:
-            self._paused_until = self._clock() + self._timing.retry_cap
+            self._pause_all(self._timing.retry_cap)
             self._database_failed(error)
         finally:
             del self._sending[entry.conversation_id]
             self.wake()
+
+    def _pause_all(self, seconds: float) -> None:
+        self._pause, self._paused_until = seconds, self._clock() + seconds
 
     def _postpone(self, entry: Entry) -> None:
         delay = backoff(entry.attempts + 1, self._timing.retry_base, self._timing.retry_cap)
