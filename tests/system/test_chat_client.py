@@ -1,7 +1,9 @@
 """The Python client of the chat on the local cloud."""
 
 import asyncio
+import json
 import secrets
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,8 +15,19 @@ import httpx
 import pytest
 
 from chat_client import ChatClient, Message, Settings, Timing
-from chat_client.events import Event, MessageChanged
+from chat_client.errors import OtherAccount, SignInRejected
+from chat_client.events import (
+    ConnectionChanged,
+    ConversationChanged,
+    Event,
+    MessageChanged,
+    PresenceChanged,
+    SessionEnded,
+    Synced,
+    TypingChanged,
+)
 from local.cloud import LocalCloud
+from tests.system.chat import execute
 
 PASSWORD = "correct horse battery staple"
 TIMING = Timing(
@@ -125,3 +138,268 @@ async def test_a_message_goes_through_the_outbox_and_arrives_at_the_other_person
     await sender.until_message(pending.text, "delivered")
     receiver.client.mark_read(arrived.id)
     await sender.until_message(pending.text, "read")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Phones of Tina and Gus in one conversation, both online."""
+
+    tina: Phone
+    gus: Phone
+    conversation: UUID
+
+    def unread(self, phone: Phone) -> int:
+        """The unread counter that a phone shows."""
+        conversation = phone.client.conversation(self.conversation)
+        assert conversation is not None
+        return conversation.unread
+
+
+@pytest.fixture
+async def pair(open_phone: OpenPhone, tina: Account, gus: Account) -> Pair:
+    phones = await open_phone(tina), await open_phone(gus)
+    conversation = await phones[0].client.open_chat(gus.id)
+    for phone in phones:
+        await phone.until(ConnectionChanged, lambda event: event.state == "online")
+        await phone.until(Synced)
+        await phone.client.sync()
+    return Pair(*phones, conversation)
+
+
+async def test_edits_deletions_and_marks_arrive_live(pair: Pair) -> None:
+    kept, deleted = pair.tina.client.send(pair.conversation, "helo"), pair.tina.client.send(pair.conversation, "oops")
+    arrived = await pair.gus.until_message("oops")
+    assert pair.unread(pair.gus) == 2
+
+    pair.tina.client.edit(kept.id, "hello")
+    await pair.gus.until_message("hello")
+    pair.tina.client.delete(deleted.id)
+    gone = await pair.gus.until(MessageChanged, lambda event: event.message.deleted_at)
+    assert (gone.message.id, gone.message.text) == (arrived.id, "")
+    assert pair.unread(pair.gus) == 1
+
+    pair.gus.client.mark_read(arrived.id)
+    assert pair.unread(pair.gus) == 0
+    await pair.tina.until_message("hello", "read")
+
+
+async def test_what_was_written_while_a_phone_was_in_the_background_arrives_with_the_foreground(pair: Pair) -> None:
+    first = pair.tina.client.send(pair.conversation, "helo")
+    await pair.gus.until_message("helo")
+    pair.gus.client.background()
+    await pair.gus.until(ConnectionChanged, lambda event: event.state == "offline")
+
+    pair.tina.client.edit(first.id, "hello")
+    pair.tina.client.send(pair.conversation, "are you there?")
+    await pair.tina.until_message("are you there?", "sent")
+    pair.gus.client.foreground()
+
+    await pair.gus.until_message("are you there?")
+    assert [message.text for message in pair.gus.client.messages(pair.conversation)[:2]] == ["are you there?", "hello"]
+
+
+async def test_lost_events_are_made_good_by_the_next_sync(cloud: LocalCloud, pair: Pair) -> None:
+    cloud.realtime.lose("broadcast", 2)
+    pair.tina.client.send(pair.conversation, "lost")
+    await pair.tina.until_message("lost", "sent")
+
+    await pair.gus.client.sync()
+
+    await pair.gus.until_message("lost")
+
+
+@pytest.mark.parametrize("fault", ["cut", "expire_tokens"])
+async def test_a_connection_that_is_lost_comes_back_and_misses_nothing(
+    cloud: LocalCloud, pair: Pair, fault: str
+) -> None:
+    getattr(cloud.realtime, fault)()
+    pair.tina.client.send(pair.conversation, f"after {fault}")
+
+    await pair.gus.until(ConnectionChanged, lambda event: event.state == "online")
+    await pair.gus.until(Synced)
+    assert pair.gus.client.messages(pair.conversation)[0].text == f"after {fault}"
+    pair.tina.client.send(pair.conversation, f"live after {fault}")
+    await pair.gus.until_message(f"live after {fault}")
+
+
+async def test_a_connection_that_dies_silently_delays_messages_to_the_next_sync_and_foreground_replaces_it(
+    cloud: LocalCloud, pair: Pair
+) -> None:
+    cloud.realtime.silence()
+    pair.tina.client.send(pair.conversation, "silence")
+    await pair.gus.client.sync()
+    await pair.tina.until_message("silence", "sent")
+    await pair.gus.client.sync()
+    assert pair.gus.client.messages(pair.conversation)[0].text == "silence"
+
+    pair.gus.client.foreground()
+    await pair.gus.until(ConnectionChanged, lambda event: event.state == "online")
+    pair.tina.client.send(pair.conversation, "sound")
+    await pair.gus.until_message("sound")
+
+
+async def test_realtime_that_refuses_connections_is_tried_until_it_accepts_them(cloud: LocalCloud, pair: Pair) -> None:
+    cloud.realtime.refuse()
+    cloud.realtime.cut()
+    for _ in range(7):  # the client of supabase gives up after five
+        await cloud.realtime.refused.wait()
+        cloud.realtime.refused.clear()
+    cloud.realtime.accept()
+
+    await pair.gus.until(ConnectionChanged, lambda event: event.state == "online")
+
+
+async def test_typing_ends_by_time_and_presence_is_tracked_again_after_a_reconnect(
+    cloud: LocalCloud, pair: Pair, tina: Account, gus: Account
+) -> None:
+    both = frozenset({tina.id, gus.id})
+    pair.tina.client.look_at(pair.conversation)
+    pair.gus.client.look_at(pair.conversation)
+    await pair.gus.until(PresenceChanged, lambda event: event.user_ids == both)
+    await pair.tina.until(PresenceChanged, lambda event: event.user_ids == both)
+
+    for _ in range(20):
+        await pair.tina.client.typing()
+    typing = await pair.gus.until(TypingChanged)
+    assert (typing.user_id, typing.is_typing) == (tina.id, True)
+    assert not (await pair.gus.until(TypingChanged)).is_typing
+
+    cloud.realtime.cut()
+    await pair.gus.until(PresenceChanged, lambda event: event.user_ids == both)
+    await pair.tina.until(PresenceChanged, lambda event: event.user_ids == both)
+    pair.tina.client.look_at(None)
+    await pair.gus.until(PresenceChanged, lambda event: event.user_ids == {gus.id})
+
+
+async def test_typing_ends_with_the_message(pair: Pair, tina: Account, gus: Account) -> None:
+    for phone in (pair.tina, pair.gus):
+        phone.client.look_at(pair.conversation)
+    for phone in (pair.tina, pair.gus):
+        await phone.until(PresenceChanged, lambda event: event.user_ids == {tina.id, gus.id})
+    await pair.tina.client.typing()
+    await pair.gus.until(TypingChanged, lambda event: event.is_typing)
+    pair.tina.client.send(pair.conversation, "here it is")
+    await pair.gus.until(TypingChanged, lambda event: not event.is_typing)
+
+
+async def test_two_phones_of_one_person_show_the_same(open_phone: OpenPhone, pair: Pair, gus: Account) -> None:
+    second = await open_phone(gus, "tablet")
+    await second.until(Synced)
+    pair.gus.client.send(pair.conversation, "from my phone")
+    await second.until_message("from my phone")
+    pair.tina.client.send(pair.conversation, "to both")
+    on_tablet = await second.until_message("to both")
+    await pair.gus.until_message("to both")
+
+    second.client.mark_read(on_tablet.id)
+
+    await pair.gus.until_message("to both", "read")
+    assert (pair.unread(pair.gus), pair.unread(second)) == (0, 0)
+    second.client.archive(pair.conversation)
+    await pair.gus.until(ConversationChanged, lambda event: event.conversation.archived)
+
+
+async def test_marks_that_were_made_offline_are_sent_later(open_phone: OpenPhone, pair: Pair, gus: Account) -> None:
+    pair.tina.client.send(pair.conversation, "read me offline")
+    arrived = await pair.gus.until_message("read me offline")
+    pair.gus.client.background()
+    pair.gus.client.mark_read(arrived.id)
+    await pair.gus.client.close()
+
+    await open_phone(gus)
+
+    await pair.tina.until_message("read me offline", "read")
+
+
+async def test_a_session_is_stored_and_renewed_when_its_token_is_rejected(
+    cloud: LocalCloud, open_phone: OpenPhone, pair: Pair, gus: Account, tmp_path: Path
+) -> None:
+    await pair.gus.client.close()
+    database = tmp_path / f"{gus.email}-phone.sqlite"
+    with sqlite3.connect(database) as connection:
+        [stored] = connection.execute("select value from meta where key = 'session'").fetchone()
+        session = {**json.loads(stored), "access_token": "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"}
+        connection.execute("update meta set value = ? where key = 'session'", (json.dumps(session),))
+    connection.close()
+
+    phone = await open_phone(gus)
+
+    assert phone.client.signed_in
+    await phone.until(Synced)
+    phone.client.send(pair.conversation, "renewed")
+    await pair.tina.until_message("renewed")
+
+
+async def test_a_session_that_was_ended_elsewhere_says_so_and_keeps_the_outbox_until_the_next_sign_in(
+    cloud: LocalCloud, open_phone: OpenPhone, pair: Pair, gus: Account, tmp_path: Path
+) -> None:
+    await pair.gus.client.close()
+    database = tmp_path / f"{gus.email}-phone.sqlite"
+    with sqlite3.connect(database) as connection:
+        [stored] = connection.execute("select value from meta where key = 'session'").fetchone()
+        ended = {
+            **json.loads(stored),
+            "access_token": "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl",
+            "refresh_token": "ended",
+        }
+        connection.execute("update meta set value = ? where key = 'session'", (json.dumps(ended),))
+    connection.close()
+    async with ChatClient(settings_of(cloud, database)) as client:
+        phone = Phone(client)
+        await phone.until(SessionEnded)
+        client.send(pair.conversation, "kept")
+        assert (client.signed_in, [entry.text for entry in client.outbox()]) == (False, ["kept"])
+
+        await client.sign_in(gus.email, PASSWORD)
+
+        await pair.tina.until_message("kept")
+
+
+async def test_a_sign_out_removes_the_data_of_the_account_and_another_account_cannot_sign_in_before(
+    open_phone: OpenPhone, pair: Pair, tina: Account, gus: Account
+) -> None:
+    pair.tina.client.send(pair.conversation, "private")
+    await pair.gus.until_message("private")
+    with pytest.raises(OtherAccount, match="sign_out"):
+        await pair.gus.client.sign_in(tina.email, PASSWORD)
+    assert not pair.gus.client.signed_in
+
+    await pair.gus.client.sign_in(gus.email, PASSWORD)
+    await pair.gus.client.sign_out()
+
+    assert (pair.gus.client.conversations(), pair.gus.client.messages(pair.conversation)) == ([], [])
+    await pair.gus.client.sign_in(tina.email, PASSWORD)
+    await pair.gus.until(Synced)
+    assert pair.gus.client.user_id == tina.id
+    assert [each.partner.id for each in pair.gus.client.conversations()] == [gus.id]
+
+
+async def test_a_wrong_password_is_a_clear_error(pair: Pair, gus: Account) -> None:
+    with pytest.raises(SignInRejected, match="invalid_credentials"):
+        await pair.gus.client.sign_in(gus.email, "wrong")
+
+
+async def test_an_exception_in_the_app_ends_nothing(pair: Pair) -> None:
+    async def broken_app() -> None:
+        async for _ in pair.gus.client.events():
+            raise ValueError("a bug of the app")
+
+    app = asyncio.create_task(broken_app())
+    pair.tina.client.send(pair.conversation, "one")
+    with pytest.raises(ValueError, match="a bug of the app"):
+        await app
+    pair.tina.client.send(pair.conversation, "two")
+    await pair.gus.until_message("two")
+
+
+async def test_over_the_rate_limit_messages_wait_and_go_later_in_their_order(cloud: LocalCloud, pair: Pair) -> None:
+    await execute(cloud, "update private.chat_settings set message_limit = 2, message_limit_window = '2 seconds'")
+    try:
+        texts = [f"message {number}" for number in range(5)]
+        for text in texts:
+            pair.tina.client.send(pair.conversation, text)
+        await pair.gus.until_message(texts[-1])
+    finally:
+        await execute(cloud, "update private.chat_settings set message_limit = default, message_limit_window = default")
+    listed = [message.text for message in pair.gus.client.messages(pair.conversation, limit=5)]
+    assert listed == list(reversed(texts))

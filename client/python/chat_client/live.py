@@ -178,6 +178,7 @@ class Live:
             channel = connection.channel(f"user:{me}", _private())
             for event in ("message", "receipts", "conversation"):
                 channel.on_broadcast(event, partial(_put_broadcast, frames, event))
+            _watch_reader(connection, frames)
             await self._join(channel, frames)
             self._emit(ConnectionChanged("online"))
             self._joined()
@@ -379,6 +380,18 @@ def _private(presence_key: str = "") -> RealtimeChannelOptions:
             "private": True,
         }
     }
+
+
+def _watch_reader(connection: AsyncRealtimeClient, frames: "asyncio.Queue[_Frame | _ChannelLost]") -> None:
+    """Notes the end of the task that reads the socket. If an exception ends it, no public member shows that."""
+    reader = connection._listen_task
+
+    def ended(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        frames.put_nowait(_ChannelLost(f"the reader of the socket ended: {type(error).__name__}"))
+
+    if reader is not None:
+        reader.add_done_callback(ended)
 
 
 def _put_broadcast(frames: "asyncio.Queue[_Frame | _ChannelLost]", event: str, message: Any) -> None:
