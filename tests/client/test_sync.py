@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from chat_client.errors import ServerUnreachable
+from chat_client.errors import NotSignedIn, ServerUnreachable
 from chat_client.events import Event, MessageChanged, MessageRemoved, Synced
 from chat_client.models import message_of
 from chat_client.store import Store
@@ -160,3 +160,19 @@ async def test_a_message_that_arrives_while_a_page_is_loaded_is_not_removed(
     page = await client.sync.page(room, None, 30)
 
     assert [message.text for message in page] == ["two", "one"]
+
+
+async def test_an_answer_that_comes_after_the_sign_out_is_not_stored(
+    client: Client, server: FakeServer, room: UUID
+) -> None:
+    server.write(room, "private")
+
+    def sign_out(request: httpx.Request) -> None:
+        client.server.forget_session()
+        client.store.wipe()
+
+    server.fault = sign_out
+    with pytest.raises(NotSignedIn):
+        await client.sync.page(room, None, 30)
+
+    assert client.store.messages(room) == []

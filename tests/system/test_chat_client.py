@@ -2,20 +2,24 @@
 
 import asyncio
 import json
+import os
+import re
 import secrets
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 from uuid import UUID
 
 import httpx
+import psycopg
 import pytest
 
 from chat_client import ChatClient, Message, Settings, Timing
-from chat_client.errors import OtherAccount, SignInRejected
+from chat_client.errors import OtherAccount, Rejected, SignInRejected
 from chat_client.events import (
     ConnectionChanged,
     ConversationChanged,
@@ -26,9 +30,11 @@ from chat_client.events import (
     Synced,
     TypingChanged,
 )
+from local.app import new_phone
 from local.cloud import LocalCloud
 from tests.system.chat import execute
 
+PROJECT = Path(__file__).parents[2]
 PASSWORD = "correct horse battery staple"
 TIMING = Timing(
     retry_base=0.1, retry_cap=0.5, marks_delay=0.02, typing_timeout=1, typing_interval=0.5, stable_connection=1
@@ -403,3 +409,134 @@ async def test_over_the_rate_limit_messages_wait_and_go_later_in_their_order(clo
         await execute(cloud, "update private.chat_settings set message_limit = default, message_limit_window = default")
     listed = [message.text for message in pair.gus.client.messages(pair.conversation, limit=5)]
     assert listed == list(reversed(texts))
+
+
+async def test_a_sender_that_is_killed_at_random_times_loses_no_message_and_sends_none_twice(
+    cloud: LocalCloud, open_phone: OpenPhone, pair: Pair, tina: Account, tmp_path: Path
+) -> None:
+    await pair.tina.client.close()
+    journal = tmp_path / "journal"
+    settings = {
+        "supabase_url": cloud.realtime.url,
+        "publishable_key": cloud.supabase.publishable_key,
+        "database": str(tmp_path / f"{tina.email}-phone.sqlite"),
+        "conversation_id": str(pair.conversation),
+        "journal": str(journal),
+    }
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(Path(__file__).with_name("killed_sender.py")),
+        *("100", "17"),
+        stdin=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(PROJECT / "client" / "python")},
+    )
+    await program.communicate(json.dumps(settings).encode())
+    assert program.returncode == 0
+
+    phone = await open_phone(tina)
+    async with asyncio.timeout(60):
+        while phone.client.outbox():  # noqa: ASYNC110 - a message may have been sent before the first look
+            await asyncio.sleep(0.05)
+    await pair.gus.client.sync()
+
+    noted = journal.read_text().split()
+    query: LiteralString = "select message from public.chat_messages where room_id = %s"
+    stored = [text for (text,) in await rows_of(cloud, query, pair.conversation)]
+    assert len(noted) > 100
+    assert set(noted) <= set(stored)
+    assert len(stored) == len(set(stored))
+    arrived = pair.gus.client.messages(pair.conversation, limit=10_000)
+    assert sorted(message.text for message in arrived) == sorted(stored)
+
+
+async def test_an_event_that_cannot_be_read_ends_nothing(pair: Pair, tina: Account, gus: Account) -> None:
+    for phone in (pair.tina, pair.gus):
+        phone.client.look_at(pair.conversation)
+    for phone in (pair.tina, pair.gus):
+        await phone.until(PresenceChanged, lambda event: event.user_ids == {tina.id, gus.id})
+    channel = pair.tina.client._live._room_channel
+    assert channel is not None
+    nothing: dict[str, Any] = {}
+    for payload in (nothing, {"user_id": 7, "is_typing": True}, {"user_id": "no id"}, "no object"):
+        await channel.send_broadcast("typing", payload)
+
+    await pair.tina.client.typing()
+
+    assert (await pair.gus.until(TypingChanged)).user_id == tina.id
+
+
+async def test_a_registered_device_gets_the_push_of_a_message_and_its_tap_opens_the_conversation(
+    cloud: LocalCloud, pair: Pair, tina: Account
+) -> None:
+    phone = new_phone(cloud.expo, "ios")
+    await pair.gus.client.register_device(phone.token, "ios", app_version="1.0")
+    pair.gus.client.background()
+    pair.tina.client.send(pair.conversation, "look at your phone")
+    message = await pair.tina.until_message("look at your phone", "sent")
+
+    await cloud.until_push(message.id)
+
+    [arrival] = phone.arrived
+    data = arrival.message["data"]
+    assert isinstance(data, dict)
+    tap = pair.gus.client.open_push(data)
+    assert tap is not None
+    assert (tap.conversation_id, tap.message_id) == (pair.conversation, message.id)
+    assert pair.tina.client.open_push(data) is None
+    await pair.gus.client.unregister_device()
+    with pytest.raises(Rejected, match="push_token"):
+        await pair.gus.client.register_device("no token", "ios")
+
+
+async def test_a_device_that_shows_the_conversation_gets_no_push_and_its_sign_out_unregisters_it(
+    cloud: LocalCloud, pair: Pair
+) -> None:
+    phone = new_phone(cloud.expo, "ios")
+    await pair.gus.client.register_device(phone.token, "ios")
+    pair.gus.client.look_at(pair.conversation)
+    shown = "select current_conversation_id from private.device_presence where device_id = %s"
+    while await rows_of(cloud, shown, pair.gus.client.device_id) != [(pair.conversation,)]:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+    pair.tina.client.send(pair.conversation, "you see it already")
+    message = await pair.tina.until_message("you see it already", "sent")
+    assert (await cloud.until_push(message.id))["outcome"] == "skipped"
+
+    await pair.gus.client.sign_out()
+    registered = "select is_active from public.user_devices where device_id = %s"
+    assert await rows_of(cloud, registered, pair.gus.client.device_id) == []
+
+
+async def test_the_bot_of_the_readme_answers(
+    cloud: LocalCloud, open_phone: OpenPhone, tina: Account, tmp_path: Path
+) -> None:
+    guide = (PROJECT / "client" / "python" / "README.md").read_text()
+    [code] = re.findall(r"```python\n(.+?)```", guide, re.DOTALL)
+    (tmp_path / "bot.py").write_text(code)
+    account = await sign_up(cloud, "Bot", "guide")
+    bot = await asyncio.create_subprocess_exec(
+        *(sys.executable, "bot.py"),
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            **{"SUPABASE_URL": cloud.realtime.url, "SUPABASE_PUBLISHABLE_KEY": cloud.supabase.publishable_key},
+            **{"BOT_EMAIL": account.email, "BOT_PASSWORD": PASSWORD, "PYTHONPATH": str(PROJECT / "client" / "python")},
+        },
+    )
+    try:
+        phone = await open_phone(tina)
+        conversation = await phone.client.open_chat(account.id)
+        # The bot answers what arrives after its start, so the first message may be too early for it.
+        while not any(m.sender_id == account.id for m in phone.client.messages(conversation)):
+            phone.client.send(conversation, "hello")
+            await asyncio.sleep(0.5)
+        await phone.until_message("You wrote: hello")
+    finally:
+        bot.kill()
+        await bot.wait()
+
+
+async def rows_of(cloud: LocalCloud, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+    """The rows of a query, as the owner of the database."""
+    async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
+        return await (await connection.execute(query, values)).fetchall()

@@ -136,6 +136,7 @@ class ChatClient:
         replaced: delete the push token of the installation, as docs/client.md describes.
         """
         self.background()
+        self._told_ended = True  # by the person
         if self._server.signed_in:
             try:
                 if self._settings.api_url is not None:
@@ -326,7 +327,7 @@ class ChatClient:
         self._outbox.make_due()
 
     def _session_ended(self) -> None:
-        if not self._told_ended:
+        if not self._server.signed_in and not self._told_ended:
             self._told_ended = True
             self._emit(SessionEnded())
 
@@ -349,6 +350,8 @@ class ChatClient:
                 except NotSignedIn:
                     self._session_ended()
                     continue
+                except DatabaseError as error:
+                    self._database_failed(error)
             await self._live.use_token()
 
 

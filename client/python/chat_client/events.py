@@ -15,10 +15,14 @@ _LARGEST_QUEUE = 10_000  # events of an app that does not read them
 
 @dataclass(frozen=True)
 class MessageChanged:
-    """A message is new or has another content or status. `replaces`: the id that it had before it was sent."""
+    """A message is new or has another content or status.
+
+    `replaces`: the id that it had before it was sent. `is_new`: this device has not had it before.
+    """
 
     message: Message
     replaces: UUID | None = None
+    is_new: bool = False
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ class Live:
     async def _stay_connected(self) -> None:
         async with self._connected() as connection:
             me = self._store.me
-            frames: asyncio.Queue[_Frame | _ChannelLost] = asyncio.Queue()
+            frames: asyncio.Queue[_Frame | Exception] = asyncio.Queue()
             channel = connection.channel(f"user:{me}", _private())
             for event in ("message", "receipts", "conversation"):
                 channel.on_broadcast(event, partial(_put_broadcast, frames, event))
@@ -183,10 +183,11 @@ class Live:
             self._emit(ConnectionChanged("online"))
             self._joined()
             rooms = asyncio.ensure_future(self._stay_in_room(connection))
+            rooms.add_done_callback(partial(_put_end, frames))
             try:
                 while True:
                     frame = await frames.get()
-                    if isinstance(frame, _ChannelLost):
+                    if isinstance(frame, Exception):
                         raise frame
                     self._apply(frame)
             finally:
@@ -211,14 +212,18 @@ class Live:
             yield connection
         finally:
             self._connection = None
+            socket = connection._ws_connection
             for channel in connection.get_channels():
                 channel.rejoin_timer.reset()
             try:
                 await asyncio.wait_for(connection.close(), 1)
             except Exception as error:  # it is given up in any case
                 _log.debug("close of the live connection: %s", type(error).__name__)
+                await connection.close()  # Without the closing handshake now: it ends the tasks.
+            if socket is not None:
+                socket.transport.abort()
 
-    async def _join(self, channel: AsyncRealtimeChannel, frames: "asyncio.Queue[_Frame | _ChannelLost]") -> None:
+    async def _join(self, channel: AsyncRealtimeChannel, frames: "asyncio.Queue[_Frame | Exception]") -> None:
         """Joins. Later, a loss of the channel is put into the queue. Raises _ChannelLost."""
         token = self._server.access_token
         answers: asyncio.Queue[tuple[RealtimeSubscribeStates, str]] = asyncio.Queue()
@@ -265,7 +270,7 @@ class Live:
     async def _visit(self, connection: AsyncRealtimeClient, room: UUID) -> None:
         """Joins the channel of a conversation, and stays until another one is on the screen."""
         me = self._store.me
-        frames: asyncio.Queue[_Frame | _ChannelLost] = asyncio.Queue()
+        frames: asyncio.Queue[_Frame | Exception] = asyncio.Queue()
         channel = connection.channel(f"room:{room}", _private(str(me)))
         channel.on_broadcast("typing", partial(_put_broadcast, frames, "typing"))
         channel.on_presence_sync(lambda: frames.put_nowait(_Frame("presence", {})))
@@ -282,7 +287,7 @@ class Live:
                 if changed.done():
                     return
                 frame = reading.result()
-                if isinstance(frame, _ChannelLost):
+                if isinstance(frame, Exception):
                     raise frame
                 self._apply_room(room, channel, frame)
         finally:
@@ -301,6 +306,8 @@ class Live:
 
     def _apply(self, frame: _Frame) -> None:
         """Applies an event of the person's channel. One that cannot be read is logged, and a sync replaces it."""
+        if not self._server.signed_in:
+            return  # It came with the sign-out.
         try:
             match frame.event:
                 case "message":
@@ -351,7 +358,7 @@ class Live:
                 self._typing(room, person)
             else:
                 self._stopped_typing(room, person)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             _log.warning("malformed event %s: %s", frame.event, type(error).__name__)
 
     def _typing(self, room: UUID, person: UUID) -> None:
@@ -382,7 +389,7 @@ def _private(presence_key: str = "") -> RealtimeChannelOptions:
     }
 
 
-def _watch_reader(connection: AsyncRealtimeClient, frames: "asyncio.Queue[_Frame | _ChannelLost]") -> None:
+def _watch_reader(connection: AsyncRealtimeClient, frames: "asyncio.Queue[_Frame | Exception]") -> None:
     """Notes the end of the task that reads the socket. If an exception ends it, no public member shows that."""
     reader = connection._listen_task
 
@@ -394,5 +401,10 @@ def _watch_reader(connection: AsyncRealtimeClient, frames: "asyncio.Queue[_Frame
         reader.add_done_callback(ended)
 
 
-def _put_broadcast(frames: "asyncio.Queue[_Frame | _ChannelLost]", event: str, message: Any) -> None:
+def _put_end(frames: "asyncio.Queue[_Frame | Exception]", task: asyncio.Future[None]) -> None:
+    if not task.cancelled() and isinstance(error := task.exception(), Exception):
+        frames.put_nowait(error)
+
+
+def _put_broadcast(frames: "asyncio.Queue[_Frame | Exception]", event: str, message: Any) -> None:
     frames.put_nowait(_Frame(event, message["payload"]))

@@ -94,7 +94,17 @@ class Outbox:
 
     async def _send(self, entry: Entry) -> None:
         try:
-            self._store.begin_attempt(entry, self._clock())
+            await self._attempt(entry)
+        except DatabaseError as error:
+            self._pause_all(self._timing.retry_cap)
+            self._database_failed(error)
+        finally:
+            del self._sending[entry.conversation_id]
+            self.wake()
+
+    async def _attempt(self, entry: Entry) -> None:
+        self._store.begin_attempt(entry, self._clock())
+        try:
             await self._try(entry)
         except Rejected as error:
             _log.warning("the server rejected the %s of %s: %s", entry.kind, entry.id, error.code)
@@ -112,12 +122,6 @@ class Outbox:
         except NotSignedIn:
             self._store.postpone(entry, 0, count=False)
             self._session_ended()
-        except DatabaseError as error:
-            self._pause_all(self._timing.retry_cap)
-            self._database_failed(error)
-        finally:
-            del self._sending[entry.conversation_id]
-            self.wake()
 
     def _pause_all(self, seconds: float) -> None:
         self._pause, self._paused_until = seconds, self._clock() + seconds

@@ -55,6 +55,7 @@ class Server:
         self._session = Session.model_validate_json(stored) if stored else None
         self._renewed_at = time.monotonic()
         self._renewing = asyncio.Lock()
+        self._sessions = 0  # how often somebody has signed in or out
         headers = {"Authorization": f"Bearer {self._session.access_token}"} if self._session else {}
         self._client = AsyncClient(
             url,
@@ -100,6 +101,7 @@ class Server:
         if answer.session is None:
             raise SignInRejected("no_session", "Supabase Auth returned no session")
         self._session = answer.session
+        self._sessions += 1
         self._renewed_at = time.monotonic()
         return UUID(answer.session.user.id)
 
@@ -144,10 +146,11 @@ class Server:
     def drop_session(self) -> None:
         """Ends the use of a session that was not stored."""
         self._session = None
+        self._sessions += 1
 
     def forget_session(self) -> None:
         """Removes the session, also the stored one, without telling the server."""
-        self._session = None
+        self.drop_session()
         self._save(None)
 
     async def end_session(self) -> None:
@@ -268,18 +271,22 @@ class Server:
     async def request(self, build: Callable[..., Awaitable[Any]]) -> Any:
         """Makes a request with the session, and returns its data. A session that has expired is renewed once.
 
+        The data of one account never reach another: after a sign-out meanwhile, it raises NotSignedIn.
         Raises Rejected, RateLimited, ServerFailed, ServerUnreachable, SessionExpired and NotSignedIn.
         """
-        token = self.access_token
+        token, session = self.access_token, self._sessions
         try:
-            return await self._request(build)
+            data = await self._request(build)
         except TokenRejected:
             await self.renew(token)
-        try:
-            return await self._request(build)
-        except TokenRejected as error:
-            self.forget_session()
-            raise SessionExpired("the session has ended: sign in again") from error
+            try:
+                data = await self._request(build)
+            except TokenRejected as error:
+                self.forget_session()
+                raise SessionExpired("the session has ended: sign in again") from error
+        if session != self._sessions:
+            raise NotSignedIn("the person has signed out during the request")
+        return data
 
     async def _request(self, build: Callable[..., Awaitable[Any]]) -> Any:
         try:

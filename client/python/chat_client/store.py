@@ -8,12 +8,12 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID, uuid4
 
 from chat_client.errors import DatabaseCorrupt, DatabaseError, DatabaseFull, DatabaseInUse, UnknownMessage
@@ -31,6 +31,15 @@ _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _SIDE_FILES = ("", "-wal", "-journal")
+
+_WIPE = (
+    "delete from people",
+    "delete from conversations",
+    "delete from messages",
+    "delete from outbox",
+    "delete from delivered_marks",
+    "delete from read_marks",
+)
 
 _MESSAGES = """
 select message.*, entry.kind, entry.text as new_text, entry.attachments as new_attachments, entry.state, entry.error,
@@ -113,8 +122,8 @@ class Store:
     def wipe(self) -> None:
         """Removes all data of the account, also what waits in the outbox. Only the id of the installation stays."""
         with self._transaction():
-            for table in ("people", "conversations", "messages", "outbox", "delivered_marks", "read_marks"):
-                self._connection.execute(f"delete from {table}")  # noqa: S608 - names above
+            for statement in _WIPE:
+                self._connection.execute(statement)
             self._connection.execute("delete from meta where key <> 'device_id'")
         # With secure_delete, no text is left in the file. The log that is written before it has some until it is cut.
         self._connection.execute("pragma wal_checkpoint(truncate)")
@@ -294,7 +303,7 @@ class Store:
                 (str(message_id), str(conversation_id), text, json.dumps(list(attachments)), now),
             )
             message = self.message(message_id)
-            events.append(MessageChanged(message))
+            events.append(MessageChanged(message, is_new=True))
         return message
 
     def enter_edit(self, message_id: UUID, text: str, now: float) -> Message:
@@ -444,17 +453,19 @@ class Store:
         """Notes that the conversation was read up to this message. Returns whether that is news."""
         if message.server_timestamp is None:
             return False
-        at = _micros(message.server_timestamp)
+        at, conversation_id = _micros(message.server_timestamp), str(message.conversation_id)
+        marked = self._one(
+            "select read_up_to from conversations where id = ? union all"
+            " select server_timestamp from read_marks where conversation_id = ? order by 1 desc",
+            conversation_id,
+            conversation_id,
+        )
+        if marked is not None and marked["read_up_to"] >= at:
+            return False
         with self._transaction() as events:
-            changed = self._connection.execute(
-                "update conversations set read_up_to = ? where id = ? and read_up_to < ?",
-                (at, str(message.conversation_id), at),
-            )
-            if changed.rowcount == 0:
-                return False
+            self._connection.execute("update conversations set read_up_to = ? where id = ?", (at, conversation_id))
             self._connection.execute(
-                "insert or replace into read_marks values (?, ?, ?)",
-                (str(message.conversation_id), str(message.id), at),
+                "insert or replace into read_marks values (?, ?, ?)", (conversation_id, str(message.id), at)
             )
             self._emit_conversations({message.conversation_id}, events)
         return True
@@ -533,7 +544,8 @@ class Store:
             self._connection.execute("insert or ignore into delivered_marks values (?)", (str(message.id),))
         elif message.sender_id == me and message.client_msg_id is not None:
             replaces = self._settle(message)
-        events.append(MessageChanged(self.message(message.id), replaces))
+        is_new = old is None and replaces is None
+        events.append(MessageChanged(self.message(message.id), replaces, is_new=is_new))
         return True
 
     def _settle(self, message: Message) -> UUID | None:
@@ -588,11 +600,12 @@ class Store:
         )
 
     def _remove_conversation(self, conversation_id: UUID, events: list[Event]) -> None:
-        for table in ("messages", "read_marks", "outbox"):
-            self._connection.execute(
-                f"delete from {table} where conversation_id = ?",  # noqa: S608 - names above
-                (str(conversation_id),),
-            )
+        for statement in (
+            "delete from messages where conversation_id = ?",
+            "delete from read_marks where conversation_id = ?",
+            "delete from outbox where conversation_id = ?",
+        ):
+            self._connection.execute(statement, (str(conversation_id),))
         if self._connection.execute("delete from conversations where id = ?", (str(conversation_id),)).rowcount:
             events.append(ConversationRemoved(conversation_id))
 
@@ -638,20 +651,23 @@ class Store:
             error=row["error"],
         )
 
-    def _restore(self, saved: list[tuple[str, dict[str, Any]]], moved_to: Path) -> None:
-        entries = 0
+    def _restore(self, saved: Mapping[str, list[Json]], moved_to: Path) -> None:
         with self._transaction() as events:
-            for table, row in saved:
-                columns = ", ".join(row)
-                values = ", ".join("?" * len(row))
-                self._connection.execute(
-                    f"insert or ignore into {table} ({columns}) values ({values})",  # noqa: S608 - from this schema
-                    list(row.values()),
-                )
-                entries += table == "outbox"
-            self._connection.execute("delete from meta where key = 'cursor'")
-            events.append(DatabaseRecovered(moved_to, entries))
-        _log.error("the local database was damaged: moved to %s, %s outbox entries saved", moved_to.name, entries)
+            # Without the cursor: the messages are gone, so this is a new phone.
+            self._connection.executemany(
+                "insert or ignore into meta select :key, :value where :key <> 'cursor'", saved["meta"]
+            )
+            self._connection.executemany(
+                "insert or ignore into outbox values (:seq, :id, :conversation_id, :kind, :text, :attachments,"
+                " :created_at, :attempts, :tried_at, :next_try, :edited, :state, :error)",
+                saved["outbox"],
+            )
+            events.append(DatabaseRecovered(moved_to, len(saved["outbox"])))
+        _log.error(
+            "the local database was damaged: moved to %s, %s entries of the outbox saved",
+            moved_to.name,
+            len(saved["outbox"]),
+        )
 
 
 # The file ---------------------------------------------------------------------------------------
@@ -686,17 +702,17 @@ def _damaged() -> sqlite3.DatabaseError:
     return error
 
 
-def _salvage(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """What can be read of the outbox, and of the account, in a damaged file."""
-    saved: list[tuple[str, dict[str, Any]]] = []
+def _salvage(path: Path) -> dict[str, list[Json]]:
+    """What can be read of the account and of the outbox in a damaged file."""
+    saved: dict[str, list[Json]] = {"meta": [], "outbox": []}
     connection = sqlite3.connect(path, timeout=0)
     connection.row_factory = sqlite3.Row
     try:
-        for table in ("meta", "outbox"):
+        for table, query in (("meta", "select * from meta"), ("outbox", "select * from outbox order by seq")):
             try:
                 # One row after the other: those before the damage are read.
-                for row in connection.execute(f"select * from {table}"):  # noqa: S608 - names above
-                    saved.append((table, dict(row)))
+                for row in connection.execute(query):
+                    saved[table].append(dict(row))
             except sqlite3.DatabaseError as error:
                 _log.warning("table %s of the damaged database: %s", table, error.sqlite_errorname)
     finally:
