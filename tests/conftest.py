@@ -62,7 +62,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Load
 
 
 # These tests need no other process. They may open no network connection, not even to this machine.
-_WITHOUT_SOCKETS = {Path(__file__).parent / folder for folder in ("bench", "local/chaos", "unit")}
+_WITHOUT_SOCKETS = {Path(__file__).parent / folder for folder in ("bench", "client", "local/chaos", "unit")}
 
 
 @pytest.fixture(autouse=True)
