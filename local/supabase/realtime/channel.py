@@ -51,6 +51,8 @@ class Channel:
         self._waits = bool(_dictionary(config.get("postgres_changes_options")).get("wait"))
         self._topic = Topic(join.topic.removeprefix("realtime:"), private=config.get("private") is True)
         self._token = payload.get("access_token") or payload.get("user_token")
+        self._renewed: float | None = None  # when the loop's clock showed the last new token
+        self._held_token: str | None = None  # a newer one that is not used yet
         self._claims = api_claims  # of the API key, until the join has checked the token
         self._rights: Rights | None = None  # to send on a private channel; None: not checked yet
         self._subscriber: Subscriber | None = None
@@ -100,6 +102,9 @@ class Channel:
         self.inbox.put_nowait(self._check_token)
 
     async def _check_token(self) -> None:
+        if self._held_token:  # It takes the place of the one that may have expired.
+            await self._renew(self._held_token)
+            return
         try:
             self._confirm()
         except Rejected as error:
@@ -215,16 +220,26 @@ class Channel:
                 self.reply(frame.ref, "ok", {})
                 raise _Closed
             case "access_token", {"access_token": str(token)}:
-                await self._renew(token)
+                await self._receive_token(token)
             case "broadcast", Broadcast() as message:
                 await self._send_broadcast(frame, message)
             case "presence", {"event": str(event), **rest}:
                 await self._handle_presence(frame, event.lower(), rest.get("payload", {}))
 
-    async def _renew(self, token: str) -> None:
-        if token.startswith("sb_") or token == self._token:
+    async def _receive_token(self, token: str) -> None:
+        """Uses a new token at once, or holds it if another one came shortly before."""
+        if token.startswith("sb_") or token in (self._token, self._held_token):
             return
-        self._token = token
+        now, pause = asyncio.get_running_loop().time(), self._hub.delays.token
+        if self._renewed is None or now >= self._renewed + pause:
+            await self._renew(token)
+        else:
+            self._held_token = token
+            self._later("held token", self._renewed + pause - now, self._check_token)
+
+    async def _renew(self, token: str) -> None:
+        self._token, self._held_token = token, None
+        self._renewed = asyncio.get_running_loop().time()
         read = self.reads_broadcasts, self.reads_presence
         try:
             self._confirm()

@@ -39,6 +39,7 @@ class Delays:
     rejected_join: float = 5.0
     rejected_connection: float = 2.0
     silent_client: float = 60.0  # until a connection without any frame is closed
+    token: float = 10.0  # between two new tokens of a channel; of those in between, the last one counts
 
 
 @dataclass(frozen=True)

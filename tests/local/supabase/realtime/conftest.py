@@ -58,6 +58,7 @@ TABLES = """
 _numbers = itertools.count(1)
 
 type Connect = Callable[[], Awaitable[Client]]
+type ConnectTo = Callable[[Realtime], Awaitable[Client]]
 type Sql = Callable[..., Awaitable[list[tuple[Any, ...]]]]
 
 
@@ -99,17 +100,23 @@ async def clients() -> AsyncIterator[AsyncExitStack]:
 
 
 @pytest.fixture(params=["js", "python"])
-async def connect(
-    request: pytest.FixtureRequest, node: Node, running: Realtime, project_key: str, clients: AsyncExitStack
-) -> Connect:
-    """Creates an official client."""
+async def connect_to(
+    request: pytest.FixtureRequest, node: Node, project_key: str, clients: AsyncExitStack
+) -> ConnectTo:
+    """Creates an official client of a server."""
 
-    async def create() -> Client:
+    async def create(server: Realtime) -> Client:
         if request.param == "js":
-            return await clients.enter_async_context(js_client(node, running.url, project_key))
-        return await clients.enter_async_context(python_client(running.url, project_key))
+            return await clients.enter_async_context(js_client(node, server.url, project_key))
+        return await clients.enter_async_context(python_client(server.url, project_key))
 
     return create
+
+
+@pytest.fixture
+async def connect(running: Realtime, connect_to: ConnectTo) -> Connect:
+    """Creates an official client."""
+    return lambda: connect_to(running)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from local.supabase.project import Supabase
 from local.supabase.realtime.hub import Limits
 from local.supabase.realtime.server import Realtime, realtime
 from tests.local.supabase.realtime.clients import JsClient, PythonClient, python_client
-from tests.local.supabase.realtime.conftest import DELAYS, Connect, Sql
+from tests.local.supabase.realtime.conftest import DELAYS, Connect, ConnectTo, Sql
 
 LOGS = {"event": "INSERT", "schema": "public", "table": "logs"}
 
@@ -101,6 +101,39 @@ async def test_a_renewed_token_keeps_the_channel_and_brings_its_rows(
     await sql("insert into logs values (%s)", number)
     await python.events.until("row")
     assert python.events.all("status")[-1]["status"] == "SUBSCRIBED"
+
+
+async def test_of_many_new_tokens_the_first_counts_at_once_and_then_only_the_last(
+    server: Postgres, project: Supabase, clients: AsyncExitStack, connect_to: ConnectTo
+) -> None:
+    running = await clients.enter_async_context(realtime(server, project, delays=replace(DELAYS, token=3600)))
+    client = await connect_to(running)
+    await client.join("room", {"broadcast": {"self": True, "ack": False}}, [LOGS], False)
+    await client.events.until("system", message="Subscribed to PostgreSQL")
+    first = token(project, 3600, iat=int(time.time()))
+    await client.set_auth(first)
+    await client.events.until("system", message="Subscribed to PostgreSQL")
+    for next_token in ("not a token", first, token(project, 3600)):
+        await client.set_auth(next_token)
+    await client.send("room", "the channel is open", {})
+    await client.events.until("broadcast")
+    running.expire_tokens()  # The first one: it was issued, so the last one takes its place.
+    await client.events.until("system", message="Subscribed to PostgreSQL")
+    await client.send("room", "the channel is still open", {})
+    await client.events.until("broadcast")
+
+
+async def test_a_token_that_waits_is_used_when_the_pause_is_over(
+    server: Postgres, project: Supabase, clients: AsyncExitStack, connect_to: ConnectTo
+) -> None:
+    running = await clients.enter_async_context(realtime(server, project, delays=replace(DELAYS, token=0.1)))
+    client = await connect_to(running)
+    await client.join("room", {}, [], False)
+    await client.events.until("status", status="SUBSCRIBED")
+    for next_token in (token(project, 3600), token(project, 3600, n=1), "not a token"):
+        await client.set_auth(next_token)
+    await client.events.until("system", message="The token provided is not a valid JWT")
+    await client.events.until("status", status="CLOSED")
 
 
 async def test_a_token_that_may_not_read_any_more_closes_the_private_channel(
