@@ -269,6 +269,8 @@ class Hub:
         row = change.new
         if change.action != "INSERT" or row["extension"] != "broadcast" or row["event"] is None:
             return
+        if row["skip_broadcast"] == "t":
+            return
         binary, text = row["binary_payload"], row["payload"]
         content = bytes.fromhex(binary[2:]) if binary else json.loads(text or "{}")
         topic = Topic(row["topic"] or "", private=row["private"] == "t")

@@ -16,6 +16,7 @@ from local.supabase.realtime.authorization import may_write
 from local.supabase.realtime.connection import Connection
 from local.supabase.realtime.frames import Broadcast
 from local.supabase.realtime.hub import Delays, Hub, Limits, Topic
+from local.supabase.realtime.messages import InvalidKeeping, seconds_to_keep, store
 from local.supabase.realtime.tokens import Keys, Rejected
 from local.types import Json
 
@@ -141,7 +142,15 @@ class Realtime:
             except ValueError:
                 return web.json_response({"errors": {"payload": ["is invalid"]}}, status=422)
         topic = Topic(request.match_info["topic"], private=request.query.get("private") == "true")
-        return await self._send(request, [(topic, Broadcast(request.match_info["event"], content))])
+        ttl = request.query.get("persist[ttl]")
+        persist = request.query.get("persist") if ttl is None else {"ttl": ttl}
+        try:
+            kept = seconds_to_keep(persist) is not None
+        except InvalidKeeping as error:
+            return web.json_response({"errors": {"persist": [str(error)]}}, status=422)
+        if kept and not topic.private:
+            return web.json_response({"errors": {"persist": ["can only be used on private channels"]}}, status=422)
+        return await self._send(request, [(topic, Broadcast(request.match_info["event"], content, persist=persist))])
 
     async def _send(self, request: web.Request, messages: list[tuple[Topic, Broadcast]]) -> web.Response:
         hub = self._hub
@@ -155,9 +164,16 @@ class Realtime:
             errors = {"payload": ["Payload size exceeds tenant limit"]}
             return web.json_response({"errors": errors}, status=422)
         for topic, message in messages:
-            # As on the real server, a message that RLS forbids is dropped, and the answer is the same.
-            if not topic.private or (await may_write(hub.session, topic.name, claims)).broadcast:
+            if not topic.private:
                 hub.broadcast(topic, message)
+                continue
+            # As on the real server, a message that RLS forbids is dropped, and the answer is the same.
+            rights = await may_write(hub.session, topic.name, claims)
+            if rights.broadcast:
+                hub.broadcast(topic, message)
+            seconds = seconds_to_keep(message.persist)
+            if seconds and rights.broadcast and rights.persistence:
+                await store(hub.session, topic.name, message, seconds)
         return web.Response(status=202)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:

@@ -34,7 +34,7 @@ DELAYS = Delays(
 )
 
 # A note belongs to a person, and everybody may read it if it is shared. The names of private channels begin with the
-# id of the person who may join them; ":read" at their end forbids to send.
+# id of the person who may join them; ":read" at their end forbids to send, ":fleeting" to store what is sent.
 TABLES = """
     create table public.notes (
       id bigint primary key, owner uuid, room int, body text, tags text[], size numeric, shared boolean default false);
@@ -52,7 +52,8 @@ TABLES = """
     create policy receive on realtime.messages for select to authenticated
       using (realtime.topic() like (select auth.uid())::text || '%');
     create policy send on realtime.messages for insert to authenticated
-      with check (realtime.topic() like (select auth.uid())::text || '%' and realtime.topic() not like '%:read');
+      with check (realtime.topic() like (select auth.uid())::text || '%' and realtime.topic() not like '%:read'
+        and (extension <> 'persistence' or realtime.topic() not like '%:fleeting'));
 """
 
 _numbers = itertools.count(1)
