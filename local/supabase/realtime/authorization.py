@@ -12,10 +12,11 @@ _PROBE = "insert into realtime.messages (topic, extension) values (%s, %s)"
 
 @dataclass(frozen=True)
 class Rights:
-    """The rights on a topic, for broadcast and for presence."""
+    """The rights on a topic: broadcast, presence, and to let Realtime store what was broadcast."""
 
     broadcast: bool
     presence: bool
+    persistence: bool = False
 
 
 async def may_read(session: Session, topic: str, claims: Json) -> Rights:
@@ -48,7 +49,7 @@ async def may_write(session: Session, topic: str, claims: Json) -> Rights:
     async with session.transaction(rollback=True) as connection:
         await connection.execute("select set_config('realtime.topic', %s, true)", (topic,))
         await act_as(connection, claims)
-        for extension in ("broadcast", "presence"):
+        for extension in ("broadcast", "presence", "persistence"):
             try:
                 async with connection.transaction():
                     await connection.execute(_PROBE, (topic, extension))
@@ -57,4 +58,4 @@ async def may_write(session: Session, topic: str, claims: Json) -> Rights:
                 raise
             except psycopg.Error:
                 continue
-    return Rights("broadcast" in allowed, "presence" in allowed)
+    return Rights("broadcast" in allowed, "presence" in allowed, "persistence" in allowed)

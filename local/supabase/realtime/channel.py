@@ -7,7 +7,6 @@ import time
 import uuid
 import zlib
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from functools import partial
 
 import psycopg
@@ -15,12 +14,12 @@ import psycopg
 from local.supabase.realtime.authorization import Rights, may_read, may_write
 from local.supabase.realtime.frames import Broadcast, Frame
 from local.supabase.realtime.hub import Hub, Rate, Topic
+from local.supabase.realtime.messages import MOST_REPLAYED, InvalidKeeping, newest, seconds_to_keep, store
 from local.supabase.realtime.postgres_changes import Binding, Subscriber, SubscriptionRejected, bind
 from local.supabase.realtime.tokens import Rejected
 from local.types import Json
 
 _PRESENCE_WINDOW = 30  # seconds
-_MOST_REPLAYED = 25
 _LONGEST_CONFIRMATION = 3600  # seconds after which a token is checked again at the latest
 
 logger = logging.getLogger(__name__)
@@ -46,12 +45,15 @@ class Channel:
         self._presence_enabled = presence.get("enabled") is True
         self._presence_key = str(presence.get("key") or uuid.uuid1())
         self._tracked: Json = None
-        self._calls = Rate(hub.limits.presence_calls, _PRESENCE_WINDOW)
+        self._calls = Rate(hub.limits.presence_calls, hub.clock, _PRESENCE_WINDOW)
         self._entries = [entry for entry in config.get("postgres_changes") or [] if isinstance(entry, dict)]
         self._waits = bool(_dictionary(config.get("postgres_changes_options")).get("wait"))
         self._topic = Topic(join.topic.removeprefix("realtime:"), private=config.get("private") is True)
         self._token = payload.get("access_token") or payload.get("user_token")
+        self._renewed: float | None = None  # when the loop's clock showed the last new token
+        self._held_token: str | None = None  # a newer one that is not used yet
         self._claims = api_claims  # of the API key, until the join has checked the token
+        self._replayed_ids: set[str] = set()
         self._rights: Rights | None = None  # to send on a private channel; None: not checked yet
         self._subscriber: Subscriber | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -82,7 +84,9 @@ class Channel:
             self._hub.leave(self._topic, self)
 
     def push(self, event: str, payload: Json | Broadcast) -> None:
-        """Sends an event of the topic."""
+        """Sends an event of the topic, unless it is a broadcast that the join has replayed."""
+        if isinstance(payload, Broadcast) and payload.meta and payload.meta["id"] in self._replayed_ids:
+            return
         self._send(Frame(self.join.topic, event, payload))
 
     def reply(self, ref: str | None, status: str, response: Json) -> None:
@@ -100,6 +104,9 @@ class Channel:
         self.inbox.put_nowait(self._check_token)
 
     async def _check_token(self) -> None:
+        if self._held_token:  # It takes the place of the one that may have expired.
+            await self._renew(self._held_token)
+            return
         try:
             self._confirm()
         except Rejected as error:
@@ -161,28 +168,15 @@ class Channel:
         if not self._topic.private:
             raise Rejected("UnableToReplayMessages", "Replay is not allowed for public channels")
         replay = _dictionary(self._broadcast["replay"])
-        since, limit = replay.get("since", 0), replay.get("limit") or _MOST_REPLAYED
+        since, limit = replay.get("since", 0), replay.get("limit") or MOST_REPLAYED
         if type(since) is not int or type(limit) is not int:
             raise Rejected("UnableToReplayMessages", "Replay params are not valid")
-        async with self._hub.session.transaction() as connection:
-            cursor = await connection.execute(
-                """select id, event, payload, binary_payload from realtime.messages
-                   where topic = %s and private and extension = 'broadcast' and inserted_at >= %s
-                   order by inserted_at desc limit %s""",
-                (
-                    self._topic.name,
-                    datetime.fromtimestamp(since / 1000, UTC).replace(tzinfo=None),
-                    max(1, min(limit, _MOST_REPLAYED)),
-                ),
-            )
-            rows = await cursor.fetchall()
-        return [
-            Broadcast(event, payload if binary is None else binary, {"replayed": True, "id": str(id)})
-            for id, event, payload, binary in reversed(rows)
-        ]
+        messages = await newest(self._hub.session, self._topic.name, since, limit)
+        self._replayed_ids = {message.meta["id"] for message in messages}
+        return messages
 
     async def _replay(self, message: Broadcast) -> None:
-        self.push("broadcast", message)
+        self._send(Frame(self.join.topic, "broadcast", message))
 
     async def _subscribe(self) -> None:
         try:
@@ -215,16 +209,26 @@ class Channel:
                 self.reply(frame.ref, "ok", {})
                 raise _Closed
             case "access_token", {"access_token": str(token)}:
-                await self._renew(token)
+                await self._receive_token(token)
             case "broadcast", Broadcast() as message:
                 await self._send_broadcast(frame, message)
             case "presence", {"event": str(event), **rest}:
                 await self._handle_presence(frame, event.lower(), rest.get("payload", {}))
 
-    async def _renew(self, token: str) -> None:
-        if token.startswith("sb_") or token == self._token:
+    async def _receive_token(self, token: str) -> None:
+        """Uses a new token at once, or holds it if another one came shortly before."""
+        if token.startswith("sb_") or token in (self._token, self._held_token):
             return
-        self._token = token
+        now, pause = asyncio.get_running_loop().time(), self._hub.delays.token
+        if self._renewed is None or now >= self._renewed + pause:
+            await self._renew(token)
+        else:
+            self._held_token = token
+            self._later("held token", self._renewed + pause - now, self._check_token)
+
+    async def _renew(self, token: str) -> None:
+        self._token, self._held_token = token, None
+        self._renewed = asyncio.get_running_loop().time()
         read = self.reads_broadcasts, self.reads_presence
         try:
             self._confirm()
@@ -250,15 +254,33 @@ class Channel:
         return self._rights
 
     async def _send_broadcast(self, frame: Frame, message: Broadcast) -> None:
-        if not (await self._may_send()).broadcast:
-            return  # The real server does not answer either.
+        try:
+            seconds = seconds_to_keep(message.persist) if self._topic.private else None
+        except InvalidKeeping:
+            self._acknowledge(frame, "error", {"error": "invalid_persist_ttl"})
+            return
+        rights = await self._may_send()
+        if not rights.broadcast:
+            self._acknowledge(frame, "error", {"error": "unauthorized"})
+            return
         if not self._hub.messages.allows():
             self._shut_down("Too many messages per second")
-        fits = message.size <= self._hub.limits.broadcast_bytes
-        if fits:
-            self._hub.broadcast(self._topic, message, None if self._broadcast.get("self") else self)
+        if message.size > self._hub.limits.broadcast_bytes:
+            self._acknowledge(frame, "error", {"error": "payload_size_exceeded"})
+            return
+        self._hub.broadcast(self._topic, message, None if self._broadcast.get("self") else self)
+        response = {}
+        if seconds and rights.persistence:
+            try:
+                response = {"id": await store(self._hub.session, self._topic.name, message, seconds)}
+            except psycopg.Error:
+                logger.exception("a broadcast was sent and is not stored")
+        self._acknowledge(frame, "ok", response)
+
+    def _acknowledge(self, frame: Frame, status: str, response: Json) -> None:
+        """Answers a broadcast if the client asked for it in its join."""
         if self._broadcast.get("ack"):
-            self.reply(frame.ref, *(("ok", {}) if fits else ("error", "payload_size_exceeded")))
+            self.reply(frame.ref, status, response)
 
     async def _handle_presence(self, frame: Frame, event: str, payload: Json) -> None:
         if not self._calls.allows():

@@ -23,6 +23,7 @@ class Broadcast:
     event: str
     content: Json | bytes
     meta: Json = None
+    persist: Json = None  # the option of its sender, which its receivers do not see
 
     @property
     def size(self) -> int:
@@ -57,7 +58,7 @@ def decode(data: str | bytes, version: Version) -> Frame:
         else:
             topic, event, payload = message["topic"], message["event"], message["payload"]
             ref, join_ref = message.get("ref"), message.get("join_ref")
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise MalformedFrame(f"no frame of serializer {version}: {error!r}") from error
     if event == "broadcast" and isinstance(payload, dict):
         payload = Broadcast(str(payload.get("event", "")), payload.get("payload"))
@@ -88,9 +89,10 @@ def _decode_push(data: bytes) -> Frame:
     for length in lengths:
         strings.append(data[offset : offset + length].decode())
         offset += length
-    join_ref, ref, topic, event, _ = strings  # the last is metadata
+    join_ref, ref, topic, event, metadata = strings
     content = json.loads(data[offset:]) if encoding else data[offset:]
-    return Frame(topic, "broadcast", Broadcast(event, content), ref or None, join_ref or None)
+    persist = json.loads(metadata or "{}").get("persist")
+    return Frame(topic, "broadcast", Broadcast(event, content, persist=persist), ref or None, join_ref or None)
 
 
 def _encode_broadcast(topic: str, payload: Broadcast) -> bytes:

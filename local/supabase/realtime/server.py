@@ -15,7 +15,8 @@ from local.supabase.project import Supabase
 from local.supabase.realtime.authorization import may_write
 from local.supabase.realtime.connection import Connection
 from local.supabase.realtime.frames import Broadcast
-from local.supabase.realtime.hub import Delays, Hub, Limits, Topic
+from local.supabase.realtime.hub import Clock, Delays, Hub, Limits, Topic
+from local.supabase.realtime.messages import InvalidKeeping, seconds_to_keep, store
 from local.supabase.realtime.tokens import Keys, Rejected
 from local.types import Json
 
@@ -99,7 +100,8 @@ class Realtime:
         if len(self.connections) >= self._hub.limits.connections:
             await asyncio.sleep(self._hub.delays.rejected_connection)
             return web.json_response({"error": "Too many connected users"}, status=429)
-        socket = web.WebSocketResponse(autoping=False, max_msg_size=_LARGEST_FRAME, compress=False)
+        # aiohttp rejects a frame of max_msg_size, too.
+        socket = web.WebSocketResponse(autoping=False, max_msg_size=_LARGEST_FRAME + 1, compress=False)
         await socket.prepare(request)
         connection = Connection(self._hub, socket, request, claims)
         self.connections.add(connection)
@@ -141,7 +143,15 @@ class Realtime:
             except ValueError:
                 return web.json_response({"errors": {"payload": ["is invalid"]}}, status=422)
         topic = Topic(request.match_info["topic"], private=request.query.get("private") == "true")
-        return await self._send(request, [(topic, Broadcast(request.match_info["event"], content))])
+        ttl = request.query.get("persist[ttl]")
+        persist = request.query.get("persist") if ttl is None else {"ttl": ttl}
+        try:
+            kept = seconds_to_keep(persist) is not None
+        except InvalidKeeping as error:
+            return web.json_response({"errors": {"persist": [str(error)]}}, status=422)
+        if kept and not topic.private:
+            return web.json_response({"errors": {"persist": ["can only be used on private channels"]}}, status=422)
+        return await self._send(request, [(topic, Broadcast(request.match_info["event"], content, persist=persist))])
 
     async def _send(self, request: web.Request, messages: list[tuple[Topic, Broadcast]]) -> web.Response:
         hub = self._hub
@@ -155,9 +165,16 @@ class Realtime:
             errors = {"payload": ["Payload size exceeds tenant limit"]}
             return web.json_response({"errors": errors}, status=422)
         for topic, message in messages:
-            # As on the real server, a message that RLS forbids is dropped, and the answer is the same.
-            if not topic.private or (await may_write(hub.session, topic.name, claims)).broadcast:
+            if not topic.private:
                 hub.broadcast(topic, message)
+                continue
+            # As on the real server, a message that RLS forbids is dropped, and the answer is the same.
+            rights = await may_write(hub.session, topic.name, claims)
+            if rights.broadcast:
+                hub.broadcast(topic, message)
+            seconds = seconds_to_keep(message.persist)
+            if seconds and rights.broadcast and rights.persistence:
+                await store(hub.session, topic.name, message, seconds)
         return web.Response(status=202)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
@@ -203,11 +220,20 @@ def _broadcast(message: Json) -> Broadcast:
 
 @asynccontextmanager
 async def realtime(
-    server: Postgres, project: Supabase, *, delays: Delays | None = None, limits: Limits | None = None, port: int = 0
+    server: Postgres,
+    project: Supabase,
+    *,
+    delays: Delays | None = None,
+    limits: Limits | None = None,
+    clock: Clock = time.monotonic,
+    port: int = 0,
 ) -> AsyncIterator[Realtime]:
-    """The project with Realtime, at `Realtime.url`. Reads the database only while a client has joined a channel."""
+    """The project with Realtime, at `Realtime.url`. Reads the database only while a client has joined a channel.
+
+    The clock is that of the limits in a time.
+    """
     keys = Keys(project.publishable_key, project.secret_key, project.jwt_secret)
-    hub = Hub(server.dsn(role=SUPERUSER), keys, delays or Delays(), limits or Limits())
+    hub = Hub(server.dsn(role=SUPERUSER), keys, delays or Delays(), limits or Limits(), clock)
     running = Realtime(hub, project.url)
     try:
         async with running.serving(port):

@@ -15,6 +15,8 @@ create table realtime.messages (
   inserted_at timestamp not null default timezone('utc', now()),
   id uuid not null default gen_random_uuid(),
   binary_payload bytea,
+  skip_broadcast boolean not null default false,  -- a broadcast of a client, which is stored after it was sent
+  expires_at timestamp,  -- It is not replayed from then on.
   constraint messages_payload_exclusive check (payload is null or binary_payload is null),
   primary key (id, inserted_at)
 ) partition by range (inserted_at);

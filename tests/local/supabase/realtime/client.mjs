@@ -36,16 +36,18 @@ function app(number, { url, key, options }) {
           );
       channel.subscribe((status, error) => print({ kind: "status", topic, status, error: error?.message }));
     },
-    send: ({ topic, event, payload }) => channels.get(topic).send({ type: "broadcast", event, payload }),
-    send_bytes: ({ topic, event, hex }) =>
+    send: ({ topic, event, payload, persist }) =>
+      channels.get(topic).send({ type: "broadcast", event, payload, persist }),
+    send_bytes: ({ topic, event, hex, persist }) =>
       channels.get(topic).send({
         type: "broadcast",
         event,
         payload: Uint8Array.from(Buffer.from(hex, "hex")).buffer,
+        persist,
       }),
     send_unjoined: ({ topic, event, payload }) => client.channel(topic).send({ type: "broadcast", event, payload }),
-    http_send: ({ topic, event, payload, private: isPrivate }) =>
-      client.channel(topic, { config: { private: isPrivate } }).httpSend(event, payload),
+    http_send: ({ topic, event, payload, private: isPrivate, persist }) =>
+      client.channel(topic, { config: { private: isPrivate } }).httpSend(event, payload, { persist }),
     // Without the result, which never comes if the call closes the channel.
     track: ({ topic, payload }) => void channels.get(topic).track(payload),
     untrack: ({ topic }) => channels.get(topic).untrack(),

@@ -1,10 +1,12 @@
 """A project with Realtime, a table under RLS, and policies for private channels."""
 
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import jwt
 import psycopg
 import pytest
 
@@ -34,7 +36,7 @@ DELAYS = Delays(
 )
 
 # A note belongs to a person, and everybody may read it if it is shared. The names of private channels begin with the
-# id of the person who may join them; ":read" at their end forbids to send.
+# id of the person who may join them; ":read" at their end forbids to send, ":fleeting" to store what is sent.
 TABLES = """
     create table public.notes (
       id bigint primary key, owner uuid, room int, body text, tags text[], size numeric, shared boolean default false);
@@ -52,12 +54,21 @@ TABLES = """
     create policy receive on realtime.messages for select to authenticated
       using (realtime.topic() like (select auth.uid())::text || '%');
     create policy send on realtime.messages for insert to authenticated
-      with check (realtime.topic() like (select auth.uid())::text || '%' and realtime.topic() not like '%:read');
+      with check (realtime.topic() like (select auth.uid())::text || '%' and realtime.topic() not like '%:read'
+        and (extension <> 'persistence' or realtime.topic() not like '%:fleeting'));
 """
+
+
+def token(project: Supabase, seconds: float, **claims: object) -> str:
+    """An access token that is valid for some seconds."""
+    payload = {"role": "authenticated", "exp": int(time.time() + seconds), **claims}
+    return jwt.encode(payload, project.jwt_secret, "HS256")
+
 
 _numbers = itertools.count(1)
 
 type Connect = Callable[[], Awaitable[Client]]
+type ConnectTo = Callable[[Realtime], Awaitable[Client]]
 type Sql = Callable[..., Awaitable[list[tuple[Any, ...]]]]
 
 
@@ -99,17 +110,23 @@ async def clients() -> AsyncIterator[AsyncExitStack]:
 
 
 @pytest.fixture(params=["js", "python"])
-async def connect(
-    request: pytest.FixtureRequest, node: Node, running: Realtime, project_key: str, clients: AsyncExitStack
-) -> Connect:
-    """Creates an official client."""
+async def connect_to(
+    request: pytest.FixtureRequest, node: Node, project_key: str, clients: AsyncExitStack
+) -> ConnectTo:
+    """Creates an official client of a server."""
 
-    async def create() -> Client:
+    async def create(server: Realtime) -> Client:
         if request.param == "js":
-            return await clients.enter_async_context(js_client(node, running.url, project_key))
-        return await clients.enter_async_context(python_client(running.url, project_key))
+            return await clients.enter_async_context(js_client(node, server.url, project_key))
+        return await clients.enter_async_context(python_client(server.url, project_key))
 
     return create
+
+
+@pytest.fixture
+async def connect(running: Realtime, connect_to: ConnectTo) -> Connect:
+    """Creates an official client."""
+    return lambda: connect_to(running)
 
 
 @pytest.fixture

@@ -117,16 +117,6 @@ async def test_a_client_that_joins_later_receives_who_is_present(connect: Connec
     assert [presence["status"] for presence in state["ana"]] == ["here"]
 
 
-async def test_a_channel_with_too_many_presence_calls_is_closed(connect: Connect, number: int) -> None:
-    room = f"room {number}"
-    client = await connect()
-    await joined(client, room, presence=True)
-    for call in range(6):
-        await client.track(room, {"n": call})
-    await client.events.until("system", message="Client presence rate limit exceeded")
-    await client.events.until("status", status="CLOSED")
-
-
 async def test_a_private_channel_is_joined_only_by_those_whom_rls_lets_read(
     connect: Connect, sql: Sql, email: Callable[[], str]
 ) -> None:
@@ -203,6 +193,76 @@ async def test_replay_brings_the_newest_messages_of_the_database_since_a_time(
     for number in (1, 2, 3):
         event = await client.events.until("broadcast")
         assert (event["payload"]["n"], event["meta"]["replayed"]) == (number, True)
+
+
+async def test_a_message_that_was_replayed_does_not_arrive_live_too(
+    connect: Connect, sql: Sql, email: Callable[[], str]
+) -> None:
+    client = await connect()
+    topic = await signed_up(client, sql, email())
+    await joined(client, "another", private=False)  # From now on the server reads the messages of the database.
+    await sql("select realtime.send('{}', 'replayed', %s)", topic)
+    await joined(client, topic, private=True, broadcast={"replay": {"since": 0}})
+    await sql("select realtime.send('{}', 'live', %s)", topic)
+    await client.events.until("broadcast", event="live")
+    assert [event["event"] for event in client.events.all("broadcast")] == ["replayed"]
+
+
+async def test_a_broadcast_that_its_sender_asks_to_keep_is_sent_once_and_replayed(
+    js: JsClient, sql: Sql, email: Callable[[], str]
+) -> None:
+    topic = await signed_up(js, sql, email())
+    await joined(js, topic, private=True, broadcast={"ack": True, "self": True})
+    assert await js.call("send", topic=topic, event="kept", payload={"n": 1}, persist=True) == "ok"
+    assert await js.call("send", topic=topic, event="kept for an hour", payload={}, persist={"ttl": 3600}) == "ok"
+    assert await js.call("send_bytes", topic=topic, event="kept bytes", hex="00ff", persist=True) == "ok"
+    await js.call("http_send", topic=topic, event="kept over http", payload={}, private=True, persist={"ttl": 60})
+    await js.send(topic, "not kept", {})
+    await js.events.until("broadcast", event="not kept")
+    kept = ["kept", "kept for an hour", "kept bytes", "kept over http"]
+    assert [event["event"] for event in js.events.all("broadcast")] == kept
+
+    await js.leave(topic)
+    await joined(js, topic, private=True, broadcast={"replay": {"since": 0}})
+    await sql("select realtime.send('{}', 'last', %s)", topic)
+    await js.events.until("broadcast", event="last")
+    replayed = [event for event in js.events.all("broadcast") if event.get("meta")]
+    assert [event["event"] for event in replayed] == kept
+    assert [event["payload"] for event in replayed] == [{"n": 1}, {}, {"hex": "00ff"}, {}]
+
+
+async def test_a_kept_broadcast_is_not_replayed_after_its_time(
+    js: JsClient, sql: Sql, email: Callable[[], str]
+) -> None:
+    topic = await signed_up(js, sql, email())
+    await joined(js, topic, private=True, broadcast={"ack": True})
+    await js.call("send", topic=topic, event="expired", payload={}, persist={"ttl": 60})
+    ((seconds,),) = await sql(
+        "update realtime.messages set expires_at = expires_at - interval '60 s' where topic = %s"
+        " returning extract(epoch from expires_at - inserted_at)::int",
+        topic,
+    )
+    assert seconds == 0
+    await js.leave(topic)
+    await joined(js, topic, private=True, broadcast={"replay": {"since": 0}})
+    await sql("select realtime.send('{}', 'last', %s)", topic)
+    assert (await js.events.until("broadcast"))["event"] == "last"
+
+
+async def test_a_broadcast_is_kept_only_if_rls_lets_its_sender_and_for_three_days_at_most(
+    js: JsClient, sql: Sql, email: Callable[[], str]
+) -> None:
+    person = await signed_up(js, sql, email())
+    for topic, ttl, answer in (
+        (f"{person}:fleeting", 60, "ok"),  # It is sent, and not stored.
+        (f"{person}:read", 60, "unauthorized"),
+        (person, 72 * 3600 + 1, "invalid_persist_ttl"),
+    ):
+        await joined(js, topic, private=True, broadcast={"ack": True, "self": True})
+        assert await js.call("send", topic=topic, event=answer, payload={}, persist={"ttl": ttl}) == answer
+    await js.events.until("broadcast", event="ok")
+    assert js.events.all("broadcast") == []
+    assert await sql("select from realtime.messages where topic like %s", f"{person}%") == []
 
 
 async def test_replay_of_a_public_channel_is_rejected(python: PythonClient) -> None:

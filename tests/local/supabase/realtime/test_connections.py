@@ -13,10 +13,9 @@ from psycopg import AsyncConnection
 
 from local.supabase.postgres import Postgres
 from local.supabase.project import Supabase
-from local.supabase.realtime.hub import Limits
 from local.supabase.realtime.server import Realtime, realtime
-from tests.local.supabase.realtime.clients import JsClient, PythonClient, python_client
-from tests.local.supabase.realtime.conftest import DELAYS, Connect, Sql
+from tests.local.supabase.realtime.clients import JsClient, PythonClient
+from tests.local.supabase.realtime.conftest import DELAYS, Connect, ConnectTo, Sql, token
 
 LOGS = {"event": "INSERT", "schema": "public", "table": "logs"}
 
@@ -26,12 +25,6 @@ async def running(server: Postgres, project: Supabase) -> AsyncIterator[Realtime
     """A new server: these tests script faults."""
     async with realtime(server, project, delays=DELAYS) as running:
         yield running
-
-
-def token(project: Supabase, seconds: float, **claims: object) -> str:
-    """An access token that is valid for some seconds."""
-    payload = {"role": "authenticated", "exp": int(time.time() + seconds), **claims}
-    return jwt.encode(payload, project.jwt_secret, "HS256")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +94,39 @@ async def test_a_renewed_token_keeps_the_channel_and_brings_its_rows(
     await sql("insert into logs values (%s)", number)
     await python.events.until("row")
     assert python.events.all("status")[-1]["status"] == "SUBSCRIBED"
+
+
+async def test_of_many_new_tokens_the_first_counts_at_once_and_then_only_the_last(
+    server: Postgres, project: Supabase, clients: AsyncExitStack, connect_to: ConnectTo
+) -> None:
+    running = await clients.enter_async_context(realtime(server, project, delays=replace(DELAYS, token=3600)))
+    client = await connect_to(running)
+    await client.join("room", {"broadcast": {"self": True, "ack": False}}, [LOGS], False)
+    await client.events.until("system", message="Subscribed to PostgreSQL")
+    first = token(project, 3600, iat=int(time.time()))
+    await client.set_auth(first)
+    await client.events.until("system", message="Subscribed to PostgreSQL")
+    for next_token in ("not a token", first, token(project, 3600)):
+        await client.set_auth(next_token)
+    await client.send("room", "the channel is open", {})
+    await client.events.until("broadcast")
+    running.expire_tokens()  # The first one: it was issued, so the last one takes its place.
+    await client.events.until("system", message="Subscribed to PostgreSQL")
+    await client.send("room", "the channel is still open", {})
+    await client.events.until("broadcast")
+
+
+async def test_a_token_that_waits_is_used_when_the_pause_is_over(
+    server: Postgres, project: Supabase, clients: AsyncExitStack, connect_to: ConnectTo
+) -> None:
+    running = await clients.enter_async_context(realtime(server, project, delays=replace(DELAYS, token=0.1)))
+    client = await connect_to(running)
+    await client.join("room", {}, [], False)
+    await client.events.until("status", status="SUBSCRIBED")
+    for next_token in (token(project, 3600), token(project, 3600, n=1), "not a token"):
+        await client.set_auth(next_token)
+    await client.events.until("system", message="The token provided is not a valid JWT")
+    await client.events.until("status", status="CLOSED")
 
 
 async def test_a_token_that_may_not_read_any_more_closes_the_private_channel(
@@ -195,25 +221,6 @@ async def test_rows_flow_again_after_a_restart_of_the_database(
     async with await AsyncConnection.connect(server.dsn()) as connection:
         await connection.execute("insert into logs values (%s)", (number,))
     await python.events.until("row")
-
-
-async def test_each_limit_has_its_error(server: Postgres, project: Supabase, clients: AsyncExitStack) -> None:
-    limits = Limits(connections=1, channels=2, messages=4)
-    running = await clients.enter_async_context(realtime(server, project, delays=DELAYS, limits=limits))
-    client = await clients.enter_async_context(python_client(running.url, project.publishable_key))
-    for topic in ("one", "two"):
-        await client.join(topic, {"broadcast": {"self": True, "ack": False}}, [], False)
-        await client.events.until("status", topic=topic, status="SUBSCRIBED")
-    await client.join("three", {}, [], False)
-    status = await client.events.until("status", topic="three", status="CHANNEL_ERROR")
-    assert "ChannelRateLimitReached: Too many channels" in status["error"]
-    url = f"{running.url}/realtime/v1/websocket?apikey={project.publishable_key}"
-    async with aiohttp.request("GET", url) as answer:
-        assert (answer.status, await answer.json()) == (429, {"error": "Too many connected users"})
-    for _ in range(4):
-        await client.send("one", "event", {})
-    await client.events.until("system", message="Too many messages per second")
-    await client.events.until("status", topic="one", status="CLOSED")
 
 
 async def test_the_data_api_and_auth_answer_at_the_same_address(running: Realtime, js: JsClient) -> None:
