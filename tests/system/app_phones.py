@@ -30,16 +30,20 @@ class AppPhone:
     async def message(self, operation: str, message_id: UUID) -> Json:
         """Waits for the event of a message, and returns the row in it. Raises TimeoutError."""
         while True:
-            event = (await self.client.events.until("broadcast", event="message"))["payload"]
+            event = await self._next("message")
             if (event["operation"], event["record"]["id"]) == (operation, str(message_id)):
                 return event["record"]
 
     async def marks(self, message_id: UUID) -> Json:
         """Waits for the event of marks of a message, and returns it. Raises TimeoutError."""
         while True:
-            event = (await self.client.events.until("broadcast", event="receipts"))["payload"]
+            event = await self._next("receipts")
             if str(message_id) in event["message_ids"]:
                 return event
+
+    async def _next(self, event: str) -> Json:
+        topic = f"user:{self.person.id}"
+        return (await self.client.events.until("broadcast", topic=topic, event=event))["payload"]
 
 
 @asynccontextmanager

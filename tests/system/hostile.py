@@ -242,12 +242,16 @@ async def function_requests(catalog: Catalog, victims: Victims, eve: UUID) -> li
                 return [True]
             case "integer" | "bigint":
                 return [50]
+            case "double precision" | "numeric":
+                return [1.5]
             case "timestamp with time zone":
                 return ["2001-01-01T00:00:00Z"]
             case "interval":
                 return ["1 hour"]
             case "json" | "jsonb":
                 return [{}]
+            case "jsonb[]":
+                return [[{}]]
         raise AssertionError(f"say what to pass for an argument of the type {type}, as {name} has")
 
     return [

@@ -1,7 +1,8 @@
 """A signed-in client that knows ids of other people tries them everywhere: nothing leaks, and nothing changes."""
 
+import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import pytest
 
 from local.app import App, Person, chat_app, new_phone
 from local.cloud import LocalCloud
+from local.packages import PROJECT
 from local.supabase.postgres import SUPERUSER
 from tests.local.supabase.realtime.clients import python_client
 from tests.system.app_phones import app_phone, rpc
@@ -42,14 +44,23 @@ class Attack:
     eve: Person
     http: httpx.AsyncClient
 
-    async def ask(self, request: Request, base: str = "/rest/v1/", *, signed_in: bool = True) -> httpx.Response:
-        """Sends a request with Eve's token or none, and checks that the answer tells nothing."""
+    async def ask(self, request: Request, *, signed_in: bool = True) -> httpx.Response:
+        """Asks the Data API with Eve's token or none, and checks that the answer tells nothing."""
         token = {"Authorization": f"Bearer {self.eve.access_token}"} if signed_in else {}
         headers = {"apikey": self.cloud.supabase.publishable_key, **token, **request.headers}
-        answer = await self.http.request(request.method, base + request.path, json=request.body, headers=headers)
+        answer = await self.http.request(request.method, request.path, json=request.body, headers=headers)
         secrets = self.victims.secrets | keys_of(self.cloud)
         assert not learned(secrets, f"{request} {self.eve.id}", answer), f"{request} was answered {answer.text}"
         return answer
+
+
+def routes(cloud: LocalCloud) -> Iterator[tuple[str, str]]:
+    """Returns each route of the template, with each path of the API where it leaves the path open."""
+    paths = json.loads((PROJECT / "docs" / "openapi.json").read_text())["paths"]
+    for route in cloud.template.routes:
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if route.method == "ANY" else (route.method,):
+            for path in paths if "{" in route.path else (route.path,):
+                yield method, path
 
 
 @pytest.fixture
@@ -59,7 +70,7 @@ async def attack(cloud: LocalCloud) -> AsyncIterator[Attack]:
         chat_app(cloud.supabase, cloud.api_url) as app,
         # The owner of the database may not read all tables of Supabase.
         await psycopg.AsyncConnection.connect(cloud.postgres.dsn(role=SUPERUSER), autocommit=True) as connection,
-        httpx.AsyncClient(base_url=cloud.supabase.url, timeout=30) as http,
+        httpx.AsyncClient(base_url=f"{cloud.supabase.url}/rest/v1/", timeout=30) as http,
     ):
         vera, victor = await app.sign_up("VeraTheVictim", "tourist"), await app.sign_up("VictorTheVictim", "guide")
         eve = await app.sign_up("Eve", "tourist")
@@ -137,31 +148,21 @@ async def test_the_data_api_serves_no_other_schema(attack: Attack) -> None:
 
 
 async def test_a_hostile_client_learns_and_changes_nothing_by_any_route(attack: Attack) -> None:
-    """The routes of the template, and those of the Auth API for administrators."""
     catalog, victims, eve = attack.catalog, attack.victims, attack.eve
     before = await catalog.mentions(victims.ids)
     device, victim = victims.rows["user_devices"][0]["device_id"], str(victims.users[0].id)
     body = {"device_id": device, "platform": "ios", "push_token": OWN_TOKEN}
-    forged = {"user_id": victim, "p_user_id": victim, "id": victim, "record": {"id": victim}}
-    for route in attack.cloud.template.routes:
+    forged = {"user_id": victim, "p_user_id": victim, "id": victim}
+    for method, path in routes(attack.cloud):
         for content in (
             {},
             {"params": {"device_id": device}},
             {"json": body},
             {"params": forged, "json": {**body, **forged}},
         ):
-            answer = await eve.call(route.method, route.path, **content)
+            answer = await eve.call(method, path, **content)
             assert answer.status_code < 500
-            assert not learned(victims.secrets | keys_of(attack.cloud), device, answer), answer.text
-    for method, path in (
-        ("GET", "users"),
-        ("GET", f"users/{victim}"),
-        ("PUT", f"users/{victim}"),
-        ("DELETE", f"users/{victim}"),
-        ("POST", "generate_link"),
-    ):
-        request = Request(method, path, {"password": OWN_WORDS, "type": "magiclink", "email": "a@example.com"})
-        assert (await attack.ask(request, "/auth/v1/admin/")).is_client_error, request
+            assert not learned(victims.secrets | keys_of(attack.cloud), f"{content} {device}", answer), answer.text
     assert await changed(catalog, victims, before, eve.id) == []
 
 
