@@ -220,13 +220,20 @@ begin
   drop policy if exists chat_not_for_anon on realtime.messages;
   create policy chat_receive on realtime.messages for select to authenticated
     using ((select private.topic_right(realtime.topic())) in ('receive', 'send'));
+  -- Not for the extension persistence, by which Realtime stores for three days what an app sends.
   create policy chat_send on realtime.messages for insert to authenticated
-    with check ((select private.topic_right(realtime.topic())) = 'send');
+    with check ((select private.topic_right(realtime.topic())) = 'send' and extension in ('broadcast', 'presence'));
   -- Permissive policies add up. An app's own policy may allow all channels, and must not open these.
   create policy chat_receive_own on realtime.messages as restrictive for select to authenticated
     using ((select private.topic_right(realtime.topic())) is distinct from 'none');
   create policy chat_send_own on realtime.messages as restrictive for insert to authenticated
-    with check (coalesce((select private.topic_right(realtime.topic())), 'send') = 'send');
+    with check (
+      case (select private.topic_right(realtime.topic()))
+        when 'send' then extension in ('broadcast', 'presence')
+        when 'receive' then false
+        when 'none' then false
+        else true
+      end);
   create policy chat_not_for_anon on realtime.messages as restrictive to anon
     using (realtime.topic() !~ '^(user|room):[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$');
 

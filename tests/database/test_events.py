@@ -259,6 +259,16 @@ async def rights(chat: Chat, topic: str, user: UUID, extension: str) -> tuple[bo
 
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["no other policy", "an app's policy allows everything"])
+async def test_nobody_can_let_realtime_store_what_is_sent_on_the_channels_of_the_chat(
+    chat: Chat, is_open: bool
+) -> None:
+    if is_open:
+        await chat.connection.execute("create policy everything on realtime.messages to public using (true)")
+    for topic in (f"room:{chat.room}", f"user:{chat.guide}"):
+        assert (await rights(chat, topic, chat.guide, "persistence"))[1] is False
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["no other policy", "an app's policy allows everything"])
 @pytest.mark.parametrize("extension", ["broadcast", "presence"])
 @pytest.mark.parametrize(("topic", "who"), RIGHTS)
 async def test_a_person_receives_own_events_and_uses_the_channels_of_own_conversations_only(

@@ -45,7 +45,7 @@ class Channel:
         self._presence_enabled = presence.get("enabled") is True
         self._presence_key = str(presence.get("key") or uuid.uuid1())
         self._tracked: Json = None
-        self._calls = Rate(hub.limits.presence_calls, _PRESENCE_WINDOW)
+        self._calls = Rate(hub.limits.presence_calls, hub.clock, _PRESENCE_WINDOW)
         self._entries = [entry for entry in config.get("postgres_changes") or [] if isinstance(entry, dict)]
         self._waits = bool(_dictionary(config.get("postgres_changes_options")).get("wait"))
         self._topic = Topic(join.topic.removeprefix("realtime:"), private=config.get("private") is True)

@@ -49,16 +49,17 @@ class Connection:
 
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(ConnectionError):  # The reader notices it, too.
-            while True:
-                due, frame = await self._queue.get()
-                if due > loop.time():
-                    await asyncio.sleep(due - loop.time())
-                data = None if self.silent else encode(frame, self._version)
+        while True:
+            due, frame = await self._queue.get()
+            if due > loop.time():
+                await asyncio.sleep(due - loop.time())
+            data = None if self.silent else encode(frame, self._version)
+            with suppress(ConnectionError):  # The reader notices it, too.
                 if isinstance(data, bytes):
                     await self._socket.send_bytes(data)
                 elif data is not None:
                     await self._socket.send_str(data)
+            self._queue.task_done()
 
     async def _read(self) -> None:
         while True:
@@ -80,6 +81,7 @@ class Connection:
                 await self._socket.close(code=_INTERNAL_ERROR)  # The process of a real connection fails.
                 return
             if not await self._receive(frame):
+                await self._queue.join()  # The client receives the reason first.
                 await self._socket.close()
                 return
 
@@ -94,7 +96,7 @@ class Connection:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 self.send(Frame(frame.topic, "phx_close", {}, channel.join.join_ref, channel.join.join_ref))
-            return self._join(frame)
+            return await self._join(frame)
         elif channel is None:
             # Phoenix answers a leave of a topic that is not joined with ok.
             left = frame.event == "phx_leave"
@@ -103,14 +105,17 @@ class Connection:
             channel.inbox.put_nowait(frame)
         return True
 
-    def _join(self, frame: Frame) -> bool:
+    async def _join(self, frame: Frame) -> bool:
         if not frame.topic.startswith("realtime:"):
             self._reply(frame, "error", {"reason": "unmatched topic"})
             return True
+        # As in Phoenix, the connection handles no other frame while it waits to reject a join.
         if not self._hub.joins.allows():
+            await asyncio.sleep(self._hub.delays.rejected_join)
             self._reply(frame, "error", {"reason": "ClientJoinRateLimitReached: Too many joins per second"})
             return False
         if len(self.channels) >= self._hub.limits.channels:
+            await asyncio.sleep(self._hub.delays.rejected_join)
             self._reply(frame, "error", {"reason": "ChannelRateLimitReached: Too many channels"})
             return True
         channel = Channel(self._hub, self.send, self._claims, frame)

@@ -5,7 +5,6 @@ import json
 import logging
 import random
 import secrets
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -44,7 +43,10 @@ class Delays:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the Pro plan: https://supabase.com/docs/guides/realtime/limits."""
+    """Limits of the Pro plan: https://supabase.com/docs/guides/realtime/limits.
+
+    The page also limits a presence to 10 keys. The server does not check it.
+    """
 
     connections: int = 500
     channels: int = 100  # of a connection
@@ -56,18 +58,22 @@ class Limits:
     row_bytes: int = 1024 * 1024
 
 
+type Clock = Callable[[], float]  # seconds
+
+
 class Rate:
     """Counts events in windows of some seconds."""
 
-    def __init__(self, limit: int, seconds: float = 1) -> None:
+    def __init__(self, limit: int, clock: Clock, seconds: float = 1) -> None:
         self._limit = limit
+        self._clock = clock
         self._seconds = seconds
-        self._start = -seconds
+        self._start = clock()
         self._count = 0
 
     def allows(self, count: int = 1) -> bool:
         """Counts events. Returns whether the window is still within the limit."""
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._start + self._seconds:
             self._start, self._count = now, 0
         self._count += count
@@ -177,15 +183,16 @@ class Faults:
 class Hub:
     """The state of the server."""
 
-    def __init__(self, dsn: str, keys: Keys, delays: Delays, limits: Limits) -> None:
+    def __init__(self, dsn: str, keys: Keys, delays: Delays, limits: Limits, clock: Clock) -> None:
         self.keys = keys
         self.delays = delays
         self.limits = limits
         self.faults = Faults()
         self.session = Session(dsn)
-        self.joins = Rate(limits.joins)
-        self.messages = Rate(limits.messages)
-        self.presence_messages = Rate(limits.presence_messages)
+        self.clock = clock  # of the limits
+        self.joins = Rate(limits.joins, clock)
+        self.messages = Rate(limits.messages, clock)
+        self.presence_messages = Rate(limits.presence_messages, clock)
         self.members: dict[Topic, set[Member]] = defaultdict(set)
         self.present: dict[Topic, dict[Member, Present]] = defaultdict(dict)
         self.dispatcher = Dispatcher(self.session, limits.row_bytes)

@@ -15,7 +15,7 @@ from local.supabase.project import Supabase
 from local.supabase.realtime.authorization import may_write
 from local.supabase.realtime.connection import Connection
 from local.supabase.realtime.frames import Broadcast
-from local.supabase.realtime.hub import Delays, Hub, Limits, Topic
+from local.supabase.realtime.hub import Clock, Delays, Hub, Limits, Topic
 from local.supabase.realtime.messages import InvalidKeeping, seconds_to_keep, store
 from local.supabase.realtime.tokens import Keys, Rejected
 from local.types import Json
@@ -100,7 +100,8 @@ class Realtime:
         if len(self.connections) >= self._hub.limits.connections:
             await asyncio.sleep(self._hub.delays.rejected_connection)
             return web.json_response({"error": "Too many connected users"}, status=429)
-        socket = web.WebSocketResponse(autoping=False, max_msg_size=_LARGEST_FRAME, compress=False)
+        # aiohttp rejects a frame of max_msg_size, too.
+        socket = web.WebSocketResponse(autoping=False, max_msg_size=_LARGEST_FRAME + 1, compress=False)
         await socket.prepare(request)
         connection = Connection(self._hub, socket, request, claims)
         self.connections.add(connection)
@@ -219,11 +220,20 @@ def _broadcast(message: Json) -> Broadcast:
 
 @asynccontextmanager
 async def realtime(
-    server: Postgres, project: Supabase, *, delays: Delays | None = None, limits: Limits | None = None, port: int = 0
+    server: Postgres,
+    project: Supabase,
+    *,
+    delays: Delays | None = None,
+    limits: Limits | None = None,
+    clock: Clock = time.monotonic,
+    port: int = 0,
 ) -> AsyncIterator[Realtime]:
-    """The project with Realtime, at `Realtime.url`. Reads the database only while a client has joined a channel."""
+    """The project with Realtime, at `Realtime.url`. Reads the database only while a client has joined a channel.
+
+    The clock is that of the limits in a time.
+    """
     keys = Keys(project.publishable_key, project.secret_key, project.jwt_secret)
-    hub = Hub(server.dsn(role=SUPERUSER), keys, delays or Delays(), limits or Limits())
+    hub = Hub(server.dsn(role=SUPERUSER), keys, delays or Delays(), limits or Limits(), clock)
     running = Realtime(hub, project.url)
     try:
         async with running.serving(port):

@@ -1,10 +1,12 @@
 """A project with Realtime, a table under RLS, and policies for private channels."""
 
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import jwt
 import psycopg
 import pytest
 
@@ -55,6 +57,13 @@ TABLES = """
       with check (realtime.topic() like (select auth.uid())::text || '%' and realtime.topic() not like '%:read'
         and (extension <> 'persistence' or realtime.topic() not like '%:fleeting'));
 """
+
+
+def token(project: Supabase, seconds: float, **claims: object) -> str:
+    """An access token that is valid for some seconds."""
+    payload = {"role": "authenticated", "exp": int(time.time() + seconds), **claims}
+    return jwt.encode(payload, project.jwt_secret, "HS256")
+
 
 _numbers = itertools.count(1)
 

@@ -117,16 +117,6 @@ async def test_a_client_that_joins_later_receives_who_is_present(connect: Connec
     assert [presence["status"] for presence in state["ana"]] == ["here"]
 
 
-async def test_a_channel_with_too_many_presence_calls_is_closed(connect: Connect, number: int) -> None:
-    room = f"room {number}"
-    client = await connect()
-    await joined(client, room, presence=True)
-    for call in range(6):
-        await client.track(room, {"n": call})
-    await client.events.until("system", message="Client presence rate limit exceeded")
-    await client.events.until("status", status="CLOSED")
-
-
 async def test_a_private_channel_is_joined_only_by_those_whom_rls_lets_read(
     connect: Connect, sql: Sql, email: Callable[[], str]
 ) -> None:

@@ -13,10 +13,9 @@ from psycopg import AsyncConnection
 
 from local.supabase.postgres import Postgres
 from local.supabase.project import Supabase
-from local.supabase.realtime.hub import Limits
 from local.supabase.realtime.server import Realtime, realtime
-from tests.local.supabase.realtime.clients import JsClient, PythonClient, python_client
-from tests.local.supabase.realtime.conftest import DELAYS, Connect, ConnectTo, Sql
+from tests.local.supabase.realtime.clients import JsClient, PythonClient
+from tests.local.supabase.realtime.conftest import DELAYS, Connect, ConnectTo, Sql, token
 
 LOGS = {"event": "INSERT", "schema": "public", "table": "logs"}
 
@@ -26,12 +25,6 @@ async def running(server: Postgres, project: Supabase) -> AsyncIterator[Realtime
     """A new server: these tests script faults."""
     async with realtime(server, project, delays=DELAYS) as running:
         yield running
-
-
-def token(project: Supabase, seconds: float, **claims: object) -> str:
-    """An access token that is valid for some seconds."""
-    payload = {"role": "authenticated", "exp": int(time.time() + seconds), **claims}
-    return jwt.encode(payload, project.jwt_secret, "HS256")
 
 
 @pytest.mark.parametrize(
@@ -228,25 +221,6 @@ async def test_rows_flow_again_after_a_restart_of_the_database(
     async with await AsyncConnection.connect(server.dsn()) as connection:
         await connection.execute("insert into logs values (%s)", (number,))
     await python.events.until("row")
-
-
-async def test_each_limit_has_its_error(server: Postgres, project: Supabase, clients: AsyncExitStack) -> None:
-    limits = Limits(connections=1, channels=2, messages=4)
-    running = await clients.enter_async_context(realtime(server, project, delays=DELAYS, limits=limits))
-    client = await clients.enter_async_context(python_client(running.url, project.publishable_key))
-    for topic in ("one", "two"):
-        await client.join(topic, {"broadcast": {"self": True, "ack": False}}, [], False)
-        await client.events.until("status", topic=topic, status="SUBSCRIBED")
-    await client.join("three", {}, [], False)
-    status = await client.events.until("status", topic="three", status="CHANNEL_ERROR")
-    assert "ChannelRateLimitReached: Too many channels" in status["error"]
-    url = f"{running.url}/realtime/v1/websocket?apikey={project.publishable_key}"
-    async with aiohttp.request("GET", url) as answer:
-        assert (answer.status, await answer.json()) == (429, {"error": "Too many connected users"})
-    for _ in range(4):
-        await client.send("one", "event", {})
-    await client.events.until("system", message="Too many messages per second")
-    await client.events.until("status", topic="one", status="CLOSED")
 
 
 async def test_the_data_api_and_auth_answer_at_the_same_address(running: Realtime, js: JsClient) -> None:
