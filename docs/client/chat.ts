@@ -31,12 +31,34 @@ export const page = async (conversationId: string, before?: { server_timestamp: 
     p_cursor_id: before?.id ?? null,
   }).throwOnError()).data;
 
-/** Returns the messages of all conversations after `since`, the newest server_timestamp in the app, or null. */
-export const missed = async (userId: string, since: string | null, after?: { id: string }) =>
-  (await supabase.rpc('get_missed_messages', {
-    p_user_id: userId,
-    p_since_timestamp: since,
-    p_after_id: after?.id ?? null, // the last row of the page before; its server_timestamp is `since`
-    p_limit: 500,
-  }).throwOnError()).data;
+/** Returns the first cursor of a new phone. Ask for it before the first conversations are loaded, and keep it. */
+export const firstCursor = async (): Promise<string> => (await supabase.rpc('sync_cursor').throwOnError()).data;
+
+type Message = { id: string; changed_at: string; [column: string]: unknown };
+
+/**
+ * Brings the messages of all conversations that were sent, edited, deleted or marked since the cursor, oldest change first.
+ * `store` saves a page: it replaces messages by their id, and the cursor, in one transaction. Messages that the app has may
+ * come again.
+ */
+export async function sync(
+  userId: string,
+  cursor: string,
+  store: (messages: Message[], cursor: string) => Promise<void>,
+): Promise<void> {
+  const limit = 500;
+  let last: Message | undefined;
+  let messages: Message[];
+  do {
+    const { data } = await supabase.rpc('get_changed_messages', {
+      p_user_id: userId,
+      p_since: last?.changed_at ?? cursor,
+      p_after_id: last?.id ?? null,
+      p_limit: limit,
+    }).throwOnError();
+    messages = data;
+    last = messages.at(-1);
+    if (last) await store(messages, last.changed_at);
+  } while (messages.length === limit);
+}
 //#endregion

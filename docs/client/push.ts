@@ -397,7 +397,7 @@ export function onTap(open: (tapped: Tapped) => void): () => void {
 //#endregion
 
 //#region marks
-/** Reports that messages are on this phone. Call it for messages from Realtime, get_missed_messages, and pushes. */
+/** Reports that messages are on this phone. Call it for messages from Realtime, syncs, and pushes. */
 export async function markDelivered(userId: string, messageIds: string[]): Promise<void> {
   const { error } = await supabase.rpc('mark_messages_delivered', {
     p_user_id: userId,

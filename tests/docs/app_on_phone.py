@@ -75,7 +75,11 @@ async def app_on_phone(cloud: LocalCloud, **built_with: str) -> AsyncIterator[Ap
     }
     command: Sequence[str | Path] = (node(), "--import", _FOLDER / "resolve.mjs", _FOLDER / "main.ts")
     process = await asyncio.create_subprocess_exec(
-        *command, env=environment, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *command,
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=2**20,  # bytes of an answer
     )
     app = AppOnPhone(process, phone)
     try:

@@ -38,7 +38,12 @@ const commands: Record<string, (...values: any[]) => unknown> = {
     }
   },
   page: chat.page,
-  missed: async (since: string | null, after?: { id: string }) => chat.missed(await userId(), since, after),
+  firstCursor: chat.firstCursor,
+  sync: async (cursor: string) => {
+    const stored: unknown[] = [];
+    await chat.sync(await userId(), cursor, async (messages, next) => void stored.push({ messages, cursor: next }));
+    return stored;
+  },
   start: () => void usePush(),
   ask: askForPushes,
   alerts: () => alerts,
