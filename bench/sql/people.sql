@@ -18,8 +18,9 @@ select md5('person' || n)::uuid, n % 50 = 0, md5('room' || n)::uuid, at, at
 from generate_series(1, 80000) n,
   lateral (select now() - case when n % 50 = 0 then interval '-1 day' else n * interval '20 seconds' end as at) seen;
 
-insert into public.chat_rooms (id, user1_id, user2_id, tourist_id, guide_id)
-select md5('room' || n)::uuid, tourist, guide, tourist, guide
+-- Both people have written before: the first message of each costs more, once.
+insert into public.chat_rooms (id, user1_id, user2_id, tourist_id, guide_id, accepted_by_user1, accepted_by_user2)
+select md5('room' || n)::uuid, tourist, guide, tourist, guide, true, true
 from generate_series(1, 10000) n,
   lateral (select md5('person' || 500 + n)::uuid as tourist, md5('person' || 1 + n % 500)::uuid as guide) people;
 

@@ -132,7 +132,7 @@ async def test_a_statement_that_changes_nothing_sends_no_event(chat: Chat) -> No
 
 
 async def test_a_conversation_is_sent_when_it_is_created_accepted_archived_and_deleted(chat: Chat) -> None:
-    async def received() -> list[tuple[str, Any]]:
+    async def received() -> list[tuple[Any, ...]]:
         found = []
         for event in await events(chat, chat.guide, "conversation"):
             record = event["record"]

@@ -471,7 +471,7 @@ async def test_the_report_says_what_was_filled_in_and_replaced(server: Postgres,
         messages = await value(connection, "select count(*) from chat_messages")
         await apply(connection)
         report = await rows(connection, "select what, subject, affected_rows from push.migration_report")
-        filled = "chat_messages: server_timestamp, sender_role, is_read, message_type, attachments"
+        filled = "chat_messages: server_timestamp, sender_role, is_read, message_type, attachments, changed_at"
         assert {"what": "rows filled in", "subject": filled, "affected_rows": messages} in report
         replaced = "chat_messages: Participants mark messages as read"
         assert {"what": "policy replaced", "subject": replaced, "affected_rows": None} in report

@@ -268,6 +268,7 @@ async def test_existing_messages_are_backfilled(before_and_after: tuple[str, str
             if old["created_at"]:
                 assert new["server_timestamp"] == old["created_at"]
             assert new["server_timestamp"] is not None
+            assert new["changed_at"] == new["server_timestamp"]
             assert new["attachments"] == []
         assert await value(after, "select count(*) from push.jobs") == 0, "old messages are not pushed"
 
