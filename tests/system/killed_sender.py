@@ -19,9 +19,10 @@ from chat_client import ChatClient, Settings, Timing
 _MESSAGES = 3  # in each round
 
 
-async def send(settings: Settings, conversation_id: UUID, journal: Path) -> None:
-    """Sends messages, edits one of them, and works until it is killed."""
+async def send(settings: Settings, conversation_id: UUID, journal: Path, ready: int) -> None:
+    """Sends messages, and works until it is killed. Writes a byte to `ready` before the first one."""
     async with ChatClient(settings) as client:
+        os.write(ready, b".")
         for _ in range(_MESSAGES):
             text = str(uuid4())
             client.send(conversation_id, text)
@@ -43,11 +44,17 @@ def main() -> None:
     )
     chance = random.Random(seed)
     for number in range(rounds):
+        readable, writable = os.pipe()
         child = os.fork()
         if child == 0:
             random.seed(number)
-            asyncio.run(send(settings, UUID(given["conversation_id"]), Path(given["journal"])))
-        time.sleep(chance.uniform(0.01, 0.25))
+            asyncio.run(send(settings, UUID(given["conversation_id"]), Path(given["journal"]), writable))
+        os.close(writable)
+        # Most are killed while they send, however slow the machine is; some while they open the database.
+        if chance.random() < 0.8:
+            os.read(readable, 1)
+        os.close(readable)
+        time.sleep(chance.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

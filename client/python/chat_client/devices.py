@@ -122,7 +122,9 @@ class Devices:
         try:
             error = answer.json()["error"]
             code, message = str(error["code"]), str(error["message"])
-        except (ValueError, KeyError, TypeError):
+            if fields := error.get("fields"):
+                message = "; ".join(f"{each['field']}: {each['message']}" for each in fields)
+        except (ValueError, KeyError, TypeError, AttributeError):
             code, message = f"http_{answer.status_code}", answer.reason_phrase
         match answer.status_code:
             case 401:
