@@ -34,6 +34,9 @@ hypothesis.settings.register_profile("chat-push", derandomize=True, deadline=Non
 hypothesis.settings.load_profile("chat-push")
 
 
+# These tests need no other process. They may open no network connection, not even to this machine.
+_WITHOUT_SOCKETS = {Path(__file__).parent / folder for folder in ("bench", "client", "local/chaos", "unit")}
+
 # Each pattern matches the tests that share one local cloud. The cloud with the most tests comes first.
 CLOUDS = (r"tests/(docs|system)/(?!test_(chaos|pg_net|up)\.py)", r"tests/operate/test_doctor")
 
@@ -44,8 +47,17 @@ def cloud_of(nodeid: str) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs the longest tests first, and test_secrecy last on its cloud: it reads the logs and queues of the others."""
-    items.sort(key=lambda item: (cloud_of(item.nodeid), item.path.name == "test_secrecy.py"))
+    """Runs the tests without sockets before any cloud, which needs them until the end. Then the longest tests follow.
+
+    test_secrecy is the last on its cloud: it reads the logs and queues of the others.
+    """
+    items.sort(
+        key=lambda item: (
+            item.path.parent not in _WITHOUT_SOCKETS,
+            cloud_of(item.nodeid),
+            item.path.name == "test_secrecy.py",
+        )
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -59,10 +71,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Load
             return CLOUDS[cloud] if cloud < len(CLOUDS) else nodeid.split("::")[0]
 
     return Scheduling(config, log)
-
-
-# These tests need no other process. They may open no network connection, not even to this machine.
-_WITHOUT_SOCKETS = {Path(__file__).parent / folder for folder in ("bench", "client", "local/chaos", "unit")}
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,11 @@ from functools import cache
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-GUIDES = (*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").glob("*.md")), *sorted(PROJECT.glob("client/*/*.md")))
+GUIDES = (
+    *sorted(PROJECT.glob("*.md")),
+    *sorted((PROJECT / "docs").glob("*.md")),
+    *sorted(PROJECT.glob("client/*/*.md")),
+)
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
 
