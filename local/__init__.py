@@ -3,7 +3,9 @@
 Each name is imported when it is first used: ./dev reads its options from this package before anything is installed.
 """
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ __all__ = [
     "local_cloud",
     "new_phone",
 ]
+
+# The client of the chat, which people of the demo, of chaos and of ./dev chat use. pip installs nothing of this project.
+sys.path.append(str(Path(__file__).parents[1] / "client" / "python"))
 
 _FAULTS = {f"{provider}_faults": f"local.providers.{provider}.faults" for provider in ("apns", "expo", "fcm")}
 _MODULES = ("local.providers.phones", "local.app", "local.cloud")

@@ -6,27 +6,37 @@ import signal
 import sys
 from pathlib import Path
 
+from local.packages import STATE
+
 # Each command imports its own modules: ./dev parses the options before anything is installed.
 
 
-async def up(env_file: Path | None) -> int:
+UP_ENV = STATE / "up.env"
+
+
+async def up(env_file: Path) -> int:
     """Runs a local cloud until SIGINT or SIGTERM, and prints its URLs, its keys and commands to try.
 
-    Also writes URLs and keys to `env_file`, one NAME=value per line.
+    Meanwhile `env_file` has the URLs and keys, one NAME=value per line.
     """
     from local.cloud import local_cloud
     from local.demo.first_steps import first_steps
 
     async with local_cloud(schedules=True, direct=True) as cloud:
         lines = [f"{name}={value}" for name, value in cloud.environment().items()]
-        if env_file:
-            # Renamed when complete: another program may wait for the file and read it at once.
-            part = env_file.with_name(f"{env_file.name}.part")
-            part.write_text("\n".join(lines) + "\n")
-            part.replace(env_file)
+        written = "\n".join(lines) + "\n"
+        env_file.parent.mkdir(exist_ok=True)
+        # Renamed when complete: another program may wait for the file and read it at once.
+        part = env_file.with_name(f"{env_file.name}.part")
+        part.write_text(written)
+        part.replace(env_file)
         lines += ["", f"logs: {cloud.folder}", "", first_steps(cloud, env_file), "", "Ctrl-C stops the cloud."]
         print("", *lines, sep="\n", flush=True)
-        await asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            if env_file.read_text() == written:  # and not that of a cloud that was started later
+                env_file.unlink()
     return 0
 
 
@@ -36,7 +46,14 @@ def parser() -> argparse.ArgumentParser:
     commands = options.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("up", description="Runs a local cloud until Ctrl-C, and prints its URLs and keys.")
-    command.add_argument("--env", type=Path, metavar="FILE", help="also write the URLs and keys to this file")
+    written = "write the URLs and keys to this file; ./dev chat finds them without it (default: .local/up.env)"
+    command.add_argument("--env", type=Path, metavar="FILE", default=UP_ENV, help=written)
+
+    about = "Opens the chat of one person in this terminal, on the local cloud of ./dev up or on a real project."
+    command = commands.add_parser("chat", description=about)
+    command.add_argument("--as", type=_name, required=True, metavar="NAME", dest="name", help="whose chat it is")
+    read = "SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY of a project, API_URL for pushes (default: those of ./dev up)"
+    command.add_argument("--env", type=Path, metavar="FILE", default=UP_ENV, help=read)
 
     command = commands.add_parser("demo", description="Runs the demo in a new local cloud, and checks every push.")
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the result of each step to this file")
@@ -60,6 +77,13 @@ def _messages(text: str) -> int:
     return int(text)
 
 
+def _name(text: str) -> str:
+    name = text.strip()
+    if not (0 < len(name) <= 40 and name.isprintable()):
+        raise argparse.ArgumentTypeError("use 1 to 40 characters that can be printed")
+    return name
+
+
 def main() -> int:
     """Runs a command and returns its exit code. On SIGINT or SIGTERM it stops every child process first."""
     arguments = parser().parse_args()
@@ -71,6 +95,10 @@ def main() -> int:
             return 0
         case "up":
             command = up(arguments.env)
+        case "chat":
+            from local.console.run import chat
+
+            command = chat(arguments.name, arguments.env)
         case "demo":
             from local.demo.run import demo
 

@@ -93,6 +93,7 @@ class LocalCloud:
             "SQS_URL": self.template.queues["PushQueue"].url,
             "DEAD_LETTERS_URL": self.template.queues["PushDeadLetters"].url,
             **self.aws.environment,
+            "FOLDER": str(self.folder),
         }
 
     async def sweep(self) -> None:

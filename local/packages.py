@@ -7,6 +7,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 NODE_MODULES = PROJECT / "node_modules"
+STATE = PROJECT / ".local"  # what commands leave for each other; not in the repository
 
 # The name of this machine in npm packages with binaries, such as linux-x64 or darwin-arm64.
 NPM_PLATFORM = f"{sys.platform}-{'x64' if platform.machine() == 'x86_64' else 'arm64'}"

@@ -1,0 +1,1 @@
+"""`./dev chat`: a chat in the terminal, for trying the system by hand."""

@@ -1,0 +1,389 @@
+"""The window: conversations, messages, and in the background the lock screen of the fake phone."""
+
+import asyncio
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+import httpx
+from textual import on, work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from chat_client import ChatClient, Conversation, Message
+from chat_client.errors import ChatError
+from chat_client.events import (
+    ConnectionChanged,
+    DatabaseFailed,
+    Event,
+    PresenceChanged,
+    SessionEnded,
+    TypingChanged,
+)
+from local.console.project import FakePhone, Project, local_account
+from local.providers.phones import Arrival
+
+PAGE = 30
+PHONE_SECONDS = 0.5  # The control API of the phones sends no events.
+
+
+class Messages(OptionList):
+    """The messages of the conversation on the screen, oldest first."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("e", "app.edit", "Edit"),
+        Binding("d", "app.delete", "Delete"),
+        Binding("r", "app.retry", "Retry"),
+        Binding("o", "app.older", "Older"),
+    ]
+
+
+class AskName(ModalScreen[str]):
+    """Asks whom to write to. Returns what was entered, or an empty text."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "Back")]
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
+
+    def compose(self) -> ComposeResult:
+        yield Input(placeholder=self._what, id="name")
+        yield Footer()
+
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.dismiss(event.value.strip())
+
+
+class LockScreen(Screen[Arrival | None]):
+    """What the phone shows while the app is in the background. Returns the notification that was tapped."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "app.nothing", "Tap the notification"),
+        Binding("ctrl+b", "dismiss(None)", "Open the app"),
+    ]
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self.shown: list[Arrival] = []
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="lock")
+        yield OptionList(id="notifications")
+        yield Footer()
+
+    def show(self, shown: list[Arrival], badge: int) -> None:
+        """Draws the notifications, newest first, and the badge of the app."""
+        self.query_one("#lock", Static).update(Content(f"The locked phone of {self._name}\n💬 {badge or ''}".strip()))
+        newest_first = shown[::-1]
+        if newest_first != self.shown:
+            self.shown = newest_first
+            cards = [card(arrival) for arrival in newest_first]
+            self.query_one("#notifications", OptionList).set_options(cards)
+
+    @on(OptionList.OptionSelected)
+    def _tapped(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self.shown[event.option_index])
+
+
+class Window(App[None]):
+    """The chat of one person. `phone`: the fake phone whose app this is; None on a real project."""
+
+    CSS = """
+    #conversations { width: 32; border: round $primary; }
+    #messages { border: round $primary; height: 1fr; }
+    #status, #typing { height: 1; color: $text-muted; padding: 0 1; }
+    AskName { align: center middle; }
+    #name { width: 60; }
+    #lock { text-align: center; padding: 2; text-style: bold; }
+    LockScreen { background: $primary-background; }
+    #notifications { height: 1fr; margin: 0 8; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+n", "write_to", "Write to", priority=True),
+        Binding("ctrl+b", "leave", "Background"),
+        Binding("escape", "cancel", "Cancel edit", show=False),
+        Binding("ctrl+q", "quit", "Quit", priority=True),
+    ]
+    ENABLE_COMMAND_PALETTE = False
+
+    def __init__(
+        self, name: str, client: ChatClient, project: Project, http: httpx.AsyncClient, phone: FakePhone | None = None
+    ) -> None:
+        super().__init__()
+        self.title = name
+        self.client = client
+        self._project, self._http, self._phone = project, http, phone
+        self._on_screen: UUID | None = None
+        self._limit = PAGE
+        self._editing: UUID | None = None
+        self._lock: LockScreen | None = None
+        self._connection = "offline"
+        self._fault = ""
+        self._typing: set[UUID] = set()  # conversations whose partner writes
+        self._present: dict[UUID, frozenset[UUID]] = {}
+        self._announced: set[str] = set()  # ticket ids of pushes
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="status")
+        with Horizontal():
+            yield OptionList(id="conversations")
+            with Vertical():
+                yield Messages(id="messages")
+                yield Static(id="typing")
+                yield Input(id="text", placeholder="Message")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Draws what is stored, and follows what changes."""
+        self.query_one("#text").focus()
+        self._follow_events()
+        if self._phone:
+            self._follow_phone(self._phone)
+        if conversations := self.client.conversations():
+            self.open_conversation(conversations[0].id)
+        self._draw()
+
+    # What happens -------------------------------------------------------------------------------
+
+    @work
+    async def _follow_events(self) -> None:
+        async for event in self.client.events():
+            self._apply(event)
+            self._draw()
+
+    def _apply(self, event: Event) -> None:
+        match event:
+            case ConnectionChanged(state):
+                self._connection = state
+            case TypingChanged(conversation, _, True):
+                self._typing.add(conversation)
+            case TypingChanged(conversation, _, False):
+                self._typing.discard(conversation)
+            case PresenceChanged(conversation, people):
+                self._present[conversation] = people
+            case DatabaseFailed(error):
+                self._fault = str(error)
+            case SessionEnded():
+                self.exit(message="The session has ended. Start again to sign in.")
+            case _:  # The messages and conversations are read again in any case.
+                pass
+
+    @work
+    async def _follow_phone(self, phone: FakePhone) -> None:
+        await self._open_app()
+        self._announced = {arrival.ticket_id for arrival in (await phone.state()).arrived}
+        while True:
+            try:
+                state = await phone.state()
+                self._fault = ""
+            except httpx.HTTPError as error:
+                self._fault = f"the fake phone does not answer: {type(error).__name__}"
+            else:
+                new = [each for each in state.shown if each.ticket_id not in self._announced]
+                self._announced |= {arrival.ticket_id for arrival in state.arrived}
+                if self._lock:
+                    self._lock.show(state.shown, state.badge)
+                for arrival in new if self._lock is None else []:
+                    title, body = str(arrival.message.get("title")), str(arrival.message.get("body"))
+                    self.notify(printable(body), title=printable(title), markup=False)
+            self._draw()
+            await asyncio.sleep(PHONE_SECONDS)
+
+    # What the person does -----------------------------------------------------------------------
+
+    def open_conversation(self, conversation: UUID) -> None:
+        """Shows a conversation."""
+        self._on_screen, self._limit = conversation, PAGE
+        self.client.look_at(conversation)
+        self._load()
+        self._draw()
+
+    @work(exclusive=True)
+    async def _load(self, before: Message | None = None) -> None:
+        if self._on_screen:
+            await self.client.load_messages(self._on_screen, before, PAGE)
+            self._draw()
+
+    @on(OptionList.OptionSelected, "#conversations")
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        self.open_conversation(self.client.conversations()[event.option_index].id)
+        self.query_one("#text").focus()
+
+    @on(Input.Changed, "#text")
+    async def _typed(self, event: Input.Changed) -> None:
+        if event.value and not self._editing:
+            await self.client.typing()
+
+    @on(Input.Submitted, "#text")
+    def _entered(self, event: Input.Submitted) -> None:
+        text, editing = event.value.strip(), self._editing
+        if not text or self._on_screen is None:
+            return
+        self.action_cancel()
+        if editing:
+            self.client.edit(editing, text)
+        else:
+            self.client.send(self._on_screen, text)
+        self._draw()
+
+    def action_cancel(self) -> None:
+        """Empties the field, and ends an edit."""
+        self._editing = None
+        field = self.query_one("#text", Input)
+        field.clear()
+        field.focus()
+
+    @work
+    async def action_write_to(self) -> None:
+        """Opens the conversation with a person who is asked for."""
+        local = self._project.control_url is not None
+        name = await self.push_screen_wait(AskName("Name" if local else "Id of the person in users"))
+        if not name:
+            return
+        try:
+            other = (await local_account(self._project, self._http, name)).id if local else UUID(name)
+            self.open_conversation(await self.client.open_chat(other))
+        except (ChatError, httpx.HTTPError, ValueError) as error:
+            self.notify(str(error), severity="error", markup=False)
+
+    def action_edit(self) -> None:
+        """Puts the chosen message into the field."""
+        if (message := self._chosen_message()) and message.sender_id == self.client.user_id and not message.deleted_at:
+            field = self.query_one("#text", Input)
+            field.value = message.text
+            field.focus()
+            self._editing = message.id
+
+    def action_delete(self) -> None:
+        """Deletes the chosen message, or discards what has failed."""
+        if (message := self._chosen_message()) and message.sender_id == self.client.user_id:
+            (self.client.discard if message.status == "failed" else self.client.delete)(message.id)
+            self._draw()
+
+    def action_retry(self) -> None:
+        """Sends the chosen message again if it has failed."""
+        if (message := self._chosen_message()) and message.status == "failed":
+            self.client.retry(message.id)
+
+    def action_older(self) -> None:
+        """Reads an older page."""
+        if shown := self._messages():
+            self._limit += PAGE
+            self._load(shown[0])
+
+    def _chosen_message(self) -> Message | None:
+        chosen = self.query_one(Messages).highlighted_option
+        return self.client.message(UUID(chosen.id)) if chosen and chosen.id else None
+
+    @work
+    async def action_leave(self) -> None:
+        """Sends the app to the background, until a notification is tapped or the app is opened."""
+        self.client.background()
+        if self._phone:
+            await self._phone.leave_app()
+        self._lock = LockScreen(self.title)
+        tapped = await self.push_screen_wait(self._lock)
+        self._lock = None
+        self.client.foreground()
+        data = tapped.message.get("data") if tapped else None
+        if isinstance(data, dict) and (tap := self.client.open_push(data)):
+            self.open_conversation(tap.conversation_id)
+        await self._open_app()
+
+    async def _open_app(self) -> None:
+        if self._phone:
+            unread = [each for each in self.client.conversations() if each.unread]
+            await self._phone.open_app([each.id for each in unread], sum(each.unread for each in unread))
+
+    # What is drawn ------------------------------------------------------------------------------
+
+    def _messages(self) -> list[Message]:
+        return self.client.messages(self._on_screen, limit=self._limit)[::-1] if self._on_screen else []
+
+    def _draw(self) -> None:
+        """Draws all anew from the local database, and marks as read what is on the screen."""
+        if self._lock:
+            return
+        conversation = self.client.conversation(self._on_screen) if self._on_screen else None
+        partner = name_of(conversation) if conversation else ""
+        here = conversation and conversation.partner.id in self._present.get(conversation.id, ())
+        self.query_one("#status", Static).update(Content(f"{self.title} · {self._connection} {self._fault}".strip()))
+        typing = "writes …" if self._on_screen in self._typing else "looks at this conversation" if here else ""
+        self.query_one("#typing", Static).update(Content(f"{partner} {typing}" if typing else ""))
+        replace(
+            self.query_one("#conversations", OptionList),
+            [Option(row_of(each), id=str(each.id)) for each in self.client.conversations()],
+        )
+        messages = self._messages()
+        replace(
+            self.query_one(Messages),
+            [Option(line_of(each, self.client.user_id, partner), id=str(each.id)) for each in messages],
+            to_end=True,
+        )
+        received = [each for each in messages if each.sender_id != self.client.user_id and not each.is_read]
+        if received:
+            self.client.mark_read(received[-1].id)
+
+
+def replace(options: OptionList, new: list[Option], to_end: bool = False) -> None:
+    """Replaces the options if they differ, and keeps the chosen one. `to_end`: scrolls to the end while none is."""
+    if [(each.id, str(each.prompt)) for each in options.options] == [(each.id, str(each.prompt)) for each in new]:
+        return
+    chosen = options.highlighted_option.id if options.highlighted_option else None
+    options.set_options(new)
+    ids = [each.id for each in new]
+    options.highlighted = ids.index(chosen) if chosen in ids and options.has_focus else None
+    if to_end and options.highlighted is None:
+        options.scroll_end(animate=False)
+
+
+def name_of(conversation: Conversation) -> str:
+    """The name of the partner."""
+    return printable(conversation.partner.display_name or str(conversation.partner.id))
+
+
+def row_of(conversation: Conversation) -> Content:
+    """A conversation in the list: name, unread messages, preview."""
+    unread = f" ({conversation.unread})" if conversation.unread else ""
+    return Content.assemble(
+        (name_of(conversation) + unread, "bold"), "\n", (printable(conversation.last_message or ""), "dim")
+    )
+
+
+def line_of(message: Message, me: UUID | None, partner: str) -> Content:
+    """A message: time, sender, text, and whether it was edited; of an own one also its state."""
+    own = message.sender_id == me
+    at = message.server_timestamp.astimezone() if message.server_timestamp else datetime.now()
+    text = "(deleted)" if message.deleted_at else message.text or "(attachment)"
+    notes = [
+        "edited" if message.edited_at and not message.deleted_at else None,
+        message.status if own else None,
+        message.error,
+    ]
+    return Content.assemble(
+        (f"{at:%H:%M} ", "dim"),
+        (f"{'I' if own else partner}: ", "bold"),
+        printable(text),
+        (f"  {' · '.join(filter(None, notes))}".rstrip(), "dim"),
+    )
+
+
+def card(arrival: Arrival) -> Content:
+    """A notification on the lock screen: title and body, as they were sent."""
+    title, body = (printable(str(arrival.message.get(name) or "")) for name in ("title", "body"))
+    return Content.assemble((f"💬 {title}", "bold"), "\n", body)
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey, such as escape sequences in a message."""
+    return "".join(each if each.isprintable() or each in "\n\u200d" else "\ufffd" for each in text)
+
