@@ -31,7 +31,7 @@ __all__ = [
     "new_phone",
 ]
 
-# The client of the chat, which people of the demo, of chaos and of ./dev chat use. pip installs nothing of this project.
+# chat_client: the people of the demo, of chaos and of ./dev chat use it. It is not installed as a package.
 sys.path.append(str(Path(__file__).parents[1] / "client" / "python"))
 
 _FAULTS = {f"{provider}_faults": f"local.providers.{provider}.faults" for provider in ("apns", "expo", "fcm")}

@@ -4,14 +4,13 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from local.packages import STATE
+from local.packages import UP_ENV
 
 # Each command imports its own modules: ./dev parses the options before anything is installed.
-
-
-UP_ENV = STATE / "up.env"
 
 
 async def up(env_file: Path) -> int:
@@ -24,20 +23,26 @@ async def up(env_file: Path) -> int:
 
     async with local_cloud(schedules=True, direct=True) as cloud:
         lines = [f"{name}={value}" for name, value in cloud.environment().items()]
-        written = "\n".join(lines) + "\n"
-        env_file.parent.mkdir(exist_ok=True)
-        # Renamed when complete: another program may wait for the file and read it at once.
-        part = env_file.with_name(f"{env_file.name}.part")
-        part.write_text(written)
-        part.replace(env_file)
-        lines += ["", f"logs: {cloud.folder}", "", first_steps(cloud, env_file), "", "Ctrl-C stops the cloud."]
-        print("", *lines, sep="\n", flush=True)
-        try:
+        with published("\n".join(lines) + "\n", env_file):
+            lines += ["", f"logs: {cloud.folder}", "", first_steps(cloud, env_file), "", "Ctrl-C stops the cloud."]
+            print("", *lines, sep="\n", flush=True)
             await asyncio.get_running_loop().create_future()
-        finally:
-            if env_file.read_text() == written:  # and not that of a cloud that was started later
-                env_file.unlink()
     return 0
+
+
+@contextmanager
+def published(text: str, file: Path) -> Iterator[None]:
+    """Keeps a text in a file while the context is open, unless another cloud writes its own there."""
+    file.parent.mkdir(exist_ok=True)
+    # Renamed when complete: another program may wait for the file and read it at once.
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text)
+    part.replace(file)
+    try:
+        yield
+    finally:
+        if file.exists() and file.read_text() == text:
+            file.unlink()
 
 
 def parser() -> argparse.ArgumentParser:

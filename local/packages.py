@@ -8,6 +8,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 NODE_MODULES = PROJECT / "node_modules"
 STATE = PROJECT / ".local"  # what commands leave for each other; not in the repository
+UP_ENV = STATE / "up.env"  # the URLs and keys of the cloud that ./dev up runs
 
 # The name of this machine in npm packages with binaries, such as linux-x64 or darwin-arm64.
 NPM_PLATFORM = f"{sys.platform}-{'x64' if platform.machine() == 'x86_64' else 'arm64'}"

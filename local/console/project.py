@@ -8,7 +8,7 @@ from uuid import NAMESPACE_DNS, UUID, uuid5
 import httpx
 
 from chat_client import Settings, Timing
-from local.packages import STATE
+from local.packages import STATE, UP_ENV
 from local.providers.phones import Phone
 
 # Everybody on a local cloud may sign in as everybody.
@@ -23,6 +23,7 @@ class NotUsable(Exception):
 class Project:
     """A project of Supabase with Chat Push. `control_url`: of the fake phones; None: it is no local cloud."""
 
+    env_file: Path  # which describes it
     url: str
     publishable_key: str = field(repr=False)
     api_url: str | None
@@ -43,11 +44,10 @@ class Project:
 
 def read_project(env_file: Path) -> Project:
     """The project whose URLs and keys are in a file of lines NAME=value. Raises NotUsable."""
-    start = f"Start a local cloud in another terminal: ./dev up --env {env_file}"
     try:
         lines = [line.strip() for line in env_file.read_text().splitlines()]
     except FileNotFoundError:
-        raise NotUsable(f"There is no file {env_file}, so no local cloud runs. {start}") from None
+        raise NotUsable(f"There is no file {env_file}, so no local cloud runs. {_start(env_file)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise NotUsable(f"--env {env_file} cannot be read: {error}") from None
     values = {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in lines if line[:1] != "#")}
@@ -55,16 +55,16 @@ def read_project(env_file: Path) -> Project:
         if not values.get(name):
             raise NotUsable(f"--env {env_file} has no line {name}=...; API_URL is for pushes, and may be left out")
     control_url = values.get("EXPO_CONTROL_URL")
-    if control_url:
-        try:
-            httpx.get(control_url).raise_for_status()
-        except httpx.HTTPError:
-            raise NotUsable(f"The local cloud of {env_file} does not run any more. {start}") from None
     host = urlsplit(values["SUPABASE_URL"]).netloc
     # The data of a local cloud end with it.
     folder = Path(values["FOLDER"]) / "chat" if control_url else STATE / "chat" / quote(host, safe="")
     return Project(
-        values["SUPABASE_URL"], values["SUPABASE_PUBLISHABLE_KEY"], values.get("API_URL") or None, control_url, folder
+        env_file,
+        values["SUPABASE_URL"],
+        values["SUPABASE_PUBLISHABLE_KEY"],
+        values.get("API_URL") or None,
+        control_url or None,
+        folder,
     )
 
 
@@ -77,11 +77,18 @@ class LocalAccount:
 
 
 async def local_account(project: Project, http: httpx.AsyncClient, name: str) -> LocalAccount:
-    """The account of a name on a local cloud, with a profile. It is created if there is none."""
+    """The account of a name on a local cloud, with a profile. It is created if there is none.
+
+    Raises NotUsable if the cloud does not run any more.
+    """
     email = f"{_key_of(name)}@example.com"
     headers = {"apikey": project.publishable_key}
     credentials = {"email": email, "password": LOCAL_PASSWORD}
-    answer = await http.post(f"{project.url}/auth/v1/signup", headers=headers, json=credentials)
+    try:
+        answer = await http.post(f"{project.url}/auth/v1/signup", headers=headers, json=credentials)
+    except httpx.TransportError as error:
+        file = project.env_file
+        raise NotUsable(f"The local cloud of {file} does not run any more. {_start(file)}") from error
     if answer.is_client_error:  # it exists
         answer = await http.post(
             f"{project.url}/auth/v1/token", params={"grant_type": "password"}, headers=headers, json=credentials
@@ -120,6 +127,11 @@ class FakePhone:
     async def leave_app(self) -> None:
         """Sends the app to the background, so that the lock screen shows its notifications."""
         (await self._http.patch(self._url, json={"app": "background"})).raise_for_status()
+
+
+def _start(env_file: Path) -> str:
+    option = "" if env_file == UP_ENV else f" --env {env_file}"
+    return f"Start one in another terminal: ./dev up{option}"
 
 
 def _key_of(name: str) -> str:

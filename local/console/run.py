@@ -19,31 +19,30 @@ async def chat(name: str, env_file: Path) -> int:
     """Opens the window of a name until it is closed. Returns the exit code."""
     try:
         project = read_project(env_file)
-        settings = project.settings(name, Timing())
-        # A line on the terminal would tear the window.
-        logging.basicConfig(filename=settings.database.with_suffix(".log"), level=logging.WARNING)
         async with AsyncExitStack() as parts:
-            await (await open_window(parts, project, name)).run_async()
+            window = await open_window(parts, project, name, Timing())
+            # A line on the terminal would tear the window.
+            logging.basicConfig(filename=project.folder / "chat.log", level=logging.WARNING)
+            await window.run_async()
+            return window.return_code or 0
     except (NotUsable, ChatError) as error:
         print(f"./dev chat: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
-async def open_window(parts: AsyncExitStack, project: Project, name: str, timing: Timing = Timing()) -> Window:
-    """A window whose person is signed in. Raises ChatError and httpx.HTTPError."""
+async def open_window(parts: AsyncExitStack, project: Project, name: str, timing: Timing) -> Window:
+    """A window whose person is signed in, and on a local cloud has a phone. Raises NotUsable and ChatError."""
     http = await parts.enter_async_context(httpx.AsyncClient(timeout=15))
+    local = await local_account(project, http, name) if project.control_url else None
     client = await parts.enter_async_context(ChatClient(project.settings(name, timing)))
-    if project.control_url is None:
-        if not client.signed_in:
-            await client.sign_in(*await asyncio.to_thread(_ask))
-        return Window(name, client, project, http)
-    account = await local_account(project, http, name)
     if not client.signed_in:
-        await client.sign_in(account.email, LOCAL_PASSWORD)
-    phone = FakePhone(http, project.control_url, name)
-    await phone.switch_on(account.id)
-    await client.register_device(phone.token, "ios")
+        email, password = (local.email, LOCAL_PASSWORD) if local else await asyncio.to_thread(_ask)
+        await client.sign_in(email, password)
+    phone = None
+    if project.control_url and local:
+        phone = FakePhone(http, project.control_url, name)
+        await phone.switch_on(local.id)
+        await client.register_device(phone.token, "ios")
     return Window(name, client, project, http, phone)
 
 

@@ -386,4 +386,3 @@ def card(arrival: Arrival) -> Content:
 def printable(text: str) -> str:
     """The text without what a terminal would obey, such as escape sequences in a message."""
     return "".join(each if each.isprintable() or each in "\n\u200d" else "\ufffd" for each in text)
-
