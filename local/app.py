@@ -1,13 +1,19 @@
-"""A stand-in for the app: people who act through supabase-py and the HTTP API."""
+"""A stand-in for the app: people who act through the Python client, and through supabase-py and the HTTP API.
 
+The client decides when it sends what. So tests of one request use supabase-py.
+"""
+
+import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import httpx
 
+from chat_client import ChatClient, Settings, Timing
 from local.providers.apns.state import ApnsService
 from local.providers.expo.state import ExpoService
 from local.providers.fcm.state import FcmService, registration_token
@@ -20,9 +26,18 @@ from supabase import AsyncClient, AsyncClientOptions, acreate_client
 class Person:
     """A signed-in user, with a session as the app on a phone holds it."""
 
-    def __init__(self, name: str, id: UUID, access_token: str, client: AsyncClient, api: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        name: str,
+        id: UUID,
+        credentials: tuple[str, str],
+        access_token: str,
+        client: AsyncClient,
+        api: httpx.AsyncClient,
+    ) -> None:
         self.name = name
         self.id = id
+        self.credentials = credentials  # e-mail and password
         self.access_token = access_token
         self.client = client
         self._api = api
@@ -110,14 +125,12 @@ class App:
 
     async def sign_up(self, name: str, role: Literal["tourist", "guide"]) -> Person:
         """A new account through the Auth API, and its profile."""
+        credentials = f"{name.lower()}-{secrets.token_hex(4)}@example.com", secrets.token_urlsafe(16)
         # By HTTP, so that the client has one fixed token and refreshes nothing.
         answer = await self._http.post(
             f"{self._project.url}/auth/v1/signup",
             headers={"apikey": self._project.publishable_key},
-            json={
-                "email": f"{name.lower()}-{secrets.token_hex(4)}@example.com",
-                "password": secrets.token_urlsafe(16),
-            },
+            json=dict(zip(("email", "password"), credentials, strict=True)),
         )
         session = answer.raise_for_status().json()
         options = AsyncClientOptions(
@@ -127,7 +140,7 @@ class App:
             httpx_client=self._http,
         )
         client = await acreate_client(self._project.url, self._project.publishable_key, options)
-        person = Person(name, UUID(session["user"]["id"]), session["access_token"], client, self._api)
+        person = Person(name, UUID(session["user"]["id"]), credentials, session["access_token"], client, self._api)
         await client.table("users").insert({"id": str(person.id), "display_name": name, "role": role}).execute()
         return person
 
@@ -137,6 +150,48 @@ async def chat_app(project: Supabase, api_url: str) -> AsyncIterator[App]:
     """The app of this project and of this HTTP API; its people can act while the context is open."""
     async with httpx.AsyncClient(timeout=30) as http, httpx.AsyncClient(base_url=api_url, timeout=30) as api:
         yield App(project, http, api)
+
+
+class Network(httpx.AsyncHTTPTransport):
+    """The network of a client. It counts the inserts of messages that were answered, and can lose the next answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.insert_statuses: list[int] = []
+        self.loses_answer = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer to a request. Raises httpx.TransportError."""
+        answer = await super().handle_async_request(request)
+        if request.method == "POST" and request.url.path.endswith("/chat_messages"):
+            self.insert_statuses.append(answer.status_code)
+            if self.loses_answer:
+                self.loses_answer = False
+                await answer.aclose()
+                raise httpx.ReadError("the answer was lost")
+        return answer
+
+
+@asynccontextmanager
+async def chat_client(
+    cloud_url: str, key: str, person: Person, database: Path, timing: Timing, network: Network
+) -> AsyncIterator[ChatClient]:
+    """The client of a person, signed in, on a device without pushes. `cloud_url`: of the project with Realtime."""
+    settings = Settings(
+        supabase_url=cloud_url, publishable_key=key, database=database, attempts=1_000_000, timing=timing
+    )
+    async with ChatClient(settings, transport=network) as client:
+        if not client.signed_in:
+            await client.sign_in(*person.credentials)
+        yield client
+
+
+async def until(client: ChatClient, holds: Callable[[], object], seconds: float = 30) -> None:
+    """Waits for an event of the client after which the condition holds. Raises TimeoutError."""
+    events = client.events()
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await anext(events)
 
 
 def new_phone(service: ExpoService | FcmService | ApnsService, platform: Platform) -> Phone:

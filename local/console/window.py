@@ -313,19 +313,20 @@ class Window(App[None]):
         """Draws all anew from the local database, and marks as read what is on the screen."""
         if self._lock:
             return
+        home = self.screen_stack[0]  # also while a dialog is above it
         conversation = self.client.conversation(self._on_screen) if self._on_screen else None
         partner = name_of(conversation) if conversation else ""
         here = conversation and conversation.partner.id in self._present.get(conversation.id, ())
-        self.query_one("#status", Static).update(Content(f"{self.title} · {self._connection} {self._fault}".strip()))
+        home.query_one("#status", Static).update(Content(f"{self.title} · {self._connection} {self._fault}".strip()))
         typing = "writes …" if self._on_screen in self._typing else "looks at this conversation" if here else ""
-        self.query_one("#typing", Static).update(Content(f"{partner} {typing}" if typing else ""))
+        home.query_one("#typing", Static).update(Content(f"{partner} {typing}" if typing else ""))
         replace(
-            self.query_one("#conversations", OptionList),
+            home.query_one("#conversations", OptionList),
             [Option(row_of(each), id=str(each.id)) for each in self.client.conversations()],
         )
         messages = self._messages()
         replace(
-            self.query_one(Messages),
+            home.query_one(Messages),
             [Option(line_of(each, self.client.user_id, partner), id=str(each.id)) for each in messages],
             to_end=True,
         )

@@ -1,17 +1,22 @@
 """Runs the demo in a local cloud, and reports its result as text and as JSON."""
 
 import json
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import psycopg
 
-from local.app import App, chat_app, new_phone
+from chat_client import ChatClient, Timing
+from local.app import Network, Person, chat_app, chat_client, new_phone
 from local.cloud import LocalCloud, local_cloud
 from local.demo.scenario import Scenario, Step
 from local.demo.steps import STEPS
 
 INTRODUCTION = """
 Tina and Omar are tourists. Gus and Greta are guides. Gus is logged in on two phones by Expo, an iPhone and a Pixel.
+They chat with the Python client, as an app does.
 Each step sends one message and then checks what each phone shows.
 To save time, presence expires after 3 s instead of 45 s, and the sweep runs when a step needs it."""
 
@@ -22,6 +27,9 @@ NEXT = {
     "docs/operate.md": "why a phone got no push, alarms, costs",
     "./dev up": "run this cloud yourself; it prints commands to try",
 }
+
+# A lost live event costs five seconds.
+TIMING = Timing(retry_base=0.3, sync_interval=5)
 
 # The waits of the demo are seconds. The defaults are in supabase/migrations.
 SETTINGS = (
@@ -34,22 +42,34 @@ async def run(cloud: LocalCloud) -> list[Step]:
     """Runs every step, prints its result, and returns the steps."""
     async with await psycopg.AsyncConnection.connect(cloud.database_url) as connection:
         await connection.execute(SETTINGS)
-    async with chat_app(cloud.supabase, cloud.api_url) as app:
-        scenario = await _new_scenario(cloud, app)
+    async with new_scenario(cloud) as scenario:
         print(INTRODUCTION)
         for step in STEPS:
             await step(scenario)
     return scenario.steps
 
 
-async def _new_scenario(cloud: LocalCloud, app: App) -> Scenario:
-    tina, omar = [await app.sign_up(name, "tourist") for name in ("Tina", "Omar")]
-    gus, greta = [await app.sign_up(name, "guide") for name in ("Gus", "Greta")]
-    phones = {"iPhone": new_phone(cloud.expo, "ios"), "Pixel": new_phone(cloud.expo, "android")}
-    scenario = Scenario(cloud, tina, gus, omar, greta, phones, chat=await tina.open_chat(gus))
-    for phone in phones:
-        await scenario.log_in(gus, phone)
-    return scenario
+@asynccontextmanager
+async def new_scenario(cloud: LocalCloud) -> AsyncIterator[Scenario]:
+    """The people, their apps and phones, before the first step."""
+    async with chat_app(cloud.supabase, cloud.api_url) as app, AsyncExitStack() as apps:
+        tina, omar = [await app.sign_up(name, "tourist") for name in ("Tina", "Omar")]
+        gus, greta = [await app.sign_up(name, "guide") for name in ("Gus", "Greta")]
+        folder, network = Path(apps.enter_context(tempfile.TemporaryDirectory())), Network()
+
+        async def open_app(person: Person, network: Network | None = None) -> ChatClient:
+            database, key = folder / f"{person.name}.sqlite", cloud.supabase.publishable_key
+            return await apps.enter_async_context(
+                chat_client(cloud.realtime.url, key, person, database, TIMING, network or Network())
+            )
+
+        tinas_app, guss_app = await open_app(tina, network), await open_app(gus)
+        phones = {"iPhone": new_phone(cloud.expo, "ios"), "Pixel": new_phone(cloud.expo, "android")}
+        chat = await tinas_app.open_chat(gus.id)
+        scenario = Scenario(cloud, tina, gus, omar, greta, tinas_app, network, guss_app, open_app, phones, chat)
+        for phone in phones:
+            await scenario.log_in(gus, phone)
+        yield scenario
 
 
 def report(steps: list[Step], json_file: Path | None) -> int:

@@ -1,12 +1,16 @@
 """The state of the demo: its people, their phones, and each step with what it expected and what it observed."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
-from local.app import Person
+import psycopg
+
+from chat_client import Attachment, ChatClient
+from local.app import Network, Person, until
 from local.cloud import LocalCloud
 from local.providers.phones import Phone
 from local.types import Json
@@ -92,16 +96,49 @@ def _mark(passed: bool) -> str:
 
 @dataclass
 class Scenario:
-    """The people, the phones by name, the conversation of Tina and Gus, and the steps so far."""
+    """The people, the phones by name, the conversation of Tina and Gus, and the steps so far.
+
+    Tina and Gus chat with the Python client. It is no phone: those get pushes, and show what the services delivered.
+    """
 
     cloud: LocalCloud
     tina: Person
     gus: Person
     omar: Person
     greta: Person
+    tinas_app: ChatClient
+    tinas_network: Network
+    guss_app: ChatClient
+    open_app: Callable[[Person], Awaitable[ChatClient]]
     phones: dict[str, Phone]
     chat: UUID
     steps: list[Step] = field(default_factory=list)
+
+    async def send(self, text: str, attachments: Sequence[Attachment] = (), conversation: UUID | None = None) -> UUID:
+        """Tina sends a message, to Gus by default. Returns its id when it is stored."""
+        app = self.tinas_app
+        pending = app.send(conversation or self.chat, text, attachments)
+        await until(app, lambda: app.message(pending.id).status not in ("pending", "failed"))
+        return app.message(pending.id).id
+
+    async def read(self) -> None:
+        """Gus reads what Tina wrote. Returns when her app shows that."""
+        await self.guss_app.sync()
+        received = [each for each in self.guss_app.messages(self.chat) if each.sender_id == self.tina.id]
+        if received:
+            self.guss_app.mark_read(received[0].id)
+            await until(self.tinas_app, lambda: self.tinas_app.message(received[0].id).status == "read")
+
+    async def look_at(self, conversation: UUID) -> None:
+        """Gus opens a conversation in his app. Returns when the app has reported it."""
+        self.guss_app.look_at(conversation)
+        reported = "select from public.user_presence where user_id = %s and current_conversation_id = %s"
+        async with (
+            asyncio.timeout(30),
+            await psycopg.AsyncConnection.connect(self.cloud.database_url, autocommit=True) as database,
+        ):
+            while not (await database.execute(reported, (self.gus.id, conversation))).rowcount:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # The client emits no event for it.
 
     @asynccontextmanager
     async def step(self, title: str, expected: Mapping[str, Screen]) -> AsyncIterator[Step]:
@@ -113,7 +150,7 @@ class Scenario:
         step = Step(title, expected)
         self.steps.append(step)
         print(f"\n{len(self.steps)}. {title}", flush=True)
-        await self.gus.read(self.chat)
+        await self.read()
         try:
             yield step
         except TimeoutError as error:

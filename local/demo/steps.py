@@ -1,8 +1,4 @@
-"""The steps of the demo, in their order. People sign up and write through the Supabase APIs, as an app does."""
-
-from uuid import uuid4
-
-from postgrest import APIError
+"""The steps of the demo, in their order. Tina and Gus chat with the Python client. Phones log in by the HTTP API."""
 
 from local.app import new_phone
 from local.demo.scenario import NOTHING, Scenario, Screen, Step
@@ -25,17 +21,17 @@ _NEITHER = {"iPhone": NOTHING, "Pixel": NOTHING}
 async def _message(scenario: Scenario) -> None:
     text = "Hey, are you available tomorrow?"
     async with scenario.step("Tina writes to Gus. Both of his phones show the message.", _both(text)) as step:
-        step.message_id = await scenario.tina.send(scenario.chat, text)
+        step.message_id = await scenario.send(text)
         await scenario.until_done(step)
 
 
 async def _viewing_this_conversation(scenario: Scenario) -> None:
     title = "Gus is viewing this conversation. No phone shows the message."
     async with scenario.step(title, _NEITHER) as step:
-        await scenario.gus.look_at(scenario.chat)
-        step.message_id = await scenario.tina.send(scenario.chat, "I see that you are typing")
+        await scenario.look_at(scenario.chat)
+        step.message_id = await scenario.send("I see that you are typing")
         await scenario.cloud.until_push(step.message_id, lambda job: job["reason"] == "viewing")
-        await scenario.gus.read(scenario.chat)
+        await scenario.read()
         await scenario.until_done(step, sweep=True)
         step.checks["Gus read the message while he was viewing, so the push is skipped"] = (
             step.push == "skipped: viewing"
@@ -45,33 +41,33 @@ async def _viewing_this_conversation(scenario: Scenario) -> None:
 async def _viewing_another_conversation(scenario: Scenario) -> None:
     title = "Gus is viewing another conversation, the one with Omar. Both phones show Tina's message."
     async with scenario.step(title, _both("Is the castle open?")) as step:
-        await scenario.gus.look_at(await scenario.omar.open_chat(scenario.gus))
-        step.message_id = await scenario.tina.send(scenario.chat, "Is the castle open?")
+        await scenario.look_at(await scenario.guss_app.open_chat(scenario.omar.id))
+        step.message_id = await scenario.send("Is the castle open?")
         await scenario.until_done(step)
 
 
 async def _stale_presence(scenario: Scenario) -> None:
     title = "Gus's app was killed while he viewed this conversation. Both phones show the message later."
     async with scenario.step(title, _both("Hello, can you hear me?")) as step:
-        await scenario.gus.look_at(scenario.chat)
-        step.message_id = await scenario.tina.send(scenario.chat, "Hello, can you hear me?")
+        await scenario.look_at(scenario.chat)
+        await scenario.guss_app.close()  # It reports nothing any more, as one that was killed.
+        step.message_id = await scenario.send("Hello, can you hear me?")
         await scenario.until_done(step, sweep=True)
+    scenario.guss_app = await scenario.open_app(scenario.gus)
 
 
 async def _inserted_twice(scenario: Scenario) -> None:
-    title = "Tina's app inserts a message twice with the same client_msg_id. Each phone shows it once."
+    title = "The answer to Tina's app is lost, so it inserts the message again. Each phone shows it once."
     async with scenario.step(title, _both("Are you still there?")) as step:
-        before = scenario.arrivals()
-        client_msg_id = str(uuid4())
-        step.message_id = await scenario.tina.send(scenario.chat, "Are you still there?", client_msg_id=client_msg_id)
+        before, network = scenario.arrivals(), scenario.tinas_network
+        network.insert_statuses.clear()
+        network.loses_answer = True
+        step.message_id = await scenario.send("Are you still there?")
         await scenario.until_done(step)
-        try:
-            await scenario.tina.send(scenario.chat, "Are you still there?", client_msg_id=client_msg_id)
-            code = None
-        except APIError as error:
-            code = error.code
         await scenario.cloud.sweep()
-        step.checks["the database rejects the second insert as a duplicate (23505)"] = code == "23505"
+        step.checks["the database rejects the second insert as a duplicate (23505), which counts as sent"] = (
+            network.insert_statuses == [201, 409]
+        )
         step.checks["one copy arrived on each phone"] = scenario.arrivals() == [count + 1 for count in before]
 
 
@@ -79,7 +75,7 @@ async def _photo(scenario: Scenario) -> None:
     title = "Tina sends a photo without text. Both phones show a text for it."
     async with scenario.step(title, _both("📷 Photo")) as step:
         photo = {"type": "image", "url": f"{scenario.cloud.supabase.url}/storage/v1/object/public/photos/castle.jpg"}
-        step.message_id = await scenario.tina.send(scenario.chat, "", message_type="image", attachments=[photo])
+        step.message_id = await scenario.send("", [photo])
         await scenario.until_done(step)
 
 
@@ -87,7 +83,7 @@ async def _expo_answers_503(scenario: Scenario) -> None:
     title = "Expo delivers the push but answers 503, twice. It is sent again. Each phone shows one copy."
     async with scenario.step(title, _both("See you at nine")) as step:
         scenario.cloud.expo.script(HttpError(status=503, accepted=True), times=2)
-        step.message_id = await scenario.tina.send(scenario.chat, "See you at nine")
+        step.message_id = await scenario.send("See you at nine")
         await scenario.until_done(step, sweep=True)
 
 
@@ -95,7 +91,7 @@ async def _lost_webhook(scenario: Scenario) -> None:
     title = "The webhook is lost. The scheduled sweep sends the push."
     async with scenario.step(title, _both("At the fountain")) as step:
         scenario.cloud.pg_net.lose(1)
-        step.message_id = await scenario.tina.send(scenario.chat, "At the fountain")
+        step.message_id = await scenario.send("At the fountain")
         await scenario.until_done(step, sweep=True)
 
 
@@ -103,10 +99,11 @@ async def _account_switch(scenario: Scenario) -> None:
     title = "Greta logs in on the Pixel; Gus never logged out there. The Pixel shows her messages and no longer his."
     async with scenario.step(title, _only_iphone("The bus is late")) as step:
         await scenario.log_in(scenario.greta, "Pixel")
-        step.message_id = await scenario.tina.send(scenario.chat, "The bus is late")
+        step.message_id = await scenario.send("The bus is late")
         await scenario.until_done(step)
         to_greta = Step("", {"iPhone": NOTHING, "Pixel": Screen(1, "Tina", "Hello Greta")})
-        to_greta.message_id = await scenario.tina.send(await scenario.tina.open_chat(scenario.greta), "Hello Greta")
+        to_her = await scenario.tinas_app.open_chat(scenario.greta.id)
+        to_greta.message_id = await scenario.send("Hello Greta", conversation=to_her)
         await scenario.until_done(to_greta)
         to_greta.observe(scenario.phones)
         await scenario.gus.log_out_of("Pixel")
@@ -120,8 +117,8 @@ async def _logout(scenario: Scenario) -> None:
     title = "Greta logs out on the Pixel. No phone shows a message to her."
     async with scenario.step(title, _NEITHER) as step:
         await scenario.greta.log_out_of("Pixel")
-        chat = await scenario.tina.open_chat(scenario.greta)
-        step.message_id = await scenario.tina.send(chat, "Are you there, Greta?")
+        chat = await scenario.tinas_app.open_chat(scenario.greta.id)
+        step.message_id = await scenario.send("Are you there, Greta?", conversation=chat)
         await scenario.until_done(step)
         step.checks["Greta has no device left, so the push is skipped"] = step.push == "skipped: no_device"
     await scenario.log_in(scenario.gus, "Pixel")
@@ -138,7 +135,7 @@ async def _other_providers(scenario: Scenario) -> None:
         for phone in new:
             await scenario.log_in(scenario.gus, phone)
         cloud.fcm.script(FcmError(error="UNAVAILABLE", retry_after=1))
-        step.message_id = await scenario.tina.send(scenario.chat, text)
+        step.message_id = await scenario.send(text)
         await scenario.until_done(step, sweep=True)
     for phone in new:
         await scenario.gus.log_out_of(phone)
@@ -149,7 +146,7 @@ async def _dead_token(scenario: Scenario) -> None:
     title = "The app was removed from the Pixel, so its token is dead. The iPhone still shows the message."
     async with scenario.step(title, _only_iphone("Thank you!")) as step:
         scenario.cloud.expo.uninstall(scenario.phones["Pixel"].token)
-        step.message_id = await scenario.tina.send(scenario.chat, "Thank you!")
+        step.message_id = await scenario.send("Thank you!")
         await scenario.until_done(step)
         # Dead tokens are reviewed together, so that a fault of Expo cannot deactivate every device.
         await scenario.cloud.scheduler.fire("CleanupReceiptsRun")

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from local.cloud import LocalCloud
-from local.demo.run import NEXT, report, run
-from local.demo.scenario import NOTHING, Scenario, Screen, Step
+from local.demo.run import NEXT, new_scenario, report, run
+from local.demo.scenario import NOTHING, Screen, Step
 from local.demo.steps import STEPS
 from local.packages import PROJECT
-from tests.system.chat import Chat
 
 
 @pytest.mark.usefixtures("direct")
@@ -64,11 +63,11 @@ def test_the_demo_ends_with_what_to_do_next(capsys: pytest.CaptureFixture[str]) 
         assert (PROJECT / name.split()[0]).exists()
 
 
-async def test_a_push_that_does_not_finish_fails_its_step_and_the_demo_continues(chat: Chat) -> None:
-    phones = {"iPhone": chat.phone}
-    scenario = Scenario(chat.cloud, chat.tina, chat.gus, chat.omar, chat.greta, phones, chat.id)
-    async with scenario.step("A message", {"iPhone": NOTHING}) as step:
-        step.message_id = await chat.send(webhook_lost=True)
-        await chat.cloud.until_push(step.message_id, seconds=0.5)
+async def test_a_push_that_does_not_finish_fails_its_step_and_the_demo_continues(cloud: LocalCloud) -> None:
+    nothing = {"iPhone": NOTHING, "Pixel": NOTHING}
+    async with new_scenario(cloud) as scenario, scenario.step("A message", nothing) as step:
+        cloud.pg_net.lose(1)
+        step.message_id = await scenario.send("Hello Gus")
+        await cloud.until_push(step.message_id, seconds=0.5)
     assert step.observed == step.expected
     assert not step.ok
