@@ -222,7 +222,8 @@ async def chaos(messages: int, seed: int | None, json_file: Path | None) -> int:
     print(f"{messages} messages, seed {seed}", flush=True)
     # Failed invocations and broken connections are expected here.
     logging.getLogger("local").setLevel(logging.ERROR)
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    for library in ("aiohttp.server", "chat_client", "realtime"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     async with local_cloud(direct=True) as cloud:
         try:
             result = await run(cloud, messages, seed)

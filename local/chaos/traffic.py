@@ -1,18 +1,21 @@
-"""The users of a chaos run. They write, read, view, log in and log out through the Data API, as an app does."""
+"""The users of a chaos run. They write, read and view with the Python client, and log in and out by the HTTP API."""
 
 import asyncio
+import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 from postgrest import APIError
 
-from local.app import App, Person, new_phone
+from chat_client import ChatClient, Message, Timing
+from local.app import App, Network, Person, chat_client, new_phone, until
 from local.cloud import LocalCloud
 from local.providers.apns.state import ApnsService
 from local.providers.expo.state import ExpoService
@@ -23,9 +26,10 @@ from local.providers.pushes import Platform
 USERS = 8
 PAUSE_SECONDS = 0.3  # on average, between two actions of a user
 
-# The timeout of an app.
+# The timeout of an app, and how soon its outbox tries again.
 ANSWER_SECONDS = 5.0
-OUTBOX_RETRY_SECONDS = 0.3
+STORED_SECONDS = 90.0  # until a message is stored, also while the database restarts
+TIMING = Timing(request_timeout=ANSWER_SECONDS, retry_base=0.3, retry_cap=0.5, sync_interval=5, stable_connection=1)
 
 # What a request raises while a fault strikes.
 _NO_ANSWER = (APIError, httpx.HTTPError, TimeoutError, ValueError)
@@ -33,10 +37,12 @@ _NO_ANSWER = (APIError, httpx.HTTPError, TimeoutError, ValueError)
 
 @dataclass
 class Actor:
-    """A user of the run."""
+    """A user of the run. `client`: on one more device, which gets no pushes; from the start of the traffic."""
 
     person: Person
     random: Random
+    client: ChatClient = field(init=False)
+    network: Network = field(default_factory=Network)
     conversations: list[UUID] = field(default_factory=list)
     sent: list[UUID] = field(default_factory=list)
     phones: list[Phone] = field(default_factory=list)  # on which the app believes to be logged in
@@ -70,9 +76,23 @@ class Traffic:
 
     async def run(self) -> None:
         """Runs all users until every message is written and stored."""
-        async with asyncio.TaskGroup() as users:
+        async with self._clients(), asyncio.TaskGroup() as users:
             for actor in self.actors:
                 users.create_task(self._act(actor))
+        self.done["inserts repeated"] = sum(actor.network.inserts for actor in self.actors) - len(self.written)
+
+    @asynccontextmanager
+    async def _clients(self) -> AsyncIterator[None]:
+        """Signs the users in, before the first fault strikes."""
+        url, key = self._cloud.realtime.url, self._cloud.supabase.publishable_key
+        async with AsyncExitStack() as clients:
+            folder = Path(clients.enter_context(tempfile.TemporaryDirectory()))
+            for actor in self.actors:
+                database = folder / f"{actor.person.name}.sqlite"
+                actor.client = await clients.enter_async_context(
+                    chat_client(url, key, actor.person, database, TIMING, actor.network)
+                )
+            yield
 
     async def _act(self, actor: Actor) -> None:
         names = [None, *_ACTIONS]
@@ -90,47 +110,42 @@ class Traffic:
                     self.done[name] += 1
 
     async def _write(self, actor: Actor) -> None:
-        """Puts a message into the outbox, and sends it with the same client_msg_id until it is stored."""
+        """Puts a message into the client's outbox, and waits until it is stored."""
         async with self._change:
             await self._change.wait_for(lambda: len(self.written) < self._allowed or self._allowed == self.messages)
             if len(self.written) >= self.messages:
                 return
-            client_msg_id = str(uuid4())
-            self.written.append(client_msg_id)
-            text = f"Message {len(self.written)}"  # Each message has another one, also when its insert is repeated.
+            # Each message has another text, also when its insert is repeated.
+            text = f"Message {len(self.written) + 1}"
+            message = actor.client.send(actor.random.choice(actor.conversations), text)
+            self.written.append(str(message.id))
             self._change.notify_all()
-        conversation = actor.random.choice(actor.conversations)
         self.done["messages written"] += 1
-        while True:
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    message_id = await actor.person.send(conversation, text, client_msg_id=client_msg_id)
-                    break
-            except _NO_ANSWER as error:
-                if isinstance(error, APIError) and error.code == "23505":
-                    return  # an earlier attempt was stored, but its answer was lost
-                self.done["inserts repeated"] += 1
-                await asyncio.sleep(OUTBOX_RETRY_SECONDS)
-        actor.sent.append(message_id)
-        self.stored.append(message_id)
+        stored = await _stored(actor.client, message)
+        actor.sent.append(stored)
+        self.stored.append(stored)
 
     async def view(self, actor: Actor) -> None:
-        """Sends a heartbeat that views one of the user's conversations, or none."""
-        await actor.person.look_at(actor.random.choice([*actor.conversations, None]))
+        """Looks at one of the user's conversations, or at none."""
+        actor.client.look_at(actor.random.choice([*actor.conversations, None]))
 
     async def read(self, actor: Actor) -> None:
-        """Marks all messages of a conversation as read."""
-        await actor.person.read(actor.random.choice(actor.conversations))
+        """Marks all messages of a conversation as read that the client has received."""
+        messages = actor.client.messages(actor.random.choice(actor.conversations))
+        if received := [message for message in messages if message.sender_id != actor.person.id]:
+            actor.client.mark_read(received[0].id)
 
     async def delete(self, actor: Actor) -> None:
         """Deletes one of the last three messages of the user."""
         if actor.sent:
-            await actor.person.delete(actor.random.choice(actor.sent[-3:]))
+            message_id = actor.random.choice(actor.sent[-3:])
+            actor.sent.remove(message_id)
+            actor.client.delete(message_id)
 
     async def edit(self, actor: Actor) -> None:
         """Changes the text of one of the last three messages of the user."""
         if actor.sent:
-            await actor.person.edit(actor.random.choice(actor.sent[-3:]), f"Edited {actor.random.random()}")
+            actor.client.edit(actor.random.choice(actor.sent[-3:]), f"Edited {actor.random.random()}")
 
     async def switch(self, actor: Actor) -> None:
         """Switches a phone of the user off, or on again."""
@@ -219,6 +234,16 @@ class Traffic:
                     receipt = {"message_id": row["id"], "user_id": str(actor.person.id), "delivered_at": wrong_time}
                     receipt |= {"read_at": wrong_time} if number % 2 else {}
                     await receipts.upsert(receipt, on_conflict="message_id,user_id").execute()
+
+
+async def _stored(client: ChatClient, message: Message) -> UUID:
+    """The id of a message on the server, once it is there. What has failed is tried again, as a person does."""
+    while True:
+        await until(client, lambda: client.message(message.id).status != "pending", STORED_SECONDS)
+        if client.message(message.id).status != "failed":
+            return client.message(message.id).id
+        await asyncio.sleep(TIMING.retry_cap)
+        client.retry(message.id)
 
 
 # name: (relative frequency, action)

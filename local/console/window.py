@@ -1,6 +1,8 @@
 """The window: conversations, messages, and in the background the lock screen of the fake phone."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
@@ -11,7 +13,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen, Screen
+from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -20,12 +22,13 @@ from chat_client.errors import ChatError
 from chat_client.events import (
     ConnectionChanged,
     DatabaseFailed,
+    DatabaseRecovered,
     Event,
     PresenceChanged,
     SessionEnded,
     TypingChanged,
 )
-from local.console.project import FakePhone, Project, local_account
+from local.console.project import FakePhone, NotUsable, Project, local_account
 from local.providers.phones import Arrival
 
 PAGE = 30
@@ -62,11 +65,10 @@ class AskName(ModalScreen[str]):
         self.dismiss(event.value.strip())
 
 
-class LockScreen(Screen[Arrival | None]):
+class LockScreen(ModalScreen[Arrival | None]):
     """What the phone shows while the app is in the background. Returns the notification that was tapped."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "app.nothing", "Tap the notification"),
         Binding("ctrl+b", "dismiss(None)", "Open the app"),
     ]
 
@@ -78,6 +80,7 @@ class LockScreen(Screen[Arrival | None]):
     def compose(self) -> ComposeResult:
         yield Static(id="lock")
         yield OptionList(id="notifications")
+        yield Static("Enter taps the chosen notification.", id="hint")
         yield Footer()
 
     def show(self, shown: list[Arrival], badge: int) -> None:
@@ -103,12 +106,12 @@ class Window(App[None]):
     #status, #typing { height: 1; color: $text-muted; padding: 0 1; }
     AskName { align: center middle; }
     #name { width: 60; }
-    #lock { text-align: center; padding: 2; text-style: bold; }
+    #lock, #hint { text-align: center; padding: 2; text-style: bold; }
     LockScreen { background: $primary-background; }
     #notifications { height: 1fr; margin: 0 8; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+n", "write_to", "Write to", priority=True),
+        Binding("ctrl+n", "write_to", "Write to"),
         Binding("ctrl+b", "leave", "Background"),
         Binding("escape", "cancel", "Cancel edit", show=False),
         Binding("ctrl+q", "quit", "Quit", priority=True),
@@ -130,7 +133,6 @@ class Window(App[None]):
         self._fault = ""
         self._typing: set[UUID] = set()  # conversations whose partner writes
         self._present: dict[UUID, frozenset[UUID]] = {}
-        self._announced: set[str] = set()  # ticket ids of pushes
 
     def compose(self) -> ComposeResult:
         yield Static(id="status")
@@ -171,16 +173,20 @@ class Window(App[None]):
             case PresenceChanged(conversation, people):
                 self._present[conversation] = people
             case DatabaseFailed(error):
-                self._fault = str(error)
+                self._say(str(error))
+            case DatabaseRecovered(moved_to, saved):
+                self._say(
+                    f"The local database was damaged. It is now {moved_to}; {saved} messages that wait were saved."
+                )
             case SessionEnded():
-                self.exit(message="The session has ended. Start again to sign in.")
+                self.exit(return_code=1, message="The session has ended. Start again to sign in.")
             case _:  # The messages and conversations are read again in any case.
                 pass
 
     @work
     async def _follow_phone(self, phone: FakePhone) -> None:
         await self._open_app()
-        self._announced = {arrival.ticket_id for arrival in (await phone.state()).arrived}
+        announced: set[str] | None = None  # ticket ids; what arrived before the window was opened is not announced
         while True:
             try:
                 state = await phone.state()
@@ -188,15 +194,25 @@ class Window(App[None]):
             except httpx.HTTPError as error:
                 self._fault = f"the fake phone does not answer: {type(error).__name__}"
             else:
-                new = [each for each in state.shown if each.ticket_id not in self._announced]
-                self._announced |= {arrival.ticket_id for arrival in state.arrived}
+                for arrival in state.shown:
+                    if self._lock is None and announced is not None and arrival.ticket_id not in announced:
+                        title, body = title_and_body(arrival)
+                        self.notify(body, title=title, markup=False)
+                announced = {arrival.ticket_id for arrival in state.arrived}
                 if self._lock:
                     self._lock.show(state.shown, state.badge)
-                for arrival in new if self._lock is None else []:
-                    title, body = str(arrival.message.get("title")), str(arrival.message.get("body"))
-                    self.notify(printable(body), title=printable(title), markup=False)
             self._draw()
             await asyncio.sleep(PHONE_SECONDS)
+
+    def _say(self, fault: str) -> None:
+        self.notify(printable(fault), severity="error", markup=False)
+
+    @contextmanager
+    def _faults_shown(self) -> Iterator[None]:
+        try:
+            yield
+        except (ChatError, NotUsable, httpx.HTTPError, ValueError) as error:
+            self._say(str(error) or type(error).__name__)
 
     # What the person does -----------------------------------------------------------------------
 
@@ -207,15 +223,16 @@ class Window(App[None]):
         self._load()
         self._draw()
 
-    @work(exclusive=True)
+    @work(exclusive=True, group="load")
     async def _load(self, before: Message | None = None) -> None:
         if self._on_screen:
-            await self.client.load_messages(self._on_screen, before, PAGE)
+            with self._faults_shown():
+                await self.client.load_messages(self._on_screen, before, PAGE)
             self._draw()
 
     @on(OptionList.OptionSelected, "#conversations")
     def _chosen(self, event: OptionList.OptionSelected) -> None:
-        self.open_conversation(self.client.conversations()[event.option_index].id)
+        self.open_conversation(UUID(event.option_id))
         self.query_one("#text").focus()
 
     @on(Input.Changed, "#text")
@@ -228,11 +245,12 @@ class Window(App[None]):
         text, editing = event.value.strip(), self._editing
         if not text or self._on_screen is None:
             return
-        self.action_cancel()
-        if editing:
-            self.client.edit(editing, text)
-        else:
-            self.client.send(self._on_screen, text)
+        with self._faults_shown():
+            if editing:
+                self.client.edit(editing, text)
+            else:
+                self.client.send(self._on_screen, text)
+            self.action_cancel()
         self._draw()
 
     def action_cancel(self) -> None:
@@ -249,11 +267,9 @@ class Window(App[None]):
         name = await self.push_screen_wait(AskName("Name" if local else "Id of the person in users"))
         if not name:
             return
-        try:
+        with self._faults_shown():
             other = (await local_account(self._project, self._http, name)).id if local else UUID(name)
             self.open_conversation(await self.client.open_chat(other))
-        except (ChatError, httpx.HTTPError, ValueError) as error:
-            self.notify(str(error), severity="error", markup=False)
 
     def action_edit(self) -> None:
         """Puts the chosen message into the field."""
@@ -266,7 +282,8 @@ class Window(App[None]):
     def action_delete(self) -> None:
         """Deletes the chosen message, or discards what has failed."""
         if (message := self._chosen_message()) and message.sender_id == self.client.user_id:
-            (self.client.discard if message.status == "failed" else self.client.delete)(message.id)
+            with self._faults_shown():
+                (self.client.discard if message.status == "failed" else self.client.delete)(message.id)
             self._draw()
 
     def action_retry(self) -> None:
@@ -289,7 +306,8 @@ class Window(App[None]):
         """Sends the app to the background, until a notification is tapped or the app is opened."""
         self.client.background()
         if self._phone:
-            await self._phone.leave_app()
+            with self._faults_shown():
+                await self._phone.leave_app()
         self._lock = LockScreen(self.title)
         tapped = await self.push_screen_wait(self._lock)
         self._lock = None
@@ -302,7 +320,8 @@ class Window(App[None]):
     async def _open_app(self) -> None:
         if self._phone:
             unread = [each for each in self.client.conversations() if each.unread]
-            await self._phone.open_app([each.id for each in unread], sum(each.unread for each in unread))
+            with self._faults_shown():
+                await self._phone.open_app([each.id for each in unread], sum(each.unread for each in unread))
 
     # What is drawn ------------------------------------------------------------------------------
 
@@ -378,9 +397,15 @@ def line_of(message: Message, me: UUID | None, partner: str) -> Content:
     )
 
 
-def card(arrival: Arrival) -> Content:
-    """A notification on the lock screen: title and body, as they were sent."""
+def title_and_body(arrival: Arrival) -> tuple[str, str]:
+    """What a notification shows, as it was sent."""
     title, body = (printable(str(arrival.message.get(name) or "")) for name in ("title", "body"))
+    return title, body
+
+
+def card(arrival: Arrival) -> Content:
+    """A notification on the lock screen."""
+    title, body = title_and_body(arrival)
     return Content.assemble((f"💬 {title}", "bold"), "\n", body)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from local.cloud import LocalCloud
+from local.packages import UP_ENV
 
 # For bash. A message needs two accounts with profiles. The access token says whose device is registered.
 _COMMANDS = r"""
@@ -46,19 +47,22 @@ def commands(cloud: LocalCloud) -> str:
     return text
 
 
-def first_steps(cloud: LocalCloud, env_file: Path | None) -> str:
+def first_steps(cloud: LocalCloud, env_file: Path) -> str:
     """Returns what `./dev up` prints under the URLs and keys. `env_file`: the file that holds them."""
-    env = env_file or "FILE"
+    option = "" if env_file == UP_ENV else f" --env {env_file}"
     return "\n".join(
         [
-            "Try it in another terminal, in bash:",
+            "Chat with yourself, in two more terminals:",
+            f"  ./dev chat --as Tina{option}",
+            f"  ./dev chat --as Gus{option}",
+            "",
+            "Or by hand, in bash:",
             "",
             commands(cloud),
             "",
             "Then:",
             f"  {cloud.expo.control_url}  lists the requests that uninstall the app or make Expo fail",
-            f"  ./dev doctor --env {env}  checks whether pushes are healthy"
-            + ("" if env_file else " (./dev up --env FILE)"),
+            f"  ./dev doctor --env {env_file}  checks whether pushes are healthy",
             "  docs/client.md  describes what an app does; its push.ts runs against this cloud",
         ]
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 from chat_client import ChatClient, Timing
-from local.app import Network, Person, chat_app, chat_client, new_phone
+from local.app import Person, chat_app, chat_client, new_phone
 from local.cloud import LocalCloud, local_cloud
 from local.demo.scenario import Scenario, Step
 from local.demo.steps import STEPS
@@ -25,7 +25,7 @@ NEXT = {
     "docs/client.md": "what your app does, with files to copy",
     "docs/deploy.md": "from three accounts to the first push",
     "docs/operate.md": "why a phone got no push, alarms, costs",
-    "./dev up": "run this cloud yourself; it prints commands to try",
+    "./dev up": "run this cloud yourself, and chat on it in terminals: ./dev chat",
 }
 
 # A lost live event costs five seconds.
@@ -55,18 +55,16 @@ async def new_scenario(cloud: LocalCloud) -> AsyncIterator[Scenario]:
     async with chat_app(cloud.supabase, cloud.api_url) as app, AsyncExitStack() as apps:
         tina, omar = [await app.sign_up(name, "tourist") for name in ("Tina", "Omar")]
         gus, greta = [await app.sign_up(name, "guide") for name in ("Gus", "Greta")]
-        folder, network = Path(apps.enter_context(tempfile.TemporaryDirectory())), Network()
+        folder = Path(apps.enter_context(tempfile.TemporaryDirectory()))
 
-        async def open_app(person: Person, network: Network | None = None) -> ChatClient:
+        async def open_app(person: Person) -> ChatClient:
             database, key = folder / f"{person.name}.sqlite", cloud.supabase.publishable_key
-            return await apps.enter_async_context(
-                chat_client(cloud.realtime.url, key, person, database, TIMING, network or Network())
-            )
+            return await apps.enter_async_context(chat_client(cloud.realtime.url, key, person, database, TIMING))
 
-        tinas_app, guss_app = await open_app(tina, network), await open_app(gus)
+        tinas_app, guss_app = await open_app(tina), await open_app(gus)
         phones = {"iPhone": new_phone(cloud.expo, "ios"), "Pixel": new_phone(cloud.expo, "android")}
         chat = await tinas_app.open_chat(gus.id)
-        scenario = Scenario(cloud, tina, gus, omar, greta, tinas_app, network, guss_app, open_app, phones, chat)
+        scenario = Scenario(cloud, tina, gus, omar, greta, tinas_app, guss_app, open_app, phones, chat)
         for phone in phones:
             await scenario.log_in(gus, phone)
         yield scenario

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 
 from chat_client import Attachment, ChatClient
-from local.app import Network, Person, until
+from local.app import Person, until
 from local.cloud import LocalCloud
 from local.providers.phones import Phone
 from local.types import Json
@@ -107,7 +107,6 @@ class Scenario:
     omar: Person
     greta: Person
     tinas_app: ChatClient
-    tinas_network: Network
     guss_app: ChatClient
     open_app: Callable[[Person], Awaitable[ChatClient]]
     phones: dict[str, Phone]

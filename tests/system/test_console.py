@@ -1,10 +1,11 @@
 """`./dev chat`: two windows on the local cloud."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,6 +155,31 @@ async def test_the_second_window_of_a_person_is_refused(windows: tuple[Person, P
     async with AsyncExitStack() as parts:
         with pytest.raises(DatabaseInUse):
             await open_window(parts, read_project(env_file), "gus", TIMING)
+
+
+async def test_in_a_terminal_the_command_connects_and_ends_with_ctrl_q(env_file: Path) -> None:
+    ours, theirs = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "local", "chat", "--as", "Greta", "--env", env_file),
+        cwd=PROJECT,
+        env={**os.environ, "TERM": "xterm-256color"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    terminal, screen = os.fdopen(ours, "r+b", buffering=0), asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(screen), terminal)
+    try:
+        async with asyncio.timeout(60):
+            await screen.readuntil(b"online")
+            terminal.write(b"\x11")
+            await screen.read()
+            assert await process.wait() == 0
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def dev_chat(*options: str) -> tuple[int, str]:

@@ -99,6 +99,7 @@ async def test_each_url_and_key_in_the_env_file_works(supervisors: list[Supervis
             *("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY"),
             *("DATABASE_URL", "EXPO_URL", "EXPO_CONTROL_URL", "SQS_URL", "DEAD_LETTERS_URL"),
             *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"),
+            "FOLDER",
         ]
         token = f"ExponentPushToken[{uuid4().hex[:22]}]"
         webhook = {"record": {"id": str(uuid4())}}
@@ -144,6 +145,7 @@ async def test_sigterm_leaves_neither_a_process_nor_a_file_behind(supervisors: l
     assert len(supervisors[0].folders()) == 1
     assert await supervisors[0].end(signal.SIGTERM) == 0
     assert supervisors[0].folders() == []
+    assert not supervisors[0].env_file.exists()
 
 
 async def test_no_process_outlives_a_killed_supervisor(supervisors: list[Supervisor]) -> None:

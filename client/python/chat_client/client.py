@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -73,8 +73,8 @@ class ChatClient:
 
     async def __aenter__(self) -> Self:
         """Starts to work, with the session that is stored, if any."""
-        parts = (self._outbox.run(), self._marks.run(), self._sync.run(), self._live.run(), self._devices.run())
-        self._tasks = [asyncio.create_task(_logged(part)) for part in (*parts, self._keep_session_fresh())]
+        parts = (self._outbox.run, self._marks.run, self._sync.run, self._live.run, self._devices.run)
+        self._tasks = [asyncio.create_task(_logged(part)) for part in (*parts, self._keep_session_fresh)]
         if self._server.signed_in:
             self.foreground()
         return self
@@ -355,9 +355,9 @@ class ChatClient:
             await self._live.use_token()
 
 
-async def _logged(part: Coroutine[Any, Any, None]) -> None:
+async def _logged(part: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
-        await part
+        await part()
     except Exception:
         _log.exception("a part of the chat client ended: this is a bug")
         raise
