@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
@@ -13,11 +12,10 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from chat_client import ChatClient, Conversation, Message
+from chat_client import ChatClient, Message
 from chat_client.errors import ChatError
 from chat_client.events import (
     ConnectionChanged,
@@ -28,8 +26,9 @@ from chat_client.events import (
     SessionEnded,
     TypingChanged,
 )
+from local.console.drawing import line_of, name_of, printable, replace, row_of, title_and_body
 from local.console.project import FakePhone, NotUsable, Project, local_account
-from local.providers.phones import Arrival
+from local.console.screens import AskName, LockScreen
 
 PAGE = 30
 PHONE_SECONDS = 0.5  # The control API of the phones sends no events.
@@ -44,57 +43,6 @@ class Messages(OptionList):
         Binding("r", "app.retry", "Retry"),
         Binding("o", "app.older", "Older"),
     ]
-
-
-class AskName(ModalScreen[str]):
-    """Asks whom to write to. Returns what was entered, or an empty text."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "Back")]
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self._what = what
-
-    def compose(self) -> ComposeResult:
-        yield Input(placeholder=self._what, id="name")
-        yield Footer()
-
-    @on(Input.Submitted)
-    def _entered(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.dismiss(event.value.strip())
-
-
-class LockScreen(ModalScreen[Arrival | None]):
-    """What the phone shows while the app is in the background. Returns the notification that was tapped."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+b", "dismiss(None)", "Open the app"),
-    ]
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-        self.shown: list[Arrival] = []
-
-    def compose(self) -> ComposeResult:
-        yield Static(id="lock")
-        yield OptionList(id="notifications")
-        yield Static("Enter taps the chosen notification.", id="hint")
-        yield Footer()
-
-    def show(self, shown: list[Arrival], badge: int) -> None:
-        """Draws the notifications, newest first, and the badge of the app."""
-        self.query_one("#lock", Static).update(Content(f"The locked phone of {self._name}\n💬 {badge or ''}".strip()))
-        newest_first = shown[::-1]
-        if newest_first != self.shown:
-            self.shown = newest_first
-            cards = [card(arrival) for arrival in newest_first]
-            self.query_one("#notifications", OptionList).set_options(cards)
-
-    @on(OptionList.OptionSelected)
-    def _tapped(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self.shown[event.option_index])
 
 
 class Window(App[None]):
@@ -146,6 +94,7 @@ class Window(App[None]):
 
     def on_mount(self) -> None:
         """Draws what is stored, and follows what changes."""
+        self._home = self.screen
         self.query_one("#text").focus()
         self._follow_events()
         if self._phone:
@@ -330,9 +279,9 @@ class Window(App[None]):
 
     def _draw(self) -> None:
         """Draws all anew from the local database, and marks as read what is on the screen."""
-        if self._lock:
+        home = self._home  # also while a dialog is above it
+        if self._lock or not home.query(Messages):  # At the end the screen is emptied before this stops.
             return
-        home = self.screen_stack[0]  # also while a dialog is above it
         conversation = self.client.conversation(self._on_screen) if self._on_screen else None
         partner = name_of(conversation) if conversation else ""
         here = conversation and conversation.partner.id in self._present.get(conversation.id, ())
@@ -352,63 +301,3 @@ class Window(App[None]):
         received = [each for each in messages if each.sender_id != self.client.user_id and not each.is_read]
         if received:
             self.client.mark_read(received[-1].id)
-
-
-def replace(options: OptionList, new: list[Option], to_end: bool = False) -> None:
-    """Replaces the options if they differ, and keeps the chosen one. `to_end`: scrolls to the end while none is."""
-    if [(each.id, str(each.prompt)) for each in options.options] == [(each.id, str(each.prompt)) for each in new]:
-        return
-    chosen = options.highlighted_option.id if options.highlighted_option else None
-    options.set_options(new)
-    ids = [each.id for each in new]
-    options.highlighted = ids.index(chosen) if chosen in ids and options.has_focus else None
-    if to_end and options.highlighted is None:
-        options.scroll_end(animate=False)
-
-
-def name_of(conversation: Conversation) -> str:
-    """The name of the partner."""
-    return printable(conversation.partner.display_name or str(conversation.partner.id))
-
-
-def row_of(conversation: Conversation) -> Content:
-    """A conversation in the list: name, unread messages, preview."""
-    unread = f" ({conversation.unread})" if conversation.unread else ""
-    return Content.assemble(
-        (name_of(conversation) + unread, "bold"), "\n", (printable(conversation.last_message or ""), "dim")
-    )
-
-
-def line_of(message: Message, me: UUID | None, partner: str) -> Content:
-    """A message: time, sender, text, and whether it was edited; of an own one also its state."""
-    own = message.sender_id == me
-    at = message.server_timestamp.astimezone() if message.server_timestamp else datetime.now()
-    text = "(deleted)" if message.deleted_at else message.text or "(attachment)"
-    notes = [
-        "edited" if message.edited_at and not message.deleted_at else None,
-        message.status if own else None,
-        message.error,
-    ]
-    return Content.assemble(
-        (f"{at:%H:%M} ", "dim"),
-        (f"{'I' if own else partner}: ", "bold"),
-        printable(text),
-        (f"  {' · '.join(filter(None, notes))}".rstrip(), "dim"),
-    )
-
-
-def title_and_body(arrival: Arrival) -> tuple[str, str]:
-    """What a notification shows, as it was sent."""
-    title, body = (printable(str(arrival.message.get(name) or "")) for name in ("title", "body"))
-    return title, body
-
-
-def card(arrival: Arrival) -> Content:
-    """A notification on the lock screen."""
-    title, body = title_and_body(arrival)
-    return Content.assemble((f"💬 {title}", "bold"), "\n", body)
-
-
-def printable(text: str) -> str:
-    """The text without what a terminal would obey, such as escape sequences in a message."""
-    return "".join(each if each.isprintable() or each in "\n\u200d" else "\ufffd" for each in text)

@@ -168,7 +168,7 @@ async def test_in_a_terminal_the_command_connects_and_ends_with_ctrl_q(env_file:
         stderr=theirs,
     )
     os.close(theirs)
-    terminal, screen = os.fdopen(ours, "r+b", buffering=0), asyncio.StreamReader()
+    terminal, screen = os.fdopen(ours, "r+b", buffering=0), asyncio.StreamReader(limit=10_000_000)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(screen), terminal)
     try:
         async with asyncio.timeout(60):
