@@ -34,7 +34,9 @@ async def open_window(parts: AsyncExitStack, project: Project, name: str, timing
     """A window whose person is signed in, and on a local cloud has a phone. Raises NotUsable and ChatError."""
     http = await parts.enter_async_context(httpx.AsyncClient(timeout=15))
     local = await local_account(project, http, name) if project.control_url else None
-    client = await parts.enter_async_context(ChatClient(project.settings(name, timing)))
+    client = ChatClient(project.settings(name, timing))
+    events = client.events()
+    await parts.enter_async_context(client)
     if not client.signed_in:
         email, password = (local.email, LOCAL_PASSWORD) if local else await asyncio.to_thread(_ask)
         await client.sign_in(email, password)
@@ -43,7 +45,7 @@ async def open_window(parts: AsyncExitStack, project: Project, name: str, timing
         phone = FakePhone(http, project.control_url, name)
         await phone.switch_on(local.id)
         await client.register_device(phone.token, "ios")
-    return Window(name, client, project, http, phone)
+    return Window(name, client, events, project, http, phone)
 
 
 def _ask() -> tuple[str, str]:

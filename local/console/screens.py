@@ -35,29 +35,28 @@ class AskName(ModalScreen[str]):
 class LockScreen(ModalScreen[Arrival | None]):
     """What the phone shows while the app is in the background. Returns the notification that was tapped."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+b", "dismiss(None)", "Open the app"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+b", "dismiss(None)", "Open the app")]
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, what: str) -> None:
         super().__init__()
-        self._name = name
+        self._what = what
         self.shown: list[Arrival] = []
 
     def compose(self) -> ComposeResult:
-        yield Static(id="lock")
+        yield Static(self._what, id="lock")
         yield OptionList(id="notifications")
         yield Static("Enter taps the chosen notification.", id="hint")
         yield Footer()
 
     def show(self, shown: list[Arrival], badge: int) -> None:
         """Draws the notifications, newest first, and the badge of the app."""
-        self.query_one("#lock", Static).update(Content(f"The locked phone of {self._name}\n💬 {badge or ''}".strip()))
+        self.query_one("#lock", Static).update(Content(f"{self._what}\n💬 {badge or ''}".strip()))
         newest_first = shown[::-1]
         if newest_first != self.shown:
             self.shown = newest_first
             cards = [card(arrival) for arrival in newest_first]
-            self.query_one("#notifications", OptionList).set_options(cards)
+            notifications = self.query_one("#notifications", OptionList).set_options(cards)
+            notifications.highlighted = 0 if cards else None
 
     @on(OptionList.OptionSelected)
     def _tapped(self, event: OptionList.OptionSelected) -> None:

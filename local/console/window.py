@@ -1,7 +1,7 @@
 """The window: conversations, messages, and in the background the lock screen of the fake phone."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 from uuid import UUID
@@ -46,7 +46,7 @@ class Messages(OptionList):
 
 
 class Window(App[None]):
-    """The chat of one person. `phone`: the fake phone whose app this is; None on a real project."""
+    """The chat of one person. `events`: of the client, from its start. `phone`: whose app it is; None on a project."""
 
     CSS = """
     #conversations { width: 32; border: round $primary; }
@@ -67,11 +67,18 @@ class Window(App[None]):
     ENABLE_COMMAND_PALETTE = False
 
     def __init__(
-        self, name: str, client: ChatClient, project: Project, http: httpx.AsyncClient, phone: FakePhone | None = None
+        self,
+        name: str,
+        client: ChatClient,
+        events: AsyncIterator[Event],
+        project: Project,
+        http: httpx.AsyncClient,
+        phone: FakePhone | None = None,
     ) -> None:
         super().__init__()
         self.title = name
         self.client = client
+        self._events = events
         self._project, self._http, self._phone = project, http, phone
         self._on_screen: UUID | None = None
         self._limit = PAGE
@@ -89,7 +96,7 @@ class Window(App[None]):
             with Vertical():
                 yield Messages(id="messages")
                 yield Static(id="typing")
-                yield Input(id="text", placeholder="Message")
+                yield Input(id="text")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -107,7 +114,7 @@ class Window(App[None]):
 
     @work
     async def _follow_events(self) -> None:
-        async for event in self.client.events():
+        async for event in self._events:
             self._apply(event)
             self._draw()
 
@@ -115,6 +122,7 @@ class Window(App[None]):
         match event:
             case ConnectionChanged(state):
                 self._connection = state
+                self._present.clear()
             case TypingChanged(conversation, _, True):
                 self._typing.add(conversation)
             case TypingChanged(conversation, _, False):
@@ -148,7 +156,7 @@ class Window(App[None]):
                         title, body = title_and_body(arrival)
                         self.notify(body, title=title, markup=False)
                 announced = {arrival.ticket_id for arrival in state.arrived}
-                if self._lock:
+                if self._lock and self._lock.is_mounted:
                     self._lock.show(state.shown, state.badge)
             self._draw()
             await asyncio.sleep(PHONE_SECONDS)
@@ -160,8 +168,10 @@ class Window(App[None]):
     def _faults_shown(self) -> Iterator[None]:
         try:
             yield
-        except (ChatError, NotUsable, httpx.HTTPError, ValueError) as error:
-            self._say(str(error) or type(error).__name__)
+        except httpx.HTTPError as error:
+            self._say(f"The local cloud does not answer: {type(error).__name__}")
+        except (ChatError, NotUsable, ValueError) as error:
+            self._say(str(error))
 
     # What the person does -----------------------------------------------------------------------
 
@@ -257,7 +267,7 @@ class Window(App[None]):
         if self._phone:
             with self._faults_shown():
                 await self._phone.leave_app()
-        self._lock = LockScreen(self.title)
+        self._lock = LockScreen(f"The locked phone of {self.title}" if self._phone else "The app is in the background")
         tapped = await self.push_screen_wait(self._lock)
         self._lock = None
         self.client.foreground()
@@ -286,6 +296,7 @@ class Window(App[None]):
         partner = name_of(conversation) if conversation else ""
         here = conversation and conversation.partner.id in self._present.get(conversation.id, ())
         home.query_one("#status", Static).update(Content(f"{self.title} · {self._connection} {self._fault}".strip()))
+        home.query_one("#text", Input).placeholder = "Message" if self._on_screen else "Ctrl+N opens a conversation"
         typing = "writes …" if self._on_screen in self._typing else "looks at this conversation" if here else ""
         home.query_one("#typing", Static).update(Content(f"{partner} {typing}" if typing else ""))
         replace(

@@ -127,7 +127,7 @@ async def test_in_the_background_a_push_appears_on_the_lock_screen_and_a_tap_ope
     await gus.until_line("Tina\nThe gate is open", "#notifications")
     assert "💬 1" in gus.text("#lock")
     assert tina.lines("#messages")[-1].endswith("The gate is open  sent")
-    await gus.pilot.press("down", "enter")
+    await gus.pilot.press("enter")
 
     await gus.until_line("Tina: The gate is open")
     await tina.until_line("I: The gate is open  read")
