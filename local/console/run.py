@@ -1,8 +1,8 @@
 """Opens the window of one person."""
 
-import asyncio
 import getpass
 import logging
+import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -25,7 +25,7 @@ async def chat(name: str, env_file: Path) -> int:
             logging.basicConfig(filename=project.folder / "chat.log", level=logging.WARNING)
             await window.run_async()
             return window.return_code or 0
-    except (NotUsable, ChatError) as error:
+    except (NotUsable, ChatError, httpx.HTTPError) as error:
         print(f"./dev chat: {error}", file=sys.stderr)
         return 1
 
@@ -38,7 +38,7 @@ async def open_window(parts: AsyncExitStack, project: Project, name: str, timing
     events = client.events()
     await parts.enter_async_context(client)
     if not client.signed_in:
-        email, password = (local.email, LOCAL_PASSWORD) if local else await asyncio.to_thread(_ask)
+        email, password = (local.email, LOCAL_PASSWORD) if local else _ask()
         await client.sign_in(email, password)
     phone = None
     if project.control_url and local:
@@ -49,4 +49,11 @@ async def open_window(parts: AsyncExitStack, project: Project, name: str, timing
 
 
 def _ask() -> tuple[str, str]:
-    return input("E-mail: "), getpass.getpass("Password: ")
+    # The event loop's own handler of Ctrl-C would wait for the answer.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return input("E-mail: "), getpass.getpass("Password: ")
+    except (EOFError, KeyboardInterrupt):
+        raise NotUsable("nobody has signed in") from None
+    finally:
+        signal.signal(signal.SIGINT, handler)

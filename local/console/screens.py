@@ -43,7 +43,7 @@ class LockScreen(ModalScreen[Arrival | None]):
         self.shown: list[Arrival] = []
 
     def compose(self) -> ComposeResult:
-        yield Static(self._what, id="lock")
+        yield Static(Content(self._what), id="lock")
         yield OptionList(id="notifications")
         yield Static("Enter taps the chosen notification.", id="hint")
         yield Footer()

@@ -133,7 +133,7 @@ class Window(App[None]):
                 self._say(str(error))
             case DatabaseRecovered(moved_to, saved):
                 self._say(
-                    f"The local database was damaged. It is now {moved_to}; {saved} messages that wait were saved."
+                    f"The local database was damaged and is now {moved_to}. {saved} entries of its outbox were saved."
                 )
             case SessionEnded():
                 self.exit(return_code=1, message="The session has ended. Start again to sign in.")
@@ -263,11 +263,13 @@ class Window(App[None]):
     @work
     async def action_leave(self) -> None:
         """Sends the app to the background, until a notification is tapped or the app is opened."""
+        if self._lock:
+            return
+        self._lock = LockScreen(f"The locked phone of {self.title}" if self._phone else "The app is in the background")
         self.client.background()
         if self._phone:
             with self._faults_shown():
                 await self._phone.leave_app()
-        self._lock = LockScreen(f"The locked phone of {self.title}" if self._phone else "The app is in the background")
         tapped = await self.push_screen_wait(self._lock)
         self._lock = None
         self.client.foreground()
