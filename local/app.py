@@ -125,12 +125,12 @@ class App:
 
     async def sign_up(self, name: str, role: Literal["tourist", "guide"]) -> Person:
         """A new account through the Auth API, and its profile."""
-        credentials = f"{name.lower()}-{secrets.token_hex(4)}@example.com", secrets.token_urlsafe(16)
+        email, password = f"{name.lower()}-{secrets.token_hex(4)}@example.com", secrets.token_urlsafe(16)
         # By HTTP, so that the client has one fixed token and refreshes nothing.
         answer = await self._http.post(
             f"{self._project.url}/auth/v1/signup",
             headers={"apikey": self._project.publishable_key},
-            json=dict(zip(("email", "password"), credentials, strict=True)),
+            json={"email": email, "password": password},
         )
         session = answer.raise_for_status().json()
         options = AsyncClientOptions(
@@ -140,6 +140,7 @@ class App:
             httpx_client=self._http,
         )
         client = await acreate_client(self._project.url, self._project.publishable_key, options)
+        credentials = (email, password)
         person = Person(name, UUID(session["user"]["id"]), credentials, session["access_token"], client, self._api)
         await client.table("users").insert({"id": str(person.id), "display_name": name, "role": role}).execute()
         return person
@@ -164,7 +165,7 @@ class Network(httpx.AsyncHTTPTransport):
 
 
 @asynccontextmanager
-async def chat_client(
+async def signed_in_client(
     url: str, key: str, person: Person, database: Path, timing: Timing, network: Network | None = None
 ) -> AsyncIterator[ChatClient]:
     """The client of a person, signed in, on a device without pushes. `url`: of the project with Realtime."""

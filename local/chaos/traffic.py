@@ -15,7 +15,7 @@ import httpx
 from postgrest import APIError
 
 from chat_client import ChatClient, Message, Timing
-from local.app import App, Network, Person, chat_client, new_phone, until
+from local.app import App, Network, Person, new_phone, signed_in_client, until
 from local.cloud import LocalCloud
 from local.providers.apns.state import ApnsService
 from local.providers.expo.state import ExpoService
@@ -90,7 +90,7 @@ class Traffic:
             for actor in self.actors:
                 database = folder / f"{actor.person.name}.sqlite"
                 actor.client = await clients.enter_async_context(
-                    chat_client(url, key, actor.person, database, TIMING, actor.network)
+                    signed_in_client(url, key, actor.person, database, TIMING, actor.network)
                 )
             yield
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 from chat_client import ChatClient, Timing
-from local.app import Person, chat_app, chat_client, new_phone
+from local.app import Person, chat_app, new_phone, signed_in_client
 from local.cloud import LocalCloud, local_cloud
 from local.demo.scenario import Scenario, Step
 from local.demo.steps import STEPS
@@ -25,7 +25,7 @@ NEXT = {
     "docs/client.md": "what your app does, with files to copy",
     "docs/deploy.md": "from three accounts to the first push",
     "docs/operate.md": "why a phone got no push, alarms, costs",
-    "./dev up": "run this cloud yourself, and chat on it in terminals: ./dev chat",
+    "./dev up": "run this cloud yourself, and chat on it in two terminals",
 }
 
 # A lost live event costs five seconds.
@@ -59,7 +59,7 @@ async def new_scenario(cloud: LocalCloud) -> AsyncIterator[Scenario]:
 
         async def open_app(person: Person) -> ChatClient:
             database, key = folder / f"{person.name}.sqlite", cloud.supabase.publishable_key
-            return await apps.enter_async_context(chat_client(cloud.realtime.url, key, person, database, TIMING))
+            return await apps.enter_async_context(signed_in_client(cloud.realtime.url, key, person, database, TIMING))
 
         tinas_app, guss_app = await open_app(tina), await open_app(gus)
         phones = {"iPhone": new_phone(cloud.expo, "ios"), "Pixel": new_phone(cloud.expo, "android")}

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from boto3.session import Session
 
+from local.__main__ import published
 from local.packages import PROJECT
 from local.processes import temporary_folder
 from tests.local.aws.conftest import is_running
@@ -159,3 +160,13 @@ async def test_ctrl_c_during_the_start_leaves_neither_a_process_nor_a_file_behin
         assert await supervisor.end(signal.SIGINT) == 0
         assert supervisor.folders() == []
         assert not supervisor.env_file.exists()
+
+
+def test_the_env_file_of_a_cloud_that_started_later_stays(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "up.env"
+    with published("of the first", file), published("of the second", file):
+        assert file.read_text() == "of the second"
+    assert not file.exists()
+    with published("of the first", file):
+        file.write_text("of the second")
+    assert file.read_text() == "of the second"
