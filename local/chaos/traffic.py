@@ -29,7 +29,7 @@ PAUSE_SECONDS = 0.3  # on average, between two actions of a user
 # The timeout of an app, and how soon its outbox tries again.
 ANSWER_SECONDS = 5.0
 STORED_SECONDS = 90.0  # until a message is stored, also while the database restarts
-TIMING = Timing(request_timeout=ANSWER_SECONDS, retry_base=0.3, retry_cap=0.5, sync_interval=5, stable_connection=1)
+TIMING = Timing(request_timeout=ANSWER_SECONDS, retry_base=0.3, retry_cap=0.5, stable_connection=1)
 
 # What a request raises while a fault strikes.
 _NO_ANSWER = (APIError, httpx.HTTPError, TimeoutError, ValueError)
