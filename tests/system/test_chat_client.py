@@ -200,8 +200,10 @@ async def test_what_was_written_while_a_phone_was_in_the_background_arrives_with
     await pair.tina.until_message("are you there?", "sent")
     pair.gus.client.foreground()
 
-    await pair.gus.until_message("are you there?")
-    assert [message.text for message in pair.gus.client.messages(pair.conversation)[:2]] == ["are you there?", "hello"]
+    def newest() -> list[str]:
+        return [message.text for message in pair.gus.client.messages(pair.conversation, limit=2)]
+
+    await pair.gus.until(MessageChanged, lambda _: newest() == ["are you there?", "hello"])
 
 
 async def test_lost_events_are_made_good_by_the_next_sync(cloud: LocalCloud, pair: Pair) -> None:
