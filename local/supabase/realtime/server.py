@@ -15,7 +15,7 @@ from local.supabase.project import Supabase
 from local.supabase.realtime.authorization import may_write
 from local.supabase.realtime.connection import Connection
 from local.supabase.realtime.frames import Broadcast
-from local.supabase.realtime.hub import Clock, Delays, Hub, Limits, Topic
+from local.supabase.realtime.hub import Clock, Delays, Faults, Hub, Limits, Topic
 from local.supabase.realtime.messages import InvalidKeeping, seconds_to_keep, store
 from local.supabase.realtime.tokens import Keys, Rejected
 from local.types import Json
@@ -70,6 +70,10 @@ class Realtime:
         for members in self._hub.members.values():
             for member in members:
                 member.check_token()
+
+    def reset(self) -> None:
+        """Ends all faults, for example between two tests. Tokens that a fault made expired are accepted again."""
+        self._hub.faults = Faults()
 
     def application(self) -> web.Application:
         """The HTTP server."""

@@ -155,6 +155,9 @@ async def test_expired_tokens_close_channels_and_are_rejected_at_the_next_join(
     await client.events.until("status", status="CLOSED")
     await client.join("again", {}, [], False)
     assert "InvalidJWTToken" in (await client.events.until("status", topic="again", status="CHANNEL_ERROR"))["error"]
+    running.reset()
+    await client.join("after the reset", {}, [], False)
+    await client.events.until("status", topic="after the reset", status="SUBSCRIBED")
 
 
 # `realtime` reads it before it connects again.
