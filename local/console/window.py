@@ -80,7 +80,7 @@ class Window(App[None]):
         self.client = client
         self._events = events
         self._project, self._http, self._phone = project, http, phone
-        self._on_screen: UUID | None = None
+        self.on_screen: UUID | None = None
         self._limit = PAGE
         self._editing: UUID | None = None
         self._lock: LockScreen | None = None
@@ -177,16 +177,16 @@ class Window(App[None]):
 
     def open_conversation(self, conversation: UUID) -> None:
         """Shows a conversation."""
-        self._on_screen, self._limit = conversation, PAGE
+        self.on_screen, self._limit = conversation, PAGE
         self.client.look_at(conversation)
         self._load()
         self._draw()
 
     @work(exclusive=True, group="load")
     async def _load(self, before: Message | None = None) -> None:
-        if self._on_screen:
+        if self.on_screen:
             with self._faults_shown():
-                await self.client.load_messages(self._on_screen, before, PAGE)
+                await self.client.load_messages(self.on_screen, before, PAGE)
             self._draw()
 
     @on(OptionList.OptionSelected, "#conversations")
@@ -202,13 +202,13 @@ class Window(App[None]):
     @on(Input.Submitted, "#text")
     def _entered(self, event: Input.Submitted) -> None:
         text, editing = event.value.strip(), self._editing
-        if not text or self._on_screen is None:
+        if not text or self.on_screen is None:
             return
         with self._faults_shown():
             if editing:
                 self.client.edit(editing, text)
             else:
-                self.client.send(self._on_screen, text)
+                self.client.send(self.on_screen, text)
             self.action_cancel()
         self._draw()
 
@@ -287,19 +287,19 @@ class Window(App[None]):
     # What is drawn ------------------------------------------------------------------------------
 
     def _messages(self) -> list[Message]:
-        return self.client.messages(self._on_screen, limit=self._limit)[::-1] if self._on_screen else []
+        return self.client.messages(self.on_screen, limit=self._limit)[::-1] if self.on_screen else []
 
     def _draw(self) -> None:
         """Draws all anew from the local database, and marks as read what is on the screen."""
         home = self._home  # also while a dialog is above it
         if self._lock or not home.query(Messages):  # At the end the screen is emptied before this stops.
             return
-        conversation = self.client.conversation(self._on_screen) if self._on_screen else None
+        conversation = self.client.conversation(self.on_screen) if self.on_screen else None
         partner = name_of(conversation) if conversation else ""
         here = conversation and conversation.partner.id in self._present.get(conversation.id, ())
         home.query_one("#status", Static).update(Content(f"{self.title} · {self._connection} {self._fault}".strip()))
-        home.query_one("#text", Input).placeholder = "Message" if self._on_screen else "Ctrl+N opens a conversation"
-        typing = "writes …" if self._on_screen in self._typing else "looks at this conversation" if here else ""
+        home.query_one("#text", Input).placeholder = "Message" if self.on_screen else "Ctrl+N opens a conversation"
+        typing = "writes …" if self.on_screen in self._typing else "looks at this conversation" if here else ""
         home.query_one("#typing", Static).update(Content(f"{partner} {typing}" if typing else ""))
         replace(
             home.query_one("#conversations", OptionList),

@@ -86,7 +86,14 @@ async def write_to(person: Person, name: str) -> None:
     await person.pilot.press("ctrl+n")
     await person.until(lambda: person.window.screen.query("#name"))
     await person.type(name)
-    await person.until(lambda: not person.window.screen.query("#name"))
+    await person.until(lambda: not person.window.screen.query("#name") and partner_of(person) == name.casefold())
+
+
+def partner_of(person: Person) -> str:
+    """With whom the conversation on the screen is."""
+    on_screen = person.window.on_screen
+    conversation = person.window.client.conversation(on_screen) if on_screen else None
+    return (conversation.partner.display_name or "").casefold() if conversation else ""
 
 
 async def test_two_windows_show_messages_their_states_edits_deletions_presence_and_typing(
