@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import ClassVar
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar
 from uuid import UUID
 
 import httpx
@@ -12,6 +12,8 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.css.query import NoMatches
+from textual.screen import Screen
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -291,9 +293,12 @@ class Window(App[None]):
 
     def _draw(self) -> None:
         """Draws all anew from the local database, and marks as read what is on the screen."""
-        home = self._home  # also while a dialog is above it
-        if self._lock or not home.query(Messages):  # At the end the screen is emptied before this stops.
-            return
+        # At the end the screen is emptied before this stops.
+        with suppress(NoMatches):
+            if not self._lock:
+                self._draw_on(self._home)  # also while a dialog is above it
+
+    def _draw_on(self, home: Screen[Any]) -> None:
         conversation = self.client.conversation(self.on_screen) if self.on_screen else None
         partner = name_of(conversation) if conversation else ""
         here = conversation and conversation.partner.id in self._present.get(conversation.id, ())
