@@ -32,9 +32,14 @@ class ExpoPhone:
         async with asyncio.timeout(30):
             return await self._calls[number]
 
-    async def until(self, kind: str, holds: Callable[[dict[str, Any]], Any] = lambda event: True) -> dict[str, Any]:
-        """The first event of a kind for which a condition holds, also an earlier one. Raises TimeoutError."""
-        seen = 0
+    async def until(
+        self, kind: str, holds: Callable[[dict[str, Any]], Any] = lambda event: True, after: int = 0
+    ) -> dict[str, Any]:
+        """The first event of a kind, of those after the first `after`, for which a condition holds.
+
+        It may have come already. Raises TimeoutError.
+        """
+        seen = after
         async with asyncio.timeout(30), self._changed:
             while True:
                 for event in self.events[seen:]:
@@ -70,8 +75,11 @@ class ExpoPhone:
 
 
 @asynccontextmanager
-async def expo_phone(cloud: LocalCloud, database: Path) -> AsyncIterator[ExpoPhone]:
-    """A started client with this local database. It is closed at the end, and must end without an error."""
+async def expo_phone(cloud: LocalCloud, database: Path, url: str | None = None) -> AsyncIterator[ExpoPhone]:
+    """A started client with this local database. `url`: of Supabase, if not that of the cloud.
+
+    It is closed at the end, and must end without an error.
+    """
     process = await asyncio.create_subprocess_exec(
         node(), _DRIVER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**24
     )
@@ -81,7 +89,7 @@ async def expo_phone(cloud: LocalCloud, database: Path) -> AsyncIterator[ExpoPho
         await phone.call(
             "open",
             {
-                "supabaseUrl": cloud.realtime.url,
+                "supabaseUrl": url or cloud.realtime.url,
                 "publishableKey": cloud.supabase.publishable_key,
                 "apiUrl": cloud.api_url,
                 "database": str(database),

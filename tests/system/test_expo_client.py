@@ -9,6 +9,7 @@ import pytest
 from chat_client import ChatClient
 from chat_client.events import MessageChanged, TypingChanged
 from local.cloud import LocalCloud
+from local.processes import free_port
 from tests.system.expo_phone import ExpoPhone, expo_phone
 from tests.system.test_chat_client import PASSWORD, Account, Phone, settings_of, sign_up
 
@@ -89,17 +90,32 @@ async def test_typing_and_presence_reach_the_other_phone(expo: ExpoPhone, python
     await python.until(TypingChanged, lambda event: event.is_typing)
 
 
-async def test_what_was_written_without_a_connection_is_sent_by_the_next_start(
+async def test_what_was_written_without_a_server_is_sent_by_the_next_start(
     cloud: LocalCloud, python: Phone, tina: Account, gus: Account, tmp_path: Path
 ) -> None:
     database = tmp_path / "offline.sqlite"
     async with expo_phone(cloud, database) as phone:
         await phone.call("signIn", tina.email, PASSWORD)
         conversation = await phone.call("openChat", str(gus.id))
-        cloud.realtime.refuse_connections = True
-        await phone.call("send", conversation, "Written before the end")
-    cloud.realtime.refuse_connections = False
+    async with expo_phone(cloud, database, url=f"http://127.0.0.1:{free_port()}") as phone:
+        await phone.call("send", conversation, "Written without a server")
+        assert [each["state"] for each in await phone.call("outbox")] == ["pending"]
     async with expo_phone(cloud, database) as phone:
-        await phone.until("synced")
-        await python.until_message("Written before the end")
+        await phone.until_message("Written without a server", "sent")
         assert await phone.call("outbox") == []
+    await python.client.sync()
+    await python.until_message("Written without a server")
+
+
+@pytest.mark.parametrize("fault", ["cut", "expire_tokens"])
+async def test_a_typescript_phone_connects_again_and_misses_nothing(
+    cloud: LocalCloud, expo: ExpoPhone, python: Phone, gus: Account, fault: str
+) -> None:
+    conversation = await expo.call("openChat", str(gus.id))
+    before = len(expo.events)
+    getattr(cloud.realtime, fault)()
+    python.client.send(UUID(conversation), f"after {fault}")
+    await expo.until_message(f"after {fault}")
+    await expo.until("connectionChanged", lambda event: event["state"] == "online", after=before)
+    python.client.send(UUID(conversation), f"live after {fault}")
+    await expo.until_message(f"live after {fault}")
