@@ -123,7 +123,10 @@ export class ChatClient {
    * Throws SignInRejected, ServerUnreachable, RateLimited, and OtherAccount if the database has data of somebody else.
    */
   async signIn(email: string, password: string): Promise<string> {
-    return this.#adopt(await this.#session.signIn(email, password));
+    const userId = await this.#session.signIn(email, password);
+    // It must not stay in `auth`, which the app uses, too.
+    if (this.#store.me !== null && this.#store.me !== userId) await this.#session.signOut();
+    return this.#adopt(userId);
   }
 
   /**

@@ -149,8 +149,8 @@ export class Live {
       this.#connection = null;
       this.#roomChannel = null;
       this.#forgetTypists();
-      await realtime.removeAllChannels().catch(() => undefined); // the socket may be gone
-      await realtime.disconnect();
+      // Without waiting: a socket that died silently answers no goodbye.
+      realtime.disconnect().catch((error: unknown) => this.#parts.failed('Realtime was not disconnected', error));
       if (connection.isOnline) emit({ type: 'connectionChanged', state: 'offline' });
     }
   }
@@ -158,20 +158,29 @@ export class Live {
   /** Leaves the channel of the last conversation, and joins that of the one on the screen. */
   #visit(): void {
     const connection = this.#connection;
-    if (!connection?.isOnline || this.#roomChannel?.id === this.#room) return;
-    this.#forgetTypists();
-    if (this.#roomChannel) connection.leave(this.#roomChannel.channel);
+    if (!connection?.isOnline) return;
+    connection.visits = connection.visits
+      .then(() => this.#enter(connection))
+      .catch((error: unknown) => this.#parts.failed('the channel of the conversation was not joined', error));
+  }
+
+  async #enter(connection: Connection): Promise<void> {
+    const last = this.#roomChannel;
+    if (last?.id === this.#room) return;
     this.#roomChannel = null;
+    this.#forgetTypists();
+    // To its end: until then, the RealtimeClient returns the old channel for a conversation that is opened again.
+    if (last) await connection.leave(last.channel);
     const { me } = this.#parts.store;
     const id = this.#room;
-    if (id === null || me === null) return;
+    if (this.#connection !== connection || id === null || me === null) return;
     const channel = connection.realtime.channel(`room:${id}`, { config: { private: true, presence: { key: me } } });
     const room = { id, channel, joined: false };
     this.#roomChannel = room;
     channel.on('broadcast', { event: 'typing' }, ({ payload }) => this.#applyTyping(id, payload as Row));
     channel.on('presence', { event: 'sync' }, () => {
       const userIds = Object.keys(channel.presenceState());
-      this.#parts.emit({ type: 'presenceChanged', conversationId: id, userIds });
+      if (this.#roomChannel === room) this.#parts.emit({ type: 'presenceChanged', conversationId: id, userIds });
     });
     connection.join(channel, () => {
       room.joined = true;
@@ -257,6 +266,7 @@ class Connection {
   readonly realtime: RealtimeClient;
   readonly ended: Promise<void>;
   isOnline = false;
+  visits: Promise<void> = Promise.resolve(); // one channel of a conversation after the other
   readonly #left = new Set<RealtimeChannel>();
   #resolve: () => void = () => undefined;
   #reject: (error: Error) => void = () => undefined;
@@ -285,9 +295,10 @@ class Connection {
     });
   }
 
-  leave(channel: RealtimeChannel): void {
+  /** Leaves a channel. Its end is not that of the connection. */
+  async leave(channel: RealtimeChannel): Promise<void> {
     this.#left.add(channel);
-    void this.realtime.removeChannel(channel).catch(() => undefined); // the socket may be gone
+    await this.realtime.removeChannel(channel);
   }
 }
 
