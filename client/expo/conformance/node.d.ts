@@ -9,6 +9,7 @@ declare const process: {
 };
 
 declare module 'node:fs' {
+  export function mkdtempSync(prefix: string): string;
   export function readFileSync(file: string, encoding: 'utf8'): string;
   export function writeFileSync(file: string, content: string): void;
 }

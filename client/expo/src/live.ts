@@ -20,6 +20,14 @@ export interface Hooks {
   readonly applied: () => void;
 }
 
+/** The channel of a conversation. `isLost`: it is to be replaced. */
+interface Room {
+  readonly id: string;
+  readonly channel: RealtimeChannel;
+  joined: boolean;
+  isLost: boolean;
+}
+
 /** Works while `run` runs. */
 export class Live {
   readonly #parts: Parts;
@@ -31,7 +39,8 @@ export class Live {
   #wanted = false;
   #connection: Connection | null = null;
   #room: string | null = null;
-  #roomChannel: { id: string; channel: RealtimeChannel; joined: boolean } | null = null;
+  #roomChannel: Room | null = null;
+  #roomFailures = 0;
   #typedAt: number | null = null;
 
   constructor(parts: Parts, url: string, key: string, hooks: Hooks) {
@@ -120,13 +129,13 @@ export class Live {
   /** Returns when the app disconnects or connects anew. Throws ServerUnreachable when the connection is lost. */
   async #stayConnected(): Promise<void> {
     const { store, server, timing, emit, life } = this.#parts;
-    await server.session.token(); // a join without it would be one of nobody
     const realtime = new RealtimeClient(this.#url, {
       params: { apikey: this.#key },
       accessToken: () => Promise.resolve(server.session.current),
       timeout: timing.requestTimeout * 1000,
     });
     const connection = new Connection(realtime);
+    const token = await server.session.token(); // a join without it would be one of nobody
     try {
       await realtime.setAuth();
       if (!this.#wanted || life.closed) return;
@@ -138,16 +147,21 @@ export class Live {
           last = last.then(() => this.#apply(event, payload as Row)); // in order; it does not throw
         });
       }
-      connection.join(channel, () => {
+      const joined = () => {
         emit({ type: 'connectionChanged', state: 'online' });
         connection.isOnline = true;
         this.#hooks.joined();
         this.#visit();
-      });
+      };
+      connection.join(channel, joined, (reason) => connection.end(new ServerUnreachable(reason)));
       await connection.ended;
+    } catch (error) {
+      if (!connection.isOnline && /token|jwt/i.test(String(error))) await server.session.renew(token);
+      throw error;
     } finally {
       this.#connection = null;
       this.#roomChannel = null;
+      for (const timer of connection.timers) clearTimeout(timer);
       this.#forgetTypists();
       // Without waiting: a socket that died silently answers no goodbye.
       realtime.disconnect().catch((error: unknown) => this.#parts.failed('Realtime was not disconnected', error));
@@ -166,7 +180,7 @@ export class Live {
 
   async #enter(connection: Connection): Promise<void> {
     const last = this.#roomChannel;
-    if (last?.id === this.#room) return;
+    if (last?.id === this.#room && !last.isLost) return;
     this.#roomChannel = null;
     this.#forgetTypists();
     // To its end: until then, the RealtimeClient returns the old channel for a conversation that is opened again.
@@ -175,18 +189,37 @@ export class Live {
     const id = this.#room;
     if (this.#connection !== connection || id === null || me === null) return;
     const channel = connection.realtime.channel(`room:${id}`, { config: { private: true, presence: { key: me } } });
-    const room = { id, channel, joined: false };
+    const room: Room = { id, channel, joined: false, isLost: false };
     this.#roomChannel = room;
     channel.on('broadcast', { event: 'typing' }, ({ payload }) => this.#applyTyping(id, payload as Row));
     channel.on('presence', { event: 'sync' }, () => {
       const userIds = Object.keys(channel.presenceState());
       if (this.#roomChannel === room) this.#parts.emit({ type: 'presenceChanged', conversationId: id, userIds });
     });
-    connection.join(channel, () => {
+    const joined = () => {
       room.joined = true;
+      this.#roomFailures = 0;
       // After each join: the server has forgotten it with the channel.
       channel.track({ user_id: me }).catch((error: unknown) => this.#parts.failed('presence was not tracked', error));
-    });
+    };
+    connection.join(channel, joined, (reason) => this.#lostRoom(connection, room, reason));
+  }
+
+  /** Joins the channel of the conversation again, after a while: the server may refuse it, and nothing else. */
+  #lostRoom(connection: Connection, room: Room, reason: string): void {
+    const { timing, failed } = this.#parts;
+    if (this.#connection !== connection || this.#roomChannel !== room) return;
+    failed(`the conversation ${room.id}`, new ServerUnreachable(reason));
+    room.joined = false;
+    this.#roomFailures += 1;
+    const delay = backoff(this.#roomFailures, timing.retryBase, timing.retryCap);
+    const again = () => {
+      // The RealtimeClient may have joined it again by itself.
+      if (this.#roomChannel !== room || room.joined) return;
+      room.isLost = true;
+      this.#visit();
+    };
+    connection.timers.push(setTimeout(again, delay * 1000));
   }
 
   // Events ---------------------------------------------------------------------------------------
@@ -261,12 +294,13 @@ export class Live {
   }
 }
 
-/** A connection to Realtime. It ends at the first loss of any of its channels. */
+/** A connection to Realtime. It ends with the channel of the person. */
 class Connection {
   readonly realtime: RealtimeClient;
   readonly ended: Promise<void>;
   isOnline = false;
   visits: Promise<void> = Promise.resolve(); // one channel of a conversation after the other
+  readonly timers: ReturnType<typeof setTimeout>[] = [];
   readonly #left = new Set<RealtimeChannel>();
   #resolve: () => void = () => undefined;
   #reject: (error: Error) => void = () => undefined;
@@ -286,12 +320,16 @@ class Connection {
     else this.#resolve();
   }
 
-  /** Joins a channel, and calls `joined`. */
-  join(channel: RealtimeChannel, joined: () => void): void {
+  /** Joins a channel. Calls `joined` after it, or `lost` with the reason, also when it is lost later. */
+  join(channel: RealtimeChannel, joined: () => void, lost: (reason: string) => void): void {
     channel.subscribe((status, error) => {
       if (this.#left.has(channel)) return;
-      if (status === 'SUBSCRIBED') joined();
-      else this.end(new ServerUnreachable(`the channel was lost: ${status}`, error ? { cause: error } : {}));
+      if (status !== 'SUBSCRIBED') lost(`the channel was lost: ${status} ${error?.message ?? ''}`);
+      else {
+        joined();
+        // The session may have been renewed during the join, which did not reach this channel.
+        this.realtime.setAuth().catch(() => undefined); // the next heartbeat does it again
+      }
     });
   }
 

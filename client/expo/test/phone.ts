@@ -42,7 +42,7 @@ export async function openPhone(script: Script, database: Database = openDatabas
   };
   const store = await Store.open(database, emit, () => undefined);
   await store.put('user_id', ME);
-  const session = new Session(signedIn(), () => store.me, () => undefined);
+  const session = new Session(auth(ME), () => store.me, () => undefined);
   const requests: Request[] = [];
   const http: typeof fetch = async (input, init) => {
     const path = new URL(String(input)).pathname;
@@ -101,11 +101,12 @@ export function message(fields: Partial<ServerMessage>): ServerMessage {
   };
 }
 
-function signedIn(): Settings['auth'] {
-  const session = { access_token: 'token', expires_in: 3600, user: { id: ME } };
-  const auth = {
+/** The `auth` of an app in which this person is signed in, or nobody. */
+export function auth(userId: string | null): Settings['auth'] {
+  const session = userId && { access_token: 'token', expires_in: 3600, user: { id: userId } };
+  const fake = {
     onAuthStateChange: () => ({ data: { subscription: { unsubscribe: () => undefined } } }),
     getSession: () => Promise.resolve({ data: { session }, error: null }),
   };
-  return auth as unknown as Settings['auth'];
+  return fake as unknown as Settings['auth'];
 }
