@@ -14,6 +14,10 @@ declare module 'node:fs' {
   export function writeFileSync(file: string, content: string): void;
 }
 
+declare module 'node:os' {
+  export function tmpdir(): string;
+}
+
 declare module 'node:readline' {
   export function createInterface(options: { input: object }): {
     on(event: 'line', listener: (line: string) => void): void;

@@ -420,13 +420,14 @@ export class Store {
   beginAttempt(seq: number, now: number): Promise<Entry | null> {
     return this.#sql.transaction(async () => {
       const row = await this.#sql.one("select * from outbox where seq = ? and state = 'pending'", seq);
+      if (!row) return null;
       await this.#sql.run(
         `update outbox set attempts = attempts + 1, tried_at = case kind when 'send' then ? else tried_at end,
           edited = edited and kind = 'send' where seq = ?`,
         now,
         seq,
       );
-      return row ? entryFrom(row) : null;
+      return entryFrom(row);
     });
   }
 

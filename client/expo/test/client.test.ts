@@ -1,5 +1,6 @@
 import { equal, rejects } from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 
 import { openDatabase } from '../conformance/sqlite.ts';
@@ -34,7 +35,7 @@ test('a client without an account works, and says what it needs', async () => {
 });
 
 test('a second client on one database is refused', async () => {
-  const file = `${mkdtempSync('/tmp/chat-')}/chat.db`;
+  const file = `${mkdtempSync(`${tmpdir()}/chat-`)}/chat.db`;
   const client = await ChatClient.open(settings(file));
   await rejects(ChatClient.open(settings(file)), DatabaseInUse);
   await client.close();
