@@ -1,0 +1,49 @@
+// The part of Node.js that the tests and the driver use. Its own types would also be in scope of the package, where
+// they hide what React Native does not have.
+
+declare const process: {
+  stdin: object;
+  stdout: { write(text: string): void };
+  stderr: { write(text: string): void };
+  exit(code: number): never;
+};
+
+declare module 'node:fs' {
+  export function mkdtempSync(prefix: string): string;
+  export function readFileSync(file: string, encoding: 'utf8'): string;
+  export function writeFileSync(file: string, content: string): void;
+}
+
+declare module 'node:os' {
+  export function tmpdir(): string;
+}
+
+declare module 'node:readline' {
+  export function createInterface(options: { input: object }): {
+    on(event: 'line', listener: (line: string) => void): void;
+    on(event: 'close', listener: () => void): void;
+  };
+}
+
+declare module 'node:sqlite' {
+  export class DatabaseSync {
+    constructor(file: string);
+    exec(statements: string): void;
+    prepare(statement: string): {
+      run(...values: (string | number | null)[]): { changes: number | bigint };
+      all(...values: (string | number | null)[]): Record<string, unknown>[];
+    };
+    close(): void;
+  }
+}
+
+declare module 'node:test' {
+  export function test(name: string, work: () => Promise<void> | void): void;
+}
+
+declare module 'node:assert/strict' {
+  export function deepEqual(actual: unknown, expected: unknown): void;
+  export function equal(actual: unknown, expected: unknown): void;
+  export function rejects(promise: Promise<unknown>, type: abstract new (...values: never[]) => Error): Promise<void>;
+  export function throws(work: () => unknown, type: abstract new (...values: never[]) => Error): void;
+}

@@ -1,0 +1,437 @@
+// The chat of one person on one device.
+
+import { Devices, type Device } from './devices.ts';
+import { ChatError, DatabaseError, NotSignedIn, OtherAccount, ServerUnreachable } from './errors.ts';
+import { Events, type Listener } from './events.ts';
+import { Live } from './live.ts';
+import { Marks } from './marks.ts';
+import type { Attachment, Conversation, Entry, Message } from './models.ts';
+import { Outbox } from './outbox.ts';
+import { Life, type Parts } from './parts.ts';
+import { tapOf, type Tap } from './push.ts';
+import { text } from './models.ts';
+import { Server } from './server.ts';
+import { Session } from './session.ts';
+import { TIMING, check, type Settings, type Timing } from './settings.ts';
+import { Store } from './store.ts';
+import { Sync } from './sync.ts';
+import { Signal } from './waiting.ts';
+
+/**
+ * Sends, syncs and shows the messages of one person.
+ *
+ * What the app reads comes from the local database, and what it writes goes there first. Background loops bring both
+ * sides together, and events say what changed. So an app needs no network, and no error handling for it: only calls
+ * that say so throw ServerUnreachable.
+ */
+export class ChatClient {
+  readonly #settings: Settings;
+  readonly #timing: Timing;
+  readonly #log: (text: string) => void;
+  readonly #life = new Life();
+  readonly #events: Events;
+  readonly #aborts = new Set<AbortController>();
+  readonly #tokenChanged: Signal;
+  readonly #store: Store;
+  readonly #session: Session;
+  readonly #server: Server;
+  readonly #outbox: Outbox;
+  readonly #marks: Marks;
+  readonly #sync: Sync;
+  readonly #live: Live;
+  readonly #devices: Devices;
+  #loops: Promise<unknown> = Promise.resolve();
+  #toldEnded = false;
+
+  /**
+   * Opens the local database and starts to work, in the foreground, with the session that `auth` has stored, if any.
+   *
+   * Throws TypeError for a wrong setting, DatabaseInUse if another client has the database open, and DatabaseError.
+   */
+  static async open(settings: Settings): Promise<ChatClient> {
+    check(settings);
+    const log = settings.log ?? ((line) => console.warn(line));
+    const events = new Events((error) => log(`a listener of the app threw ${nameOf(error)}`));
+    const store = await Store.open(settings.database, (event) => events.emit(event), log);
+    const client = new ChatClient(settings, store, events, log);
+    client.#start();
+    return client;
+  }
+
+  private constructor(settings: Settings, store: Store, events: Events, log: (text: string) => void) {
+    this.#settings = settings;
+    this.#timing = { ...TIMING, ...settings.timing };
+    this.#log = log;
+    this.#events = events;
+    this.#store = store;
+    this.#tokenChanged = this.#life.wakes(new Signal());
+    const { supabaseUrl, publishableKey, auth, apiUrl, attempts = 8 } = settings;
+    const http: typeof fetch = (input, init) => this.#fetch(input, init);
+    this.#session = new Session(auth, () => store.me, () => this.#sessionChanged());
+    this.#server = new Server(supabaseUrl, publishableKey, this.#session, http);
+    const parts: Parts = {
+      store,
+      server: this.#server,
+      timing: this.#timing,
+      attempts,
+      emit: (event) => events.emit(event),
+      failed: (what, error) => this.#failed(what, error),
+      life: this.#life,
+    };
+    this.#outbox = new Outbox(parts);
+    this.#marks = new Marks(parts);
+    this.#sync = new Sync(parts, () => this.#marks.wake());
+    this.#live = new Live(parts, supabaseUrl, publishableKey, {
+      joined: () => this.#reachable(),
+      sync: () => this.#sync.request(),
+      applied: () => this.#marks.wake(),
+    });
+    this.#devices = new Devices(parts, http, apiUrl);
+  }
+
+  /** Stops, and closes the local database. What waits in the outbox goes when it is opened again. */
+  async close(): Promise<void> {
+    if (this.#life.closed) return;
+    this.#live.disconnect();
+    this.#life.close();
+    this.#session.close();
+    for (const abort of this.#aborts) abort.abort();
+    await this.#loops;
+    await this.#store.close();
+  }
+
+  // Account --------------------------------------------------------------------------------------
+
+  /** The account whose data is stored, signed in or with an expired session. null: none. */
+  get userId(): string | null {
+    return this.#store.me;
+  }
+
+  /** Whether there is a session. */
+  get signedIn(): boolean {
+    return this.#session.signedIn;
+  }
+
+  /** The id of this installation. */
+  get deviceId(): string {
+    return this.#store.deviceId;
+  }
+
+  /**
+   * Signs in, and returns the id of the person. `auth` stores the session: the next start needs no sign-in.
+   *
+   * Throws SignInRejected, ServerUnreachable, RateLimited, and OtherAccount if the database has data of somebody else.
+   */
+  async signIn(email: string, password: string): Promise<string> {
+    const userId = await this.#session.signIn(email, password);
+    // It must not stay in `auth`, which the app uses, too.
+    if (this.#store.me !== null && this.#store.me !== userId) await this.#session.signOut();
+    return this.#adopt(userId);
+  }
+
+  /**
+   * Uses the session of `auth`, after the app itself has signed in with it. Returns the id of the person.
+   *
+   * Throws NotSignedIn, ServerUnreachable and OtherAccount.
+   */
+  async useSession(): Promise<string> {
+    const userId = await this.#session.load();
+    if (userId === null) throw new NotSignedIn('nobody is signed in: call signIn, or sign in with auth');
+    return this.#adopt(userId);
+  }
+
+  /**
+   * Unregisters the device, ends the session, and removes all local data of the account, also the outbox.
+   *
+   * Without the server the local data is removed all the same. The device may then get pushes until its token is
+   * replaced: delete the push token of the installation, as docs/client.md describes.
+   */
+  async signOut(): Promise<void> {
+    this.background();
+    this.#toldEnded = true; // by the person
+    try {
+      if (this.#session.signedIn && this.#settings.apiUrl !== undefined) await this.#devices.unregister();
+    } catch (error) {
+      this.#failed('the device was not unregistered', error);
+    }
+    try {
+      await this.#session.signOut();
+    } catch (error) {
+      this.#failed('the session was ended on this device only', error);
+    }
+    await this.#store.wipe();
+  }
+
+  // App ------------------------------------------------------------------------------------------
+
+  /** Calls the listener with what changes from now on. Subscribe before you read. Returns a function that ends it. */
+  subscribe(listener: Listener): () => void {
+    return this.#events.subscribe(listener);
+  }
+
+  /** The app is visible: renews an old session, connects anew, syncs, and sends what waits. Call it at each return. */
+  foreground(): void {
+    if (!this.#session.signedIn) return;
+    this.#sync.pause(false);
+    this.#devices.setForeground(true);
+    this.#background('foreground', async () => {
+      try {
+        await this.#session.renewIfOld();
+      } finally {
+        this.#live.connect();
+        this.#reachable();
+      }
+    });
+  }
+
+  /** The app is not visible: disconnects, because the system will stop its timers, and reports it. */
+  background(): void {
+    this.#sync.pause(true);
+    this.#devices.setForeground(false);
+    this.#live.disconnect();
+  }
+
+  /** Says whether the phone has a network. With one, the client tries at once what waits. */
+  networkChanged(isConnected: boolean): void {
+    if (!isConnected || !this.#session.signedIn) return;
+    this.#live.hurry();
+    this.#reachable();
+  }
+
+  /** Says which conversation is on the screen, if any: for presence, typing, and pushes that need no sound. */
+  lookAt(conversationId: string | null): void {
+    this.#devices.lookAt(conversationId);
+    this.#live.lookAt(conversationId);
+  }
+
+  /** Says that the person types in the conversation on the screen. Call it at each key; few events are sent. */
+  typing(isTyping = true): void {
+    this.#background('typing', () => this.#live.typing(isTyping));
+  }
+
+  /** Syncs now, and resolves when the local database is up to date. Throws ServerUnreachable and NotSignedIn. */
+  sync(): Promise<void> {
+    return this.#sync.once();
+  }
+
+  /** What a tapped push opens, and starts a sync. null: it is no push of a message, or one for another account. */
+  openPush(data: unknown): Tap | null {
+    const tap = tapOf(data);
+    if (!tap || (tap.recipientId !== null && tap.recipientId !== this.#store.me)) return null;
+    this.#sync.request();
+    return tap;
+  }
+
+  // Conversations --------------------------------------------------------------------------------
+
+  /** All conversations, newest first, with previews and unread counters. */
+  conversations(): Promise<Conversation[]> {
+    return this.#store.conversations();
+  }
+
+  /** A conversation, or null if it is not stored. */
+  conversation(conversationId: string): Promise<Conversation | null> {
+    return this.#store.conversation(conversationId);
+  }
+
+  /**
+   * The id of the conversation with a person. It is created if there is none.
+   *
+   * A known conversation needs no server. Else throws ServerUnreachable, Rejected and NotSignedIn.
+   */
+  async openChat(otherId: string): Promise<string> {
+    const known = (await this.#store.conversations()).find((each) => each.partner.id === otherId);
+    if (known) return known.id;
+    const people = { p_user1_id: this.#me(), p_user2_id: otherId };
+    const id = text({ id: await this.#server.rpc('get_or_create_conversation', people) }, 'id');
+    const row = await this.#server.conversation(id);
+    if (row) {
+      await this.#store.applyConversations([row], { all: false });
+      await this.#store.applyPeople(await this.#server.people(await this.#store.partnersWithoutProfile()));
+    }
+    return id;
+  }
+
+  /** Archives a conversation for this person, or brings it back. A new message brings it back, too. */
+  async archive(conversationId: string, archived = true): Promise<void> {
+    this.#me();
+    await this.#store.enterArchive(conversationId, archived, now());
+    this.#outbox.wake();
+  }
+
+  // Messages -------------------------------------------------------------------------------------
+
+  /** Messages of the local database, newest first; `before`: only those older than this one. */
+  messages(conversationId: string, before: Message | null = null, limit = 30): Promise<Message[]> {
+    return this.#store.messages(conversationId, before, limit);
+  }
+
+  /**
+   * As `messages`, after a page was read from the server. Without the server, what the local database has.
+   *
+   * Call it when a conversation is opened, and with the oldest message on the screen to page back. Throws Rejected and
+   * NotSignedIn.
+   */
+  async loadMessages(conversationId: string, before: Message | null = null, limit = 30): Promise<Message[]> {
+    try {
+      return await this.#sync.page(conversationId, before, limit);
+    } catch (error) {
+      if (!(error instanceof ServerUnreachable)) throw error;
+      return this.#store.messages(conversationId, before, limit);
+    }
+  }
+
+  /** A message by its id, or by the id that it had before it was sent. Throws UnknownMessage. */
+  message(messageId: string): Promise<Message> {
+    return this.#store.message(messageId);
+  }
+
+  /**
+   * Puts a message into the outbox, and returns it: pending. It survives a crash, and is sent once.
+   *
+   * Throws NotSignedIn if nobody has ever signed in, and DatabaseFull.
+   */
+  async send(conversationId: string, text: string, attachments: readonly Attachment[] = []): Promise<Message> {
+    this.#me();
+    const message = await this.#store.enterMessage(conversationId, text, attachments, now());
+    this.#outbox.wake();
+    return message;
+  }
+
+  /** Replaces the text of an own message, sent or not. Throws UnknownMessage. */
+  async edit(messageId: string, text: string): Promise<Message> {
+    const message = await this.#store.enterEdit(messageId, text, now());
+    this.#outbox.wake();
+    return message;
+  }
+
+  /** Deletes an own message for both people, sent or not. Throws UnknownMessage. */
+  async delete(messageId: string): Promise<void> {
+    await this.#store.enterDelete(messageId, now());
+    this.#outbox.wake();
+  }
+
+  /** What is not sent, oldest first, with the reason of what has failed. */
+  outbox(): Promise<Entry[]> {
+    return this.#store.entries();
+  }
+
+  /** Tries a failed message, edit or deletion again. Throws UnknownMessage if none has failed. */
+  async retry(messageId: string): Promise<void> {
+    await this.#store.retry(messageId);
+    this.#outbox.wake();
+  }
+
+  /** Gives up a failed message, edit or deletion. Throws UnknownMessage if none has failed. */
+  async discard(messageId: string): Promise<void> {
+    await this.#store.discard(messageId);
+    this.#outbox.wake();
+  }
+
+  /** Says that its conversation was read up to this message: the newest that is visible on the screen. */
+  async markRead(messageId: string): Promise<void> {
+    if (await this.#store.markRead(messageId)) this.#marks.wake();
+  }
+
+  // Devices --------------------------------------------------------------------------------------
+
+  /**
+   * Registers this device for pushes. Repeat it after each sign-in, and when the token changes.
+   *
+   * Throws Rejected, whose code is one of docs/client.md, RateLimited, ServerUnreachable and NotSignedIn.
+   */
+  registerDevice(device: Device): Promise<void> {
+    return this.#devices.register(device);
+  }
+
+  /** Ends the pushes to this device. Throws what `registerDevice` throws. */
+  unregisterDevice(): Promise<void> {
+    return this.#devices.unregister();
+  }
+
+  // Internals ------------------------------------------------------------------------------------
+
+  #start(): void {
+    const parts = [this.#outbox, this.#marks, this.#sync, this.#live, this.#devices];
+    const loops = [...parts.map((part) => part.run()), this.#passTokens()];
+    this.#loops = Promise.all(loops.map((loop) => loop.catch((error: unknown) => this.#failed('a part ended', error))));
+    this.foreground();
+  }
+
+  #me(): string {
+    if (this.#store.me === null) throw new NotSignedIn('nobody is signed in: call signIn');
+    return this.#store.me;
+  }
+
+  async #adopt(userId: string): Promise<string> {
+    if (this.#store.me !== null && this.#store.me !== userId) {
+      throw new OtherAccount('the local database belongs to another account: call signOut, or use another file');
+    }
+    await this.#store.put('user_id', userId);
+    this.#toldEnded = false;
+    this.foreground();
+    return userId;
+  }
+
+  /** The server can probably be reached: sends and asks for all that waits. */
+  #reachable(): void {
+    this.#sync.request();
+    this.#marks.wake();
+    this.#background('outbox', () => this.#outbox.makeDue());
+  }
+
+  #sessionChanged(): void {
+    if (this.#session.signedIn) {
+      this.#tokenChanged.set();
+    } else if (!this.#toldEnded && this.#store.me !== null) {
+      this.#toldEnded = true;
+      this.#live.disconnect();
+      this.#events.emit({ type: 'sessionEnded' });
+    }
+  }
+
+  async #passTokens(): Promise<void> {
+    while (!this.#life.closed) {
+      await this.#tokenChanged.wait();
+      this.#tokenChanged.clear();
+      try {
+        if (!this.#life.closed) await this.#live.useToken();
+      } catch (error) {
+        this.#failed('the token was not passed to Realtime', error);
+      }
+    }
+  }
+
+  /** Does work that nobody waits for. Its errors are reported. */
+  #background(what: string, work: () => Promise<void>): void {
+    if (!this.#life.closed) work().catch((error: unknown) => this.#failed(`${what} failed`, error));
+  }
+
+  #failed(what: string, error: unknown): void {
+    if (this.#life.closed) return;
+    if (error instanceof DatabaseError) this.#events.emit({ type: 'databaseFailed', error });
+    // Other errors may quote what they were about.
+    this.#log(`${what}: ${error instanceof ChatError ? error.message : nameOf(error)}`);
+  }
+
+  async #fetch(input: Parameters<typeof fetch>[0], init?: RequestInit): Promise<Response> {
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), this.#timing.requestTimeout * 1000);
+    this.#aborts.add(abort);
+    if (this.#life.closed) abort.abort();
+    try {
+      return await (this.#settings.fetch ?? fetch)(input, { ...init, signal: abort.signal });
+    } finally {
+      clearTimeout(timer);
+      this.#aborts.delete(abort);
+    }
+  }
+}
+
+function now(): number {
+  return Date.now() / 1000;
+}
+
+function nameOf(error: unknown): string {
+  return error instanceof Error ? error.name : typeof error;
+}

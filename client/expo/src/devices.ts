@@ -1,0 +1,131 @@
+// This device: its registration for pushes over the HTTP API, and the heartbeats that say what is on its screen.
+
+import { RateLimited, Rejected, ServerFailed, ServerUnreachable, SessionExpired } from './errors.ts';
+import type { Parts } from './parts.ts';
+import { Signal } from './waiting.ts';
+
+/** `appVersion` is shown to operators. */
+export interface Device {
+  readonly pushToken: string;
+  readonly platform: 'ios' | 'android' | 'web';
+  readonly pushProvider?: 'expo' | 'fcm' | 'apns';
+  readonly appVersion?: string;
+}
+
+/** `apiUrl`: undefined if the project has no HTTP API, so no pushes. */
+export class Devices {
+  readonly #parts: Parts;
+  readonly #http: typeof fetch;
+  readonly #apiUrl: string | undefined;
+  readonly #changed: Signal;
+  #onScreen: string | null = null;
+  #foreground = true;
+
+  constructor(parts: Parts, http: typeof fetch, apiUrl: string | undefined) {
+    this.#parts = parts;
+    this.#http = http;
+    this.#apiUrl = apiUrl?.replace(/\/+$/, '');
+    this.#changed = parts.life.wakes(new Signal());
+  }
+
+  /** See ChatClient.registerDevice. */
+  async register({ pushToken, platform, pushProvider = 'expo', appVersion }: Device): Promise<void> {
+    await this.#call('POST', '/api/push/register', {
+      device_id: this.#parts.store.deviceId,
+      platform,
+      push_token: pushToken,
+      push_provider: pushProvider,
+      app_version: appVersion, // JSON leaves out what is undefined
+    });
+  }
+
+  /** Removes the registration of this device. Throws what `register` throws. */
+  async unregister(): Promise<void> {
+    await this.#call('DELETE', `/api/push/unregister?device_id=${encodeURIComponent(this.#parts.store.deviceId)}`);
+  }
+
+  /** Says which conversation is on the screen. It is reported soon. */
+  lookAt(conversationId: string | null): void {
+    this.#onScreen = conversationId;
+    this.#changed.set();
+  }
+
+  /** Says whether the app is in the foreground. It is reported soon. */
+  setForeground(foreground: boolean): void {
+    this.#foreground = foreground;
+    this.#changed.set();
+  }
+
+  /** Reports presence until the client is closed. The next report replaces one that is lost. */
+  async run(): Promise<void> {
+    const { life, server, timing, failed } = this.#parts;
+    while (!life.closed) {
+      this.#changed.clear();
+      if (server.session.signedIn) {
+        try {
+          await this.#report();
+        } catch (error) {
+          failed('presence was not reported', error);
+        }
+      }
+      if (!life.closed) await this.#changed.wait(this.#foreground ? timing.heartbeat : null);
+    }
+  }
+
+  async #report(): Promise<void> {
+    const { store, server } = this.#parts;
+    const online = this.#foreground;
+    const shown = online ? this.#onScreen : null;
+    try {
+      await server.rpc('report_presence', {
+        p_device_id: store.deviceId,
+        p_state: online ? 'online' : 'offline',
+        p_conversation_id: shown,
+      });
+    } catch (error) {
+      if (!(error instanceof Rejected && error.code === '22023') || store.me === null) throw error;
+      // A device that is not registered reports for the person as a whole.
+      await server.reportPresenceOfPerson(store.me, online, shown);
+    }
+  }
+
+  async #call(method: string, path: string, body?: object): Promise<void> {
+    const { session } = this.#parts.server;
+    const token = await session.token();
+    let answer = await this.#answer(method, path, token, body);
+    if (answer.status === 401) {
+      await session.renew(token);
+      answer = await this.#answer(method, path, await session.token(), body);
+    }
+    if (!answer.ok) throw await errorOf(answer);
+  }
+
+  async #answer(method: string, path: string, token: string, body?: object): Promise<Response> {
+    if (!this.#apiUrl) throw new Rejected('no_api_url', 'apiUrl is not set to the output ApiUrl of the stack');
+    const headers = { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' };
+    try {
+      return await this.#http(`${this.#apiUrl}${path}`, { method, headers, body: body ? JSON.stringify(body) : null });
+    } catch (error) {
+      throw new ServerUnreachable('the HTTP API gave no answer', { cause: error });
+    }
+  }
+}
+
+async function errorOf(answer: Response): Promise<Error> {
+  if (answer.status === 401) return new SessionExpired('the session has ended: sign in again');
+  if (answer.status === 429) return new RateLimited(Number(answer.headers.get('Retry-After')) || 10);
+  const { code, message } = await problemOf(answer);
+  return answer.status >= 500 ? new ServerFailed(`${message} (${code})`) : new Rejected(code, message);
+}
+
+/** The error of the API. One of a proxy or a gateway has another shape, and is named by its status. */
+async function problemOf(answer: Response): Promise<{ code: string; message: string }> {
+  const body = (await answer.json().catch(() => null)) as {
+    error?: { code?: string; message?: string; fields?: { field: string; message: string }[] };
+  } | null;
+  const { code, message, fields } = body?.error ?? {};
+  return {
+    code: code ?? `http_${answer.status}`,
+    message: fields?.map((each) => `${each.field}: ${each.message}`).join('; ') ?? message ?? 'the HTTP API failed',
+  };
+}

@@ -1,0 +1,65 @@
+// Where the server is, and how often the client does what.
+
+import type { SupabaseClient } from '@supabase/supabase-js';
+
+import type { Database } from './database.ts';
+
+/** Times in seconds. Tests shorten them. */
+export interface Timing {
+  readonly requestTimeout: number;
+  readonly retryBase: number; // the wait after the first failed attempt; it doubles with each
+  readonly retryCap: number;
+  readonly syncInterval: number; // in the foreground: what a lost event did not say arrives by then
+  readonly marksDelay: number; // marks of this time are sent together
+  readonly heartbeat: number; // presence of this device
+  readonly typingInterval: number; // at most one typing event in this time is sent
+  readonly typingTimeout: number; // a partner who sends no typing event for this time has stopped
+  readonly stableConnection: number; // a connection that breaks sooner counts as a failed attempt
+}
+
+export const TIMING: Timing = {
+  requestTimeout: 15,
+  retryBase: 1,
+  retryCap: 60,
+  syncInterval: 60,
+  marksDelay: 0.3,
+  heartbeat: 20,
+  typingInterval: 3,
+  typingTimeout: 7,
+  stableConnection: 10,
+};
+
+/**
+ * `auth`: `supabase.auth` of the app's own client, which stores and renews the session. `database`: an open database
+ * for one account, such as `await SQLite.openDatabaseAsync('chat.db')`. `apiUrl`: the output ApiUrl of the stack.
+ * `attempts`: how often an entry of the outbox is tried that the server answers with an error of its own; 8 if not set.
+ * `fetch`: of all HTTP requests. `log`: gets what went wrong, without texts and tokens; console.warn if not set.
+ */
+export interface Settings {
+  readonly supabaseUrl: string;
+  readonly publishableKey: string;
+  readonly auth: SupabaseClient['auth'];
+  readonly database: Database;
+  readonly apiUrl?: string;
+  readonly attempts?: number;
+  readonly timing?: Partial<Timing>;
+  readonly fetch?: typeof fetch;
+  readonly log?: (text: string) => void;
+}
+
+/** Throws TypeError for a setting that cannot work, with its name. */
+export function check(settings: Settings): void {
+  for (const name of ['supabaseUrl', 'apiUrl'] as const) {
+    const value: unknown = settings[name];
+    if (name === 'apiUrl' && value === undefined) continue;
+    if (typeof value !== 'string' || !/^https?:\/\/./.test(value)) {
+      throw new TypeError(`${name} must be a URL such as https://example.com, not ${JSON.stringify(value)}`);
+    }
+  }
+  if (!settings.publishableKey) throw new TypeError('publishableKey is not set: see the API keys of the project');
+  if (settings.publishableKey.startsWith('sb_secret_')) {
+    throw new TypeError('publishableKey is a secret key. Use the key that starts with sb_publishable_');
+  }
+  if (!settings.auth) throw new TypeError("auth is not set: pass supabase.auth of the app's client");
+  if (!settings.database) throw new TypeError('database is not set: pass an open database of expo-sqlite');
+}

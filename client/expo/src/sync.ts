@@ -1,0 +1,134 @@
+// Brings the local database up to date. It is the truth: live events are only faster.
+//
+// A sync reads all messages that changed since the cursor, which is a time of the server, with an overlap that the
+// server adds. It runs on start, on foreground, after each (re)join of the live channel, and now and then.
+
+import { ServerUnreachable } from './errors.ts';
+import { MalformedRow, isoOf, messageOf, text, time, type Message, type Row, type ServerMessage } from './models.ts';
+import type { Parts } from './parts.ts';
+import { Signal, backoff } from './waiting.ts';
+
+const PAGE = 500;
+
+/** Works while `run` runs. `applied` is called after each change, because it may have left marks to send. */
+export class Sync {
+  readonly #parts: Parts;
+  readonly #applied: () => void;
+  readonly #requested: Signal;
+  #last: Promise<unknown> = Promise.resolve();
+  #paused = false;
+
+  constructor(parts: Parts, applied: () => void) {
+    this.#parts = parts;
+    this.#applied = applied;
+    this.#requested = parts.life.wakes(new Signal());
+  }
+
+  /** Asks for a sync soon. Several requests may become one. */
+  request(): void {
+    this.#requested.set();
+  }
+
+  /** Ends or begins the syncs that nobody asks for: an app in the background needs none. */
+  pause(paused: boolean): void {
+    this.#paused = paused;
+  }
+
+  /** Syncs on request, and at times, until the client is closed. */
+  async run(): Promise<void> {
+    const { life, server, timing, failed } = this.#parts;
+    let failures = 0;
+    while (!life.closed) {
+      const delay = failures ? backoff(failures, timing.retryBase, timing.retryCap) : timing.syncInterval;
+      await this.#requested.wait(this.#paused ? null : delay);
+      this.#requested.clear();
+      if (life.closed || !server.session.signedIn) continue;
+      try {
+        await this.once();
+        failures = 0;
+      } catch (error) {
+        failures += 1;
+        failed('the sync failed', error);
+      }
+    }
+  }
+
+  /** Syncs now, after one that runs. Throws ServerUnreachable, Rejected, NotSignedIn and DatabaseError. */
+  once(): Promise<void> {
+    const result = this.#last.then(() => this.#sync());
+    this.#last = result.catch(() => undefined); // the caller gets the error
+    return result;
+  }
+
+  async #sync(): Promise<void> {
+    const { store, server, emit } = this.#parts;
+    const cursor = await store.get('cursor');
+    if (cursor === null) {
+      // A new phone does not load the whole past: the list, and each conversation when it is opened.
+      await store.put('cursor', text({ cursor: await server.rpc('sync_cursor') }, 'cursor'));
+    } else {
+      await this.#readChanges(cursor);
+    }
+    // After the messages: the counters of a conversation must not be older than they are.
+    await store.applyConversations(await server.conversations(), { all: true });
+    await store.applyPeople(await server.people(await store.partnersWithoutProfile()));
+    this.#applied();
+    emit({ type: 'synced' });
+  }
+
+  async #readChanges(cursor: string): Promise<void> {
+    const { store, server } = this.#parts;
+    let newest = cursor;
+    let since = cursor;
+    let after: string | null = null;
+    for (;;) {
+      const rows = await server.rows('get_changed_messages', {
+        p_user_id: store.me,
+        p_since: since,
+        p_after_id: after,
+        p_limit: PAGE,
+      });
+      const last = rows.at(-1);
+      if (!last) return;
+      since = isoOf(time(last, 'changed_at'));
+      after = text(last, 'id');
+      // The first page overlaps: its last row may be older than the cursor.
+      if (time(last, 'changed_at') > time({ newest }, 'newest')) newest = since;
+      await store.applyMessages(this.#readable(rows), newest);
+    }
+  }
+
+  /**
+   * Reads a page of a conversation, newest first, from the server into the local database.
+   *
+   * Throws ServerUnreachable, Rejected and NotSignedIn.
+   */
+  async page(conversationId: string, before: Message | null, limit: number): Promise<Message[]> {
+    const { store, server } = this.#parts;
+    const known = await store.known(conversationId);
+    const rows = await server.rows('get_messages_paginated', {
+      p_conversation_id: conversationId,
+      p_limit: limit,
+      p_cursor_timestamp: before ? isoOf(await store.timeOf(before)) : null,
+      p_cursor_id: before?.id ?? null,
+    });
+    const complete = rows.length < limit;
+    await store.applyPage({ conversationId, messages: this.#readable(rows), before, known, complete });
+    this.#applied();
+    return store.messages(conversationId, before, limit);
+  }
+
+  /** The messages in rows. Malformed rows are logged, without their content, and left out. */
+  #readable(rows: readonly Row[]): ServerMessage[] {
+    const messages: ServerMessage[] = [];
+    for (const row of rows) {
+      try {
+        messages.push(messageOf(row));
+      } catch (error) {
+        if (!(error instanceof MalformedRow)) throw error;
+        this.#parts.failed('a malformed message was skipped', new ServerUnreachable(error.message));
+      }
+    }
+    return messages;
+  }
+}

@@ -1,0 +1,48 @@
+import { equal, rejects } from 'node:assert/strict';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { test } from 'node:test';
+
+import { openDatabase } from '../conformance/sqlite.ts';
+import { ChatClient, DatabaseInUse, NotSignedIn, ServerUnreachable } from '../src/index.ts';
+import { ROOM, auth, openPhone } from './phone.ts';
+
+/** The settings of a client without an account, whose server answers nothing. */
+function settings(file = ':memory:') {
+  return {
+    supabaseUrl: 'http://supabase.test',
+    publishableKey: 'sb_publishable_test',
+    auth: auth(null),
+    database: openDatabase(file),
+    log: () => undefined,
+    fetch: () => Promise.reject(new TypeError('no network')),
+  };
+}
+
+test('a wrong setting is named', async () => {
+  await rejects(ChatClient.open({ ...settings(), supabaseUrl: 'supabase.test' }), TypeError);
+  await rejects(ChatClient.open({ ...settings(), publishableKey: 'sb_secret_key' }), TypeError);
+  await rejects(ChatClient.open({ ...settings(), apiUrl: '' }), TypeError);
+});
+
+test('a client without an account works, and says what it needs', async () => {
+  const client = await ChatClient.open(settings());
+  equal(client.signedIn, false);
+  await rejects(client.send(ROOM, 'Hello'), NotSignedIn);
+  await rejects(client.sync(), NotSignedIn);
+  equal(client.openPush({ type: 'chat_message', conversationId: ROOM })?.conversationId, ROOM);
+  await client.close();
+});
+
+test('a second client on one database is refused', async () => {
+  const file = `${mkdtempSync(`${tmpdir()}/chat-`)}/chat.db`;
+  const client = await ChatClient.open(settings(file));
+  await rejects(ChatClient.open(settings(file)), DatabaseInUse);
+  await client.close();
+  await (await ChatClient.open(settings(file))).close();
+});
+
+test('a request without a server throws a typed error', async () => {
+  const { parts } = await openPhone(() => null);
+  await rejects(parts.server.conversations(), ServerUnreachable);
+});

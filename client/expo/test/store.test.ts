@@ -1,0 +1,94 @@
+import { deepEqual, equal, rejects, throws } from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { DatabaseError, UnknownMessage } from '../src/index.ts';
+import { MalformedRow, isoOf, messageOf, time } from '../src/models.ts';
+import { ME, PARTNER, ROOM, message, openPhone, rowOf } from './phone.ts';
+
+const silent = () => null;
+
+const room = (fields: object) => ({
+  id: ROOM, user1_id: PARTNER, user2_id: ME, last_message: 'Hello', last_message_at: '2001-09-09T01:46:40+00:00',
+  unread_count_user1: 7, unread_count_user2: 1, archived_by_user1: true, archived_by_user2: false,
+  updated_at: '2001-09-09T01:46:40+00:00', ...fields,
+});
+
+test('an older version of a message replaces no newer one', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await store.applyMessages([message({ text: 'new', changedAt: 1e15 + 2 })]);
+  await store.applyMessages([message({ text: 'old', changedAt: 1e15 + 1 })]);
+  equal((await store.messages(ROOM, null, 10))[0]?.text, 'new');
+});
+
+test('messages of one millisecond keep their order when a page ends between them', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await store.applyMessages([1, 2, 3].map((n) => message({ id: `m${n}`, serverTimestamp: 1e15 + n, text: `${n}` })));
+  const [newest] = await store.messages(ROOM, null, 1);
+  deepEqual((await store.messages(ROOM, newest ?? null, 10)).map(({ text }) => text), ['2', '1']);
+});
+
+test('a stored message that a page of the server does not have is removed', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await store.applyMessages([message({ id: 'gone', serverTimestamp: 1e15 + 1 }), message({ id: 'kept' })]);
+  const known = await store.known(ROOM);
+  await store.applyPage({ conversationId: ROOM, messages: [message({ id: 'kept' })], before: null, known, complete: true });
+  deepEqual((await store.messages(ROOM, null, 10)).map(({ id }) => id), ['kept']);
+});
+
+test('a message of the partner is noted to be marked as delivered, and an own one is not', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await store.applyMessages([message({ id: 'theirs' }), message({ id: 'mine', senderId: ME })]);
+  deepEqual(await store.deliveredMarks(10), ['theirs']);
+});
+
+test('a conversation that was read here shows no unread messages before the server knows it', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await store.applyConversations([room({})], { all: true });
+  await store.applyMessages([message({ id: 'm1' })]);
+  equal((await store.conversation(ROOM))?.unread, 1);
+  equal(await store.markRead('m1'), true);
+  equal((await store.conversation(ROOM))?.unread, 0);
+  equal(await store.markRead('m1'), false);
+  deepEqual(await store.readMarks(), [{ conversationId: ROOM, messageId: 'm1' }]);
+});
+
+test('a new message counts as unread before the conversation was read again', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await store.applyConversations([room({ unread_count_user2: 0 })], { all: true });
+  await store.applyMessages([message({ id: 'm2', serverTimestamp: 1e15 + 5, text: ' two\nlines ' })]);
+  const conversation = await store.conversation(ROOM);
+  deepEqual([conversation?.unread, conversation?.lastMessage], [1, 'two lines']);
+});
+
+test('a malformed conversation is skipped, and removes no stored one', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await store.applyConversations([room({})], { all: true });
+  await store.applyConversations([room({ updated_at: 'yesterday' })], { all: true });
+  equal((await store.conversations()).length, 1);
+});
+
+test('a sign-out leaves nothing but the id of the installation', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  const { deviceId } = store;
+  await store.applyMessages([message({})]);
+  await store.enterMessage(ROOM, 'waits', [], 1);
+  await store.wipe();
+  deepEqual([await store.entries(), await store.messages(ROOM, null, 10), store.me], [[], [], null]);
+  equal(await store.get('device_id'), deviceId);
+});
+
+test('a transaction that fails changes nothing, and the next one works', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await rejects(store.applyMessages([message({ id: 'fine' }), message({ id: null as unknown as string })]), DatabaseError);
+  deepEqual(await store.messages(ROOM, null, 10), []);
+  await store.applyMessages([message({ id: 'fine' })]);
+  await rejects(store.message('unknown'), UnknownMessage);
+  equal((await store.messages(ROOM, null, 10)).length, 1);
+});
+
+test('times keep their microseconds', () => {
+  equal(isoOf(time({ at: '2026-01-02T03:04:05.12+00:00' }, 'at')), '2026-01-02T03:04:05.120000Z');
+  equal(isoOf(time({ at: '2026-01-02T03:04:05.000001+02:00' }, 'at')), '2026-01-02T01:04:05.000001Z');
+  throws(() => time({ at: 'now' }, 'at'), MalformedRow);
+  throws(() => messageOf(rowOf({ room_id: ROOM, sender_id: ME, message: 5 })), MalformedRow);
+});

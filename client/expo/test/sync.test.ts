@@ -1,0 +1,70 @@
+import { deepEqual, equal } from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { tapOf } from '../src/index.ts';
+import { Events } from '../src/events.ts';
+import { Sync } from '../src/sync.ts';
+import { PARTNER, ROOM, openPhone, rowOf, type Script } from './phone.ts';
+
+const row = (text: string) => rowOf({ room_id: ROOM, sender_id: PARTNER, message: text });
+
+/** A server with these pages of changes. */
+function withPages(...pages: object[][]): Script {
+  return ({ path }) => {
+    if (path.endsWith('/sync_cursor')) return [200, '2026-01-01T00:00:00.000001+00:00'];
+    return [200, path.endsWith('/get_changed_messages') ? (pages.shift() ?? []) : []];
+  };
+}
+
+test('a new phone stores the cursor, and does not load the whole past', async () => {
+  const { parts, requests } = await openPhone(withPages([row('past')]));
+  await new Sync(parts, () => undefined).once();
+  equal(await parts.store.get('cursor'), '2026-01-01T00:00:00.000001+00:00');
+  equal(requests.some(({ path }) => path.endsWith('/get_changed_messages')), false);
+});
+
+test('a sync reads page after page, and begins the next one at the newest change', async () => {
+  const [first, second] = [row('one'), row('two')];
+  const { parts, requests } = await openPhone(withPages([first], [second]));
+  await parts.store.put('cursor', '2025-01-01T00:00:00.000000Z');
+  await new Sync(parts, () => undefined).once();
+  const pages = requests.filter(({ path }) => path.endsWith('/get_changed_messages'));
+  deepEqual(pages.map(({ body }) => body['p_after_id']), [null, first['id'], second['id']]);
+  equal((await parts.store.get('cursor'))?.slice(0, 19), String(second['changed_at']).slice(0, 19));
+});
+
+test('a page of the overlap alone does not put the cursor back', async () => {
+  const { parts } = await openPhone(withPages([row('known')]));
+  await parts.store.put('cursor', '2030-01-01T00:00:00.000000Z');
+  await new Sync(parts, () => undefined).once();
+  equal(await parts.store.get('cursor'), '2030-01-01T00:00:00.000000Z');
+});
+
+test('a malformed message is skipped, and the others are stored', async () => {
+  const { parts } = await openPhone(withPages([{ ...row('bad'), attachments: 'none' }, row('good')]));
+  await parts.store.put('cursor', '2025-01-01T00:00:00.000000Z');
+  await new Sync(parts, () => undefined).once();
+  deepEqual((await parts.store.messages(ROOM, null, 10)).map(({ text }) => text), ['good']);
+});
+
+test('a listener that throws ends nothing', () => {
+  const reported: unknown[] = [];
+  const heard: string[] = [];
+  const events = new Events((error) => reported.push(error));
+  events.subscribe(() => {
+    throw new Error('of the app');
+  });
+  events.subscribe(({ type }) => heard.push(type));
+  events.emit({ type: 'synced' });
+  deepEqual([reported.length, heard], [1, ['synced']]);
+});
+
+test('a tap opens the conversation of a message, and nothing for other pushes', () => {
+  const data = { type: 'chat_message', conversationId: ROOM, messageId: null };
+  const tap = { conversationId: ROOM, messageId: null, recipientId: null };
+  deepEqual(tapOf(data), tap);
+  deepEqual(tapOf({ body: JSON.stringify(data) }), tap);
+  for (const other of [null, 'text', {}, { body: '{' }, { ...data, kind: 'badge' }, { ...data, conversationId: 'x' }]) {
+    equal(tapOf(other), null);
+  }
+});
