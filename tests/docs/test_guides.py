@@ -23,8 +23,9 @@ def resources(kind: str) -> set[str]:
 
 
 @pytest.mark.parametrize("block", blocks("ts"), ids=str)
-def test_typescript_in_the_guides_is_quoted_from_docs_client(block: Any) -> None:
-    files = [file.read_text() for file in (PROJECT / "docs" / "client").glob("*.ts")]
+def test_typescript_in_the_guides_is_quoted_from_files_that_are_type_checked(block: Any) -> None:
+    checked = [PROJECT / "docs" / "client", PROJECT / "client" / "expo" / "test"]
+    files = [file.read_text() for folder in checked for file in folder.glob("*.ts")]
     assert any(block.text in text for text in files)
 
 

@@ -6,6 +6,7 @@ declare const process: {
   stdout: { write(text: string): void };
   stderr: { write(text: string): void };
   exit(code: number): never;
+  env: Record<'EXPO_PUBLIC_SUPABASE_URL' | 'EXPO_PUBLIC_SUPABASE_PUBLISHABLE_KEY' | 'EXPO_PUBLIC_CHAT_PUSH_URL', string | undefined>;
 };
 
 declare module 'node:fs' {
