@@ -446,8 +446,8 @@ async def test_a_sender_that_is_killed_at_random_times_loses_no_message_and_send
     stored = [text for (text,) in await rows_of(cloud, query, pair.conversation)]
     assert len(noted) >= 50
     assert [text for text in noted if stored.count(text) != 1] == []
-    arrived = pair.gus.client.messages(pair.conversation, limit=10_000)
-    assert sorted(message.text for message in arrived) == sorted(stored)
+    arrived = [message.text for message in pair.gus.client.messages(pair.conversation, limit=10_000)]
+    assert [text for text in noted if arrived.count(text) != 1] == []
 
 
 async def test_an_event_that_cannot_be_read_ends_nothing(pair: Pair, tina: Account, gus: Account) -> None:
