@@ -138,6 +138,17 @@ async def bulk_database(server: Postgres) -> str:
               where recipient_id = p_guide;
             $$;
             grant execute on function public.perform_statement to authenticated, service_role;
+            -- Whether autovacuum analyzes a table in the middle of a statement depends on the speed of the machine.
+            do $$
+            declare
+              name regclass;
+            begin
+              for name in select oid from pg_class where relkind = 'r'
+                and relnamespace::regnamespace::text in ('public', 'private', 'push')
+              loop
+                execute format('alter table %s set (autovacuum_enabled = false)', name);
+              end loop;
+            end $$;
         """)
     return dsn
 
