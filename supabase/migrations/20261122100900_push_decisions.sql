@@ -1,7 +1,7 @@
 -- Decisions: what each device should be sent. push.decide is the decision table of docs/architecture.md, for each new message.
 -- push.situations reads what the devices of a recipient should show of a conversation, and what each of them shows. push.plan_job
 -- takes the difference: an alert, an update, a dismissal, a badge, or nothing. Nothing here sends or leases.
--- The functions that read and write take all jobs of a claim: one statement for a hundred jobs costs a tenth of a hundred.
+-- The functions that read and write take all jobs of a claim: one statement for a hundred jobs costs less than a hundred statements.
 
 -- device_limit is applied here, too: rows may be older than the limit, or written while triggers were disabled.
 create function push.sendable_devices(p_recipient_id uuid) returns setof public.user_devices

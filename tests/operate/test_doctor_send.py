@@ -18,6 +18,7 @@ from local.providers.expo.faults import HttpError, ReceiptError, TicketError
 from local.providers.fcm.faults import FcmError
 from local.providers.fcm.service import fcm_service
 from local.providers.fcm.state import registration_token
+from local.providers.phones import Phone
 from operate.doctor.push_service import RECEIPT_WITHIN, direct_providers, send_test_push
 from operate.doctor.results import Finding, Healthy, Result, Waiting
 from tests.http2_fakes import trusted
@@ -124,6 +125,18 @@ async def add_device(breakable: BreakableCloud, platform: str, provider: str, to
     )
 
 
+def check_test_push(results: list[Result], phone: Phone, service: str, fault: str | None, remedy: str) -> None:
+    """The phone shows the test push; with a fault, the only finding names it and the remedy."""
+    push = f"test push to {phone.platform} device phone"
+    if fault is None:
+        assert [result.what for result in results] == [f"{push}: handed over to {service}"]
+        assert [arrival.message["title"] for arrival in phone.shown] == ["Chat Push"]
+    else:
+        [finding] = findings(results)
+        assert finding.what == f"{push}: {fault}"
+        assert remedy in finding.remedy
+
+
 @pytest.mark.parametrize("fault", [None, "UNREGISTERED", "PERMISSION_DENIED"])
 async def test_a_device_of_fcm_gets_the_test_push_from_fcm(
     breakable: BreakableCloud, fault: Literal["UNREGISTERED", "PERMISSION_DENIED"] | None
@@ -136,13 +149,8 @@ async def test_a_device_of_fcm_gets_the_test_push_from_fcm(
             fcm.script(FcmError(error=fault))
         account = json.dumps(fcm.service_account())
         results = await sent_directly(breakable, DirectUrls(fcm_url=fcm.url), fcm_service_account=account)
-    if fault is None:
-        assert [result.what for result in results] == ["test push to android device phone: handed over to FCM"]
-        assert [arrival.message["title"] for arrival in phone.shown] == ["Chat Push"]
-    else:
-        [finding] = findings(results)
-        assert finding.what == f"test push to android device phone: {fault}"
-        assert ("registers the device again" if fault == "UNREGISTERED" else "enable the Firebase") in finding.remedy
+    remedy = "registers the device again" if fault == "UNREGISTERED" else "enable the Firebase"
+    check_test_push(results, phone, "FCM", fault, remedy)
 
 
 @pytest.mark.parametrize("reason", [None, "Unregistered", "InvalidProviderToken"])
@@ -162,13 +170,8 @@ async def test_a_device_of_apns_gets_the_test_push_from_apns(breakable: Breakabl
                 apns_team_id=apns.key.team_id,
                 apns_topic=TOPIC,
             )
-    if reason is None:
-        assert [result.what for result in results] == ["test push to ios device phone: handed over to APNs"]
-        assert [arrival.message["title"] for arrival in phone.shown] == ["Chat Push"]
-    else:
-        [finding] = findings(results)
-        assert finding.what == f"test push to ios device phone: {reason}"
-        assert ("registers the device again" if reason == "Unregistered" else "check apns_key") in finding.remedy
+    remedy = "registers the device again" if reason == "Unregistered" else "check apns_key"
+    check_test_push(results, phone, "APNs", reason, remedy)
 
 
 @pytest.mark.parametrize("report", ["ticket", "receipt"])

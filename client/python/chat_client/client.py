@@ -358,6 +358,6 @@ class ChatClient:
 async def _logged(part: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
         await part()
-    except Exception:
+    except Exception:  # whatever it is: nobody awaits the task before the client is closed
         _log.exception("a part of the chat client ended: this is a bug")
         raise

@@ -6,17 +6,16 @@ apart, and laid over each other when they are read. So a row of the server never
 
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from importlib.resources import files
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 from uuid import UUID, uuid4
 
-from chat_client.errors import DatabaseCorrupt, DatabaseError, DatabaseFull, DatabaseInUse, UnknownMessage
+from chat_client.database import connect, move_aside, salvage, translating
+from chat_client.errors import DatabaseCorrupt, UnknownMessage
 from chat_client.events import (
     ConversationChanged,
     ConversationRemoved,
@@ -25,12 +24,10 @@ from chat_client.events import (
     MessageChanged,
     MessageRemoved,
 )
-from chat_client.models import Attachment, Conversation, Entry, Json, Message, Person, Status, status_of
+from chat_client.models import Attachment, Conversation, Entry, Json, Message, Person
+from chat_client.rows import EPOCH, conversation_of, entry_of, message_of, micros, optional_micros
 
 _log = logging.getLogger(__name__)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_SIDE_FILES = ("", "-wal", "-journal")
 
 _WIPE = (
     "delete from people",
@@ -76,13 +73,11 @@ class Store:
         self._path = path
         saved = None
         try:
-            self._connection = _connect(path)
-        except sqlite3.DatabaseError as error:
-            if _code(error) not in _DAMAGED:
-                raise _translated(error) from error
-            saved = _salvage(path)
-            moved_to = _move_aside(path)
-            self._connection = _connect(path)
+            self._connection = connect(path)
+        except DatabaseCorrupt:
+            saved = salvage(path)
+            moved_to = move_aside(path)
+            self._connection = connect(path)
         if saved is not None:
             self._restore(saved, moved_to)
 
@@ -142,7 +137,7 @@ class Store:
                 conversation_id,
                 limit,
             )
-        at = _micros(before.server_timestamp) if before and before.server_timestamp else 1 << 62
+        at = micros(before.server_timestamp) if before and before.server_timestamp else 1 << 62
         rows = self._all(
             f"{_MESSAGES} where message.conversation_id = ? and (server_timestamp < ? or (server_timestamp = ?"
             " and message.id > ?)) order by server_timestamp desc, message.id limit ?",
@@ -152,7 +147,7 @@ class Store:
             before.id if before else "",
             limit - len(waiting),
         )
-        return [self._unsent(row) for row in waiting] + [_message(row) for row in rows]
+        return [self._unsent(row) for row in waiting] + [message_of(row) for row in rows]
 
     def message(self, message_id: UUID) -> Message:
         """A message by its id, or by the id that it had before it was sent. Raises UnknownMessage."""
@@ -160,7 +155,7 @@ class Store:
         if row is None and (sent := self._sent(message_id)):
             row = self._one(f"{_MESSAGES} where message.id = ?", sent)
         if row is not None:
-            return _message(row)
+            return message_of(row)
         entry = self._one("select * from outbox where id = ? and kind = 'send'", message_id)
         if entry is None:
             raise UnknownMessage(f"no message {message_id}")
@@ -189,10 +184,10 @@ class Store:
         `known`: what was stored before the page was requested. `complete`: no older messages exist.
         """
         self.apply_messages(page)
-        oldest = 0 if complete or not page else min(_micros(m.server_timestamp) for m in page if m.server_timestamp)
+        oldest = 0 if complete or not page else min(micros(m.server_timestamp) for m in page if m.server_timestamp)
         if not page and not complete:
             return
-        newest = _micros(before.server_timestamp) if before and before.server_timestamp else 1 << 62
+        newest = micros(before.server_timestamp) if before and before.server_timestamp else 1 << 62
         gone = known - {message.id for message in page}
         with self._transaction() as events:
             for row in self._all(
@@ -234,7 +229,7 @@ class Store:
                 self._connection.execute(
                     "update messages set delivered_at = coalesce(delivered_at, ?), read_at = coalesce(read_at, ?),"
                     " is_read = is_read or ? where id = ?",
-                    (_optional_micros(delivered_at), _optional_micros(read_at), is_read, str(message_id)),
+                    (optional_micros(delivered_at), optional_micros(read_at), is_read, str(message_id)),
                 )
                 events.append(MessageChanged(self.message(message_id)))
             self._emit_conversations({conversation_id}, events)
@@ -243,13 +238,13 @@ class Store:
 
     def conversations(self) -> list[Conversation]:
         """All conversations, those with the newest message first."""
-        listed = [_conversation(row) for row in self._all(_CONVERSATIONS)]
-        return sorted(listed, key=lambda each: each.last_message_at or _EPOCH, reverse=True)
+        listed = [conversation_of(row) for row in self._all(_CONVERSATIONS)]
+        return sorted(listed, key=lambda each: each.last_message_at or EPOCH, reverse=True)
 
     def conversation(self, conversation_id: UUID) -> Conversation | None:
         """A conversation by its id, or None if it is not stored."""
         row = self._one(f"{_CONVERSATIONS} where conversation.id = ?", conversation_id)
-        return None if row is None else _conversation(row)
+        return None if row is None else conversation_of(row)
 
     def apply_conversations(self, rows: Sequence[Json], *, all_of_them: bool) -> None:
         """Stores rows of chat_rooms. `all_of_them`: removes the conversations that are not among them."""
@@ -289,7 +284,7 @@ class Store:
                     (str(person.id), person.display_name, person.avatar_url, person.role),
                 )
                 for row in self._all(f"{_CONVERSATIONS} where partner_id = ?", person.id):
-                    events.append(ConversationChanged(_conversation(row)))
+                    events.append(ConversationChanged(conversation_of(row)))
 
     # Outbox -------------------------------------------------------------------------------------
 
@@ -384,7 +379,7 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """All entries of the outbox, oldest first."""
-        return [_entry(row) for row in self._all("select * from outbox order by seq")]
+        return [entry_of(row) for row in self._all("select * from outbox order by seq")]
 
     def next_entries(self) -> list[Entry]:
         """The oldest pending entry of each conversation, whether or not it is due."""
@@ -392,7 +387,7 @@ class Store:
             "select * from outbox where seq in"
             " (select min(seq) from outbox where state = 'pending' group by conversation_id) order by seq"
         )
-        return [_entry(row) for row in rows]
+        return [entry_of(row) for row in rows]
 
     def begin_attempt(self, entry: Entry, now: float) -> None:
         """Notes, before the request, that an entry is tried. `tried_at` is the time of the last attempt to send it."""
@@ -453,7 +448,7 @@ class Store:
         """Notes that the conversation was read up to this message. Returns whether that is news."""
         if message.server_timestamp is None:
             return False
-        at, conversation_id = _micros(message.server_timestamp), str(message.conversation_id)
+        at, conversation_id = micros(message.server_timestamp), str(message.conversation_id)
         marked = self._one(
             "select read_up_to from conversations where id = ? union all"
             " select server_timestamp from read_marks where conversation_id = ? order by 1 desc",
@@ -488,20 +483,14 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[list[Event]]:
         events: list[Event] = []
-        with _translating():
+        with translating(), self._connection:  # commits, or rolls back
             self._connection.execute("begin immediate")
-            try:
-                yield events
-                self._connection.execute("commit")
-            except BaseException:
-                if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
-                    self._connection.execute("rollback")
-                raise
+            yield events
         for event in events:
             self._emit(event)
 
     def _all(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with _translating():
+        with translating():
             return self._connection.execute(query, [str(v) if isinstance(v, UUID) else v for v in values]).fetchall()
 
     def _one(self, query: str, *values: object) -> sqlite3.Row | None:
@@ -515,7 +504,7 @@ class Store:
         old = self._one("select * from messages where id = ?", message.id)
         assert message.server_timestamp is not None
         assert message.changed_at is not None
-        if old is not None and old["changed_at"] >= _micros(message.changed_at):
+        if old is not None and old["changed_at"] >= micros(message.changed_at):
             return False
         me = self.me
         if old is not None and not old["is_read"] and not old["deleted_at"] and (message.is_read or message.deleted_at):
@@ -530,12 +519,12 @@ class Store:
                 json.dumps(list(message.attachments)),
                 message.message_type,
                 message.client_msg_id,
-                _micros(message.server_timestamp),
-                _micros(message.changed_at),
-                _optional_micros(message.edited_at),
-                _optional_micros(message.deleted_at),
-                _optional_micros(message.delivered_at),
-                _optional_micros(message.read_at),
+                micros(message.server_timestamp),
+                micros(message.changed_at),
+                optional_micros(message.edited_at),
+                optional_micros(message.deleted_at),
+                optional_micros(message.delivered_at),
+                optional_micros(message.read_at),
                 message.is_read,
             ),
         )
@@ -576,7 +565,7 @@ class Store:
         self._connection.execute(
             "update conversations set unread = max(0, unread - 1)"
             " where id = ? and partner_id = ? and last_message_at >= ? and updated_at < ?",
-            (row["conversation_id"], row["sender_id"], row["server_timestamp"], _micros(changed_at)),
+            (row["conversation_id"], row["sender_id"], row["server_timestamp"], micros(changed_at)),
         )
 
     def _apply_conversation(self, row: Json, me: UUID | None) -> None:
@@ -592,10 +581,10 @@ class Store:
                 str(UUID(row["id"])),
                 str(UUID(row[f"user{3 - number}_id"])),
                 row["last_message"],
-                _micros(datetime.fromisoformat(last_at)) if last_at else 0,
+                micros(datetime.fromisoformat(last_at)) if last_at else 0,
                 int(row[f"unread_count_user{number}"]),
                 bool(row[f"archived_by_user{number}"]),
-                _micros(datetime.fromisoformat(row["updated_at"])),
+                micros(datetime.fromisoformat(row["updated_at"])),
             ),
         )
 
@@ -668,175 +657,3 @@ class Store:
             moved_to.name,
             len(saved["outbox"]),
         )
-
-
-# The file ---------------------------------------------------------------------------------------
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # No wait for a lock: whoever has it keeps it until it closes the file.
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
-    try:
-        connection.row_factory = sqlite3.Row
-        # The lock of SQLite is that of the process, and ends with it, also after kill -9.
-        connection.execute("pragma locking_mode = exclusive")
-        connection.execute("pragma journal_mode = wal")
-        # A message that the person saw as pending is on the disk, even if the power fails.
-        connection.execute("pragma synchronous = full")
-        connection.execute("pragma secure_delete = on")
-        connection.execute("begin immediate")
-        for statement in files(__package__).joinpath("schema.sql").read_text().split(";\n"):
-            connection.execute(statement)
-        connection.execute("commit")
-        if connection.execute("pragma quick_check(1)").fetchone()[0] != "ok":
-            raise _damaged()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _damaged() -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError("quick_check found damage")
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
-
-
-def _salvage(path: Path) -> dict[str, list[Json]]:
-    """What can be read of the account and of the outbox in a damaged file."""
-    saved: dict[str, list[Json]] = {"meta": [], "outbox": []}
-    connection = sqlite3.connect(path, timeout=0)
-    connection.row_factory = sqlite3.Row
-    try:
-        for table, query in (("meta", "select * from meta"), ("outbox", "select * from outbox order by seq")):
-            try:
-                # One row after the other: those before the damage are read.
-                for row in connection.execute(query):
-                    saved[table].append(dict(row))
-            except sqlite3.DatabaseError as error:
-                _log.warning("table %s of the damaged database: %s", table, error.sqlite_errorname)
-    finally:
-        connection.close()
-    return saved
-
-
-def _move_aside(path: Path) -> Path:
-    number = 1
-    while (moved_to := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    for side in _SIDE_FILES:
-        if os.path.exists(f"{path}{side}"):
-            os.replace(f"{path}{side}", f"{moved_to}{side}")
-    return moved_to
-
-
-@contextmanager
-def _translating() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise _translated(error) from error
-
-
-def _translated(error: sqlite3.DatabaseError) -> DatabaseError:
-    match _code(error):
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return DatabaseInUse("another client has opened the local database")
-        case sqlite3.SQLITE_FULL:
-            return DatabaseFull("the local database cannot grow: the disk is full")
-        case code if code in _DAMAGED:
-            return DatabaseCorrupt("the local database is damaged")
-    return DatabaseError(f"the local database failed: {getattr(error, 'sqlite_errorname', type(error).__name__)}")
-
-
-def _code(error: sqlite3.DatabaseError) -> int:
-    """The primary result code of SQLite."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-# Rows -------------------------------------------------------------------------------------------
-
-
-def _message(row: sqlite3.Row) -> Message:
-    delivered_at = _time(row["delivered_at"])
-    text, attachments, deleted_at = row["text"], row["attachments"], _time(row["deleted_at"])
-    status: Status = status_of(bool(row["is_read"]), delivered_at)
-    if row["kind"] is not None:
-        status = row["state"]
-    if row["kind"] == "edit":
-        text = row["new_text"]
-    elif row["kind"] == "delete":
-        # Until the server has set it, the time is the phone's.
-        text, attachments, deleted_at = "", "[]", deleted_at or datetime.fromtimestamp(row["entered_at"], UTC)
-    return Message(
-        id=UUID(row["id"]),
-        conversation_id=UUID(row["conversation_id"]),
-        sender_id=UUID(row["sender_id"]),
-        text=text,
-        attachments=tuple(json.loads(attachments)),
-        message_type=row["message_type"],
-        client_msg_id=row["client_msg_id"],
-        server_timestamp=_time(row["server_timestamp"]),
-        changed_at=_time(row["changed_at"]),
-        edited_at=_time(row["edited_at"]),
-        deleted_at=deleted_at,
-        delivered_at=delivered_at,
-        read_at=_time(row["read_at"]),
-        is_read=bool(row["is_read"]),
-        status=status,
-        error=row["error"],
-    )
-
-
-def _conversation(row: sqlite3.Row) -> Conversation:
-    last_message, last_at = row["last_message"], row["last_message_at"]
-    if row["newest"] is not None:
-        text, attachments, message_type, last_at = json.loads(row["newest"])
-        last_message = " ".join(text.split())[:200] or _kind_line(json.loads(attachments), message_type)
-    return Conversation(
-        id=UUID(row["id"]),
-        partner=Person(
-            id=UUID(row["partner_id"]),
-            display_name=row["display_name"],
-            avatar_url=row["avatar_url"],
-            role=row["role"],
-        ),
-        last_message=last_message,
-        last_message_at=_time(last_at or None),
-        unread=row["unread_now"],
-        archived=bool(row["archived"]) if row["kind"] is None else row["kind"] == "archive",
-    )
-
-
-def _kind_line(attachments: list[Json], message_type: str) -> str:
-    """What the list shows for a message without text: its kind."""
-    kind = attachments[0].get("type") if attachments else message_type
-    return f"[{kind or 'attachment'}]"
-
-
-def _entry(row: sqlite3.Row) -> Entry:
-    return Entry(
-        id=UUID(row["id"]),
-        conversation_id=UUID(row["conversation_id"]),
-        kind=row["kind"],
-        text=row["text"],
-        attachments=tuple(json.loads(row["attachments"])),
-        created_at=row["created_at"],
-        attempts=row["attempts"],
-        tried_at=row["tried_at"],
-        next_try=row["next_try"],
-        state=row["state"],
-        error=row["error"],
-    )
-
-
-def _micros(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def _optional_micros(time: datetime | None) -> int | None:
-    return None if time is None else _micros(time)
-
-
-def _time(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)

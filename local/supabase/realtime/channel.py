@@ -74,7 +74,7 @@ class Channel:
                 await (self._handle(item) if isinstance(item, Frame) else item())
         except _Closed:
             self._send(Frame(self.join.topic, "phx_close", {}, self.join.join_ref, self.join.join_ref))
-        except Exception:
+        except Exception:  # as a process of Phoenix that crashes: it ends this channel alone
             logger.exception("a channel failed; its client receives phx_error")
             self._send(Frame(self.join.topic, "phx_error", {}, self.join.join_ref, self.join.join_ref))
         finally:
