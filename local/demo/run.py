@@ -28,8 +28,8 @@ NEXT = {
     "./dev up": "run this cloud yourself, and chat on it in two terminals",
 }
 
-# A lost live event costs five seconds.
-TIMING = Timing(retry_base=0.3, sync_interval=5)
+# A lost live event costs five seconds. As in an app, a heartbeat comes more than twice before presence expires.
+TIMING = Timing(retry_base=0.3, sync_interval=5, heartbeat=1)
 
 # The waits of the demo are seconds. The defaults are in supabase/migrations.
 SETTINGS = (
