@@ -140,6 +140,21 @@ async def test_a_claim_reads_its_own_jobs_only_even_without_statistics(new: Chat
     assert await value(new.connection, ROWS_READ) - before <= 10 * 60
 
 
+async def test_a_claim_does_not_read_the_earlier_pushes_of_its_conversation(new: Chat) -> None:
+    claimed = await claim(new.connection, await new.message())
+    await record(new.connection, claimed, *map(worker_report, claimed["jobs"]))
+    await new.connection.execute("""
+        insert into push.deliveries (job_id, device_id, kind, digest, message_ids, badge, push_token, status, sent_at)
+        select job_id, device_id, kind, digest, message_ids, badge, push_token, 'accepted', now()
+        from push.deliveries, generate_series(1, 5000)
+    """)
+    await new.connection.execute("analyze")
+    message = await new.message()
+    before = await value(new.connection, ROWS_READ)
+    assert len((await claim(new.connection, message))["jobs"]) == 1
+    assert await value(new.connection, ROWS_READ) - before <= 200
+
+
 async def test_sending_a_message_reads_by_index_only(busy: Chat) -> None:
     async with only_by_index(busy, "idx_messages_sender_timestamp"), as_user(busy.connection, busy.tourist):
         await busy.message()
