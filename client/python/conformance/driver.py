@@ -44,8 +44,8 @@ class Driver:
             await self._telling
 
     async def _run(self, call: str, values: list[Any]) -> object:
-        method: Callable[..., Any] | None
-        method = {"open": self._open, "close": self.close}.get(call) or getattr(self._client, call, None)
+        own: dict[str, Callable[..., Any]] = {"open": self._open, "close": self.close}
+        method = own.get(call) or getattr(self._client, call, None)
         if method is None or call.startswith("_"):
             raise TypeError(f"an open ChatClient has no method {call}")
         parameters = inspect.signature(method).parameters.values()

@@ -25,7 +25,7 @@ class Network:
         self.url = ""
         self.requests: Counter[str] = Counter()
         self.to_lose: Counter[str] = Counter()  # answers by kind; the server has done its work
-        self.failing: dict[str, int] = {}  # a text in a request, and the status that answers it
+        self.failing: dict[str, tuple[int, str]] = {}  # a text in a request; status and code of the answer
         self._http = http
         self._api = api
         self._live = live
@@ -57,11 +57,11 @@ class Network:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         assert isinstance(request.transport, asyncio.Transport)
+        if self._offline:
+            return _no_answer(request)
         kind = f"{request.method} {request.path.removeprefix(_API)}"
         self.requests[kind] += 1
         self._changed()
-        if self._offline:
-            return _no_answer(request)
         if request.path == _LIVE:
             return await self._connect(request, request.transport)
         body = await request.read()
@@ -78,9 +78,9 @@ class Network:
         return web.Response(body=content, status=answer.status, headers=passed_on)
 
     def _refusal(self, request: web.Request, body: bytes) -> web.Response | None:
-        for text, status in self.failing.items():
+        for text, (status, code) in self.failing.items():
             if text.encode() in body:
-                return web.json_response({"code": "XX000", "message": "a scripted fault"}, status=status)
+                return web.json_response({"code": code, "message": "a scripted fault"}, status=status)
         if request.path == "/auth/v1/token":
             if request.query["grant_type"] == "password":
                 self._ended = False

@@ -1,9 +1,10 @@
 """Plays a scenario of client/conformance on the local cloud. Its README describes the steps."""
 
 import asyncio
+import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import psycopg
 from local.cloud import LocalCloud
 from local.types import Json
 from tests.system.chat import execute
-from tests.system.conformance.driver import Driver, Drivers, Refused
+from tests.system.conformance.driver import Driver, Drivers, Killed, Refused
 from tests.system.conformance.network import Network, network
 
 _PASSWORD = "correct horse battery staple"
@@ -32,6 +33,12 @@ _INSERT = (
     "insert into public.chat_messages (room_id, sender_id, message, client_msg_id)"
     " values (%s, %s, %s, gen_random_uuid())"
 )
+_INSERT_OLD = """
+insert into public.chat_messages (room_id, sender_id, message, is_read, server_timestamp, created_at, changed_at)
+select %s, %s, 'message ' || number, true, at, at, at
+from generate_series(1, %s) number, lateral (select now() - interval '1 day' + number * interval '1 second') time (at)
+"""
+_MESSAGES = 3  # that a phone writes before it is killed
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,15 @@ async def open_chat(cloud: LocalCloud, one: Account, other: Account) -> UUID:
 
 
 class Phone:
-    """A phone of a person: a client in a process, its network, and what it has said."""
+    """A phone: a client in a process, its network, and what it has said. `person`: whose session it has."""
 
-    def __init__(self, driver: Driver, network: Network, options: Json, wake: Callable[[], None]) -> None:
+    def __init__(self, person: str, driver: Driver, network: Network, options: Json, wake: Callable[[], None]) -> None:
+        self.person = person
         self.driver = driver
         self.network = network
         self.events: list[Json] = []
         self.seen = 0  # events that an expectation has used, or that came before the last action
+        self.confirmed: list[str] = []  # messages that `send` has returned before a kill
         self._options = options
         self._wake = wake
         driver.heard = self._hear
@@ -96,7 +105,7 @@ class Player:
         self._clients = clients
         self._folder = folder
         self._opened = AsyncExitStack()
-        self._changed = asyncio.Event()
+        self._changed = asyncio.Event()  # at the next event or request of a phone
         self._phones: dict[str, Phone] = {}
         self._people: dict[str, Account] = {}
         self._conversations: dict[frozenset[str], UUID] = {}
@@ -143,7 +152,7 @@ class Player:
     @asynccontextmanager
     async def _phone(self, name: str, client: Drivers) -> AsyncIterator[Phone]:
         cloud = self._cloud
-        wake = self._changed.set
+        wake = self._wake
         async with client.take() as driver, network(cloud.supabase.url, cloud.realtime.url, wake) as phone_network:
             options = {
                 "supabase_url": phone_network.url,
@@ -153,7 +162,11 @@ class Player:
                 "attempts": self._scenario.get("attempts", 8),
                 "timing": {**_TIMING, **self._scenario.get("timing", {})},
             }
-            yield Phone(driver, phone_network, options, wake)
+            yield Phone(_owner(name), driver, phone_network, options, wake)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _step(self, who: str, verb: str, values: list[Any]) -> None:
         if verb in _EXPECTATIONS:
@@ -177,20 +190,16 @@ class Player:
             if action := getattr(self, verb, None):
                 await action(phone, *values)
             else:
-                await phone.driver.call(verb, *await self._arguments(who, verb, values))
+                await phone.driver.call(verb, *await self._arguments(phone, verb, values))
         except Refused as error:
             if error.name != refusal:
                 raise
         else:
             assert refusal is None, f"there was no {refusal}"
 
-    async def _arguments(self, who: str, verb: str, values: list[Any]) -> list[Any]:
+    async def _arguments(self, phone: Phone, verb: str, values: list[Any]) -> list[Any]:
         """Values of a call, with ids in place of names and texts."""
-        phone = self._phones[who]
         match verb, values:
-            case "sign_in", [name, *password]:
-                account = self._people[name]
-                return [account.email, *(password or [account.password])]
             case "open_chat", [name]:
                 return [str(self._people[name].id)]
             case "send" | "look_at" | "load_messages" | "archive", [str(partner), *rest]:
@@ -201,8 +210,34 @@ class Player:
 
     # Actions on a phone ---------------------------------------------------------------------------
 
+    async def sign_in(self, phone: Phone, person: str) -> None:
+        account = self._people[person]
+        await phone.driver.call("sign_in", account.email, account.password)
+        phone.person = person
+
+    async def type(self, phone: Phone, keys: int) -> None:
+        for _ in range(keys):
+            await phone.driver.call("typing")
+
     async def kill(self, phone: Phone) -> None:
         await phone.driver.kill()
+
+    async def kill_at_random(self, phone: Phone, partner: str, times: int) -> None:
+        """Opens the client, sends messages, and kills it, again and again."""
+        chance = random.Random(17)
+        conversation = self._conversation(phone, partner)
+        for number in range(times):
+            confirmed = asyncio.Event()
+            writing = asyncio.create_task(_write(phone, conversation, f"message {number}", confirmed))
+            # Most are killed after their first message, however slow the machine is; some while they open the database.
+            if chance.random() < 0.8:
+                await asyncio.wait(
+                    {writing, asyncio.create_task(confirmed.wait())}, return_when=asyncio.FIRST_COMPLETED
+                )
+            await asyncio.sleep(chance.uniform(0, 0.1))
+            await phone.driver.kill()
+            with suppress(Killed):
+                await writing
 
     async def go_offline(self, phone: Phone) -> None:
         phone.network.go_offline()
@@ -213,8 +248,8 @@ class Player:
     async def lose_answers(self, phone: Phone, kind: str, count: int) -> None:
         phone.network.to_lose[kind] = count
 
-    async def fail(self, phone: Phone, text: str, status: int) -> None:
-        phone.network.failing[text] = status
+    async def fail(self, phone: Phone, text: str, status: int, code: str) -> None:
+        phone.network.failing[text] = (status, code)
 
     async def recover(self, phone: Phone, text: str) -> None:
         del phone.network.failing[text]
@@ -249,6 +284,14 @@ class Player:
             rows = [(conversation, sender_id, f"message {number}") for number in range(1, count + 1)]
             await connection.cursor().executemany(_INSERT, rows)
 
+    async def server_have(self, sender: str, receiver: str, count: int) -> None:
+        """`message 1`, `message 2`, … were sent yesterday, and read."""
+        conversation = self._conversations[frozenset((sender, receiver))]
+        async with await psycopg.AsyncConnection.connect(self._cloud.database_url) as connection:
+            await connection.execute("alter table public.chat_messages disable trigger user")
+            await connection.execute(_INSERT_OLD, (conversation, self._people[sender].id, count))
+            await connection.execute("alter table public.chat_messages enable trigger user")
+
     async def server_begin(self, sender: str, receiver: str, text: str) -> None:
         """Inserts a message in a transaction that stays open."""
         conversation = self._conversations[frozenset((sender, receiver))]
@@ -276,6 +319,17 @@ class Player:
 
     async def shows(self, phone: Phone, partner: str, expected: list[Any]) -> None:
         await self._until(expected, lambda: self._messages(phone, self._conversation(phone, partner)))
+
+    async def shows_each_once(self, phone: Phone, partner: str) -> None:
+        """Each message that the partner's phones had confirmed before they were killed, and none twice."""
+        confirmed = [text for each in self._phones.values() for text in each.confirmed]
+        assert confirmed
+
+        async def lost_or_twice() -> list[str]:
+            texts = [each["text"] for each in await self._messages(phone, self._conversation(phone, partner))]
+            return sorted({*confirmed} - {*texts} | {text for text in texts if texts.count(text) > 1})
+
+        await self._until([], lost_or_twice)
 
     async def lists(self, phone: Phone, expected: list[Json]) -> None:
         async def listed() -> list[Json]:
@@ -326,17 +380,16 @@ class Player:
         try:
             async with asyncio.timeout(_SECONDS):
                 while True:
-                    self._changed.clear()
+                    changed = self._changed
                     found = await read()
                     if _matches(found, expected):
                         return
-                    await self._changed.wait()
+                    await changed.wait()
         except TimeoutError:
             raise AssertionError(f"expected {expected}, found {found}") from None
 
     def _conversation(self, phone: Phone, partner: str) -> UUID:
-        [mine] = [name for name, each in self._phones.items() if each is phone]
-        return self._conversations[frozenset((_owner(mine), partner))]
+        return self._conversations[frozenset((phone.person, partner))]
 
     async def _messages(self, phone: Phone, conversation: UUID) -> list[Json]:
         """The messages on a phone, oldest first."""
@@ -367,7 +420,15 @@ class Player:
         return self._names.get(value, value) if isinstance(value, str) else value
 
 
-_EXPECTATIONS = {"shows", "lists", "outbox", "requests", "event", "new"}
+_EXPECTATIONS = {"shows", "shows_each_once", "lists", "outbox", "requests", "event", "new"}
+
+
+async def _write(phone: Phone, conversation: UUID, text: str, confirmed: asyncio.Event) -> None:
+    await phone.open()
+    for part in range(_MESSAGES):
+        await phone.driver.call("send", str(conversation), f"{text}, part {part}")
+        phone.confirmed.append(f"{text}, part {part}")
+        confirmed.set()
 
 
 def _owner(phone: str) -> str:
