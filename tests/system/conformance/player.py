@@ -2,24 +2,21 @@
 
 import asyncio
 import random
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import psycopg
 
 from local.cloud import LocalCloud
 from local.types import Json
+from tests.system.accounts import PASSWORD, Account, open_chat, sign_up
 from tests.system.chat import execute
 from tests.system.conformance.driver import Driver, Drivers, Killed, Refused
 from tests.system.conformance.network import Network, network
 
-_PASSWORD = "correct horse battery staple"
 _TIMING = {
     "retry_base": 0.05,
     "retry_cap": 0.4,
@@ -39,38 +36,6 @@ select %s, %s, 'message ' || number, true, at, at, at
 from generate_series(1, %s) number, lateral (select now() - interval '1 day' + number * interval '1 second') time (at)
 """
 _MESSAGES = 3  # that a phone writes before it is killed
-
-
-@dataclass(frozen=True)
-class Account:
-    """A person, and how to sign in."""
-
-    id: UUID
-    email: str
-    token: str
-    password: str = _PASSWORD
-
-
-async def sign_up(cloud: LocalCloud, name: str, role: str) -> Account:
-    """A new account with a profile."""
-    email = f"{name.lower()}-{secrets.token_hex(4)}@example.com"
-    async with httpx.AsyncClient(base_url=cloud.supabase.url, timeout=30) as http:
-        headers = {"apikey": cloud.supabase.publishable_key}
-        answer = await http.post("/auth/v1/signup", headers=headers, json={"email": email, "password": _PASSWORD})
-        session = answer.raise_for_status().json()
-        headers["Authorization"] = f"Bearer {session['access_token']}"
-        row = {"id": session["user"]["id"], "display_name": name.title(), "role": role}
-        (await http.post("/rest/v1/users", headers=headers, json=row)).raise_for_status()
-    return Account(UUID(session["user"]["id"]), email, session["access_token"])
-
-
-async def open_chat(cloud: LocalCloud, one: Account, other: Account) -> UUID:
-    """The id of the conversation of two people."""
-    headers = {"apikey": cloud.supabase.publishable_key, "Authorization": f"Bearer {one.token}"}
-    people = {"p_user1_id": str(one.id), "p_user2_id": str(other.id)}
-    async with httpx.AsyncClient(base_url=cloud.supabase.url, headers=headers, timeout=30) as http:
-        answer = await http.post("/rest/v1/rpc/get_or_create_conversation", json=people)
-    return UUID(answer.raise_for_status().json())
 
 
 class Phone:
@@ -126,11 +91,12 @@ class Player:
     async def _set_up(self) -> None:
         phones = self._scenario.get("phones", ["tina", "gus"])
         people = self._scenario.get("people", list(dict.fromkeys(map(_owner, phones))))
-        roles = ["tourist", *["guide"] * (len(people) - 1)]
-        accounts = await asyncio.gather(*(sign_up(self._cloud, *each) for each in zip(people, roles, strict=True)))
+        tourist, *guides = people
+        accounts = await asyncio.gather(
+            sign_up(self._cloud, tourist, "tourist"), *(sign_up(self._cloud, guide, "guide") for guide in guides)
+        )
         self._people = dict(zip(people, accounts, strict=True))
         self._names = {str(account.id): name for name, account in self._people.items()}
-        tourist, *guides = people
         for guide in guides:
             conversation = await open_chat(self._cloud, self._people[tourist], self._people[guide])
             self._conversations[frozenset((tourist, guide))] = conversation
@@ -140,7 +106,7 @@ class Player:
         phone = await self._new_phone(name)
         await phone.open()
         account = self._people[_owner(name)]
-        await phone.driver.call("sign_in", account.email, account.password)
+        await phone.driver.call("sign_in", account.email, PASSWORD)
         await self.event(phone, {"type": "connection_changed", "state": "online"})
         await phone.driver.call("sync")
 
@@ -212,7 +178,7 @@ class Player:
 
     async def sign_in(self, phone: Phone, person: str) -> None:
         account = self._people[person]
-        await phone.driver.call("sign_in", account.email, account.password)
+        await phone.driver.call("sign_in", account.email, PASSWORD)
         phone.person = person
 
     async def type(self, phone: Phone, keys: int) -> None:
