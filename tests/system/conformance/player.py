@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -67,7 +68,7 @@ class Player:
     def __init__(self, cloud: LocalCloud, scenario: Json, clients: Sequence[Drivers], folder: Path) -> None:
         self._cloud = cloud
         self._scenario = scenario
-        self._clients = clients
+        self._clients = cycle(clients)  # the phones take turns
         self._folder = folder
         self._opened = AsyncExitStack()
         self._changed = asyncio.Event()  # at the next event or request of a phone
@@ -111,7 +112,7 @@ class Player:
         await phone.driver.call("sync")
 
     async def _new_phone(self, name: str) -> Phone:
-        client = self._clients[len(self._phones) % len(self._clients)]
+        client = next(self._clients)
         self._phones[name] = phone = await self._opened.enter_async_context(self._phone(name, client))
         return phone
 
