@@ -153,5 +153,6 @@ async def network(api: str, live: str, changed: Callable[[], None]) -> AsyncIter
         phone = Network(http, api, live, changed)
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", phone._answer)
-        async with serving(app, shutdown_timeout=0) as phone.url:
+        async with serving(app, shutdown_timeout=1) as phone.url:
             yield phone
+            phone.go_offline()

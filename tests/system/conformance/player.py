@@ -120,7 +120,7 @@ class Player:
     async def _phone(self, name: str, client: Drivers) -> AsyncIterator[Phone]:
         cloud = self._cloud
         wake = self._wake
-        async with client.take() as driver, network(cloud.supabase.url, cloud.realtime.url, wake) as phone_network:
+        async with network(cloud.supabase.url, cloud.realtime.url, wake) as phone_network, client.take() as driver:
             options = {
                 "supabase_url": phone_network.url,
                 "publishable_key": cloud.supabase.publishable_key,
