@@ -93,10 +93,9 @@ class Player:
         phones = self._scenario.get("phones", ["tina", "gus"])
         people = self._scenario.get("people", list(dict.fromkeys(map(_owner, phones))))
         tourist, *guides = people
-        accounts = await asyncio.gather(
-            sign_up(self._cloud, tourist, "tourist"), *(sign_up(self._cloud, guide, "guide") for guide in guides)
-        )
-        self._people = dict(zip(people, accounts, strict=True))
+        self._people[tourist] = await sign_up(self._cloud, tourist, "tourist")
+        for guide in guides:
+            self._people[guide] = await sign_up(self._cloud, guide, "guide")
         self._names = {str(account.id): name for name, account in self._people.items()}
         for guide in guides:
             conversation = await open_chat(self._cloud, self._people[tourist], self._people[guide])
