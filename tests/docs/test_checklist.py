@@ -1,10 +1,11 @@
 """docs/checklist.md has each box of the specification's checklist with tests that exist."""
 
 import ast
+import json
 
 import pytest
 
-from tests.docs.checklist import CHECKLIST, DOCUMENT, Box, document
+from tests.docs.checklist import CHECKLIST, DOCUMENT, SCENARIOS, Box, document
 from tests.docs.guides import PROJECT
 
 BOXES = [box for boxes in CHECKLIST.values() for box in boxes]
@@ -22,9 +23,12 @@ def test_the_checklist_is_generated_from_its_table() -> None:
 
 @pytest.mark.parametrize("box", BOXES, ids=lambda box: box.text)
 def test_each_box_is_shown_by_tests_that_exist_or_says_what_is_left(box: Box) -> None:
-    assert box.tests or box.left
+    assert box.tests or box.scenarios or box.left
     for test in box.tests:
         file, name = test.split("::")
         module = ast.parse((PROJECT / "tests" / file).read_text())
         functions = [node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         assert functions.count(name) == 1, test
+    for scenario in box.scenarios:
+        file, rule = scenario.split(": ", 1)
+        assert rule in [each["rule"] for each in json.loads((SCENARIOS / f"{file}.json").read_text())]

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -15,7 +14,7 @@ from postgrest import APIError
 from local.app import App, chat_app
 from local.cloud import LocalCloud
 from local.providers.phones import Condition
-from tests.system.app_phones import app_phone, changes, rpc
+from tests.system.app_phones import changes, rpc
 from tests.system.chat import TEXT, Chat, arrived_and_visible, execute
 
 
@@ -91,22 +90,6 @@ async def test_an_outbox_that_is_sent_again_after_an_outage_adds_only_what_is_mi
     assert chat.phone.told_badge == 4
 
 
-# `realtime` reads it before it connects again.
-@pytest.mark.filterwarnings("ignore:ConnectionClosed:DeprecationWarning")
-async def test_a_phone_whose_connection_was_cut_finds_what_it_missed_and_receives_again(chat: Chat) -> None:
-    realtime = chat.cloud.realtime
-    async with app_phone(chat.cloud, chat.gus) as phone:
-        cursor = (await phone.message("INSERT", await chat.send()))["changed_at"]
-        realtime.refuse()
-        realtime.cut()
-        await realtime.refused.wait()
-        missed = await chat.send("Said while the connection was cut")
-        realtime.accept()
-        await phone.joined()
-        assert (await changes(chat.gus, cursor))[-1]["id"] == str(missed)
-        await phone.message("INSERT", await chat.send("Said after the connection came back"))
-
-
 async def test_the_same_message_cannot_be_inserted_twice_by_two_phones_at_once(chat: Chat) -> None:
     client_msg_id = str(uuid4())
     sent = await asyncio.gather(
@@ -116,45 +99,6 @@ async def test_the_same_message_cannot_be_inserted_twice_by_two_phones_at_once(c
     assert [answer.code for answer in sent if isinstance(answer, APIError)] == ["23505"] * 5
     await chat.until_done(message, sweep=True)
     assert (arrived_and_visible(chat.phone, message), chat.phone.told_badge) == ((1, 1), 1)
-
-
-# 3. Multi-device login -------------------------------------------------------------------------
-
-
-async def test_messages_sync_across_all_devices(chat: Chat) -> None:
-    """Also across those of the sender."""
-    async with AsyncExitStack() as opened:
-        phones = [
-            await opened.enter_async_context(app_phone(chat.cloud, person))
-            for person in (chat.tina, chat.tina, chat.gus, chat.gus)
-        ]
-        message = await chat.send("Shall we meet at noon?")
-        for phone in phones:
-            assert (await phone.message("INSERT", message))["message"] == "Shall we meet at noon?"
-        await chat.tina.edit(message, "Shall we meet at one?")
-        for phone in phones:
-            assert (await phone.message("UPDATE", message))["message"] == "Shall we meet at one?"
-        await chat.tina.delete(message)
-        for phone in phones:
-            row = await phone.message("UPDATE", message)
-            assert (row["message"], bool(row["deleted_at"])) == ("", True)
-
-
-async def test_read_status_syncs_across_devices(chat: Chat) -> None:
-    async with AsyncExitStack() as opened:
-        phones = [
-            await opened.enter_async_context(app_phone(chat.cloud, person))
-            for person in (chat.gus, chat.gus, chat.tina, chat.tina)
-        ]
-        message = await chat.send()
-        await chat.gus.read(chat.id, device_id=chat.phone.token)
-        for phone in phones:
-            marks = await phone.marks(message)
-            assert (marks["is_read"], bool(marks["read_at"])) == (True, True)
-    counters = chat.gus.client.table("chat_rooms").select("unread_count_user1, unread_count_user2")
-    assert (await counters.eq("id", str(chat.id)).execute()).data == [
-        {"unread_count_user1": 0, "unread_count_user2": 0}
-    ]
 
 
 # 4. Clock drift --------------------------------------------------------------------------------
@@ -218,30 +162,6 @@ async def test_a_flood_of_messages_is_answered_429_and_others_can_write(chat: Ch
 
 
 # 8. Testing scenarios --------------------------------------------------------------------------
-
-
-async def test_the_sender_sees_delivered_when_the_recipient_opens_the_app(chat: Chat) -> None:
-    opened = await rpc(chat.gus, "sync_cursor")
-    async with app_phone(chat.cloud, chat.tina) as tina:
-        message = await chat.send()
-        found = [row["id"] for row in await changes(chat.gus, opened) if row["sender_id"] != str(chat.gus.id)]
-        assert str(message) in found
-        await rpc(
-            chat.gus,
-            "mark_messages_delivered",
-            p_user_id=str(chat.gus.id),
-            p_message_ids=found,
-            p_device_id=chat.phone.token,
-        )
-        marks = await tina.marks(message)
-        assert (bool(marks["delivered_at"]), marks["is_read"]) == (True, False)
-
-
-async def test_the_sender_sees_read_when_the_recipient_opens_the_conversation(chat: Chat) -> None:
-    async with app_phone(chat.cloud, chat.tina) as tina:
-        message = await chat.send()
-        await chat.gus.read(chat.id, device_id=chat.phone.token)
-        assert (await tina.marks(message))["is_read"]
 
 
 async def test_five_messages_that_were_sent_while_a_phone_was_offline_appear_on_it(chat: Chat) -> None:

@@ -1,14 +1,6 @@
-// A phone with this client, for tests in other languages. It reads commands and writes answers and events, one JSON
-// value a line:
-//
-//   {"id": 1, "call": "send", "values": ["<conversation>", "Hello"]}  →  {"id": 1, "value": {…}}
-//                                                                     or {"id": 1, "error": {"name", "code", "message"}}
-//   {"event": {"type": "messageChanged", …}}
-//
-// The first command is open, with {supabaseUrl, publishableKey, apiUrl, database, timing}. `database`: a file; that of
-// the session is beside it. The others are the methods of ChatClient. The end of the input closes the client.
+// A phone with this client, for the scenarios of client/conformance, which describes the protocol.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 import { createClient } from '@supabase/supabase-js';
@@ -27,44 +19,73 @@ interface Options {
   publishableKey: string;
   apiUrl: string;
   database: string;
+  attempts: number;
   timing: Partial<Timing>;
 }
 
 let client: ChatClient | null = null;
+let close: () => Promise<void> = async () => undefined;
 
-async function open({ database, ...options }: Options): Promise<object> {
+async function open({ database, ...options }: Options): Promise<void> {
+  // `auth` keeps its session beside the database.
   const { auth } = createClient(options.supabaseUrl, options.publishableKey, {
     auth: { storage: fileStorage(`${database}.session`), detectSessionInUrl: false },
   });
-  client = await ChatClient.open({
+  const opened = await ChatClient.open({
     ...options,
     auth,
     database: openDatabase(database),
     log: (line) => process.stderr.write(`${line}\n`),
   });
-  client.subscribe((event) => write({ event }));
-  return { userId: client.userId, signedIn: client.signedIn, deviceId: client.deviceId };
+  client = opened;
+  close = async () => {
+    await auth.stopAutoRefresh();
+    await opened.close();
+  };
+  opened.subscribe((event) => write({ event: { ...event, type: event.type.replace(/[A-Z]/g, toSnake) } }));
 }
 
 async function answer({ id, call, values }: Command): Promise<void> {
   try {
-    const value = call === 'open' ? await open(values[0] as Options) : await methodOf(call)(...values);
-    write({ id, value: value ?? null });
+    write({ id, value: (await run(call, values)) ?? null });
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     write({ id, error: { name: error.name, message: error.message, code: error instanceof Rejected ? error.code : null } });
   }
 }
 
-function methodOf(name: string): (...values: unknown[]) => unknown {
-  const method = client?.[name as keyof ChatClient] as unknown;
-  if (typeof method !== 'function') throw new TypeError(`an open ChatClient has no method ${name}`);
-  return method.bind(client) as (...values: unknown[]) => unknown;
+async function run(call: string, values: unknown[]): Promise<unknown> {
+  if (call === 'open') return open(renamed(values[0], toCamel) as Options);
+  if (call === 'close') return close();
+  const method = client?.[call.replace(/_[a-z]/g, toCamel) as keyof ChatClient] as unknown;
+  if (typeof method !== 'function') throw new TypeError(`an open ChatClient has no method ${call}`);
+  return method.apply(client, values) as unknown;
+}
+
+function toSnake(capital: string): string {
+  return `_${capital.toLowerCase()}`;
+}
+
+function toCamel(separated: string): string {
+  return separated.slice(1).toUpperCase();
+}
+
+/** The value with other names of all fields. */
+function renamed(value: unknown, rename: typeof toSnake): unknown {
+  if (Array.isArray(value)) return value.map((each) => renamed(each, rename));
+  if (typeof value !== 'object' || value === null || value instanceof Date) return value;
+  const separator = rename === toSnake ? /[A-Z]/g : /_[a-z]/g;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, each]) => [name.replace(separator, rename), renamed(each, rename)]),
+  );
 }
 
 function fileStorage(file: string) {
   const stored = new Map<string, string>(JSON.parse(read(file)) as [string, string][]);
-  const save = () => writeFileSync(file, JSON.stringify([...stored]));
+  const save = () => {
+    writeFileSync(`${file}.new`, JSON.stringify([...stored])); // a kill must not leave half a file
+    renameSync(`${file}.new`, file);
+  };
   return {
     getItem: (key: string) => stored.get(key) ?? null,
     setItem: (key: string, value: string) => {
@@ -87,9 +108,10 @@ function read(file: string): string {
 }
 
 function write(value: object): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
+  process.stdout.write(`${JSON.stringify(renamed(value, toSnake))}\n`);
 }
 
 const lines = createInterface({ input: process.stdin });
 lines.on('line', (line) => void answer(JSON.parse(line) as Command));
-lines.on('close', () => void client?.close().then(() => process.exit(0)));
+lines.on('close', () => void close().then(() => process.exit(0)));
+write({ started: process.pid });

@@ -2,6 +2,7 @@
 // they hide what React Native does not have.
 
 declare const process: {
+  pid: number;
   stdin: object;
   stdout: { write(text: string): void };
   stderr: { write(text: string): void };
@@ -12,6 +13,7 @@ declare const process: {
 declare module 'node:fs' {
   export function mkdtempSync(prefix: string): string;
   export function readFileSync(file: string, encoding: 'utf8'): string;
+  export function renameSync(from: string, to: string): void;
   export function writeFileSync(file: string, content: string): void;
 }
 

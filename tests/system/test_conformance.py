@@ -1,0 +1,48 @@
+"""The scenarios of client/conformance. Each is played twice, so that each client is on each of its phones."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCloud
+from local.packages import PROJECT, node
+from local.types import Json
+from tests.system.conformance.driver import Drivers
+from tests.system.conformance.player import Player
+
+_CLIENT = PROJECT / "client"
+_CLIENTS = {
+    "python": ("python", [sys.executable, "-m", "conformance.driver"]),
+    "typescript": ("expo", [str(node()), "conformance/driver.ts"]),
+}
+
+
+def _scenarios() -> list[Any]:
+    """Each scenario, named by its rule."""
+    files = sorted((_CLIENT / "conformance" / "scenarios").glob("*.json"))
+    return [
+        pytest.param(scenario, id=f"{file.stem}: {scenario['rule']}")
+        for file in files
+        for scenario in json.loads(file.read_text())
+    ]
+
+
+@pytest.fixture(scope="module")
+async def clients() -> AsyncIterator[dict[str, Drivers]]:
+    clients = {name: Drivers(_CLIENT / folder, command) for name, (folder, command) in _CLIENTS.items()}
+    yield clients
+    for drivers in clients.values():
+        await drivers.end()
+
+
+@pytest.mark.parametrize("first", list(_CLIENTS))
+@pytest.mark.parametrize("scenario", _scenarios())
+async def test_a_scenario_ends_as_its_rule_says(
+    cloud: LocalCloud, clients: dict[str, Drivers], scenario: Json, first: str, tmp_path: Path
+) -> None:
+    [second] = clients.keys() - {first}
+    await Player(cloud, scenario, [clients[first], clients[second]], tmp_path).play()
