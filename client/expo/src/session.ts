@@ -18,7 +18,7 @@ export class Session {
   readonly #unsubscribe: () => void;
   #session: AuthSession | null = null;
   #receivedAt = 0;
-  #renewing: Promise<void> | null = null;
+  #last: Promise<unknown> = Promise.resolve();
   #ended = false;
 
   /** `account`: whose data the local database has. A session of somebody else is not used. */
@@ -64,16 +64,22 @@ export class Session {
   }
 
   /** Reads the session that the app's client has stored. Returns its user, or null. Throws ServerUnreachable. */
-  async load(): Promise<string | null> {
-    const { data, error } = await this.#auth.getSession();
-    if (error && isTemporary(error)) throw new ServerUnreachable('Supabase Auth gave no answer', { cause: error });
-    if (data.session) this.#keep(data.session);
-    else this.forget();
-    return data.session?.user.id ?? null;
+  load(): Promise<string | null> {
+    return this.#inOrder(async () => {
+      const { data, error } = await this.#auth.getSession();
+      if (error && isTemporary(error)) throw new ServerUnreachable('Supabase Auth gave no answer', { cause: error });
+      if (data.session) this.#keep(data.session);
+      else this.forget();
+      return data.session?.user.id ?? null;
+    });
   }
 
   /** Signs in. Returns the id of the person. Throws SignInRejected, RateLimited and ServerUnreachable. */
-  async signIn(email: string, password: string): Promise<string> {
+  signIn(email: string, password: string): Promise<string> {
+    return this.#inOrder(() => this.#signIn(email, password));
+  }
+
+  async #signIn(email: string, password: string): Promise<string> {
     const { data, error } = await this.#auth.signInWithPassword({ email, password });
     if (!error) {
       this.#keep(data.session);
@@ -93,7 +99,8 @@ export class Session {
 
   /** Renews the session if 9 tenths of its life are over, by the clock that runs faster: one may stop in sleep. */
   async renewIfOld(): Promise<void> {
-    if (this.#session && Date.now() - this.#receivedAt > 900 * this.#session.expires_in) await this.renew();
+    const session = this.#session;
+    if (session && Date.now() - this.#receivedAt > 900 * session.expires_in) await this.renew(session.access_token);
   }
 
   /**
@@ -101,10 +108,10 @@ export class Session {
    *
    * Throws SessionExpired if the server does not renew it, and ServerUnreachable.
    */
-  async renew(rejected?: string): Promise<void> {
-    if (rejected !== undefined && this.current !== null && this.current !== rejected) return;
-    this.#renewing ??= this.#renew().finally(() => (this.#renewing = null));
-    await this.#renewing;
+  renew(rejected: string): Promise<void> {
+    return this.#inOrder(async () => {
+      if (this.current === null || this.current === rejected) await this.#renew();
+    });
   }
 
   /** Stops the use of the session, which has ended. */
@@ -113,6 +120,13 @@ export class Session {
     this.#session = null;
     this.#ended = true;
     this.#changed();
+  }
+
+  /** Does one thing after the other: a session that cannot be renewed must not end one that has just begun. */
+  #inOrder<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => undefined); // the caller gets the error
+    return result;
   }
 
   async #renew(): Promise<void> {

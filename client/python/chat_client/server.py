@@ -90,20 +90,21 @@ class Server:
 
     async def sign_in(self, email: str, password: str) -> UUID:
         """Signs in, without storing it: `keep_session` does. Returns the id of the person. Raises SignInRejected."""
-        try:
-            answer = await self._client.auth.sign_in_with_password({"email": email, "password": password})
-        except AuthApiError as error:
-            if error.status == 429:
-                raise RateLimited(60) from error
-            raise SignInRejected(error.code or str(error.status), error.message) from error
-        except (AuthError, httpx.TransportError) as error:
-            raise ServerUnreachable("Supabase Auth gave no answer") from error
-        if answer.session is None:
-            raise SignInRejected("no_session", "Supabase Auth returned no session")
-        self._session = answer.session
-        self._sessions += 1
-        self._renewed_at = time.monotonic()
-        return UUID(answer.session.user.id)
+        async with self._renewing:  # a session that cannot be renewed must not end one that has just begun
+            try:
+                answer = await self._client.auth.sign_in_with_password({"email": email, "password": password})
+            except AuthApiError as error:
+                if error.status == 429:
+                    raise RateLimited(60) from error
+                raise SignInRejected(error.code or str(error.status), error.message) from error
+            except (AuthError, httpx.TransportError) as error:
+                raise ServerUnreachable("Supabase Auth gave no answer") from error
+            if answer.session is None:
+                raise SignInRejected("no_session", "Supabase Auth returned no session")
+            self._session = answer.session
+            self._sessions += 1
+            self._renewed_at = time.monotonic()
+            return UUID(answer.session.user.id)
 
     def keep_session(self) -> None:
         """Stores the session."""
