@@ -205,6 +205,7 @@ def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
         "room_id": uuid(7001),
         "sender_id": uuid(7002),
         "recipient_id": uuid(7003),
+        "sound_name": None,
         "title": "Ana",
         "body": "Hello",
         "image_url": None,
@@ -229,6 +230,7 @@ def push(number: int, tokens: Sequence[str] = (), **fields: Any) -> Json:
 _OF_DEVICE = {
     "kind": "alert",
     "sound": True,
+    "preview": "full",
     "platform": "ios",
     "provider": "expo",
     "environment": "production",

@@ -383,7 +383,8 @@ async function unreadConversations(userId: string): Promise<Map<string, { unread
 export interface Tapped {
   conversationId: string;
   messageId: string;
-  senderId: string;
+  /** Null if the user wants no preview. */
+  senderId: string | null;
 }
 
 let handled = ''; // shared by all listeners: React's StrictMode mounts a root layout twice
@@ -401,7 +402,7 @@ export function onTap(open: (tapped: Tapped) => void): () => void {
     open({
       conversationId: String(data.conversationId),
       messageId: String(data.messageId),
-      senderId: String(data.senderId),
+      senderId: typeof data.senderId === 'string' ? data.senderId : null,
     });
   };
   const subscription = Notifications.addNotificationResponseReceivedListener(handle);

@@ -21,6 +21,7 @@ CHECKS: dict[str, Check] = {
     "migrations": database.migrations,
     "job triggers": database.job_triggers,
     "jobs": database.jobs,
+    "choices": database.choices,
     "Expo": push_service.access_token,
     "FCM, APNs": push_service.direct_providers,
     "row level security": database.row_level_security,

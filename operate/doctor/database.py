@@ -128,6 +128,13 @@ def jobs(system: System) -> Iterator[Result]:
         yield Healthy(f"jobs: {found.waiting} wait{expired}; none is overdue")
 
 
+def choices(system: System) -> Iterator[Result]:
+    """Tells how many messages of the last day made no notification, because their recipients chose so."""
+    found = system.diagnosis.stopped_by_choice
+    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(found.items())) or "none"
+    yield Healthy(f"messages of a day that users chose not to be told of: {reasons}")
+
+
 def receipts(system: System) -> Iterator[Result]:
     """Checks that cleanup_receipts reads the receipts that are due."""
     found = system.diagnosis.receipts

@@ -95,6 +95,7 @@ class Diagnosis(BaseModel):
     receipts: Receipts
     held_deactivations: list[HeldDeactivations]
     paused_providers: list[PausedProvider]
+    stopped_by_choice: dict[str, int]  # messages of the last day, by the reason of their decision
     devices: Devices
     existing_app: ExistingApp
 

@@ -138,7 +138,7 @@ def _send_directly(system: System, devices: list[Device]) -> Iterator[Result]:
     """Sends to devices of FCM and APNs, which answer at once whether they take a push."""
     for device in devices:
         provider = device.push_provider
-        text = Text("alert", device.platform, str(uuid4()), TITLE, (BODY,), None, 0, True, 3600, {"type": "test"})
+        text = Text("alert", device.platform, str(uuid4()), TITLE, (BODY,), None, 0, True, None, 3600, {"type": "test"})
         notification = Notification(
             device.push_token or "", WRITERS[provider](text), (), provider, device.push_environment
         )

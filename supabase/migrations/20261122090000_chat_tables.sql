@@ -18,24 +18,27 @@ begin
   select faults || coalesce(array_agg(fault order by fault), '{}') into faults from (
     select format('schema %I exists', nspname) as fault from pg_catalog.pg_namespace where nspname = 'push'
     union all
-    select format('table private.%I exists', name) from unnest('{chat_settings,deleted_messages}'::text[]) name
+    select format('table private.%I exists', name) from unnest('{blocks,chat_settings,conversation_preferences,deleted_messages,
+      device_previews,notification_preferences}'::text[]) name
     where to_regclass(format('private.%I', name)) is not null
     union all
     select format('function %s exists', pg_proc.oid::regprocedure)
     from pg_catalog.pg_proc join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
-    where (nspname = 'public' and proname = any ('{claim_due_receipts,claim_push_jobs,diagnose_push,explain_push,
+    where (nspname = 'public' and proname = any ('{block_user,claim_due_receipts,claim_push_jobs,diagnose_push,explain_push,
         finish_receipt_run,get_changed_messages,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
-        mark_messages_read,my_devices,plan_wakeups,prune_push,record_push_receipts,record_push_results,register_device,
-        report_presence,reserve_send_slot,sync_cursor,unregister_device}'))
-      or (nspname = 'private' and proname = any ('{archive_deleted_room,attachment_fault,canonical_push_token,check_device,
-        collect_deleted_message,count_new_message,create_receipts,device_json,enable_events,ended_devices,
+        mark_messages_read,mute_conversation,my_blocked_users,my_devices,my_notification_preferences,plan_wakeups,prune_push,record_push_receipts,record_push_results,register_device,
+        report_presence,reserve_send_slot,set_conversation_sound,set_device_preview,set_notification_preferences,sync_cursor,unblock_user,unmute_conversation,unregister_device}'))
+      or (nspname = 'private' and proname = any ('{archive_deleted_room,attachment_fault,block_user,canonical_push_token,check_device,
+        collect_deleted_message,conversation_of,count_new_message,create_receipts,device_json,enable_events,ended_devices,
         forget_messages,forget_presence,guard_message_change,is_expo_token,keep_deleted_message,limit_bytes,limit_message_rate,
-        limit_message_size,limit_new_rooms,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_push_tokens,
-        lock_senders_of_marks,mark_messages_of_receipts,message_event,message_line,messages_since,my_contacts,my_partners,my_rooms,one_line,prepare_device,
-        prepare_room,recount_after_change,recount_after_delete,recount_rooms,register_device,report_presence,require_caller,
+        limit_message_size,limit_new_rooms,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_own_room,lock_rooms_with,lock_push_tokens,
+        lock_senders_of_marks,mark_messages_of_receipts,message_event,message_line,messages_since,mute_conversation,my_blocked_rooms,my_blocked_users,
+        my_blocks,my_contacts,my_notification_preferences,my_partners,my_rooms,one_line,prepare_device,
+        prepare_room,quiet_hours_of,recount_after_change,recount_after_delete,recount_rooms,register_device,report_presence,require_caller,
         send_changed_messages,send_changed_room,send_deleted_messages,send_deleted_rooms,send_edited_messages,send_marks,
-        send_new_messages,send_new_rooms,send_rooms,serialize_registrations,serialize_writes,soft_delete_messages,stamp_message,stamp_message_change,
-        stamp_presence,stamp_receipt,stamp_room,sum_presence,topic_right,touch_updated_at,try_lock_push_tokens}'))
+        send_new_messages,send_new_rooms,send_rooms,serialize_registrations,serialize_writes,set_conversation_sound,set_device_preview,set_notification_preferences,
+        soft_delete_messages,stamp_message,stamp_message_change,
+        stamp_presence,stamp_receipt,stamp_room,sum_presence,topic_right,touch_updated_at,try_lock_push_tokens,unblock_user,unmute_conversation}'))
     union all
     select format('trigger %I of %s exists', tgname, tgrelid::regclass)
     from pg_catalog.pg_trigger join pg_catalog.pg_class on pg_class.oid = tgrelid

@@ -166,6 +166,12 @@ begin
       message.server_timestamp
     from public.chat_messages message
     where message.room_id = counted.id and message.deleted_at is null
+      and not exists (
+        select from private.blocks block
+        where block.blocked_id = message.sender_id and not upper_inf(block.during)
+          and block.blocker_id = case when message.sender_id = counted.user1_id then counted.user2_id else counted.user1_id end
+          and (message.server_timestamp <@ block.during or message.edited_at::timestamptz <@ block.during)
+      )
     order by message.server_timestamp desc, message.id limit 1
   ) newest on true
   cross join lateral (
@@ -173,11 +179,18 @@ begin
       count(*) filter (where message.sender_id = counted.user1_id) as user2
     from public.chat_messages message
     where message.room_id = counted.id and message.is_read is not true and message.deleted_at is null
+      and not exists (
+        select from private.blocks block
+        where block.blocked_id = message.sender_id and not upper_inf(block.during)
+          and block.blocker_id = case when message.sender_id = counted.user1_id then counted.user2_id else counted.user1_id end
+          and (message.server_timestamp <@ block.during or message.edited_at::timestamptz <@ block.during)
+      )
   ) unread
   where counted.id = any(p_room_ids) and room.id = counted.id;
 end $$;
 comment on function private.recount_rooms(uuid[]) is
-  'Computes the unread counters and last_message of these rooms from their messages.';
+  'Computes the unread counters and last_message of these rooms from their messages. While a block lasts, the person who is blocked sees '
+  'them as if there was none, and the other one does not see the room. Afterwards both see what the block did not hide.';
 
 create function private.recount_after_change() returns trigger
 language plpgsql security definer set search_path = '' as $$

@@ -1,7 +1,7 @@
 -- Triggers of message_receipts. A receipt gets its times from the server's clock, then marks its message.
 
 create function private.stamp_receipt() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 declare
   before public.message_receipts;
   now_at constant timestamptz := clock_timestamp();
@@ -10,6 +10,15 @@ begin
     before := old;
   else
     perform private.lock_messages(array[new.message_id]);
+  end if;
+  -- Who is blocked gets no mark. No error: an app marks many messages at once.
+  if exists (
+    select from public.chat_messages message
+    join private.blocks block on block.blocker_id = new.user_id and block.blocked_id = message.sender_id
+    where message.id = new.message_id and (
+      upper_inf(block.during) or message.server_timestamp <@ block.during or message.edited_at::timestamptz <@ block.during)
+  ) then
+    return null;
   end if;
   -- The first value stays, and a message that was read has been delivered.
   new.read_at := coalesce(before.read_at, case when new.read_at is not null then now_at end);
@@ -23,7 +32,8 @@ begin
   return new;
 end $$;
 comment on function private.stamp_receipt() is
-  'Sets the times of a receipt by the server''s clock, once. Locks the message first, as the order of locks demands.';
+  'Sets the times of a receipt by the server''s clock, once. Locks the message first, as the order of locks demands. Stores no receipt '
+  'for a sender who is blocked, nor for a message that a block hides.';
 
 create function private.mark_messages_of_receipts() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$

@@ -24,13 +24,15 @@ create function private.my_contacts() returns setof uuid
 language sql stable security definer rows 20 set search_path = '' as $$
   select user2_id from public.chat_rooms
   where user1_id = (select auth.uid()) and accepted_by_user1 and accepted_by_user2
+    and user2_id not in (select blocker_id from private.blocks where blocked_id = (select auth.uid()) and upper_inf(during))
   union all
   select user1_id from public.chat_rooms
-  where user2_id = (select auth.uid()) and accepted_by_user1 and accepted_by_user2;
+  where user2_id = (select auth.uid()) and accepted_by_user1 and accepted_by_user2
+    and user1_id not in (select blocker_id from private.blocks where blocked_id = (select auth.uid()) and upper_inf(during));
 $$;
 comment on function private.my_contacts() is
-  'Returns the ids of the people who have written to the caller and to whom the caller has written: they may see the '
-  'presence of the caller.';
+  'Returns the ids of the people who have written to the caller and to whom the caller has written, and who do not block the caller: the '
+  'caller may see their presence.';
 
 revoke execute on function private.my_rooms(), private.my_partners(), private.my_contacts() from public;
 grant execute on function private.my_rooms(), private.my_partners(), private.my_contacts() to authenticated;
@@ -101,8 +103,9 @@ grant all on public.chat_rooms, public.chat_messages, public.message_receipts, p
 
 -- A person archives conversations and never deletes them: a delete archives, too (archive_deleted_room). The columns behind
 -- the first line of a grant are granted because old apps name them; triggers decide what is stored.
+-- A conversation is hidden from a person who blocks the other one: its last_message and counters are what the other one should see.
 create policy chat_rooms_select_participants on public.chat_rooms for select to authenticated
-  using ((select auth.uid()) in (user1_id, user2_id));
+  using ((select auth.uid()) in (user1_id, user2_id) and id not in (select private.my_blocked_rooms()));
 create policy chat_rooms_insert_participant on public.chat_rooms for insert to authenticated
   with check ((select auth.uid()) in (user1_id, user2_id));
 create policy chat_rooms_update_participant on public.chat_rooms for update to authenticated
@@ -119,12 +122,21 @@ grant select, delete,
 
 -- A person deletes messages by deleted_at: a delete sets it, too (soft_delete_messages). The recipient marks messages by
 -- receipts, or by an update of unread messages, which writes receipts (guard_message_change, create_receipts).
+-- private.my_blocks is called once for a query, not for each row. `nullif … is not null` means `not exists`, of which the planner would
+-- expect that it removes half of the messages: a page of a conversation would then read all of them.
 create policy chat_messages_select_participants on public.chat_messages for select to authenticated
-  using (room_id in (select private.my_rooms()));
+  using (room_id in (select private.my_rooms()) and nullif(exists (
+    select from private.my_blocks() block
+    where block.blocked_id = sender_id and (server_timestamp <@ block.during or edited_at::timestamptz <@ block.during)
+  ), true) is not null);
 create policy chat_messages_insert_sender on public.chat_messages for insert to authenticated
   with check (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()));
 create policy chat_messages_update_sender_or_unread on public.chat_messages for update to authenticated
-  using ((sender_id = (select auth.uid()) or is_read is not true) and room_id in (select private.my_rooms()))
+  using ((sender_id = (select auth.uid()) or is_read is not true) and room_id in (select private.my_rooms()) and not exists (
+    select from private.my_blocks() block
+    where block.blocked_id = sender_id
+      and (upper_inf(block.during) or server_timestamp <@ block.during or edited_at::timestamptz <@ block.during)
+  ))
   with check (room_id in (select private.my_rooms()));
 create policy chat_messages_delete_sender on public.chat_messages for delete to authenticated
   using (sender_id = (select auth.uid()) and room_id in (select private.my_rooms()));

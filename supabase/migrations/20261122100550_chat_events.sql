@@ -22,9 +22,9 @@ begin
   insert into realtime.messages (topic, extension, event, private, inserted_at, payload)
   select 'user:' || person.id, 'broadcast', 'message', true, added.server_timestamp, added.payload
   from (
-    select room_id, server_timestamp, private.message_event('INSERT', record) as payload
+    select room_id, sender_id, server_timestamp, private.message_event('INSERT', record) as payload
     from (
-      select room_id, server_timestamp, to_jsonb(new_messages) as record from new_messages
+      select room_id, sender_id, server_timestamp, to_jsonb(new_messages) as record from new_messages
       -- Without history that a backend imports.
       where created_at >= server_timestamp - interval '1 minute'
       offset 0
@@ -32,14 +32,18 @@ begin
     offset 0
   ) added
   join public.chat_rooms room on room.id = added.room_id
-  cross join lateral (values (room.user1_id), (room.user2_id)) person (id);
+  cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
+  where not exists (
+    select from private.blocks block
+    where block.blocker_id = person.id and block.blocked_id = added.sender_id and upper_inf(block.during)
+  );
   return null;
 exception when others then
   raise warning 'Chat Push: no event of a new message: %', sqlerrm;
   return null;
 end $$;
 comment on function private.send_new_messages() is
-  'Sends each new message to both people of its conversation. The event has the time of the message, by which forget_messages finds it.';
+  'Sends each new message to both people of its conversation, except to one who blocks its sender. The event has the time of the message, by which forget_messages finds it.';
 
 create function private.forget_messages(p_times timestamptz[]) returns void
 language plpgsql set search_path = '' set enable_seqscan = off as $$
@@ -60,15 +64,23 @@ begin
   insert into realtime.messages (topic, extension, event, private, inserted_at, payload)
   select 'user:' || person.id, 'broadcast', 'message', true, edited.changed_at, edited.payload
   from (
-    select room_id, changed_at, private.message_event('UPDATE', record) as payload
-    from (select room_id, changed_at, to_jsonb(changed) as record from unnest(p_messages) changed offset 0) stored
+    select room_id, sender_id, changed_at, server_timestamp, edited_at, private.message_event('UPDATE', record) as payload
+    from (
+      select room_id, sender_id, changed_at, server_timestamp, edited_at, to_jsonb(changed) as record from unnest(p_messages) changed
+      offset 0
+    ) stored
     offset 0
   ) edited
   join public.chat_rooms room on room.id = edited.room_id
-  cross join lateral (values (room.user1_id), (room.user2_id)) person (id);
+  cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
+  where not exists (
+    select from private.blocks block
+    where block.blocker_id = person.id and block.blocked_id = edited.sender_id
+      and (edited.server_timestamp <@ block.during or edited.edited_at::timestamptz <@ block.during)
+  );
 end $$;
 comment on function private.send_edited_messages(public.chat_messages[]) is
-  'Sends messages that were edited or deleted to both people of their conversation.';
+  'Sends messages that were edited or deleted to both people of their conversation, except to one from whom a block hides them.';
 
 create function private.send_marks(p_messages public.chat_messages[]) returns void
 language plpgsql set search_path = '' set enable_seqscan = off set enable_nestloop = on as $$
@@ -157,11 +169,16 @@ begin
     -- Without the text: it may be edited or deleted, and Realtime keeps the event.
     case when p_operation = 'DELETE' then jsonb_build_object('id', room.id) else to_jsonb(room) - 'last_message' end)
   from unnest(p_rooms) room
-  cross join lateral (values (room.user1_id), (room.user2_id)) person (id);
+  cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
+  where not exists (
+    select from private.blocks block
+    where block.blocker_id = person.id and block.blocked_id in (room.user1_id, room.user2_id) and upper_inf(block.during)
+  );
 exception when others then
   raise warning 'Chat Push: no event of a conversation: %', sqlerrm;
 end $$;
-comment on function private.send_rooms(text, public.chat_rooms[]) is 'Sends conversations to both of their people.';
+comment on function private.send_rooms(text, public.chat_rooms[]) is
+  'Sends conversations to both of their people, except to one who blocks the other.';
 
 create function private.send_new_rooms() returns trigger
 language plpgsql security definer set search_path = '' set timezone = 'UTC' as $$
@@ -195,7 +212,11 @@ language sql stable security definer set search_path = '' as $$
     when p_topic = 'user:' || auth.uid() then 'receive'
     when p_topic ~ '^user:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then 'none'
     when p_topic ~ '^room:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then (
-      select case when auth.uid() in (user1_id, user2_id) then 'send' else 'none' end
+      -- Who blocks the other person neither shows nor sees there who types.
+      select case when auth.uid() in (user1_id, user2_id) and not exists (
+        select from private.blocks block
+        where block.blocker_id = auth.uid() and block.blocked_id in (user1_id, user2_id) and upper_inf(block.during)
+      ) then 'send' else 'none' end
       from public.chat_rooms where id = substr(p_topic, 6)::uuid)
   end;
 $$;

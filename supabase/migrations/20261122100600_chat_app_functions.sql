@@ -1,6 +1,16 @@
 -- The functions of the chat that apps call over the Data API. They run with the rights of the caller, under the policies
 -- above. A user id that is passed must be that of the caller (private.require_caller).
 
+create function private.conversation_of(p_user1_id uuid, p_user2_id uuid) returns uuid
+language sql stable security definer set search_path = '' as $$
+  select id from public.chat_rooms
+  where auth.uid() in (p_user1_id, p_user2_id)
+    and ((user1_id = p_user1_id and user2_id = p_user2_id) or (user1_id = p_user2_id and user2_id = p_user1_id))
+  order by created_at, id limit 1;
+$$;
+comment on function private.conversation_of(uuid, uuid) is
+  'Returns the conversation of the caller and another person, also while the caller blocks that person; null: there is none.';
+
 create function public.get_or_create_conversation(p_user1_id uuid, p_user2_id uuid) returns uuid
 language plpgsql set search_path = '' as $$
 declare
@@ -8,10 +18,8 @@ declare
 begin
   perform private.require_caller(case when p_user2_id = auth.uid() then p_user2_id else p_user1_id end, 'p_user_id');
   loop
-    select id into conversation from public.chat_rooms
-    where (user1_id = p_user1_id and user2_id = p_user2_id) or (user1_id = p_user2_id and user2_id = p_user1_id)
-    order by created_at, id limit 1;
-    if found then
+    conversation := private.conversation_of(p_user1_id, p_user2_id);
+    if conversation is not null then
       return conversation;
     end if;
     begin
@@ -220,8 +228,8 @@ comment on function public.mark_messages_read(uuid, uuid, uuid, text) is
   'Marks the messages as read that the caller received in a conversation, up to and including p_up_to_message_id (null: all), '
   'on the device p_device_id. Returns how many were not marked before.';
 
-revoke execute on function private.messages_since(text, timestamptz, uuid, integer) from public;
-grant execute on function private.lock_messages(uuid[]), private.messages_since(text, timestamptz, uuid, integer) to authenticated;
+revoke execute on function private.conversation_of(uuid, uuid), private.messages_since(text, timestamptz, uuid, integer) from public;
+grant execute on function private.conversation_of(uuid, uuid), private.lock_messages(uuid[]), private.messages_since(text, timestamptz, uuid, integer) to authenticated;
 revoke execute on function
   public.get_or_create_conversation(uuid, uuid),
   public.get_messages_paginated(uuid, integer, timestamptz, uuid),

@@ -87,6 +87,7 @@ create table push.deliveries (
   message_at timestamptz,
   badge integer not null,
   sound boolean not null default false,
+  silenced_by text,
   follow_up boolean not null default false,
   push_token text not null,
   status text not null default 'sending' check (status in (
@@ -114,6 +115,7 @@ comment on column push.deliveries.message_ids is 'The messages that this push is
 comment on column push.deliveries.line_ids is 'The messages whose text it shows, the newest first.';
 comment on column push.deliveries.message_at is 'server_timestamp of the newest message that it covers.';
 comment on column push.deliveries.badge is 'The number that it sets on the icon of the app.';
+comment on column push.deliveries.silenced_by is 'What the recipient chose, so that this alert makes no sound: snoozed, quiet_hours or no_sound; null: nothing.';
 comment on column push.deliveries.follow_up is 'Whether another push to the device is due when this one is settled.';
 comment on column push.deliveries.push_token is 'The token that the push was sent to.';
 comment on column push.deliveries.ticket_id is
@@ -240,6 +242,69 @@ end $$;
 comment on function push.set_due(push.changed_message[], interval, boolean) is
   'Makes the jobs of the recipients of these messages due after the delay, and calls the webhook for those that would have waited longer, '
   'except of messages that were read on the only phone that shows them.';
+
+create function push.set_rooms_due(p_recipient_id uuid, p_room_ids uuid[]) returns void
+language plpgsql set search_path = '' set enable_seqscan = off as $$
+declare
+  now_at constant timestamptz := clock_timestamp();
+begin
+  -- Messages that are there already make no alert because of a choice: a new job begins after them.
+  insert into push.jobs as job (room_id, recipient_id, decided_up_to)
+  select id, p_recipient_id, now_at from unnest(p_room_ids) id order by id
+  on conflict (room_id, recipient_id) do update
+    set revision = job.revision + 1,
+      state = case job.state when 'leased' then job.state else 'pending' end,
+      next_attempt_at = case job.state when 'pending' then least(job.next_attempt_at, now_at) else now_at end;
+  perform push.call_webhook('UPDATE', newest.id, room.id)
+  -- The next sweep takes the others.
+  from unnest(p_room_ids[:10]) room (id)
+  cross join lateral (
+    select id from public.chat_messages where room_id = room.id and sender_id <> p_recipient_id
+    order by server_timestamp desc limit 1
+  ) newest;
+end $$;
+comment on function push.set_rooms_due(uuid, uuid[]) is
+  'Makes the jobs of a recipient in these conversations due, because of a choice of the recipient. The conversations are locked before.';
+
+create function push.set_due_after_preference() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform push.set_rooms_due(new.user_id, array[new.room_id]);
+  return null;
+end $$;
+comment on function push.set_due_after_preference() is 'Makes the job of a conversation due for which its recipient chose something.';
+
+create function push.set_due_after_block() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform push.set_rooms_due(new.blocker_id, array(
+    select id from public.chat_rooms
+    where (user1_id, user2_id) in ((new.blocker_id, new.blocked_id), (new.blocked_id, new.blocker_id))));
+  return null;
+end $$;
+comment on function push.set_due_after_block() is 'Makes the jobs of a person due in the conversations with a person whom they block, or unblock.';
+
+create function push.set_due_after_preview() returns trigger
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+declare
+  person constant uuid := case tg_op when 'DELETE' then old.user_id else new.user_id end;
+begin
+  perform push.set_rooms_due(person, array(
+    select job.room_id from public.chat_rooms room join push.jobs job on job.room_id = room.id and job.recipient_id = person
+    -- Of the other conversations, no phone shows anything.
+    where person in (room.user1_id, room.user2_id) and (job.expires_at is not null or job.state = 'leased')));
+  return null;
+end $$;
+comment on function push.set_due_after_preview() is 'Makes the jobs of a person due whose notifications show another preview now.';
+
+create trigger set_push_jobs_due after update on private.notification_preferences
+  for each row when (old.preview <> new.preview) execute function push.set_due_after_preview();
+create trigger set_push_jobs_due after insert or update or delete on private.device_previews
+  for each row execute function push.set_due_after_preview();
+create trigger set_push_jobs_due after insert or update of muted_until on private.conversation_preferences
+  for each row execute function push.set_due_after_preference();
+create trigger set_push_jobs_due after insert or update on private.blocks
+  for each row execute function push.set_due_after_block();
 
 create function push.set_due_after_update() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$

@@ -36,6 +36,74 @@ begin
 end $$;
 comment on function push.note_messages(bigint[]) is 'Adds a decision for each new message of these jobs.';
 
+create function push.in_quiet_hours(p_people uuid[], p_at timestamptz) returns uuid[]
+language plpgsql stable set search_path = '' as $$
+declare
+  known_zones text[];
+begin
+  for attempt in 1..2 loop
+    begin
+      return array(
+        select chosen.user_id from private.notification_preferences chosen
+        where chosen.user_id = any(p_people) and chosen.quiet_zone is not null
+          and case when known_zones is null or chosen.quiet_zone = any(known_zones) then exists (
+            select from (values (0), (1)) ago (days)
+            cross join lateral (select (p_at at time zone chosen.quiet_zone)::date - ago.days as day) opening
+            where extract(isodow from opening.day) = any(chosen.quiet_days)
+              -- As times, not as a time of the day: a local time that a night has twice, or not at all, ends them once.
+              and p_at >= (opening.day + chosen.quiet_from) at time zone chosen.quiet_zone
+              and p_at < (opening.day + (chosen.quiet_until <= chosen.quiet_from)::integer + chosen.quiet_until) at time zone chosen.quiet_zone
+          ) end
+      );
+    exception when invalid_parameter_value then
+      -- The zone was known when it was set. Reading all zones takes long, so only now.
+      known_zones := array(select name from pg_catalog.pg_timezone_names);
+    end;
+  end loop;
+  return '{}';
+end $$;
+comment on function push.in_quiet_hours(uuid[], timestamptz) is
+  'Returns those of these people in whose quiet hours a time is. They belong to the day on which they begin, and end before their end. A time '
+  'zone that the database does not know any more counts as no quiet hours.';
+
+create function push.restrictions(
+  p_job_ids bigint[], p_at timestamptz,
+  out job_id bigint, out partner_id uuid, out rule text, out effect text, out hidden tstzmultirange, out preview text,
+  out sound text
+) returns setof record
+language sql stable rows 100 set search_path = '' as $$
+  -- The precedence of what people choose: the first that applies.
+  select job.id, partner.id, first.rule,
+    case when first.rule in ('blocked', 'muted') then 'hide'
+      when first.rule is not null then case person.while_quiet when 'none' then 'hold' else 'silence' end end,
+    block.during, coalesce(person.preview, 'full'), choice.sound
+  from unnest(p_job_ids) with ordinality asked (id, position)
+  join push.jobs job on job.id = asked.id
+  left join public.chat_rooms room on room.id = job.room_id
+  cross join lateral (select case when room.user1_id = job.recipient_id then room.user2_id else room.user1_id end as id) partner
+  cross join lateral (
+    select range_agg(during) as during from private.blocks where blocker_id = job.recipient_id and blocked_id = partner.id
+  ) block
+  left join private.conversation_preferences choice on choice.user_id = job.recipient_id and choice.room_id = job.room_id
+  left join private.notification_preferences person on person.user_id = job.recipient_id
+  cross join lateral (
+    select case
+      when upper_inf(block.during) then 'blocked'
+      when choice.muted_until > p_at then 'muted'
+      when person.snoozed_until > p_at then 'snoozed'
+      when job.recipient_id = any((
+        select push.in_quiet_hours(array(select recipient_id from push.jobs where id = any(p_job_ids)), p_at)
+      )::uuid[]) then 'quiet_hours'
+    end as rule
+  ) first
+  order by asked.position;
+$$;
+comment on function push.restrictions(bigint[], timestamptz) is
+  'Returns, for each of these jobs, the other person of its conversation, and the first rule that applies of blocked, muted, snoozed and '
+  'quiet_hours, or null. effect: hide, phones show nothing of the conversation; hold, no alert, but what they show is kept right; silence, no '
+  'sound. hidden: when the recipient blocked that person; what was sent or edited then stays hidden. preview: what '
+  'devices show that have no choice of their own. sound: of the conversation; null: the default.';
+
 create function push.finish_messages(p_job_id bigint, p_reason text) returns uuid[]
 language sql set search_path = '' as $$
   with finished as (
@@ -67,14 +135,16 @@ begin
           and receipt.read_at is not null
       ) then case when decision.reason = 'viewing' then 'viewing' else 'read' end
       when least(message.server_timestamp, message.created_at) <= p_at - p_settings.time_to_live then 'expired'
+      when message.server_timestamp <@ restriction.hidden or message.edited_at::timestamptz <@ restriction.hidden then 'blocked'
+      when restriction.effect in ('hide', 'hold') then restriction.rule
     end as reason
-    from push.jobs job
+    from push.restrictions(p_job_ids, p_at) restriction
+    join push.jobs job on job.id = restriction.job_id
     cross join lateral (
       -- offset 0 keeps it apart. As a join, it may read the decisions of all jobs for each job while the table is small.
       select message_id, reason from push.decisions where job_id = job.id and outcome is null offset 0
     ) decision
     left join public.chat_messages message on message.id = decision.message_id
-    where job.id = any(p_job_ids)
   ) verdict;
   if reasons is null then
     return '{}';
@@ -107,6 +177,7 @@ create type push.device_view as (
   provider text,
   environment text,
   last_seen_at timestamptz,
+  preview text,
   shown push.deliveries,
   last push.deliveries,
   last_badge push.deliveries,
@@ -126,6 +197,8 @@ comment on type push.device_view is
 create type push.plan as (
   job push.jobs,
   sender_id uuid,
+  silenced_by text,
+  sound_name text,
   viewing_until timestamptz,
   open_ids uuid[],
   open_from timestamptz,
@@ -144,9 +217,10 @@ create type push.plan as (
   again_at timestamptz
 );
 comment on type push.plan is
-  'What a job should send. push.situations reads the first columns. viewing_until: when the last heartbeat gets stale by which a '
+  'What a job should send. push.situations reads the first columns. silenced_by: the rule by which nothing sounds; sound_name: '
+  'of the app, null: the default; viewing_until: when the last heartbeat gets stale by which a '
   'device of the recipient shows the conversation; open_ids: messages that devices are not told of yet, from open_from to '
-  'open_until; line_ids: the newest unread messages, which it shows; badge: the unread messages of all conversations. '
+  'open_until; line_ids: the newest unread messages, which it shows; badge: the unread messages of all conversations that are neither muted nor of a blocked person. '
   'push.plan_job adds the others. finished: messages that it decided; pushes: one of push.difference for each device that is sent to '
   'now, none: the job ends for now; read_on: devices whose app has set the badge; again_at: when another device is due.';
 
@@ -154,12 +228,12 @@ create function push.situations(p_job_ids bigint[], p_at timestamptz, p_settings
 language plpgsql stable set search_path = '' as $$
 begin
   return query
-  select job, partner.id, presence.viewing_until, open.ids, open.first_at, open.last_at, devices.views,
+  select job, restriction.partner_id, case when restriction.effect = 'silence' then restriction.rule when restriction.sound = 'none' then 'no_sound' end,
+    nullif(restriction.sound, 'none'), presence.viewing_until, open.ids, open.first_at, open.last_at, devices.views,
     unread.line_ids, unread.newest_at, unread.expires_at, unread.number, badge.number,
     null::jsonb, null::text, '{}'::uuid[], '{}'::jsonb[], '{}'::uuid[], null::timestamptz
-  from push.jobs job
-  left join public.chat_rooms room on room.id = job.room_id
-  cross join lateral (select case when room.user1_id = job.recipient_id then room.user2_id else room.user1_id end as id) partner
+  from push.restrictions(p_job_ids, p_at) with ordinality restriction
+  join push.jobs job on job.id = restriction.job_id
   cross join lateral (
     -- A heartbeat that is missing, stale or in the future counts as absent: when in doubt, the push is sent.
     select max(device.updated_at) + p_settings.presence_fresh_for as viewing_until from private.device_presence device
@@ -174,7 +248,7 @@ begin
   ) open
   cross join lateral (
     select coalesce(array_agg(row(device.id, device.push_token, device.platform, device.push_provider, device.push_environment,
-        device.last_seen_at, shown.delivery, last.delivery, last_badge.delivery, told.badge, told.dismissed_at,
+        device.last_seen_at, coalesce(chosen.preview, restriction.preview), shown.delivery, last.delivery, last_badge.delivery, told.badge, told.dismissed_at,
         exists (
           select from public.message_receipts receipt
           where receipt.message_id = any((shown.delivery).line_ids) and receipt.user_id = device.user_id
@@ -200,6 +274,7 @@ begin
       max((shown.delivery).message_at) as shown_until
     from push.sendable_devices(job.recipient_id) device
     left join push.device_states told on told.device_id = device.id
+    left join private.device_previews chosen on chosen.user_id = device.user_id and chosen.device_id = device.device_id
     left join lateral (
       select sent as delivery from push.deliveries sent
       where job_id = job.id and device_id = device.id and kind <> 'badge' and push_token = device.push_token
@@ -223,10 +298,13 @@ begin
       select message.id, message.server_timestamp as at, least(message.server_timestamp, message.created_at) as known_at,
         row_number() over (order by message.server_timestamp desc, message.id) as position
       from public.chat_messages message
-      where message.room_id = job.room_id and message.sender_id = partner.id
+      where message.room_id = job.room_id and message.sender_id = restriction.partner_id and restriction.effect is distinct from 'hide'
         and message.is_read is not true and message.deleted_at is null
-        -- A viewer sees new messages in the app. What other devices show already is kept right.
-        and message.server_timestamp <= case when presence.viewing_until is null then 'infinity' else devices.shown_until end
+        and coalesce(message.server_timestamp <@ restriction.hidden or message.edited_at::timestamptz <@ restriction.hidden, false)
+          is false
+        -- A viewer sees new messages in the app, and quiet hours may hold them back. What devices show already is kept right.
+        and message.server_timestamp <= case when presence.viewing_until is null and restriction.effect is distinct from 'hold'
+          then 'infinity' else devices.shown_until end
         and least(message.server_timestamp, message.created_at) > p_at - p_settings.time_to_live
         and not exists (
           select from public.message_receipts receipt
@@ -241,10 +319,15 @@ begin
   cross join lateral (
     select coalesce(sum(case when mine.user1_id = job.recipient_id then mine.unread_count_user1 else mine.unread_count_user2 end), 0)
       ::integer as number
-    from public.chat_rooms mine where mine.user1_id = job.recipient_id or mine.user2_id = job.recipient_id
+    from public.chat_rooms mine
+    where (mine.user1_id = job.recipient_id or mine.user2_id = job.recipient_id)
+      -- As arrays, which are read once for a recipient.
+      and mine.id <> all (array(
+        select room_id from private.conversation_preferences where user_id = job.recipient_id and muted_until > p_at))
+      and case when mine.user1_id = job.recipient_id then mine.user2_id else mine.user1_id end <> all (array(
+        select blocked_id from private.blocks where blocker_id = job.recipient_id and upper_inf(during)))
   ) badge
-  where job.id = any(p_job_ids)
-  order by array_position(p_job_ids, job.id);
+  order by restriction.ordinality;
 end $$;
 comment on function push.situations(bigint[], timestamptz, push.settings) is
   'Returns for each of these jobs what its devices should show and what they were sent: a plan that push.plan_job completes.';
@@ -292,9 +375,11 @@ begin
   -- News are messages that no push of this device has covered. A viewer is not told of them.
   has_news := p_plan.viewing_until is null and p_plan.unread > 0
     and coalesce(p_plan.open_until > case when shows then shown.message_at else '-infinity' end, false);
-  may_sound := coalesce(p_plan.open_until > p_at - p_settings.silent_after, false) and not p_device.has_sounded;
+  may_sound := coalesce(p_plan.open_until > p_at - p_settings.silent_after, false) and not p_device.has_sounded
+    and p_plan.silenced_by is null;
   digest := case
-    when p_plan.unread > 0 and (shows or has_news) then p_plan.digest
+    -- Another preview is another content.
+    when p_plan.unread > 0 and (shows or has_news) then p_plan.digest || case p_device.preview when 'full' then '' else '/' || p_device.preview end
     -- A dismissal needs the app. So a deleted text is first replaced by a neutral one, which the system shows by itself.
     -- If that one was rejected, the dismissal is left.
     when shows and shown.digest <> 'deleted' and (last.digest, last.status) is distinct from ('deleted', 'failed')
@@ -352,7 +437,7 @@ begin
   return case when kind is not null then jsonb_build_object(
     'device_id', p_device.device_id, 'push_token', p_device.push_token, 'platform', p_device.platform,
     'provider', p_device.provider, 'environment', p_device.environment, 'registered_at', p_device.last_seen_at,
-    'kind', kind, 'sound', sound,
+    'kind', kind, 'sound', sound, 'preview', p_device.preview,
     'digest', digest, 'follow_up', follow_up, 'retried', retried.id, 'is_repeated', is_repeated, 'due_at', due_at)
     when is_read then jsonb_build_object('device_id', p_device.device_id, 'kind', null) end;
 end $$;

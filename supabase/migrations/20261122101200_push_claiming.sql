@@ -98,6 +98,7 @@ begin
   with planned as (
     select plan.position, (plan.job).id as job_id, push, (push ->> 'device_id')::uuid as device_id, push ->> 'digest' as digest,
       (push ->> 'kind')::push.kind as kind, (push ->> 'retried')::bigint as retried, plan.badge, plan.newest_at,
+      case when push ->> 'kind' = 'alert' then plan.silenced_by end as silenced_by,
       -- An update announces messages whose alert had no answer. A viewer sees new messages in the app.
       case when push ->> 'kind' in ('alert', 'update') and plan.viewing_until is null then plan.open_ids else '{}' end as message_ids,
       case when push ->> 'kind' in ('alert', 'update') then plan.line_ids else '{}' end as line_ids,
@@ -106,7 +107,7 @@ begin
       (push ->> 'is_repeated')::boolean or coalesce(plan.open_until > p_at - p_settings.sound_interval, false) as sounds_always,
       coalesce(told.sounded_at > least(plan.open_until, p_at - p_settings.sound_interval), false) as has_sounded
     from unnest(p_plans) with ordinality plan (
-      job, sender_id, viewing_until, open_ids, open_from, open_until, devices, line_ids, newest_at, expires_at, unread, badge,
+      job, sender_id, silenced_by, sound_name, viewing_until, open_ids, open_from, open_until, devices, line_ids, newest_at, expires_at, unread, badge,
       content, digest, finished, pushes, read_on, again_at, position)
     cross join unnest(plan.pushes) push
     left join push.device_states told on told.device_id = (push ->> 'device_id')::uuid and (push ->> 'sound')::boolean
@@ -118,13 +119,13 @@ begin
     update push.device_states set sounded_at = p_at where device_id in (select device_id from sent where sound)
   ), repeated as (
     update push.deliveries delivery
-    set status = 'sending', sent_at = p_at, badge = sent.badge, attempts = delivery.attempts + 1, sound = sent.sound,
+    set status = 'sending', sent_at = p_at, badge = sent.badge, attempts = delivery.attempts + 1, sound = sent.sound, silenced_by = sent.silenced_by,
       message_ids = sent.message_ids
     from sent where delivery.id = sent.retried
   ), added as (
     insert into push.deliveries (
-      job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, follow_up, push_token, sent_at)
-    select job_id, device_id, kind, digest, message_ids, line_ids, coalesce(newest_at, '-infinity'), badge, sound,
+      job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, silenced_by, follow_up, push_token, sent_at)
+    select job_id, device_id, kind, digest, message_ids, line_ids, coalesce(newest_at, '-infinity'), badge, sound, silenced_by,
       (push ->> 'follow_up')::boolean, push ->> 'push_token', p_at
     from sent where retried is null order by position
     returning id, job_id, device_id
@@ -153,6 +154,7 @@ begin
     'room_id', (plan.job).room_id,
     'sender_id', plan.sender_id,
     'recipient_id', (plan.job).recipient_id,
+    'sound_name', plan.sound_name,
     'unread', plan.unread,
     'badge', plan.badge,
     'expires_at', coalesce(plan.expires_at, p_at + interval '1 hour'),

@@ -13,6 +13,11 @@ language sql stable set search_path = '' as $$
     when 'deleted' then 'the message was deleted'
     when 'read' then 'the recipient had read it'
     when 'viewing' then 'the recipient was looking at the conversation and read it there'
+    when 'blocked' then 'the recipient had blocked its sender'
+    when 'muted' then 'the recipient muted the conversation'
+    when 'snoozed' then 'the recipient has snoozed notifications'
+    when 'quiet_hours' then 'it is in the quiet hours of the recipient'
+    when 'no_sound' then 'the recipient chose none for the conversation'
     when 'expired' then format('it is older than its time to live (%s)', settings.time_to_live)
     when 'attempts_exhausted' then format('all %s attempts were used', settings.max_attempts)
     when 'unanswered' then
@@ -131,7 +136,7 @@ language sql stable set search_path = '' as $$
       when p_delivery.error = 'MessageTooBig' then 'Rejected permanently: the notification is over 4096 bytes (MessageTooBig).'
       else format('Rejected permanently after %s attempt(s): %s.', p_delivery.attempts, p_delivery.error)
     end
-  end;
+  end || coalesce(' It makes no sound, because ' || push.explain_reason(p_delivery.silenced_by) || '.', '');
 $$;
 comment on function push.explain_delivery(push.deliveries, public.user_devices, push.decisions, push.jobs) is
   'Returns what happened to a push on one device, as a sentence.';

@@ -122,6 +122,14 @@ language sql stable set search_path = '' as $$
         'provider', provider, 'paused_until', paused_until, 'failures', failures) order by provider), '[]')
       from push.providers where paused_until > clock_timestamp()
     ),
+    'stopped_by_choice', (
+      select coalesce(jsonb_object_agg(reason, messages), '{}')
+      from (
+        select reason, count(*) as messages from push.decisions
+        where finished_at > clock_timestamp() - interval '24 hours' and reason in ('blocked', 'muted', 'snoozed', 'quiet_hours')
+        group by reason
+      ) counted
+    ),
     'devices', (
       select jsonb_build_object(
         'active', count(*),
@@ -134,7 +142,8 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function push.diagnose_work() is
   'Returns how much work waits and for how long the oldest has been due (negative: not yet), the runs that the circuit '
-  'breaker holds, the push services that are paused, and counts of devices.';
+  'breaker holds, the push services that are paused, how many messages of the last day made no notification because of each choice of their '
+  'recipients, and counts of devices.';
 
 create function push.diagnose_existing_app() returns jsonb
 language sql stable set search_path = '' as $$

@@ -237,6 +237,8 @@ class Chat:
             alter table public.message_receipts disable trigger stamp_receipt;
             update public.message_receipts set read_at = read_at - interval '{seconds} s';
             alter table public.message_receipts enable trigger stamp_receipt;
+            update private.conversation_preferences set muted_until = muted_until - interval '{seconds} s';
+            update private.notification_preferences set snoozed_until = snoozed_until - interval '{seconds} s';
             update push.recipient_rates set free_at = free_at - interval '{seconds} s';
             update push.receipt_runs set began_at = began_at - interval '{seconds} s';
             update push.providers set seen_at = seen_at - interval '{seconds} s',

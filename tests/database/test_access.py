@@ -151,6 +151,10 @@ def test_the_access_matrix_names_each_table() -> None:
         "table push.settings",
         "table private.chat_settings",
         "table private.deleted_messages",
+        "table private.conversation_preferences",
+        "table private.blocks",
+        "table private.notification_preferences",
+        "table private.device_previews",
         "table push.registration_counts",
         "table push.sendable_devices",
         "table push.receipt_runs",
@@ -388,6 +392,17 @@ DEVICE_FUNCTIONS = {
     "unregister_device": "select public.unregister_device('first')",
     "my_devices": "select public.my_devices()",
 }
+PREFERENCE_FUNCTIONS = {
+    "mute_conversation": "select public.mute_conversation(%(room)s)",
+    "unmute_conversation": "select public.unmute_conversation(%(room)s)",
+    "set_conversation_sound": "select public.set_conversation_sound(%(room)s)",
+    "block_user": "select public.block_user(%(stranger)s)",
+    "unblock_user": "select public.unblock_user(%(stranger)s)",
+    "my_blocked_users": "select public.my_blocked_users()",
+    "set_notification_preferences": "select public.set_notification_preferences('{}')",
+    "set_device_preview": "select public.set_device_preview('first')",
+    "my_notification_preferences": "select public.my_notification_preferences()",
+}
 # tests/database/test_presence.py has its rights.
 PRESENCE_FUNCTIONS = {"report_presence"}
 WORKER_FUNCTIONS = {
@@ -406,6 +421,8 @@ WORKER_FUNCTIONS = {
 PRIVATE_FUNCTIONS = {
     *("my_rooms", "my_partners", "my_contacts", "require_caller", "lock_messages", "messages_since", "topic_right"),
     *("register_device", "report_presence", "device_json"),
+    *PREFERENCE_FUNCTIONS,
+    *("my_blocks", "my_blocked_rooms", "conversation_of"),
 }
 # Each role that writes user_devices runs these: by a constraint and by an index.
 TOKEN_FUNCTIONS = {"is_expo_token", "canonical_push_token"}
@@ -428,7 +445,7 @@ async def check_function_rights(connection: Connection) -> None:
         assert 'search_path=""' in (function["config"] or []), function
         expected: list[str] = []
         if function["schema"] == "public":
-            if function["name"] in {*APP_FUNCTIONS, *DEVICE_FUNCTIONS, *PRESENCE_FUNCTIONS}:
+            if function["name"] in {*APP_FUNCTIONS, *DEVICE_FUNCTIONS, *PREFERENCE_FUNCTIONS, *PRESENCE_FUNCTIONS}:
                 expected = ["authenticated"]
                 assert not function["definer"], "lints 0028 and 0029"
             else:
@@ -447,7 +464,11 @@ async def test_each_role_executes_only_its_functions(shared_connection: Connecti
 
 @pytest.mark.parametrize(
     ("role", "call"),
-    [(role, call) for role in ("anon", "service_role") for call in (APP_FUNCTIONS | DEVICE_FUNCTIONS).values()]
+    [
+        (role, call)
+        for role in ("anon", "service_role")
+        for call in (APP_FUNCTIONS | DEVICE_FUNCTIONS | PREFERENCE_FUNCTIONS).values()
+    ]
     + [(role, call) for role in ("anon", "authenticated") for call in WORKER_FUNCTIONS.values()],
 )
 async def test_functions_reject_calls_of_the_wrong_role(world: World, role: str, call: str) -> None:

@@ -9,8 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from local.supabase.postgres import SUPERUSER
-from tests.database.chat import Chat, Database, acting_as, claim_one, record, value, worker_report
+from tests.database.chat import Chat, Database, acting_as, claim, claim_one, record, value, worker_report
 from tests.database.test_access import WORKER_FUNCTIONS
+from tests.database.test_block import block
+from tests.database.test_mute import mute
 from tests.database.test_push_webhook import RESTORED, SECRET, URL, configure
 
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
@@ -197,3 +199,17 @@ async def test_diagnosis_counts_devices_by_the_form_of_their_tokens(chat: Chat) 
         "web": 1,
     }
     assert "PushToken" not in json.dumps(diagnosis)
+
+
+async def test_diagnosis_counts_the_messages_that_each_choice_of_their_recipients_stopped(chat: Chat) -> None:
+    assert (await diagnose(chat))["stopped_by_choice"] == {}
+    await mute(chat)
+    for _ in range(2):
+        await chat.message()
+    other = await chat.conversation()
+    await block(other)
+    await other.message()
+    await claim(chat.connection)
+    assert (await diagnose(chat))["stopped_by_choice"] == {"muted": 2, "blocked": 1}
+    await chat.pass_time(25 * 3600)
+    assert (await diagnose(chat))["stopped_by_choice"] == {}

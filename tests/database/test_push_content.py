@@ -33,6 +33,7 @@ async def test_a_claim_returns_all_fields_of_a_push(chat: Chat) -> None:
         "room_id": str(chat.room),
         "sender_id": str(chat.tourist),
         "recipient_id": str(chat.guide),
+        "sound_name": None,
         "title": "Tom Tourist",
         "body": "Hey, are you available tomorrow?",
         "image_url": "https://example.com/photo.jpg",
@@ -48,6 +49,7 @@ async def test_a_claim_returns_all_fields_of_a_push(chat: Chat) -> None:
                 "environment": "production",
                 "kind": "alert",
                 "sound": True,
+                "preview": "full",
             }
         ],
     }

@@ -7,12 +7,16 @@ from uuid import uuid4
 import pytest
 
 from tests.database.chat import Chat, Row, claim, claim_one, decision, insert, record, value, worker_report
+from tests.database.test_block import block
+from tests.database.test_mute import mute
 
 # In this order: the first condition that applies decides.
 DECISION_TABLE = {
     "deleted": "skipped: deleted",
     "read": "skipped: read",
     "expired": "skipped: expired",
+    "blocked": "skipped: blocked",
+    "muted": "skipped: muted",
     "viewing": "deferred",
     "provider_not_configured": "skipped: provider_not_configured",
     "no_device": "skipped: no_device",
@@ -37,12 +41,16 @@ async def test_the_first_condition_of_the_decision_table_that_applies_decides(
         await chat.device(push_provider="fcm", push_token="native-token")
     elif "no_device" not in conditions:
         await chat.device()
+    if "muted" in conditions:
+        await mute(chat)
     if "viewing" in conditions:
         await chat.look(chat.room)
     if "read" in conditions:
         await chat.read()
     if "deleted" in conditions:
         await chat.connection.execute("update chat_messages set deleted_at = now()")
+    if "blocked" in conditions:  # Last, because a person who blocks marks nothing.
+        await block(chat)
 
     expected = DECISION_TABLE[conditions[0]] if conditions else "send"
     assert decision(await claim(chat.connection, message)) == expected

@@ -256,7 +256,7 @@ async def test_explain_push_reads_by_index_only(busy: Chat) -> None:
         ("mark_messages_read(%(user)s, %(room)s)", "idx_messages_unread"),
         ("mark_messages_read(%(user)s, %(room)s, %(message)s, 'phone')", "idx_messages_unread"),
         ("mark_messages_delivered(%(user)s, array[%(message)s]::uuid[])", "chat_messages_pkey"),
-        ("get_or_create_conversation(%(user)s, %(tourist)s)", "idx_rooms_user1"),
+        ("get_or_create_conversation(%(user)s, %(tourist)s)", "idx_rooms_user2"),
     ],
 )
 async def test_functions_of_apps_read_by_index_only(busy: Chat, call: str, index: str) -> None:

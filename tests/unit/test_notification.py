@@ -130,6 +130,23 @@ class TestAlerts:
         assert (fields["title"], fields["body"]) == ("New message", "Message deleted")
         assert (fields["data"]["messageId"], fields["data"]["unread"]) == (None, 0)
 
+    def test_a_sound_of_the_app_is_a_file_on_ios_and_a_channel_on_android(self) -> None:
+        fields = of(sound_name="chime")
+        assert (fields["sound"], fields["channelId"]) == ("chime.wav", "chat-messages-chime")
+        assert of(sound_name="chime", sound=False)["channelId"] == "chat-messages-quiet"
+
+    def test_a_preview_of_the_name_shows_neither_text_nor_image(self) -> None:
+        fields = of(preview="name", unread=3, body="secret", image_url="https://example.com/secret.jpg")
+        assert (fields["title"], fields["body"]) == ("Ana (3)", "Open the app to read it")
+        assert "secret" not in json.dumps(fields)
+
+    @pytest.mark.parametrize("more", [{}, {"kind": "update", "unread": 0, "body": "Message deleted"}])
+    def test_no_preview_has_neither_name_nor_text_nor_image_nor_sender_anywhere(self, more: dict[str, Any]) -> None:
+        fields = of(**{"preview": "none", "body": "secret", "image_url": "https://example.com/secret.jpg", **more})
+        assert fields["title"] == "New message"
+        for secret in ("Ana", "secret", uuid(7002)):
+            assert secret not in json.dumps(fields)
+
     @pytest.mark.parametrize("title", [None, ""])
     def test_a_sender_without_a_name_has_a_neutral_title(self, title: str | None) -> None:
         assert of(title=title)["title"] == "New message"

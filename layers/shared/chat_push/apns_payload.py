@@ -25,7 +25,7 @@ def _text(text: Text) -> dict[str, Any]:
         "alert": {"title": text.title, "body": text.body},
         "badge": text.badge,
         "thread-id": text.room_id,
-        **({"sound": "default"} if text.sound else {"interruption-level": "passive"}),
+        **({"sound": text.sound_file} if text.sound else {"interruption-level": "passive"}),
         # An extension of the app downloads the image.
         **({"mutable-content": 1} if text.image_url else {}),
     }

@@ -13,6 +13,7 @@ MAX_TITLE_CHARACTERS = 100
 MAX_TITLE_GRAPHEMES = 40
 
 NEUTRAL_TITLE = "New message"
+NEUTRAL_LINE = "Open the app to read it"  # in place of a text that the recipient does not want to be shown
 SOUND_CHANNEL, QUIET_CHANNEL = "chat-messages", "chat-messages-quiet"
 # An older dismissal or badge would only repeat what the app reads from the database when it is opened.
 SILENT_TTL_SECONDS = 3600
@@ -35,6 +36,7 @@ class Text:
     image_url: str | None = field(repr=False)
     badge: int
     sound: bool
+    sound_name: str | None  # of the app; None: the default sound
     ttl: int
     data: Mapping[str, Any]
 
@@ -46,7 +48,14 @@ class Text:
     @property
     def channel(self) -> str:
         """The channel of Android."""
-        return SOUND_CHANNEL if self.sound else QUIET_CHANNEL
+        if not self.sound:
+            return QUIET_CHANNEL
+        return f"{SOUND_CHANNEL}-{self.sound_name}" if self.sound_name else SOUND_CHANNEL
+
+    @property
+    def sound_file(self) -> str:
+        """The sound of iOS, in the bundle of the app."""
+        return f"{self.sound_name}.wav" if self.sound_name else "default"
 
 
 @dataclass(frozen=True)
@@ -73,22 +82,26 @@ def text_of(push: Push, device: Target, now: datetime) -> Text:
 
     Title and body are lines as private.one_line of the database returns them; they are only cut here.
     """
+    is_full = device.preview == "full"
+    # Without unread messages, the body is the fixed text in place of deleted ones.
+    lines = push.body.split("\n") if is_full or not push.unread else [NEUTRAL_LINE]
     return Text(
         kind=device.kind,
         platform=device.platform,
         room_id=str(push.room_id),
-        title=_title(push),
-        lines=tuple(truncate(line, MAX_LINE_CHARACTERS) for line in push.body.split("\n")),
-        image_url=push.image_url,
+        title=_title(push, shows_name=device.preview != "none"),
+        lines=tuple(truncate(line, MAX_LINE_CHARACTERS) for line in lines),
+        image_url=push.image_url if is_full else None,
         badge=push.badge,
         sound=device.sound,
+        sound_name=push.sound_name,
         ttl=min(max(1, int((push.expires_at - now).total_seconds())), MAX_TTL_SECONDS),
         data={
             "type": "chat_message",
             "kind": device.kind,
             "conversationId": str(push.room_id),
             "messageId": str(push.message_id) if push.message_id else None,
-            "senderId": str(push.sender_id) if push.sender_id else None,
+            "senderId": str(push.sender_id) if push.sender_id and device.preview != "none" else None,
             # The app hides the notification if another account has signed in on the device since.
             "recipientId": str(push.recipient_id),
             "unread": push.unread,
@@ -124,11 +137,12 @@ def fit(text: Text, write: Callable[[Text], dict[str, Any]], max_bytes: int) -> 
     return written
 
 
-def _title(push: Push) -> str:
-    """The name of the sender, and how many messages are unread if there are several."""
+def _title(push: Push, *, shows_name: bool) -> str:
+    """The name of the sender, if it is shown, and how many messages are unread if there are several."""
     count = "" if push.unread < 2 else f" ({'99+' if push.unread > 99 else push.unread})"
     room = MAX_TITLE_CHARACTERS - len(count), MAX_TITLE_GRAPHEMES - len(count)
-    return truncate(push.title or NEUTRAL_TITLE, *room) + count
+    name = push.title if shows_name else None
+    return truncate(name or NEUTRAL_TITLE, *room) + count
 
 
 def json_bytes(fields: Mapping[str, Any]) -> int:

@@ -18,7 +18,7 @@ def write(content: Content) -> dict[str, Any]:
 
 def _text(text: Text) -> dict[str, Any]:
     """Expo has no idempotency key. collapseId (iOS) and tag (Android) let a second copy replace the first."""
-    sound = {"sound": "default"} if text.sound else {"interruptionLevel": "passive"}
+    sound = {"sound": text.sound_file} if text.sound else {"interruptionLevel": "passive"}
     return {
         "title": text.title,
         "body": text.body,

@@ -32,7 +32,7 @@ def _android(text: Text) -> dict[str, Any]:
         "tag": text.room_id,
         "channel_id": text.channel,
         "notification_count": text.badge,
-        **({"sound": "default"} if text.sound else {}),
+        **({"sound": text.sound_name or "default"} if text.sound else {}),
         **({"image": text.image_url} if text.image_url else {}),
     }
     return {

@@ -9,6 +9,7 @@ Provider = Literal["expo", "fcm", "apns"]
 Environment = Literal["production", "sandbox"]
 DeliveryStatus = Literal["accepted", "handed_over", "maybe_sent", "retry", "failed", "configuration_fault"]
 Kind = Literal["alert", "update", "dismiss", "badge"]
+Preview = Literal["full", "name", "none"]
 ReceiptStatus = Literal["handed_over", "failed", "retry", "configuration_fault", "missing", "receipt_lost"]
 
 
@@ -21,6 +22,7 @@ class Target(_Model):
     """A device that a push is sent to. device_id is the id of its row in user_devices.
 
     environment: the servers of APNs that issued the token. registered_at: when the device registered it last.
+    preview: what its notifications may show: all, no text and image, or also no name.
     """
 
     delivery_id: int
@@ -32,14 +34,15 @@ class Target(_Model):
     platform: str
     kind: Kind
     sound: bool
+    preview: Preview
 
 
 class Push(_Model):
     """A job to send now: what the devices of a recipient should show of a conversation.
 
     message_id: the newest message that is shown, or None if none is left. unread: how many messages it stands for.
-    badge: the unread messages of all conversations. sent_at: when the oldest message was inserted that no earlier push
-    announced.
+    badge: the unread messages of all conversations. sound_name: a sound of the app; None: the default.
+    sent_at: when the oldest message was inserted that no earlier push announced.
     """
 
     job_id: int
@@ -47,6 +50,7 @@ class Push(_Model):
     room_id: UUID
     sender_id: UUID | None  # None: the conversation was deleted
     recipient_id: UUID
+    sound_name: str | None
     title: str | None = Field(repr=False)
     body: str = Field(repr=False)  # a line for each message, the newest first
     image_url: str | None = Field(repr=False)

@@ -59,6 +59,10 @@ ACTS = {
     "update is_read of all": Act("tourist", "update chat_messages set is_read = true where room_id = %(room)s"),
     "mark_messages_read": Act("guide", "select mark_messages_read(%(guide)s, %(room)s)"),
     "mark_messages_delivered": Act("guide", "select mark_messages_delivered(%(guide)s, %(messages)s::uuid[])"),
+    "choose": Act(
+        "guide",
+        "select mute_conversation(%(room)s), block_user(%(tourist)s), unblock_user(%(tourist)s)",
+    ),
     "upsert receipts": Act(
         "guide",
         "insert into message_receipts (message_id, user_id, read_at)"
