@@ -10,8 +10,8 @@ from aiohttp import web
 async def serving(app: web.Application, port: int = 0, *, shutdown_timeout: float = 60) -> AsyncIterator[str]:
     """Serves an application on 127.0.0.1 while the context is open. Gives its base URL.
 
-    Port 0 takes a free one. At the end, open requests have `shutdown_timeout` seconds to end. Raises OSError: the port
-    is taken.
+    Port 0 takes a free one. At the end, open requests have `shutdown_timeout` seconds to end; aiohttp waits
+    for ever if it is 0. Raises OSError: the port is taken.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout)
     await runner.setup()

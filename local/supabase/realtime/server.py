@@ -211,7 +211,7 @@ class Realtime:
         """Serves while the context is open."""
         async with (
             aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as self._http,
-            serving(self.application(), port, shutdown_timeout=0) as self.url,
+            serving(self.application(), port, shutdown_timeout=0.1) as self.url,
         ):
             yield
 
