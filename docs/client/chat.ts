@@ -62,3 +62,43 @@ export async function sync(
   } while (messages.length === limit);
 }
 //#endregion
+
+//#region choices
+/** Until a time, or null: until unmute. */
+export const mute = async (conversationId: string, until: Date | null) =>
+  supabase.rpc('mute_conversation', { p_room_id: conversationId, p_until: until?.toISOString() ?? null }).throwOnError();
+
+export const unmute = async (conversationId: string) =>
+  supabase.rpc('unmute_conversation', { p_room_id: conversationId }).throwOnError();
+
+/** The name of a sound of the app, none, or null: the default. */
+export const setSound = async (conversationId: string, sound: string | null) =>
+  supabase.rpc('set_conversation_sound', { p_room_id: conversationId, p_sound: sound }).throwOnError();
+
+export const block = async (userId: string) => supabase.rpc('block_user', { p_user_id: userId }).throwOnError();
+
+export const unblock = async (userId: string) => supabase.rpc('unblock_user', { p_user_id: userId }).throwOnError();
+
+/** Returns the blocked users, the newest first. */
+export const blocked = async (): Promise<{ user_id: string; blocked_at: string }[]> =>
+  (await supabase.rpc('my_blocked_users').throwOnError()).data;
+
+type Preview = 'full' | 'name' | 'none';
+type Preferences = {
+  snoozed_until?: string | null;
+  quiet_hours?: { zone: string; from: string; until: string; days?: number[] } | null;
+  while_quiet?: 'silent' | 'none';
+  preview?: Preview;
+};
+
+/** What is left out stays. */
+export const setPreferences = async (preferences: Preferences) =>
+  supabase.rpc('set_notification_preferences', { p_preferences: preferences }).throwOnError();
+
+/** What this device shows; null: what setPreferences says. */
+export const setDevicePreview = async (deviceId: string, preview: Preview | null) =>
+  supabase.rpc('set_device_preview', { p_device_id: deviceId, p_preview: preview }).throwOnError();
+
+/** Returns what a settings screen shows. */
+export const preferences = async () => (await supabase.rpc('my_notification_preferences').throwOnError()).data;
+//#endregion

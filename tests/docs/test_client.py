@@ -662,5 +662,6 @@ async def test_the_client_passes_every_argument_of_every_function_that_apps_may_
         name: set(re.findall(r"(p_\w+):", body))
         for name, body in re.findall(r"rpc\('(\w+)'(?:, {(.*?)})?\)", client, re.S)
     }
-    assert calls == {name: set(arguments) for name, arguments in functions}
+    # The names also have the columns of what a function returns.
+    assert calls == {name: {each for each in names if each.startswith("p_")} for name, names in functions}
     assert all(f"`{name}`" in (PROJECT / "docs" / "client.md").read_text() for name in not_called)

@@ -83,7 +83,7 @@ async def test_drawings_name_functions_and_tables_that_exist(cloud: LocalCloud) 
 
 
 def test_app_json_names_the_channel_of_the_pushes_and_only_options_of_the_plugin() -> None:
-    [block] = blocks("json")
+    [block] = [block for block in blocks("json") if block.file.name == "client.md"]
     app = json.loads(block.text)["expo"]
     [[plugin, options]] = app["plugins"]
     assert plugin == "expo-notifications"
