@@ -38,7 +38,11 @@ hypothesis.settings.load_profile("chat-push")
 _WITHOUT_SOCKETS = {Path(__file__).parent / folder for folder in ("bench", "client", "local/chaos", "unit")}
 
 # Each pattern matches the tests that share one local cloud. The cloud with the most tests comes first.
-CLOUDS = (r"tests/(docs|system)/(?!test_(chaos|pg_net|up)\.py)", r"tests/operate/test_doctor")
+CLOUDS = (
+    r"tests/(docs|system)/(?!test_(chaos|conformance|pg_net|up)\.py)",
+    r"tests/system/test_conformance",
+    r"tests/operate/test_doctor",
+)
 
 
 def cloud_of(nodeid: str) -> int:

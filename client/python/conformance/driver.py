@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -115,7 +115,16 @@ def main() -> None:
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
             sys.exit(os.waitstatus_to_exitcode(status))
+        _skip_unread_commands()
         os.write(1, b"\n")  # It may have been killed within a line.
+
+
+def _skip_unread_commands() -> None:
+    """Reads what was written to the process that was killed: the next one would answer it."""
+    os.set_blocking(0, False)
+    with suppress(BlockingIOError):
+        while os.read(0, 2**16):
+            pass
 
 
 main()
