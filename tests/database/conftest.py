@@ -30,7 +30,7 @@ async def template(server: Postgres) -> str:
 
 @asynccontextmanager
 async def copy(server: Postgres, template: str) -> AsyncIterator[Database]:
-    """A new database, copied from a template. It is dropped at the end: the disk never has to write hundreds of them."""
+    """A new database, copied from a template. It is dropped at the end, before the disk has to write it."""
     name = f"test_{next(_numbers)}"
     async with connected(server.dsn()) as owner:
         await owner.execute(
