@@ -42,11 +42,19 @@ declare module 'node:sqlite' {
 
 declare module 'node:test' {
   export function test(name: string, work: () => Promise<void> | void): void;
+  export const mock: {
+    timers: { enable(options: { apis: string[] }): void; tick(milliseconds: number): void; reset(): void };
+  };
 }
 
 declare module 'node:assert/strict' {
   export function deepEqual(actual: unknown, expected: unknown): void;
+  export function notEqual(actual: unknown, expected: unknown): void;
   export function equal(actual: unknown, expected: unknown): void;
-  export function rejects(promise: Promise<unknown>, type: abstract new (...values: never[]) => Error): Promise<void>;
+  export function match(text: string, pattern: RegExp): void;
+  export function rejects(
+    promise: Promise<unknown>,
+    type: (abstract new (...values: never[]) => Error) | ((error: Error) => boolean),
+  ): Promise<void>;
   export function throws(work: () => unknown, type: abstract new (...values: never[]) => Error): void;
 }

@@ -3,6 +3,7 @@
 import type { SupabaseClient } from '@supabase/supabase-js';
 
 import type { Database } from './database.ts';
+import { ofEngine, type Random } from './ids.ts';
 
 /** Times in seconds. Tests shorten them. */
 export interface Timing {
@@ -29,10 +30,22 @@ export const TIMING: Timing = {
   stableConnection: 10,
 };
 
+/** What the phone and its user do, as far as a client has to know it. `expoApp()` of chat-push-client/expo is one. */
+export interface App {
+  /** Whether the app is visible now. The system may also start it in the background, for a task of its own. */
+  isActive(): boolean;
+  /** Calls these with each change. Returns a function that ends it. */
+  follow(changed: { active(isActive: boolean): void; network(isConnected: boolean): void }): () => void;
+  /** Fills the bytes from a secure source, where the JavaScript engine has no crypto.getRandomValues. */
+  readonly random?: Random;
+}
+
 /**
  * `auth`: `supabase.auth` of the app's own client, which stores and renews the session. `database`: an open database
  * for one account, such as `await SQLite.openDatabaseAsync('chat.db')`. `apiUrl`: the output ApiUrl of the stack.
- * `attempts`: how often an entry of the outbox is tried that the server answers with an error of its own; 8 if not set.
+ * `app`: without it, call `foreground`, `background` and `networkChanged`. `deviceId`: the id of this installation, such as
+ * `await deviceId()` of chat-push-client/expo; without it, the database keeps one, which a restored backup would bring to
+ * another phone. `attempts`: how often an entry of the outbox is tried that the server answers with an error of its own; 8 if not set.
  * `fetch`: of all HTTP requests. `log`: gets what went wrong, without texts and tokens; console.warn if not set.
  */
 export interface Settings {
@@ -41,14 +54,16 @@ export interface Settings {
   readonly auth: SupabaseClient['auth'];
   readonly database: Database;
   readonly apiUrl?: string;
+  readonly app?: App;
+  readonly deviceId?: string;
   readonly attempts?: number;
   readonly timing?: Partial<Timing>;
   readonly fetch?: typeof fetch;
   readonly log?: (text: string) => void;
 }
 
-/** Throws TypeError for a setting that cannot work, with its name. */
-export function check(settings: Settings): void {
+/** Throws TypeError for a setting that cannot work, with its name. Returns the source of random bytes. */
+export function check(settings: Settings): Random {
   for (const name of ['supabaseUrl', 'apiUrl'] as const) {
     const value: unknown = settings[name];
     if (name === 'apiUrl' && value === undefined) continue;
@@ -61,5 +76,15 @@ export function check(settings: Settings): void {
     throw new TypeError('publishableKey is a secret key. Use the key that starts with sb_publishable_');
   }
   if (!settings.auth) throw new TypeError("auth is not set: pass supabase.auth of the app's client");
+  if (settings.deviceId !== undefined && !/^[\w.:-]{1,200}$/.test(settings.deviceId)) {
+    throw new TypeError('deviceId must be an id such as a UUID');
+  }
+  const random = settings.app?.random ?? ofEngine();
+  if (!random) {
+    throw new TypeError(
+      'app is not set, and this JavaScript engine has no crypto.getRandomValues: pass expoApp() of chat-push-client/expo',
+    );
+  }
   if (!settings.database) throw new TypeError('database is not set: pass an open database of expo-sqlite');
+  return random;
 }

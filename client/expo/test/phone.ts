@@ -14,10 +14,11 @@ export const PARTNER = '00000000-0000-4000-8000-00000000000b';
 export const ROOM = '00000000-0000-4000-8000-0000000000c1';
 export const OTHER_ROOM = '00000000-0000-4000-8000-0000000000c2';
 
-/** A request as the server sees it: `path` such as /rest/v1/chat_messages, and its body. */
+/** A request as the server sees it: `path` such as /rest/v1/chat_messages, `query` such as ?id=eq.1, and its body. */
 export interface Request {
   readonly method: string;
   readonly path: string;
+  readonly query: string;
   readonly body: Row;
 }
 
@@ -40,19 +41,11 @@ export async function openPhone(script: Script, database: Database = openDatabas
     events.push(event);
     for (const look of waiting) look();
   };
-  const store = await Store.open(database, emit, () => undefined);
+  const store = await Store.open({ database, emit, log: () => undefined, random: (bytes) => crypto.getRandomValues(bytes) });
   await store.put('user_id', ME);
   const session = new Session(auth(ME), () => store.me, () => undefined);
   const requests: Request[] = [];
-  const http: typeof fetch = async (input, init) => {
-    const path = new URL(String(input)).pathname;
-    const body = init?.body ? (JSON.parse(String(init.body)) as Row) : {};
-    const request = { method: init?.method ?? 'GET', path, body };
-    requests.push(request);
-    const answer = script(request);
-    if (!answer) throw new TypeError('no network');
-    return new Response(JSON.stringify(answer[1]), { status: answer[0] });
-  };
+  const http = scripted(script, requests);
   const parts: Parts = {
     store,
     server: new Server('http://supabase.test', 'sb_publishable_test', session, http),
@@ -72,6 +65,19 @@ export async function openPhone(script: Script, database: Database = openDatabas
       look();
     });
   return { parts, events, requests, until };
+}
+
+/** A `fetch` of which the script is the server. It notes the requests. */
+export function scripted(script: Script, requests: Request[]): typeof fetch {
+  return async (input, init) => {
+    const { pathname: path, search: query } = new URL(String(input));
+    const body = init?.body ? (JSON.parse(String(init.body)) as Row) : {};
+    const request = { method: init?.method ?? 'GET', path, query, body };
+    requests.push(request);
+    const answer = script(request);
+    if (!answer) throw new TypeError('no network');
+    return new Response(JSON.stringify(answer[1]), { status: answer[0] });
+  };
 }
 
 /** Whether an event says that the message with this text has this status. */

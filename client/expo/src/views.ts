@@ -1,0 +1,291 @@
+// What a screen shows: read from the local database, and read again when an event says that it has changed. No React.
+//
+// Any number of events within a frame make one reading, and one new state. What has not changed keeps its identity, so
+// that a list draws only the rows that have.
+
+import type { ChatClient } from './client.ts';
+import type { ChatEvent } from './events.ts';
+import type { Conversation, Message } from './models.ts';
+
+const FRAME = 16; // ms
+const PAGE = 30; // messages
+
+/** All conversations, newest first, also the archived ones. `isLoaded`: the local database was read. */
+export interface ConversationsState {
+  readonly conversations: readonly Conversation[];
+  readonly isLoaded: boolean;
+  readonly error: Error | null;
+}
+
+/**
+ * A conversation on the screen.
+ *
+ * `messages`: newest first, as an inverted list shows them. `isLoaded`: the local database was read. `hasOlder`:
+ * `loadOlder` may bring more. `isPartnerHere`: the partner looks at this conversation, too. `error`: why the newest
+ * messages could not be read; without a network there is none, and what is stored is shown.
+ */
+export interface ConversationState {
+  readonly conversation: Conversation | null;
+  readonly messages: readonly Message[];
+  readonly isLoaded: boolean;
+  readonly hasOlder: boolean;
+  readonly isPartnerHere: boolean;
+  readonly error: Error | null;
+}
+
+/** A state that is kept up to date while anybody is subscribed to it. */
+abstract class View<State> {
+  protected readonly client: ChatClient;
+  readonly #listeners = new Set<() => void>();
+  #state: State;
+  #unsubscribe: (() => void) | null = null;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  #isReading = false;
+  #isStale = false;
+
+  constructor(client: ChatClient, state: State) {
+    this.client = client;
+    this.#state = state;
+  }
+
+  /** The state. It is the same object until it changes. */
+  readonly state = (): State => this.#state;
+
+  /** Calls the listener after each change. Returns a function that ends it. */
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    if (!this.#unsubscribe) {
+      this.#unsubscribe = this.client.subscribe((event) => this.noted(event));
+      this.opened();
+    }
+    return () => {
+      this.#listeners.delete(listener);
+      if (this.#listeners.size) return;
+      this.#unsubscribe?.();
+      this.#unsubscribe = null;
+      this.#cancel();
+    };
+  };
+
+  /** The first listener has come. */
+  protected abstract opened(): void;
+
+  /** Something has happened. */
+  protected abstract noted(event: ChatEvent): void;
+
+  /** Reads the state. Its error is shown by `failed`. */
+  protected abstract read(): Promise<State>;
+
+  /** The state with an error. */
+  protected abstract failed(error: Error): State;
+
+  protected get isOpen(): boolean {
+    return this.#unsubscribe !== null;
+  }
+
+  /** Reads the state again, soon. */
+  protected refresh(): void {
+    this.#isStale = true;
+    if (this.#timer || this.#isReading || !this.isOpen) return;
+    this.#timer = setTimeout(() => void this.#read(), FRAME);
+  }
+
+  /** Reads the state now. */
+  protected async readNow(): Promise<void> {
+    if (this.#isReading) this.#isStale = true;
+    else await this.#read();
+  }
+
+  protected set(state: State): void {
+    this.#state = state;
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  async #read(): Promise<void> {
+    this.#isReading = true;
+    this.#isStale = false;
+    this.#cancel();
+    let state: State;
+    try {
+      state = await this.read();
+    } catch (error) {
+      state = this.failed(errorOf(error));
+    }
+    this.#isReading = false;
+    if (!this.isOpen) return;
+    this.set(state);
+    if (this.#isStale) this.refresh();
+  }
+
+  #cancel(): void {
+    if (this.#timer) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+}
+
+/** The list of conversations. */
+export class ConversationsView extends View<ConversationsState> {
+  constructor(client: ChatClient) {
+    super(client, { conversations: [], isLoaded: false, error: null });
+  }
+
+  protected override opened(): void {
+    void this.readNow();
+  }
+
+  protected override noted({ type }: ChatEvent): void {
+    // A new message changes the preview of its conversation, which may come without an event of its own.
+    if (/^(conversation|message)(Changed|Removed)$/.test(type)) this.refresh();
+  }
+
+  protected override async read(): Promise<ConversationsState> {
+    const conversations = kept(this.state().conversations, await this.client.conversations());
+    return { conversations, isLoaded: true, error: null };
+  }
+
+  protected override failed(error: Error): ConversationsState {
+    return { ...this.state(), error };
+  }
+}
+
+/** A conversation, from its newest message down to the oldest that the person has paged back to. */
+export class ConversationView extends View<ConversationState> {
+  readonly #id: string;
+  #limit = PAGE;
+  #isEnd: boolean | null = null; // whether there are no older messages; null: not known
+  #hereIds: readonly string[] = [];
+  #error: Error | null = null;
+  #older: Promise<void> | null = null;
+
+  constructor(client: ChatClient, id: string) {
+    super(client, {
+      conversation: null,
+      messages: [],
+      isLoaded: false,
+      hasOlder: false,
+      isPartnerHere: false,
+      error: null,
+    });
+    this.#id = id;
+  }
+
+  /** Reads the next older page, also from the server. It resolves when it is shown, and does not throw. */
+  readonly loadOlder = (): Promise<void> => {
+    this.#older ??= this.#loadOlder().finally(() => (this.#older = null));
+    return this.#older;
+  };
+
+  protected override opened(): void {
+    void this.readNow().then(() => this.#loadNewest());
+  }
+
+  protected override noted(event: ChatEvent): void {
+    if (event.type === 'connectionChanged') {
+      this.#hereIds = [];
+      this.#isEnd = null; // Without a network, the stored messages ended it.
+      if (event.state === 'online') void this.#loadNewest();
+      else this.refresh();
+    } else if (this.#isHere(event)) {
+      if (event.type === 'presenceChanged') this.#hereIds = event.userIds;
+      else if (event.type === 'messageChanged' && event.isNew && this.#isShown(event.message)) this.#limit += 1;
+      this.refresh();
+    }
+  }
+
+  protected override async read(): Promise<ConversationState> {
+    const conversation = await this.client.conversation(this.#id);
+    const messages = kept(this.state().messages, await this.client.messages(this.#id, null, this.#limit));
+    return {
+      conversation,
+      messages,
+      isLoaded: true,
+      hasOlder: this.#isEnd === null ? messages.length >= PAGE : !this.#isEnd,
+      isPartnerHere: conversation !== null && this.#hereIds.includes(conversation.partner.id),
+      error: this.#error,
+    };
+  }
+
+  protected override failed(error: Error): ConversationState {
+    return { ...this.state(), error };
+  }
+
+  #isHere(event: ChatEvent): boolean {
+    if (event.type === 'messageChanged') return event.message.conversationId === this.#id;
+    if (event.type === 'conversationChanged') return event.conversation.id === this.#id;
+    return 'conversationId' in event && event.conversationId === this.#id && event.type !== 'typingChanged';
+  }
+
+  /** Whether a new message makes the range that is shown longer. An older one does not, which a page has brought. */
+  #isShown({ serverTimestamp }: Message): boolean {
+    const oldest = this.state().messages.at(-1)?.serverTimestamp;
+    return serverTimestamp === null || (oldest != null && serverTimestamp >= oldest);
+  }
+
+  async #loadNewest(): Promise<void> {
+    const length = await this.#load(null);
+    if (length !== null) this.#isEnd = length < PAGE || this.#isEnd === true;
+    if (this.isOpen) await this.readNow();
+  }
+
+  async #loadOlder(): Promise<void> {
+    const { messages } = this.state();
+    const oldest = messages.findLast((message) => message.serverTimestamp !== null);
+    if (!oldest) return;
+    const length = await this.#load(oldest);
+    if (length !== null) this.#isEnd = length < PAGE;
+    this.#limit = Math.max(this.#limit, messages.length + (length ?? 0));
+    if (this.isOpen) await this.readNow();
+  }
+
+  /** Reads a page. Returns its length; null: it could not be read. */
+  async #load(before: Message | null): Promise<number | null> {
+    try {
+      const page = await this.client.loadMessages(this.#id, before, PAGE);
+      this.#error = null;
+      return page.length;
+    } catch (error) {
+      this.#error = errorOf(error);
+      return null;
+    }
+  }
+}
+
+/** Whether the partner types. */
+export class TypingView extends View<boolean> {
+  readonly #id: string;
+
+  constructor(client: ChatClient, id: string) {
+    super(client, false);
+    this.#id = id;
+  }
+
+  protected override opened(): void {
+    // There is nothing to read: only events say it.
+  }
+
+  protected override noted(event: ChatEvent): void {
+    if (event.type === 'typingChanged' && event.conversationId === this.#id) this.set(event.isTyping);
+  }
+
+  protected override read(): Promise<boolean> {
+    return Promise.resolve(this.state());
+  }
+
+  protected override failed(): boolean {
+    return this.state();
+  }
+}
+
+/** The new items, but each that equals a former one is that former one; and the former list if all do. */
+function kept<T extends { readonly id: string }>(former: readonly T[], items: readonly T[]): readonly T[] {
+  const byId = new Map(former.map((item) => [item.id, item]));
+  const result = items.map((item) => {
+    const before = byId.get(item.id);
+    return before && JSON.stringify(before) === JSON.stringify(item) ? before : item;
+  });
+  return result.length === former.length && result.every((item, index) => item === former[index]) ? former : result;
+}
+
+function errorOf(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
