@@ -13,7 +13,7 @@ const light = {
   onAccentMuted: '#dbe8ff',
   link: '#0b57c4',
   danger: '#b3261e',
-  warning: '#fff4d6',
+  notice: '#fff4d6',
 };
 
 const dark: typeof light = {
@@ -27,15 +27,22 @@ const dark: typeof light = {
   onAccentMuted: '#dbe8ff',
   link: '#79b8ff',
   danger: '#ff8a80',
-  warning: '#3a2f0b',
+  notice: '#332a10',
 };
 
-/** `text`: a font size. On phones the system makes it larger; browsers leave that to the page. */
+/**
+ * `text`: a font size. On phones the system makes it larger; browsers leave that to the page. `headerText`: one in the
+ * header of a screen, which does not grow.
+ */
 export interface Theme {
   readonly isDark: boolean;
   readonly colors: typeof light;
   readonly text: (size: number) => number;
+  readonly headerText: (size: number) => number;
 }
+
+/** How much larger the text in a header may be. */
+export const HEADER_SCALE = 1.3;
 
 const themes = new Map<string, Theme>();
 
@@ -43,7 +50,12 @@ export function useTheme(): Theme {
   const isDark = useColorScheme() === 'dark';
   const scale = Platform.OS === 'web' ? parseFloat(getComputedStyle(document.documentElement).fontSize) / 16 : 1;
   const key = `${isDark} ${scale}`;
-  const theme = themes.get(key) ?? { isDark, colors: isDark ? dark : light, text: (size) => size * scale };
+  const theme = themes.get(key) ?? {
+    isDark,
+    colors: isDark ? dark : light,
+    text: (size) => size * scale,
+    headerText: (size) => size * Math.min(scale, HEADER_SCALE),
+  };
   themes.set(key, theme);
   return theme;
 }

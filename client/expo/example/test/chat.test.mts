@@ -28,3 +28,31 @@ test('a message that is written offline is pending, survives a reload, and is se
   await gus.reload();
   await until(gus, 'From the tunnel', 'Read');
 });
+
+test('an edit and a deletion reach the other window', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  await send(gus, 'At the fontain');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await gus.getByTestId('message').click();
+  await gus.getByRole('button', { name: 'Edit' }).click();
+  await gus.getByLabel('Edited message').fill('At the fountain');
+  await gus.getByRole('button', { name: 'Save' }).click();
+  await until(tina, 'At the fountain', 'Edited');
+  await gus.getByTestId('message').click();
+  await gus.getByRole('button', { name: 'Delete' }).click();
+  await until(tina, 'Deleted');
+  await until(gus, 'Deleted');
+});
+
+test('a person sees that the other one types, and is in the chat', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  await send(gus, 'Hello Tina');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await tina.getByText('In this chat').waitFor();
+  await gus.getByText('In this chat').waitFor();
+  await gus.getByLabel('Message', { exact: true }).pressSequentially('Hm');
+  await tina.getByText('Typing…').waitFor();
+  await send(gus, 'Hm');
+  await until(tina, 'Hm');
+  await tina.getByText('In this chat').waitFor();
+});

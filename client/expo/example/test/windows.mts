@@ -62,9 +62,9 @@ export async function invitation(page: Page): Promise<string> {
 }
 
 /** Windows of two people: the first sees the list of conversations, the second has opened the conversation with the first. */
-export async function twoWindows(first: string, second: string): Promise<[Page, Page]> {
-  const host = await windowOf(first);
-  const guest = await windowOf(second, await invitation(host));
+export async function twoWindows(first: string, second: string, options?: BrowserContextOptions): Promise<[Page, Page]> {
+  const host = await windowOf(first, '/', options);
+  const guest = await windowOf(second, await invitation(host), options);
   await guest.getByRole('heading', { name: first }).waitFor();
   return [host, guest];
 }
@@ -72,7 +72,7 @@ export async function twoWindows(first: string, second: string): Promise<[Page, 
 /** Writes a message into the conversation on the screen, and sends it. */
 export async function send(page: Page, text: string): Promise<void> {
   await page.getByLabel('Message', { exact: true }).fill(text);
-  await page.getByRole('button', { name: 'Send' }).click();
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
 }
 
 /** Waits for a message in the conversation on the screen. `end`: what stands below its text, such as Read. */

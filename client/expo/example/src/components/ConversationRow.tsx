@@ -2,6 +2,7 @@ import type { Conversation } from 'chat-push-client';
 import { memo } from 'react';
 import { Pressable, Text, View } from 'react-native';
 
+import { start } from '../direction';
 import { themed } from '../theme';
 import { when } from '../words';
 import { Avatar } from './Avatar';
@@ -45,8 +46,8 @@ const useStyles = themed(({ colors, text }) => ({
   row: { flexDirection: 'row', alignItems: 'center', gap: 12, paddingHorizontal: 16, paddingVertical: 10 },
   pressed: { backgroundColor: colors.surface },
   middle: { flex: 1, gap: 2 },
-  name: { color: colors.text, fontSize: text(17), fontWeight: '600', textAlign: 'left' },
-  preview: { color: colors.muted, fontSize: text(15), textAlign: 'left' },
+  name: { color: colors.text, fontSize: text(17), fontWeight: '600', textAlign: start },
+  preview: { color: colors.muted, fontSize: text(15), textAlign: start },
   strong: { color: colors.text, fontWeight: '600' },
   end: { alignItems: 'flex-end', gap: 4 },
   time: { color: colors.muted, fontSize: text(13) },

@@ -1,5 +1,6 @@
 import { Text, TextInput, View, type TextInputProps } from 'react-native';
 
+import { start } from '../direction';
 import { themed, useTheme } from '../theme';
 
 /** A text field with its label. */
@@ -16,7 +17,7 @@ export function Field({ label, ...input }: { readonly label: string } & TextInpu
 
 const useStyles = themed(({ colors, text }) => ({
   field: { gap: 6, flexShrink: 1 },
-  label: { color: colors.muted, fontSize: text(14), textAlign: 'left' },
+  label: { color: colors.muted, fontSize: text(14), textAlign: start },
   input: {
     minHeight: 44,
     paddingHorizontal: 12,

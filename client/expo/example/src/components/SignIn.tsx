@@ -3,10 +3,12 @@ import { useState } from 'react';
 import { ScrollView, Text } from 'react-native';
 
 import { createAccount } from '../account';
+import { useTask } from '../tasks';
+import { start } from '../direction';
 import { themed } from '../theme';
-import { problem } from '../words';
 import { Button } from './Button';
 import { Field } from './Field';
+import { Notice } from './Notice';
 
 /** Signs in, or creates an account. `onDone`: the client has a session. */
 export function SignIn({ client, onDone }: { readonly client: ChatClient; readonly onDone: () => void }) {
@@ -15,21 +17,13 @@ export function SignIn({ client, onDone }: { readonly client: ChatClient; readon
   const [name, setName] = useState('');
   const [email, setEmail] = useState('');
   const [password, setPassword] = useState('');
-  const [error, setError] = useState<unknown>(null);
-  const [isBusy, setIsBusy] = useState(false);
-
-  const submit = async () => {
-    setIsBusy(true);
-    setError(null);
-    try {
+  const { error, isBusy, run } = useTask();
+  const submit = () =>
+    void run(async () => {
       if (isNew) await createAccount(client, { name: name.trim(), email: email.trim(), password });
       else await client.signIn(email.trim(), password);
       onDone();
-    } catch (cause) {
-      setError(cause);
-      setIsBusy(false);
-    }
-  };
+    });
 
   return (
     <ScrollView style={styles.screen} contentContainerStyle={styles.content} keyboardShouldPersistTaps="handled">
@@ -42,13 +36,13 @@ export function SignIn({ client, onDone }: { readonly client: ChatClient; readon
         onChangeText={setPassword}
         secureTextEntry
         autoComplete={isNew ? 'new-password' : 'current-password'}
-        onSubmitEditing={() => void submit()}
+        onSubmitEditing={submit}
       />
-      {error !== null && <Text role="alert" style={styles.error}>{problem(error)}</Text>}
+      {error && <Notice isError text={error} />}
       <Button
         label={isNew ? 'Create account' : 'Sign in'}
         disabled={isBusy || !email || !password || (isNew && !name.trim())}
-        onPress={() => void submit()}
+        onPress={submit}
       />
       <Button
         kind="plain"
@@ -62,6 +56,5 @@ export function SignIn({ client, onDone }: { readonly client: ChatClient; readon
 const useStyles = themed(({ colors, text }) => ({
   screen: { flex: 1, backgroundColor: colors.background },
   content: { flexGrow: 1, justifyContent: 'center', gap: 16, padding: 24, width: '100%', maxWidth: 480, alignSelf: 'center' },
-  title: { color: colors.text, fontSize: text(28), fontWeight: '700', textAlign: 'left' },
-  error: { color: colors.danger, fontSize: text(16), textAlign: 'left' },
+  title: { color: colors.text, fontSize: text(28), fontWeight: '700', textAlign: start },
 }));
