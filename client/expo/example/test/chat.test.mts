@@ -2,6 +2,12 @@ import { test } from 'node:test';
 
 import { send, twoWindows, until } from './windows.mts';
 
+// Red, 1 by 1 pixel.
+const PHOTO = Buffer.from(
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC',
+  'base64',
+);
+
 test('a message is sent, delivered and read while two windows chat', async () => {
   const [tina, gus] = await twoWindows('Tina', 'Gus');
   await send(gus, 'Hello Tina');
@@ -55,4 +61,26 @@ test('a person sees that the other one types, and is in the chat', async () => {
   await send(gus, 'Hm');
   await until(tina, 'Hm');
   await tina.getByText('In this chat').waitFor();
+});
+
+test('a photo is uploaded, sent, and shown in the other window', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  const choosing = gus.waitForEvent('filechooser');
+  await gus.getByRole('button', { name: 'Send a photo' }).click();
+  await (await choosing).setFiles({ name: 'fountain.png', mimeType: 'image/png', buffer: PHOTO });
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await tina.getByAltText('Photo').evaluate((image: HTMLImageElement) => image.decode());
+});
+
+test('a message that the server rejects is not sent, and can be tried again', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  const rejection = { status: 403, json: { code: '42501', message: 'new row violates a policy' } };
+  await gus.route('**/rest/v1/chat_messages?*', (route) => route.fulfill(rejection));
+  await send(gus, 'Hello Tina');
+  await until(gus, 'Hello Tina', 'Not sent');
+  await gus.unrouteAll();
+  await gus.getByTestId('message').click();
+  await gus.getByRole('button', { name: 'Try again' }).click();
+  await until(gus, 'Hello Tina', 'Delivered');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).waitFor();
 });

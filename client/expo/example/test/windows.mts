@@ -12,6 +12,9 @@ import { serve } from './server.mts';
 const { SUPABASE_URL, SUPABASE_PUBLISHABLE_KEY } = process.env;
 if (!SUPABASE_URL || !SUPABASE_PUBLISHABLE_KEY) throw new Error('SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY are not set');
 
+const PASSWORD = 'correct horse battery staple';
+
+const emails = new WeakMap<Page, string>();
 const errors: Error[] = []; // of the app: unhandled errors and rejections
 let browser: Browser;
 let server: Awaited<ReturnType<typeof serve>>;
@@ -47,11 +50,22 @@ export async function windowOf(name: string, path = '/', options: BrowserContext
   await page.goto(server.url + path);
   await page.getByRole('button', { name: 'I am new here' }).click();
   await page.getByLabel('Name').fill(name);
-  await page.getByLabel('E-mail').fill(`${crypto.randomUUID()}@example.com`);
-  await page.getByLabel('Password').fill('correct horse battery staple');
+  emails.set(page, `${crypto.randomUUID()}@example.com`);
+  await fillCredentials(page, PASSWORD);
   await page.getByRole('button', { name: 'Create account' }).click();
   await page.getByLabel('Password').waitFor({ state: 'detached' });
   return page;
+}
+
+/** Fills in the sign-in of the person of a window, and presses the button. */
+export async function signIn(page: Page, password = PASSWORD): Promise<void> {
+  await fillCredentials(page, password);
+  await page.getByRole('button', { name: 'Sign in', exact: true }).click();
+}
+
+async function fillCredentials(page: Page, password: string): Promise<void> {
+  await page.getByLabel('E-mail').fill(emails.get(page)!);
+  await page.getByLabel('Password').fill(password);
 }
 
 /** The path of the invitation of a person, who sees the list of conversations. */

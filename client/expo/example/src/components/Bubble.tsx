@@ -26,7 +26,7 @@ export const Bubble = memo(function Bubble({ message, isMine, onPress }: Props) 
       onPress={() => onPress(message)}
       style={[styles.bubble, isMine ? styles.right : styles.left]}
     >
-      {photo && <Image source={{ uri: String(photo.url) }} style={styles.photo} resizeMode="cover" alt="Photo" />}
+      {photo && <Image source={{ uri: String(photo.url) }} style={styles.photo} resizeMode="cover" accessibilityLabel="Photo" />}
       {isDeleted && <Text style={[styles.text, quiet, styles.deleted]}>Deleted</Text>}
       {message.text !== '' && !isDeleted && <Text style={[styles.text, ink]}>{message.text}</Text>}
       <View style={styles.foot}>
