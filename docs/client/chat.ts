@@ -1,4 +1,4 @@
-// The chat itself: each call of supabase-js that an app makes, with all arguments. docs/client.md says when to make it.
+// The calls of supabase-js that an app without chat-push-client makes, with all arguments. docs/client.md says when to make them.
 
 import { supabase } from './supabase'; // your app's Supabase client
 
@@ -61,6 +61,29 @@ export async function sync(
     if (last) await store(messages, last.changed_at);
   } while (messages.length === limit);
 }
+
+/** Reports that messages are on this device. Call it for messages from Realtime, syncs, and pushes. */
+export const markDelivered = async (userId: string, messageIds: string[], deviceId: string) =>
+  supabase
+    .rpc('mark_messages_delivered', { p_user_id: userId, p_message_ids: messageIds, p_device_id: deviceId })
+    .throwOnError();
+
+/** Marks a conversation as read up to its newest stored message on the screen; null: the whole conversation. */
+export const markRead = async (userId: string, conversationId: string, newest: string | null, deviceId: string) =>
+  supabase.rpc('mark_messages_read', {
+    p_user_id: userId,
+    p_conversation_id: conversationId,
+    p_up_to_message_id: newest,
+    p_device_id: deviceId,
+  }).throwOnError();
+
+/** Call it every 20 seconds in the foreground, with the conversation on the screen or null, and once at its end. */
+export const reportPresence = async (deviceId: string, isOnline: boolean, conversationId: string | null) =>
+  supabase.rpc('report_presence', {
+    p_device_id: deviceId,
+    p_state: isOnline ? 'online' : 'offline',
+    p_conversation_id: conversationId,
+  }).throwOnError();
 //#endregion
 
 //#region choices

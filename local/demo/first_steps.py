@@ -63,6 +63,6 @@ def first_steps(cloud: LocalCloud, env_file: Path) -> str:
             "Then:",
             f"  {cloud.expo.control_url}  lists the requests that uninstall the app or make Expo fail",
             f"  ./dev doctor --env {env_file}  checks whether pushes are healthy",
-            "  docs/client.md  describes what an app does; its push.ts runs against this cloud",
+            "  docs/client.md  describes what an app does; its package runs against this cloud",
         ]
     )

@@ -1,8 +1,8 @@
 """Phones with the app installed: what reaches each, what it shows, when it sounds, and the badge of the app.
 
-The app does what docs/client/push.ts does: a background task handles dismissals and badges, and the app removes the
-notifications of what was read when it is opened. A web browser is a phone here, too. Its service worker is the
-background task, and a killed app is a closed browser.
+The app does what client/expo/src/notifications.ts does: a background task handles dismissals and badges, and the app
+removes the notifications of what was read when it is opened. A web browser is a phone here, too. Its service worker is
+the background task, and a killed app is a closed browser.
 """
 
 from collections.abc import Callable, Collection
@@ -232,7 +232,7 @@ class Phone(Installation):
         self.shown.append(arrival)
 
     def _handle_silent_push(self, data: JsonValue) -> None:
-        """Does what the function of this name in docs/client/push.ts does."""
+        """Does what #handleSilent in client/expo/src/notifications.ts does."""
         match data:
             case {"type": "chat_message", "kind": "dismiss" | "badge", "badge": int(badge), **others}:
                 conversations = others.get("conversationIds")

@@ -118,7 +118,7 @@ def test_a_quoted_command_that_needs_an_account_names_it_and_has_only_options_th
             case "cp":
                 assert all(list(PROJECT.glob(source)) for source in arguments[:-1]), f"there is no {arguments[0]}"
             case _:
-                assert program in ("cd", "git", "npx", "eas"), f"how is {program} checked?"
+                assert program in ("cd", "git", "npm", "npx", "eas"), f"how is {program} checked?"
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)

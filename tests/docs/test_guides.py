@@ -22,16 +22,16 @@ def resources(kind: str) -> set[str]:
     return {name for name, resource in TEMPLATE["Resources"].items() if resource["Type"] == kind}
 
 
-@pytest.mark.parametrize("block", blocks("ts"), ids=str)
+@pytest.mark.parametrize("block", blocks("ts", "tsx"), ids=str)
 def test_typescript_in_the_guides_is_quoted_from_files_that_are_type_checked(block: Any) -> None:
     checked = [PROJECT / "docs" / "client", PROJECT / "client" / "expo" / "test"]
-    files = [file.read_text() for folder in checked for file in folder.glob("*.ts")]
+    files = [file.read_text() for folder in checked for file in (*folder.glob("*.ts"), *folder.glob("*.tsx"))]
     assert any(block.text in text for text in files)
 
 
 def test_code_blocks_have_a_language_that_a_test_checks() -> None:
     every = {block.language for file in GUIDES for block in blocks_of(file)}
-    assert every <= {"json", "mermaid", "python", "sh", "sql", "ts", "text"}
+    assert every <= {"json", "mermaid", "python", "sh", "sql", "ts", "tsx", "text"}
 
 
 def test_each_rule_of_the_architecture_is_defined_in_the_file_that_its_row_names() -> None:
@@ -96,15 +96,16 @@ def test_app_json_names_the_channel_of_the_pushes_and_only_options_of_the_plugin
         "mode",
         "enableBackgroundRemoteNotifications",
     }
-    push = (PROJECT / "docs" / "client" / "push.ts").read_text()
+    push = (PROJECT / "client" / "expo" / "src" / "notifications.ts").read_text()
     assert options["defaultChannel"] == SOUND_CHANNEL
     for channel in (SOUND_CHANNEL, QUIET_CHANNEL):
         assert f"setNotificationChannelAsync('{channel}'" in push
 
 
-def test_the_guide_installs_the_packages_that_the_client_files_import() -> None:
-    client = "".join(file.read_text() for file in (PROJECT / "docs" / "client").glob("*.ts"))
-    imported = set(re.findall(r"from '(expo-[\w-]+)'", client)) - {"expo-router"}
+def test_the_guide_installs_the_packages_that_the_app_and_the_package_import() -> None:
+    folders = (PROJECT / "docs" / "client", PROJECT / "client" / "expo" / "src")
+    code = "".join(file.read_text() for folder in folders for file in folder.glob("*.ts"))
+    imported = set(re.findall(r"from '(expo-[\w-]+)'", code)) - {"expo-router"}
     [installed] = [command for block in blocks("sh") for command in block.commands if "expo install" in command]
     assert set(installed.split()[3:]) == imported
 

@@ -12,7 +12,7 @@ import { tapOf, type Tap } from './push.ts';
 import { text } from './models.ts';
 import { Server } from './server.ts';
 import { Session } from './session.ts';
-import { TIMING, check, type Settings, type Timing } from './settings.ts';
+import { TIMING, check, type App, type Settings, type Timing } from './settings.ts';
 import { Store } from './store.ts';
 import { Sync } from './sync.ts';
 import { Signal } from './waiting.ts';
@@ -41,10 +41,12 @@ export class ChatClient {
   readonly #live: Live;
   readonly #devices: Devices;
   #loops: Promise<unknown> = Promise.resolve();
+  #unfollow: () => void = () => undefined;
   #toldEnded = false;
 
   /**
-   * Opens the local database and starts to work, in the foreground, with the session that `auth` has stored, if any.
+   * Opens the local database and starts to work, with the session that `auth` has stored, if any: in the foreground, unless
+   * the setting `app` says that the app is not visible.
    *
    * Throws TypeError for a wrong setting, DatabaseInUse if another client has the database open, and DatabaseError.
    */
@@ -52,7 +54,7 @@ export class ChatClient {
     check(settings);
     const log = settings.log ?? ((line) => console.warn(line));
     const events = new Events((error) => log(`a listener of the app threw ${nameOf(error)}`));
-    const store = await Store.open(settings.database, (event) => events.emit(event), log);
+    const store = await Store.open(settings.database, (event) => events.emit(event), log, settings.deviceId);
     const client = new ChatClient(settings, store, events, log);
     client.#start();
     return client;
@@ -66,7 +68,7 @@ export class ChatClient {
     this.#store = store;
     this.#tokenChanged = this.#life.wakes(new Signal());
     const { supabaseUrl, publishableKey, auth, apiUrl, attempts = 8 } = settings;
-    const http: typeof fetch = (input, init) => this.#fetch(input, init);
+    const http = (input: RequestInfo | URL, init?: RequestInit) => this.#fetch(input, init);
     this.#session = new Session(auth, () => store.me, () => this.#sessionChanged());
     this.#server = new Server(supabaseUrl, publishableKey, this.#session, http);
     const parts: Parts = {
@@ -92,6 +94,7 @@ export class ChatClient {
   /** Stops, and closes the local database. What waits in the outbox goes when it is opened again. */
   async close(): Promise<void> {
     if (this.#life.closed) return;
+    this.#unfollow();
     this.#live.disconnect();
     this.#life.close();
     this.#session.close();
@@ -143,16 +146,19 @@ export class ChatClient {
   /**
    * Unregisters the device, ends the session, and removes all local data of the account, also the outbox.
    *
-   * Without the server the local data is removed all the same. The device may then get pushes until its token is
-   * replaced: delete the push token of the installation, as docs/client.md describes.
+   * Without the server the local data is removed all the same. The device may then get pushes until its token is replaced.
+   * So `giveUpToken` is called then, which deletes the push token of the installation. If it throws, the person stays signed
+   * in, and signOut throws ServerUnreachable: otherwise the phone would show the pushes of this account to the next person.
    */
-  async signOut(): Promise<void> {
+  async signOut(giveUpToken?: () => Promise<void>): Promise<void> {
     this.background();
     this.#toldEnded = true; // by the person
+    if (this.#session.signedIn) await this.#devices.report(); // A device that is not registered reports nothing.
     try {
       if (this.#session.signedIn && this.#settings.apiUrl !== undefined) await this.#devices.unregister();
     } catch (error) {
       this.#failed('the device was not unregistered', error);
+      await this.#giveUp(giveUpToken);
     }
     try {
       await this.#session.signOut();
@@ -196,6 +202,11 @@ export class ChatClient {
     if (!isConnected || !this.#session.signedIn) return;
     this.#live.hurry();
     this.#reachable();
+  }
+
+  /** The conversation that `lookAt` named. null: none, or the app is in the background. */
+  get onScreen(): string | null {
+    return this.#devices.onScreen;
   }
 
   /** Says which conversation is on the screen, if any: for presence, typing, and pushes that need no sound. */
@@ -355,7 +366,28 @@ export class ChatClient {
     const parts = [this.#outbox, this.#marks, this.#sync, this.#live, this.#devices];
     const loops = [...parts.map((part) => part.run()), this.#passTokens()];
     this.#loops = Promise.all(loops.map((loop) => loop.catch((error: unknown) => this.#failed('a part ended', error))));
-    this.foreground();
+    const { app } = this.#settings;
+    if (app) this.#follow(app);
+    if (app?.isActive() ?? true) this.foreground();
+    else this.#sync.pause(true);
+  }
+
+  #follow(app: App): void {
+    this.#unfollow = app.follow({
+      active: (isActive) => (isActive ? this.foreground() : this.background()),
+      network: (isConnected) => this.networkChanged(isConnected),
+    });
+  }
+
+  async #giveUp(giveUpToken: (() => Promise<void>) | undefined): Promise<void> {
+    try {
+      await giveUpToken?.();
+    } catch (error) {
+      this.#toldEnded = false;
+      this.foreground();
+      const message = 'this phone would still get pushes: the server cannot be reached, and the phone keeps its push token';
+      throw new ServerUnreachable(message, { cause: error });
+    }
   }
 
   #me(): string {
@@ -369,7 +401,8 @@ export class ChatClient {
     }
     await this.#store.put('user_id', userId);
     this.#toldEnded = false;
-    this.foreground();
+    if (this.#settings.app?.isActive() ?? true) this.foreground();
+    this.#events.emit({ type: 'signedIn', userId });
     return userId;
   }
 
@@ -414,7 +447,7 @@ export class ChatClient {
     this.#log(`${what}: ${error instanceof ChatError ? error.message : nameOf(error)}`);
   }
 
-  async #fetch(input: Parameters<typeof fetch>[0], init?: RequestInit): Promise<Response> {
+  async #fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), this.#timing.requestTimeout * 1000);
     this.#aborts.add(abort);

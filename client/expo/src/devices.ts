@@ -4,11 +4,12 @@ import { RateLimited, Rejected, ServerFailed, ServerUnreachable, SessionExpired 
 import type { Parts } from './parts.ts';
 import { Signal } from './waiting.ts';
 
-/** `appVersion` is shown to operators. */
+/** `pushEnvironment`: of a token of APNs; sandbox for a development build. `appVersion` is shown to operators. */
 export interface Device {
   readonly pushToken: string;
   readonly platform: 'ios' | 'android' | 'web';
   readonly pushProvider?: 'expo' | 'fcm' | 'apns';
+  readonly pushEnvironment?: 'production' | 'sandbox';
   readonly appVersion?: string;
 }
 
@@ -19,7 +20,8 @@ export class Devices {
   readonly #apiUrl: string | undefined;
   readonly #changed: Signal;
   #onScreen: string | null = null;
-  #foreground = true;
+  #foreground = false;
+  #last: Promise<void> = Promise.resolve();
 
   constructor(parts: Parts, http: typeof fetch, apiUrl: string | undefined) {
     this.#parts = parts;
@@ -29,19 +31,25 @@ export class Devices {
   }
 
   /** See ChatClient.registerDevice. */
-  async register({ pushToken, platform, pushProvider = 'expo', appVersion }: Device): Promise<void> {
+  async register({ pushToken, platform, pushProvider = 'expo', pushEnvironment, appVersion }: Device): Promise<void> {
     await this.#call('POST', '/api/push/register', {
       device_id: this.#parts.store.deviceId,
       platform,
       push_token: pushToken,
       push_provider: pushProvider,
-      app_version: appVersion, // JSON leaves out what is undefined
+      push_environment: pushEnvironment, // JSON leaves out what is undefined
+      app_version: appVersion,
     });
   }
 
   /** Removes the registration of this device. Throws what `register` throws. */
   async unregister(): Promise<void> {
     await this.#call('DELETE', `/api/push/unregister?device_id=${encodeURIComponent(this.#parts.store.deviceId)}`);
+  }
+
+  /** The conversation on the screen; null in the background. */
+  get onScreen(): string | null {
+    return this.#foreground ? this.#onScreen : null;
   }
 
   /** Says which conversation is on the screen. It is reported soon. */
@@ -58,18 +66,22 @@ export class Devices {
 
   /** Reports presence until the client is closed. The next report replaces one that is lost. */
   async run(): Promise<void> {
-    const { life, server, timing, failed } = this.#parts;
+    const { life, server, timing } = this.#parts;
+    // An app that the system starts in the background was not online.
+    if (!this.#foreground) await this.#changed.wait();
     while (!life.closed) {
       this.#changed.clear();
-      if (server.session.signedIn) {
-        try {
-          await this.#report();
-        } catch (error) {
-          failed('presence was not reported', error);
-        }
-      }
+      if (server.session.signedIn) await this.report();
       if (!life.closed) await this.#changed.wait(this.#foreground ? timing.heartbeat : null);
     }
+  }
+
+  /** Reports presence as it is now, after a report that runs. It does not throw. */
+  report(): Promise<void> {
+    this.#last = this.#last
+      .then(() => this.#report())
+      .catch((error: unknown) => this.#parts.failed('presence was not reported', error));
+    return this.#last;
   }
 
   async #report(): Promise<void> {

@@ -20,6 +20,8 @@ export type ChatEvent =
   | { type: 'connectionChanged'; state: 'online' | 'offline' }
   /** The local database has all that the server had at the start of this sync. */
   | { type: 'synced' }
+  /** A person has signed in on this phone: register it for pushes. */
+  | { type: 'signedIn'; userId: string }
   /** The session could not be renewed. Ask the person to sign in; the outbox waits. */
   | { type: 'sessionEnded' }
   /** The local database could not be written, such as on a full disk. The client tries again. */

@@ -7,4 +7,4 @@ export * from './errors.ts';
 export type { ChatEvent, Listener } from './events.ts';
 export type { Attachment, Conversation, Entry, EntryKind, Message, Person, Status } from './models.ts';
 export { tapOf, type Tap } from './push.ts';
-export type { Settings, Timing } from './settings.ts';
+export type { App, Settings, Timing } from './settings.ts';

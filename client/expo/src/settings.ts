@@ -29,10 +29,20 @@ export const TIMING: Timing = {
   stableConnection: 10,
 };
 
+/** What the phone and its user do, as far as a client has to know it. `expoApp()` of chat-push-client/expo is one. */
+export interface App {
+  /** Whether the app is visible now. The system may also start it in the background, for a task of its own. */
+  isActive(): boolean;
+  /** Calls these with each change. Returns a function that ends it. */
+  follow(changed: { active(isActive: boolean): void; network(isConnected: boolean): void }): () => void;
+}
+
 /**
  * `auth`: `supabase.auth` of the app's own client, which stores and renews the session. `database`: an open database
  * for one account, such as `await SQLite.openDatabaseAsync('chat.db')`. `apiUrl`: the output ApiUrl of the stack.
- * `attempts`: how often an entry of the outbox is tried that the server answers with an error of its own; 8 if not set.
+ * `app`: without it, call `foreground`, `background` and `networkChanged`. `deviceId`: the id of this installation, such as
+ * `await deviceId()` of chat-push-client/expo; without it, the database keeps one, which a restored backup would bring to
+ * another phone. `attempts`: how often an entry of the outbox is tried that the server answers with an error of its own; 8 if not set.
  * `fetch`: of all HTTP requests. `log`: gets what went wrong, without texts and tokens; console.warn if not set.
  */
 export interface Settings {
@@ -41,6 +51,8 @@ export interface Settings {
   readonly auth: SupabaseClient['auth'];
   readonly database: Database;
   readonly apiUrl?: string;
+  readonly app?: App;
+  readonly deviceId?: string;
   readonly attempts?: number;
   readonly timing?: Partial<Timing>;
   readonly fetch?: typeof fetch;
@@ -61,5 +73,8 @@ export function check(settings: Settings): void {
     throw new TypeError('publishableKey is a secret key. Use the key that starts with sb_publishable_');
   }
   if (!settings.auth) throw new TypeError("auth is not set: pass supabase.auth of the app's client");
+  if (settings.deviceId !== undefined && !/^[\w.:-]{1,200}$/.test(settings.deviceId)) {
+    throw new TypeError('deviceId must be an id such as a UUID');
+  }
   if (!settings.database) throw new TypeError('database is not set: pass an open database of expo-sqlite');
 }

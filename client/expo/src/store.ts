@@ -66,16 +66,21 @@ export class Store {
     this.#log = log;
   }
 
-  /** Prepares the database. `emit` receives what changed, after it is committed. Throws DatabaseError. */
+  /**
+   * Prepares the database. `emit` receives what changed, after it is committed. `deviceId`: null if the database keeps it.
+   *
+   * Throws DatabaseError.
+   */
   static async open(
     database: Database,
     emit: (event: ChatEvent) => void,
     log: (text: string) => void,
+    deviceId: string | null = null,
   ): Promise<Store> {
     const store = new Store(database, emit, log);
     await store.#sql.prepare();
     store.#me = await store.get('user_id');
-    store.#deviceId = (await store.get('device_id')) ?? newId();
+    store.#deviceId = deviceId ?? (await store.get('device_id')) ?? newId();
     await store.put('device_id', store.#deviceId);
     return store;
   }

@@ -1,4 +1,4 @@
-// The globals that Expo and Node declare, and the part of node:test that main.ts uses.
+// The globals that Expo and Node declare.
 
 declare const process: {
   env: Record<string, string | undefined>;
@@ -6,7 +6,3 @@ declare const process: {
   stdin: AsyncIterable<string> & { setEncoding(encoding: 'utf8'): void };
   exit(code: number): never;
 };
-
-declare module 'node:test' {
-  export const mock: { timers: { enable(options: { apis: string[] }): void; tick(milliseconds: number): void } };
-}

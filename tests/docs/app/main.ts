@@ -1,18 +1,7 @@
-// A chat app without a screen. It reads commands from stdin: on each line a JSON array [command, ...arguments].
+// An app with docs/client/chat.ts and no screen. It reads commands from stdin: a JSON array [command, ...arguments] a line.
 
-import { mock } from 'node:test';
-
-import * as push from '../../../docs/client/push.ts';
 import * as chat from '../../../docs/client/chat.ts';
-import { askForPushes, useConversation, usePush } from '../../../docs/client/usePush.ts';
-import * as notifications from './expo-notifications.ts';
-import { visited } from './expo-router.ts';
-import { pushInBackground } from './expo-task-manager.ts';
-import { alerts, moveTo, opened } from './react-native.ts';
-import { states, unmount } from './react.ts';
-import { holdAnswer, network, releaseAnswer, supabase, untilHeld } from './supabase.ts';
-
-mock.timers.enable({ apis: ['setInterval'] });
+import { supabase } from './supabase.ts';
 
 async function userId(): Promise<string> {
   const { data } = await supabase.auth.getSession();
@@ -44,39 +33,6 @@ const commands: Record<string, (...values: any[]) => unknown> = {
     await chat.sync(await userId(), cursor, async (messages, next) => void stored.push({ messages, cursor: next }));
     return stored;
   },
-  start: () => void usePush(),
-  ask: askForPushes,
-  alerts: () => alerts,
-  press: (text: string) => alerts.at(-1)?.buttons.find((button) => button.text === text)?.onPress?.(),
-  opened: () => opened,
-  registrations: () => states,
-  phone: (changes = {}) => Object.assign(notifications.phone, changes),
-  registerPhone: push.registerPhone,
-  rollToken: notifications.rollToken,
-  logOut: push.logOut,
-  signedIn: async () => Boolean(await userId()),
-  open: async (conversation: string, newest?: string) => useConversation(await userId(), conversation, newest),
-  leave: unmount,
-  switchTo: (from: string, to: string) => {
-    const leaveFirst = push.lookAt(from);
-    push.lookAt(to);
-    leaveFirst();
-  },
-  moveTo,
-  passSeconds: (seconds: number) => mock.timers.tick(seconds * 1000),
-  network: (changes: Partial<typeof network>) => Object.assign(network, changes),
-  holdAnswer,
-  untilHeld,
-  releaseAnswer,
-  arrive: notifications.arrive,
-  pushInBackground,
-  tap: notifications.tap,
-  visited: async () => {
-    await userId(); // supabase-js answers in order, so earlier calls of getSession have their answers now
-    return visited;
-  },
-  markDelivered: async (messages: string[]) => push.markDelivered(await userId(), messages),
-  markRead: async (conversation: string, newest?: string) => push.markRead(await userId(), conversation, newest),
 };
 
 process.stdin.setEncoding('utf8');
@@ -89,8 +45,8 @@ for await (const chunk of process.stdin) {
     try {
       process.stdout.write(`${JSON.stringify({ value: (await commands[command](...values)) ?? null })}\n`);
     } catch (error) {
-      const { code = '', status = null, message } = error as push.PushError;
-      process.stdout.write(`${JSON.stringify({ error: { code, status, message } })}\n`);
+      const { code = null, message, name = 'Error' } = error as Error & { code?: string };
+      process.stdout.write(`${JSON.stringify({ error: { name, code, message } })}\n`);
     }
   }
 }

@@ -1,4 +1,4 @@
-"""What phones do with notifications, by the rules of iOS and Android and by those of docs/client/push.ts."""
+"""What phones do with notifications, by the rules of iOS and Android and by those of chat-push-client."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

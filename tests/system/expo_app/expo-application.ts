@@ -1,4 +1,4 @@
-// The part of expo-application that docs/client/push.ts uses.
+// The part of expo-application that chat-push-client/expo uses.
 
 import type { PushNotificationServiceEnvironment } from 'expo-application';
 

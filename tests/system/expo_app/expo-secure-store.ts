@@ -1,6 +1,6 @@
-// The part of expo-secure-store that docs/client/push.ts uses.
+// The part of expo-secure-store that chat-push-client/expo uses.
 
-const items = new Map<string, string>();
+export const items = new Map<string, string>();
 
 export const AFTER_FIRST_UNLOCK_THIS_DEVICE_ONLY = 1;
 

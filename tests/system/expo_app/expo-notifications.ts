@@ -1,4 +1,4 @@
-// The part of expo-notifications that docs/client/push.ts uses: one phone, and a record of what happened on it.
+// The part of expo-notifications that chat-push-client/expo uses: one phone, and a record of what happened on it.
 
 import type * as Expo from 'expo-notifications';
 import type {
@@ -9,6 +9,7 @@ import type {
   Notification,
   NotificationBehavior,
   NotificationHandler,
+  NotificationPermissionsRequest,
   NotificationPermissionsStatus,
   NotificationResponse,
 } from 'expo-notifications';
@@ -30,6 +31,8 @@ export const phone = {
   allowed: false,
   answer: true, // to the system's permission dialog
   asked: 0,
+  provisional: false, // allowed without a question, on an iPhone
+  canGiveUpToken: true, // an iPhone can; an Android phone needs the network for it
   channels: [] as string[],
   presented: [] as Notification[],
   badge: 0,
@@ -83,11 +86,18 @@ export async function setNotificationChannelAsync(id: string): Promise<null> {
 
 export async function getPermissionsAsync(): Promise<NotificationPermissionsStatus> {
   const status = (phone.allowed ? 'granted' : 'undetermined') as NotificationPermissionsStatus['status'];
-  return { granted: phone.allowed, canAskAgain: phone.asked === 0, expires: 'never', status };
+  const ios = phone.provisional ? { ios: { status: IosAuthorizationStatus.PROVISIONAL } } : {};
+  return { granted: phone.allowed, canAskAgain: phone.asked === 0, expires: 'never', status, ...ios } as NotificationPermissionsStatus;
 }
 
-export async function requestPermissionsAsync(): Promise<NotificationPermissionsStatus> {
-  if (!phone.channels.length) throw new Error('Android 13 shows no dialog before a channel exists');
+export async function requestPermissionsAsync(
+  permissions?: NotificationPermissionsRequest,
+): Promise<NotificationPermissionsStatus> {
+  if (permissions?.ios?.allowProvisional) {
+    phone.provisional = true;
+    return getPermissionsAsync();
+  }
+  if (Platform.OS === 'android' && !phone.channels.length) throw new Error('Android 13 shows no dialog before a channel exists');
   phone.asked += 1;
   phone.allowed = phone.answer;
   return getPermissionsAsync();
@@ -102,6 +112,7 @@ export async function getExpoPushTokenAsync(options: ExpoPushTokenOptions = {}):
 }
 
 export async function unregisterForNotificationsAsync(): Promise<void> {
+  if (!phone.canGiveUpToken) throw new Error('SERVICE_NOT_AVAILABLE');
   phone.registered = false;
 }
 

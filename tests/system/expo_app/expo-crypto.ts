@@ -1,3 +1,3 @@
-// The part of expo-crypto that docs/client/push.ts uses.
+// The part of expo-crypto that chat-push-client/expo uses.
 
 export const randomUUID = (): string => crypto.randomUUID();

@@ -1,4 +1,4 @@
-// The part of expo-task-manager that docs/client/push.ts uses.
+// The part of expo-task-manager that chat-push-client/expo uses.
 
 import type { TaskManagerTaskExecutor } from 'expo-task-manager';
 import { phone } from './expo-notifications.ts';

@@ -1,0 +1,26 @@
+// app/_layout.tsx
+
+import { usePush } from 'chat-push-client/expo';
+import { ChatProvider } from 'chat-push-client/react';
+import { Stack, router } from 'expo-router';
+import { Suspense, use } from 'react';
+
+import { opening, push } from './client';
+
+export default function Layout() {
+  return (
+    <Suspense fallback={null}>
+      <WithChat />
+    </Suspense>
+  );
+}
+
+function WithChat() {
+  const client = use(opening); // an error of it goes to the ErrorBoundary of the app
+  usePush(push, ({ conversationId }) => router.push(`/chat/${conversationId}`));
+  return (
+    <ChatProvider client={client}>
+      <Stack />
+    </ChatProvider>
+  );
+}
