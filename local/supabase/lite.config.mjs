@@ -36,4 +36,5 @@ export default {
     publishable_key: process.env.SUPABASE_PUBLISHABLE_KEY,
     secret_key: process.env.SUPABASE_SECRET_KEY,
   },
+  storage: { enabled: true },
 };

@@ -38,6 +38,7 @@ class Supabase:
                 env={
                     **os.environ,
                     **_NO_TELEMETRY,
+                    "EXPERIMENTAL_STORAGE": "1",
                     "LITE_DATABASE_URL": self._database_url,
                     "LITE_PORT": str(self._port),
                     "LITE_JWT_SECRET": self.jwt_secret,

@@ -83,6 +83,7 @@ class Realtime:
                 web.get("/realtime/v1/websocket", self._connect),
                 web.post("/realtime/v1/api/broadcast", self._broadcast_batch),
                 web.post("/realtime/v1/api/broadcast/{topic}/events/{event}", self._broadcast_one),
+                web.options("/{path:.*}", _preflight),
                 web.route("*", "/{path:.*}", self._pass_on),
             ]
         )
@@ -196,6 +197,7 @@ class Realtime:
                 for name, value in answer.headers.items():
                     if name not in _HOP_BY_HOP:
                         response.headers.add(name, value)
+                response.headers.setdefault(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, "*")  # Lite's Auth sends none
                 await response.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await response.write(chunk)
@@ -214,6 +216,19 @@ class Realtime:
             serving(self.application(), port, shutdown_timeout=0.1) as self.url,
         ):
             yield
+
+
+async def _preflight(request: web.Request) -> web.Response:
+    """Lets web apps of any origin send any header, as the hosted gateway does. Lite's Auth allows none."""
+    return web.Response(
+        status=204,
+        headers={
+            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+            hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET,HEAD,PUT,PATCH,POST,DELETE",
+            hdrs.ACCESS_CONTROL_ALLOW_HEADERS: request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "*"),
+            hdrs.ACCESS_CONTROL_MAX_AGE: "3600",
+        },
+    )
 
 
 def _broadcast(message: Json) -> Broadcast:

@@ -1,0 +1,16 @@
+const path = require('node:path');
+const { getDefaultConfig } = require('expo/metro-config');
+
+const config = getDefaultConfig(__dirname);
+const folder = path.resolve(__dirname, '..');
+const source = path.join(folder, 'src');
+
+// The package is a link to the folder above. What it imports is what this app has installed, as in any app.
+config.watchFolders = [folder];
+config.resolver.resolveRequest = (context, name, platform) => {
+  const isPeer = context.originModulePath.startsWith(source) && !name.startsWith('.');
+  return context.resolveRequest(isPeer ? { ...context, originModulePath: __filename } : context, name, platform);
+};
+config.resolver.assetExts.push('wasm'); // SQLite for browsers
+
+module.exports = config;

@@ -1,0 +1,45 @@
+import { useChat, useConversations } from 'chat-push-client/react';
+import { Stack, router } from 'expo-router';
+import { useState } from 'react';
+import { FlatList, View } from 'react-native';
+
+import { Button } from '../components/Button';
+import { Centered } from '../components/Centered';
+import { ConversationRow } from '../components/ConversationRow';
+import { Offline } from '../components/Offline';
+import { invite } from '../invite';
+
+/** All conversations. */
+export default function Conversations() {
+  const chat = useChat();
+  const { conversations, isLoaded } = useConversations();
+  const [isCopied, setIsCopied] = useState(false);
+  const shown = conversations.filter((conversation) => !conversation.archived);
+  return (
+    <View style={{ flex: 1 }}>
+      <Stack.Screen
+        options={{
+          title: 'Chats',
+          headerRight: () => <Button kind="plain" label="Settings" onPress={() => router.push('/settings')} />,
+        }}
+      />
+      <Offline />
+      {isLoaded && !shown.length ? (
+        <Centered title="No chats yet" text="Send somebody your invitation. Whoever opens it can write to you." />
+      ) : (
+        <FlatList
+          data={shown}
+          keyExtractor={(conversation) => conversation.id}
+          renderItem={({ item }) => (
+            <ConversationRow conversation={item} onPress={() => router.push(`/chat/${item.id}`)} />
+          )}
+        />
+      )}
+      <Button
+        kind="plain"
+        label={isCopied ? 'Copied. Send the link to somebody' : 'Invite somebody'}
+        onPress={() => void invite(chat.userId).then(setIsCopied)}
+      />
+    </View>
+  );
+}

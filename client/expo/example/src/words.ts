@@ -1,0 +1,28 @@
+// What the app says about times, states and errors.
+
+import { OtherAccount, RateLimited, ServerUnreachable, SignInRejected, type Status } from 'chat-push-client';
+
+export const statusWords: Record<Status, string> = {
+  pending: 'Sending…',
+  failed: 'Not sent',
+  sent: 'Sent',
+  delivered: 'Delivered',
+  read: 'Read',
+};
+
+/** The time of a day, and the date of another day. */
+export function when(time: Date): string {
+  const isToday = time.toDateString() === new Date().toDateString();
+  return isToday
+    ? time.toLocaleTimeString(undefined, { hour: 'numeric', minute: '2-digit' })
+    : time.toLocaleDateString(undefined, { day: 'numeric', month: 'short' });
+}
+
+/** What went wrong, for the person who uses the app. */
+export function problem(error: unknown): string {
+  if (error instanceof RateLimited) return `Too many attempts. Try again in ${error.retryAfter} seconds.`;
+  if (error instanceof ServerUnreachable) return 'No connection. Try again when you are online.';
+  if (error instanceof SignInRejected) return 'The e-mail address or the password is wrong.';
+  if (error instanceof OtherAccount) return 'This device has the chats of another account. Sign in with that one.';
+  return error instanceof Error ? error.message : String(error);
+}

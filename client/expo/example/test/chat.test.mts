@@ -1,0 +1,86 @@
+import { test } from 'node:test';
+
+import { send, twoWindows, until } from './windows.mts';
+
+// Red, 1 by 1 pixel.
+const PHOTO = Buffer.from(
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC',
+  'base64',
+);
+
+test('a message is sent, delivered and read while two windows chat', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  await send(gus, 'Hello Tina');
+  await until(gus, 'Hello Tina', 'Delivered');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await until(tina, 'Hello Tina');
+  await until(gus, 'Hello Tina', 'Read');
+  await send(tina, 'Hello Gus');
+  await until(gus, 'Hello Gus');
+});
+
+test('a message that is written offline is pending, survives a reload, and is sent when the network is back', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  await send(gus, 'Hello Tina');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await until(tina, 'Hello Tina');
+  await gus.context().setOffline(true);
+  await gus.getByRole('status').filter({ hasText: 'No connection' }).waitFor();
+  await send(gus, 'From the tunnel');
+  await until(gus, 'From the tunnel', 'Sending');
+  await gus.context().setOffline(false);
+  await until(tina, 'From the tunnel');
+  await until(gus, 'From the tunnel', 'Read');
+  await gus.reload();
+  await until(gus, 'From the tunnel', 'Read');
+});
+
+test('an edit and a deletion reach the other window', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  await send(gus, 'At the fontain');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await gus.getByTestId('message').click();
+  await gus.getByRole('button', { name: 'Edit' }).click();
+  await gus.getByLabel('Edited message').fill('At the fountain');
+  await gus.getByRole('button', { name: 'Save' }).click();
+  await until(tina, 'At the fountain', 'Edited');
+  await gus.getByTestId('message').click();
+  await gus.getByRole('button', { name: 'Delete' }).click();
+  await until(tina, 'Deleted');
+  await until(gus, 'Deleted');
+});
+
+test('a person sees that the other one types, and is in the chat', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  await send(gus, 'Hello Tina');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await tina.getByText('In this chat').waitFor();
+  await gus.getByText('In this chat').waitFor();
+  await gus.getByLabel('Message', { exact: true }).pressSequentially('Hm');
+  await tina.getByText('Typing…').waitFor();
+  await send(gus, 'Hm');
+  await until(tina, 'Hm');
+  await tina.getByText('In this chat').waitFor();
+});
+
+test('a photo is uploaded, sent, and shown in the other window', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  const choosing = gus.waitForEvent('filechooser');
+  await gus.getByRole('button', { name: 'Send a photo' }).click();
+  await (await choosing).setFiles({ name: 'fountain.png', mimeType: 'image/png', buffer: PHOTO });
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await tina.getByAltText('Photo').evaluate((image: HTMLImageElement) => image.decode());
+});
+
+test('a message that the server rejects is not sent, and can be tried again', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  const rejection = { status: 403, json: { code: '42501', message: 'new row violates a policy' } };
+  await gus.route('**/rest/v1/chat_messages?*', (route) => route.fulfill(rejection));
+  await send(gus, 'Hello Tina');
+  await until(gus, 'Hello Tina', 'Not sent');
+  await gus.unrouteAll();
+  await gus.getByTestId('message').click();
+  await gus.getByRole('button', { name: 'Try again' }).click();
+  await until(gus, 'Hello Tina', 'Delivered');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).waitFor();
+});

@@ -1,0 +1,95 @@
+// Windows of the exported app in Chromium. Each has a storage of its own, as another phone has.
+
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, afterEach, before } from 'node:test';
+
+import binary from '@sparticuz/chromium';
+import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
+
+import { serve } from './server.mts';
+
+const { SUPABASE_URL, SUPABASE_PUBLISHABLE_KEY } = process.env;
+if (!SUPABASE_URL || !SUPABASE_PUBLISHABLE_KEY) throw new Error('SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY are not set');
+
+const PASSWORD = 'correct horse battery staple';
+
+const emails = new WeakMap<Page, string>();
+const errors: Error[] = []; // of the app: unhandled errors and rejections
+let browser: Browser;
+let server: Awaited<ReturnType<typeof serve>>;
+
+before(async () => {
+  server = await serve(join(import.meta.dirname, '..', 'dist'), {
+    'http://supabase.invalid': SUPABASE_URL,
+    sb_publishable_placeholder: SUPABASE_PUBLISHABLE_KEY,
+  });
+  const hasBinary = process.platform === 'linux' && process.arch === 'x64';
+  browser = await chromium.launch(
+    hasBinary ? { executablePath: await binary.executablePath(), args: ['--no-sandbox'] } : { channel: 'chrome' },
+  );
+});
+
+afterEach(async () => {
+  await Promise.all(browser.contexts().map((context) => context.close()));
+  assert.deepEqual(errors.splice(0), []);
+});
+
+after(async () => {
+  await browser.close();
+  server.close();
+});
+
+/** A window of a new person, at a path of the app. */
+export async function windowOf(name: string, path = '/', options: BrowserContextOptions = {}): Promise<Page> {
+  const context = await browser.newContext({ viewport: { width: 400, height: 760 }, ...options });
+  context.setDefaultTimeout(20_000);
+  await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: server.url });
+  const page = await context.newPage();
+  page.on('pageerror', (error) => errors.push(error));
+  await page.goto(server.url + path);
+  await page.getByRole('button', { name: 'I am new here' }).click();
+  await page.getByLabel('Name').fill(name);
+  emails.set(page, `${crypto.randomUUID()}@example.com`);
+  await fillCredentials(page, PASSWORD);
+  await page.getByRole('button', { name: 'Create account' }).click();
+  await page.getByLabel('Password').waitFor({ state: 'detached' });
+  return page;
+}
+
+/** Fills in the sign-in of the person of a window, and presses the button. */
+export async function signIn(page: Page, password = PASSWORD): Promise<void> {
+  await fillCredentials(page, password);
+  await page.getByRole('button', { name: 'Sign in', exact: true }).click();
+}
+
+async function fillCredentials(page: Page, password: string): Promise<void> {
+  await page.getByLabel('E-mail').fill(emails.get(page)!);
+  await page.getByLabel('Password').fill(password);
+}
+
+/** The path of the invitation of a person, who sees the list of conversations. */
+export async function invitation(page: Page): Promise<string> {
+  await page.getByRole('button', { name: 'Invite somebody' }).click();
+  await page.getByText('Copied').waitFor();
+  return new URL(await page.evaluate(() => navigator.clipboard.readText())).pathname;
+}
+
+/** Windows of two people: the first sees the list of conversations, the second has opened the conversation with the first. */
+export async function twoWindows(first: string, second: string, options?: BrowserContextOptions): Promise<[Page, Page]> {
+  const host = await windowOf(first, '/', options);
+  const guest = await windowOf(second, await invitation(host), options);
+  await guest.getByRole('heading', { name: first }).waitFor();
+  return [host, guest];
+}
+
+/** Writes a message into the conversation on the screen, and sends it. */
+export async function send(page: Page, text: string): Promise<void> {
+  await page.getByLabel('Message', { exact: true }).fill(text);
+  await page.getByRole('button', { name: 'Send', exact: true }).click();
+}
+
+/** Waits for a message in the conversation on the screen. `end`: what stands below its text, such as Read. */
+export async function until(page: Page, text: string, end = ''): Promise<void> {
+  await page.getByTestId('message').filter({ hasText: text }).filter({ hasText: end }).waitFor();
+}
