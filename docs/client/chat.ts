@@ -75,6 +75,10 @@ export const unmute = async (conversationId: string) =>
 export const setSound = async (conversationId: string, sound: string | null) =>
   supabase.rpc('set_conversation_sound', { p_room_id: conversationId, p_sound: sound }).throwOnError();
 
+/** Accepts the conversation of a stranger, as an answer does. Until then, accepted_by_user1 or 2 of its row, that of the signed-in user, is false. */
+export const accept = async (conversationId: string) =>
+  supabase.rpc('accept_conversation', { p_room_id: conversationId }).throwOnError();
+
 export const block = async (userId: string) => supabase.rpc('block_user', { p_user_id: userId }).throwOnError();
 
 export const unblock = async (userId: string) => supabase.rpc('unblock_user', { p_user_id: userId }).throwOnError();
@@ -82,6 +86,17 @@ export const unblock = async (userId: string) => supabase.rpc('unblock_user', { 
 /** Returns the blocked users, the newest first. */
 export const blocked = async (): Promise<{ user_id: string; blocked_at: string }[]> =>
   (await supabase.rpc('my_blocked_users').throwOnError()).data;
+
+/** One of the reasons of the app, and perhaps details. Returns the id of the report. */
+export const reportMessage = async (messageId: string, reason: string, details?: string): Promise<string> =>
+  (await supabase.rpc('report_message', { p_message_id: messageId, p_reason: reason, p_details: details ?? null }).throwOnError()).data;
+
+export const reportUser = async (userId: string, reason: string, details?: string): Promise<string> =>
+  (await supabase.rpc('report_user', { p_user_id: userId, p_reason: reason, p_details: details ?? null }).throwOnError()).data;
+
+/** Returns until when the signed-in user may not write, or undefined for any other error. null: nobody knows. */
+export const suspendedUntil = (error: { code?: string; details?: string }): string | null | undefined =>
+  error.code === 'PT403' ? JSON.parse(error.details ?? '{}').suspended_until : undefined;
 
 type Preview = 'full' | 'name' | 'none';
 type Preferences = {

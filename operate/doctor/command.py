@@ -22,6 +22,7 @@ CHECKS: dict[str, Check] = {
     "job triggers": database.job_triggers,
     "jobs": database.jobs,
     "choices": database.choices,
+    "reports": database.reports,
     "Expo": push_service.access_token,
     "FCM, APNs": push_service.direct_providers,
     "row level security": database.row_level_security,

@@ -12,6 +12,8 @@ MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 # The sweep runs every minute, cleanup_receipts every 15 minutes. Work this old was missed by two runs in a row.
 JOB_OVERDUE_SECONDS = timedelta(minutes=3).total_seconds()
 RECEIPT_OVERDUE_SECONDS = timedelta(minutes=35).total_seconds()
+# Apple's reviewers expect action within a day (App Store Review Guidelines, 1.2).
+REPORT_OVERDUE_SECONDS = timedelta(hours=24).total_seconds()
 # The share of pg_net's requests that may fail: any network loses a few, and the sweep sends their messages.
 FAILED_ANSWERS_SHARE = 0.1
 
@@ -133,6 +135,20 @@ def choices(system: System) -> Iterator[Result]:
     found = system.diagnosis.stopped_by_choice
     reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(found.items())) or "none"
     yield Healthy(f"messages of a day that users chose not to be told of: {reasons}")
+
+
+def reports(system: System) -> Iterator[Result]:
+    """Checks that moderators answer what users report."""
+    found = system.diagnosis.reports
+    oldest = found.oldest_seconds or 0
+    if oldest > REPORT_OVERDUE_SECONDS:
+        yield Finding(
+            f"{found.open} reports of users wait, the oldest has been open for {duration(oldest)}",
+            "The App Store expects that reports are answered within 24 hours.",
+            "select * from public.list_reports();  -- see docs/operate.md, Reports",
+        )
+    else:
+        yield Healthy(f"reports of users: {found.open} open; none for longer than a day")
 
 
 def receipts(system: System) -> Iterator[Result]:

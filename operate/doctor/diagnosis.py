@@ -50,6 +50,13 @@ class HeldDeactivations(BaseModel):
     devices: int
 
 
+class Reports(BaseModel):
+    """Reports of users that no moderator has resolved."""
+
+    open: int
+    oldest_seconds: float | None
+
+
 class Devices(BaseModel):
     """Active devices."""
 
@@ -96,6 +103,7 @@ class Diagnosis(BaseModel):
     held_deactivations: list[HeldDeactivations]
     paused_providers: list[PausedProvider]
     stopped_by_choice: dict[str, int]  # messages of the last day, by the reason of their decision
+    reports: Reports
     devices: Devices
     existing_app: ExistingApp
 

@@ -19,33 +19,35 @@ begin
     select format('schema %I exists', nspname) as fault from pg_catalog.pg_namespace where nspname = 'push'
     union all
     select format('table private.%I exists', name) from unnest('{blocks,chat_settings,conversation_preferences,deleted_messages,
-      device_previews,notification_preferences}'::text[]) name
+      device_previews,moderators,new_contacts,notification_preferences,reports,suspensions}'::text[]) name
     where to_regclass(format('private.%I', name)) is not null
     union all
     select format('function %s exists', pg_proc.oid::regprocedure)
     from pg_catalog.pg_proc join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
-    where (nspname = 'public' and proname = any ('{block_user,claim_due_receipts,claim_push_jobs,diagnose_push,explain_push,
-        finish_receipt_run,get_changed_messages,get_messages_paginated,get_missed_messages,get_or_create_conversation,mark_messages_delivered,
+    where (nspname = 'public' and proname = any ('{accept_conversation,block_user,claim_due_receipts,claim_push_jobs,diagnose_push,explain_push,
+        finish_receipt_run,get_changed_messages,get_messages_paginated,get_missed_messages,get_or_create_conversation,list_reports,mark_messages_delivered,
         mark_messages_read,mute_conversation,my_blocked_users,my_devices,my_notification_preferences,plan_wakeups,prune_push,record_push_receipts,record_push_results,register_device,
-        report_presence,reserve_send_slot,set_conversation_sound,set_device_preview,set_notification_preferences,sync_cursor,unblock_user,unmute_conversation,unregister_device}'))
-      or (nspname = 'private' and proname = any ('{archive_deleted_room,attachment_fault,block_user,canonical_push_token,check_device,
+        report_message,report_presence,report_user,reserve_send_slot,resolve_report,set_conversation_sound,set_device_preview,set_notification_preferences,suspend_user,sync_cursor,unblock_user,
+        unmute_conversation,unregister_device,unsuspend_user}'))
+      or (nspname = 'private' and proname = any ('{accept_conversation,archive_deleted_room,attachment_fault,block_user,canonical_push_token,check_device,
         collect_deleted_message,conversation_of,count_new_message,create_receipts,device_json,enable_events,ended_devices,
         forget_messages,forget_presence,guard_message_change,is_expo_token,keep_deleted_message,limit_bytes,limit_message_rate,
-        limit_message_size,limit_new_rooms,limit_profile,limit_receipt,limit_registration_rate,lock_messages,lock_own_room,lock_rooms_with,lock_push_tokens,
+        limit_message_size,limit_new_contacts,limit_new_rooms,limit_profile,limit_receipt,limit_registration_rate,list_reports,lock_messages,lock_own_room,lock_rooms_with,lock_push_tokens,
         lock_senders_of_marks,mark_messages_of_receipts,message_event,message_line,messages_since,mute_conversation,my_blocked_rooms,my_blocked_users,
         my_blocks,my_contacts,my_notification_preferences,my_partners,my_rooms,one_line,prepare_device,
-        prepare_room,quiet_hours_of,recount_after_change,recount_after_delete,recount_rooms,register_device,report_presence,require_caller,
+        prepare_room,quiet_hours_of,recount_after_change,recount_after_delete,recount_rooms,register_device,report_message,report_presence,report_user,require_caller,require_moderator,
+        require_not_suspended,resolve_report,
         send_changed_messages,send_changed_room,send_deleted_messages,send_deleted_rooms,send_edited_messages,send_marks,
         send_new_messages,send_new_rooms,send_rooms,serialize_registrations,serialize_writes,set_conversation_sound,set_device_preview,set_notification_preferences,
         soft_delete_messages,stamp_message,stamp_message_change,
-        stamp_presence,stamp_receipt,stamp_room,sum_presence,topic_right,touch_updated_at,try_lock_push_tokens,unblock_user,unmute_conversation}'))
+        stamp_presence,stamp_receipt,stamp_room,store_report,sum_presence,suspend_user,topic_right,touch_updated_at,try_lock_push_tokens,unblock_user,unmute_conversation,unsuspend_user}'))
     union all
     select format('trigger %I of %s exists', tgname, tgrelid::regclass)
     from pg_catalog.pg_trigger join pg_catalog.pg_class on pg_class.oid = tgrelid
     where not tgisinternal and relnamespace = 'public'::regnamespace
       and (relname, tgname) in (
         ('users', 'limit_profile'), ('chat_rooms', 'prepare_room'), ('chat_rooms', 'stamp_room'),
-        ('chat_rooms', 'archive_deleted_room'), ('chat_rooms', 'send_new_rooms'), ('chat_rooms', 'send_changed_room'),
+        ('chat_rooms', 'archive_deleted_room'), ('chat_rooms', 'send_new_rooms'), ('chat_rooms', 'send_changed_room'), ('chat_rooms', 'set_push_jobs_due'),
         ('chat_rooms', 'send_deleted_rooms'),
         ('chat_messages', 'stamp_message'),
         ('chat_messages', 'stamp_message_change'), ('chat_messages', 'count_new_message'),
@@ -441,7 +443,8 @@ comment on column public.chat_rooms.last_message is
   'The newest message as one line of at most 200 characters, or its kind, such as 📷 Photo; kept by triggers.';
 comment on column public.chat_rooms.unread_count_user1 is 'Messages that user1 has not read; kept by triggers.';
 comment on column public.chat_rooms.accepted_by_user1 is
-  'Whether user1 has written in it. A person sees the presence of the other one only when both have written.';
+  'Whether user1 has accepted it: has written in it, or called accept_conversation. Until then, it is a message request of the other one. A '
+  'person sees the presence of the other one only when both have accepted.';
 
 create table if not exists public.chat_messages (
   id uuid primary key

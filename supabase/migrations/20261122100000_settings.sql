@@ -11,7 +11,14 @@ create table private.chat_settings (
   attachments_bytes_limit integer not null default 32768 check (attachments_bytes_limit > 0),
   attachment_types text[] default '{image,photo,video,audio,voice,location,file}',
   profile_bytes_limit integer not null default 2048 check (profile_bytes_limit > 0),
-  deleted_message_kept_for interval not null default '0' check (deleted_message_kept_for >= '0')
+  deleted_message_kept_for interval not null default '0' check (deleted_message_kept_for >= '0'),
+  new_contact_limit integer not null default 20 check (new_contact_limit > 0),
+  new_contact_limit_window interval not null default '1 day' check (new_contact_limit_window > '0'),
+  report_reasons text[] not null default '{spam,harassment,hate,violence,sexual,fraud,illegal,other}'
+    check (cardinality(report_reasons) > 0),
+  report_limit integer not null default 20 check (report_limit > 0),
+  report_limit_window interval not null default '1 day' check (report_limit_window > '0'),
+  report_kept_for interval not null default '180 days' check (report_kept_for >= '0')
 );
 insert into private.chat_settings default values;
 
@@ -33,12 +40,23 @@ comment on column private.chat_settings.profile_bytes_limit is 'Bytes of display
 comment on column private.chat_settings.deleted_message_kept_for is
   'How long private.deleted_messages keeps the text and attachments of a message that was deleted by deleted_at. 0: no copy is '
   'stored, and prune_push deletes those that are there.';
+comment on column private.chat_settings.new_contact_limit is
+  'Strangers to whom one person may begin to write within new_contact_limit_window: people who have not accepted the conversation. '
+  'One more is rejected with HTTP 429.';
+comment on column private.chat_settings.new_contact_limit_window is 'The period over which new_contact_limit counts.';
+comment on column private.chat_settings.report_reasons is 'The reasons that a report may have.';
+comment on column private.chat_settings.report_limit is
+  'Reports of one person within report_limit_window. One more is rejected with HTTP 429.';
+comment on column private.chat_settings.report_limit_window is 'The period over which report_limit counts.';
+comment on column private.chat_settings.report_kept_for is
+  'How long a report and its copy of the message are kept after it was resolved. An open report is kept.';
 
 create table push.settings (
   only_row boolean primary key default true check (only_row),
   -- Decisions
   time_to_live interval not null default '24 hours' check (time_to_live > '0'),
   presence_fresh_for interval not null default '45 seconds' check (presence_fresh_for > '0'),
+  message_requests text not null default 'none' check (message_requests in ('none', 'except_guides', 'all')),
   image_url_prefixes text[] not null default '{}'
     -- Each is an origin, a slash, and perhaps a path. Without the slash, a user, a port or another host could follow.
     check (image_url_prefixes = '{}' or array_to_string(image_url_prefixes, ' ', '?')
@@ -84,6 +102,9 @@ comment on table push.settings is 'One row. Change it with update push.settings 
 comment on column push.settings.time_to_live is 'A message that is older than this is not pushed.';
 comment on column push.settings.presence_fresh_for is
   'How long a presence row counts after its last heartbeat. An app that is killed sends no last heartbeat.';
+comment on column push.settings.message_requests is
+  'Whose first messages make a message request until the recipient accepts the conversation: all, those of all people; except_guides, but not those '
+  'to the guide of the conversation; none.';
 comment on column push.settings.image_url_prefixes is
   'Prefixes of the URLs of images that a push may show, besides the storage of the project. The recipient''s phone downloads '
   'the image by itself, so the host of each URL sees the address of the phone.';

@@ -204,6 +204,46 @@ comment on function private.limit_message_rate(uuid) is
   'Anti-spam limit on the messages that one sender inserts. Rejects with PT429 (HTTP 429) and the seconds to wait, or with '
   '22023 (HTTP 400) a statement that can never pass.';
 
+-- New conversations -----------------------------------------------------------------------------
+
+create table private.new_contacts (
+  sender_id uuid not null references public.users (id) on delete cascade,
+  room_id uuid not null,
+  began_at timestamptz not null default clock_timestamp(),
+  primary key (sender_id, room_id)
+);
+create index idx_new_contacts_rate on private.new_contacts (sender_id, began_at);
+create index idx_new_contacts_began on private.new_contacts (began_at);
+comment on table private.new_contacts is
+  'Conversations in which a person has begun to write to a stranger, for new_contact_limit. Rows are deleted after its window.';
+comment on column private.new_contacts.room_id is 'No foreign key: a deleted conversation counts, too.';
+
+create function private.limit_new_contacts(p_sender_id uuid, p_room_id uuid) returns void
+language plpgsql set search_path = '' as $$
+declare
+  settings private.chat_settings;
+  again_at timestamptz;
+begin
+  select * into strict settings from private.chat_settings;
+  -- The sender holds the lock of limit_message_rate, so no other insert of theirs adds a row meanwhile.
+  select began_at + settings.new_contact_limit_window into again_at from private.new_contacts
+  where sender_id = p_sender_id order by began_at desc offset settings.new_contact_limit - 1 limit 1;
+  if again_at > clock_timestamp() then
+    raise sqlstate 'PT429' using
+      message = format('too many new conversations: at most %s in %s seconds',
+        settings.new_contact_limit, extract(epoch from settings.new_contact_limit_window)::integer),
+      -- Apps tell it from the limit of messages: other conversations can go on.
+      detail = format('{"retry_after_seconds": %s, "limit": "new_contact_limit"}',
+        greatest(ceil(extract(epoch from again_at - clock_timestamp())), 1)),
+      hint = 'Wait for retry_after_seconds, then send the message again with the same client_msg_id.';
+  end if;
+  insert into private.new_contacts (sender_id, room_id) values (p_sender_id, p_room_id)
+  on conflict (sender_id, room_id) do update set began_at = excluded.began_at;
+end $$;
+comment on function private.limit_new_contacts(uuid, uuid) is
+  'Anti-spam limit on the strangers to whom one person begins to write. Rejects with PT429 (HTTP 429) and the seconds to wait.';
+
+revoke execute on function private.limit_new_contacts(uuid, uuid) from public;
 revoke execute on function
   private.limit_bytes(text, text, integer), private.limit_profile(), private.attachment_fault(jsonb, text[]),
   private.limit_new_rooms(), private.limit_message_size(text, jsonb, text, text), private.limit_message_rate(uuid)

@@ -13,6 +13,7 @@ begin
       hint = 'Pass the id of the session''s own user as one of them.';
   end if;
   if auth.uid() is not null then
+    perform private.require_not_suspended(auth.uid());
     new.last_message := null;
     new.last_message_at := null;
     new.created_at := clock_timestamp();

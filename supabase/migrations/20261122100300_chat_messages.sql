@@ -30,11 +30,13 @@ declare
   me constant uuid := auth.uid();
   guide uuid;
   first_of_sender boolean;
+  is_stranger boolean;
 begin
   -- A person, not a backend. A trigger with this condition would cost time at each insert.
   if me is not null then
     -- Before the limit, whose answer would show how many messages another person sends.
     perform private.require_caller(new.sender_id, 'sender_id');
+    perform private.require_not_suspended(me);
     perform private.limit_message_rate(me);
   end if;
   -- No setting can reject a smaller message, so most inserts do not read the settings.
@@ -46,10 +48,18 @@ begin
   -- The row lock makes timestamps within a conversation follow the order of commits. So a reader who has seen a message
   -- never misses an older one that commits later.
   select guide_id,
-    (new.sender_id = user1_id and not accepted_by_user1) or (new.sender_id = user2_id and not accepted_by_user2)
-  into guide, first_of_sender
+    (new.sender_id = user1_id and not accepted_by_user1) or (new.sender_id = user2_id and not accepted_by_user2),
+    not case when new.sender_id = user1_id then accepted_by_user2 else accepted_by_user1 end
+  into guide, first_of_sender, is_stranger
   from public.chat_rooms where id = new.room_id for no key update;
   if first_of_sender then
+    if not is_stranger then
+      -- It accepts what the other one wrote. For create_push_job, which locks jobs in its order.
+      perform set_config('chat_push.accepted_rooms',
+        concat_ws(',', nullif(current_setting('chat_push.accepted_rooms', true), ''), new.room_id), true);
+    elsif me is not null then
+      perform private.limit_new_contacts(me, new.room_id);
+    end if;
     update public.chat_rooms
     set accepted_by_user1 = accepted_by_user1 or new.sender_id = user1_id,
       accepted_by_user2 = accepted_by_user2 or new.sender_id = user2_id
@@ -98,6 +108,7 @@ begin
         hint = 'Send a new message. A deleted message stays deleted and empty.';
     end if;
   elsif new.deleted_at is null and (new.message, new.attachments) is distinct from (old.message, old.attachments) then
+    perform private.require_not_suspended(auth.uid());
     perform private.limit_message_size(
       case when new.message is distinct from old.message then new.message end,
       case when new.attachments is distinct from old.attachments then new.attachments end);

@@ -31,7 +31,7 @@ language sql stable security definer rows 20 set search_path = '' as $$
     and user1_id not in (select blocker_id from private.blocks where blocked_id = (select auth.uid()) and upper_inf(during));
 $$;
 comment on function private.my_contacts() is
-  'Returns the ids of the people who have written to the caller and to whom the caller has written, and who do not block the caller: the '
+  'Returns the ids of the people with whom the caller has a conversation that both have accepted, and who do not block the caller: the '
   'caller may see their presence.';
 
 revoke execute on function private.my_rooms(), private.my_partners(), private.my_contacts() from public;

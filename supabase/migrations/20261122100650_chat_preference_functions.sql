@@ -71,6 +71,24 @@ $$;
 comment on function public.set_conversation_sound(uuid, text) is
   'Sets the sound of a conversation for the caller: none, or the name of a sound of the app; null or default: the default sound.';
 
+create function private.accept_conversation(p_room_id uuid) returns void
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform private.lock_own_room(p_room_id);
+  update public.chat_rooms
+  set accepted_by_user1 = accepted_by_user1 or user1_id = auth.uid(), accepted_by_user2 = accepted_by_user2 or user2_id = auth.uid()
+  where id = p_room_id;
+end $$;
+comment on function private.accept_conversation(uuid) is 'Does what public.accept_conversation says.';
+
+create function public.accept_conversation(p_room_id uuid) returns void
+language sql set search_path = '' as $$
+  select private.accept_conversation(p_room_id);
+$$;
+comment on function public.accept_conversation(uuid) is
+  'Accepts a conversation for the caller, as an answer does: it is no message request any more. What phones show is replaced by name and text, later '
+  'messages ring, and its messages count in the badge. When both people have accepted it, each sees the presence of the other.';
+
 -- Blocks -----------------------------------------------------------------------------------------
 
 create function private.lock_rooms_with(p_user_id uuid) returns uuid[]
@@ -314,17 +332,17 @@ comment on function public.my_notification_preferences() is
   'devices that differ; sounds, {room_id: sound}.';
 
 revoke execute on function private.lock_own_room(uuid), private.mute_conversation(uuid, timestamptz),
-  private.unmute_conversation(uuid), private.set_conversation_sound(uuid, text), private.lock_rooms_with(uuid), private.block_user(uuid), private.unblock_user(uuid),
+  private.unmute_conversation(uuid), private.set_conversation_sound(uuid, text), private.accept_conversation(uuid), private.lock_rooms_with(uuid), private.block_user(uuid), private.unblock_user(uuid),
   private.my_blocked_users(), private.quiet_hours_of(jsonb), private.set_notification_preferences(jsonb), private.set_device_preview(text, text),
   private.my_notification_preferences()
 from public;
-revoke execute on function public.mute_conversation(uuid, timestamptz), public.unmute_conversation(uuid), public.set_conversation_sound(uuid, text), public.block_user(uuid),
+revoke execute on function public.mute_conversation(uuid, timestamptz), public.unmute_conversation(uuid), public.set_conversation_sound(uuid, text), public.accept_conversation(uuid), public.block_user(uuid),
   public.unblock_user(uuid), public.my_blocked_users(), public.set_notification_preferences(jsonb), public.set_device_preview(text, text),
   public.my_notification_preferences()
 from public, anon, service_role;
-grant execute on function private.mute_conversation(uuid, timestamptz), private.unmute_conversation(uuid), private.set_conversation_sound(uuid, text), private.block_user(uuid),
+grant execute on function private.mute_conversation(uuid, timestamptz), private.unmute_conversation(uuid), private.set_conversation_sound(uuid, text), private.accept_conversation(uuid), private.block_user(uuid),
   private.unblock_user(uuid), private.my_blocked_users(), private.set_notification_preferences(jsonb), private.set_device_preview(text, text), private.my_notification_preferences(),
-  public.mute_conversation(uuid, timestamptz), public.unmute_conversation(uuid), public.set_conversation_sound(uuid, text), public.block_user(uuid),
+  public.mute_conversation(uuid, timestamptz), public.unmute_conversation(uuid), public.set_conversation_sound(uuid, text), public.accept_conversation(uuid), public.block_user(uuid),
   public.unblock_user(uuid), public.my_blocked_users(), public.set_notification_preferences(jsonb), public.set_device_preview(text, text),
   public.my_notification_preferences()
 to authenticated;

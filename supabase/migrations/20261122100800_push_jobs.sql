@@ -154,11 +154,50 @@ comment on function push.time_to_live() is
 
 -- What makes a job due ---------------------------------------------------------------------------
 
+create function push.set_accepted_due(p_room_id uuid, p_recipient_id uuid) returns void
+language plpgsql set search_path = '' set enable_seqscan = off as $$
+begin
+  update push.jobs
+  set revision = revision + 1, state = case state when 'leased' then state else 'pending' end,
+    next_attempt_at = case state when 'pending' then least(next_attempt_at, clock_timestamp()) else clock_timestamp() end
+  -- Of other conversations, no phone shows anything.
+  where room_id = p_room_id and recipient_id = p_recipient_id and (expires_at is not null or state <> 'idle');
+  if found then
+    perform push.call_webhook('UPDATE', newest.id, p_room_id) from (
+      select id from public.chat_messages where room_id = p_room_id and sender_id <> p_recipient_id
+      order by server_timestamp desc limit 1
+    ) newest;
+  end if;
+end $$;
+comment on function push.set_accepted_due(uuid, uuid) is
+  'Makes the job of a recipient due who has accepted a conversation: phones that show a message request show the messages instead.';
+
+create function push.set_due_after_acceptance() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform push.set_accepted_due(new.id, case when new.accepted_by_user1 <> old.accepted_by_user1 then new.user1_id else new.user2_id end);
+  return null;
+end $$;
+comment on function push.set_due_after_acceptance() is 'Makes the job of a conversation due that its recipient has accepted by accept_conversation.';
+
+-- Who answers accepts, too: push.create_job. A trigger of the message's own trigger would lock the job before other conversations.
+create trigger set_push_jobs_due after update of accepted_by_user1, accepted_by_user2 on public.chat_rooms
+  for each row when (pg_trigger_depth() = 0
+    and (old.accepted_by_user1, old.accepted_by_user2) is distinct from (new.accepted_by_user1, new.accepted_by_user2))
+  execute function push.set_due_after_acceptance();
+
 create function push.create_job() returns trigger
 language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
 declare
   added record;
+  accepted uuid[] := string_to_array(nullif(current_setting('chat_push.accepted_rooms', true), ''), ',');
 begin
+  if accepted is not null then
+    perform set_config('chat_push.accepted_rooms', '', true);
+    if (select message_requests from push.settings) = 'none' then
+      accepted := null;
+    end if;
+  end if;
   for added in
     select room_id, sender_id, min(server_timestamp) as first_at from new_messages
     where is_read is not true and deleted_at is null
@@ -169,6 +208,11 @@ begin
     -- the smaller recipient.
     order by room_id, sender_id desc
   loop
+    if added.room_id = any (accepted) then
+      -- Who answers accepts. Both jobs of the conversation are locked in their order.
+      perform from push.jobs where room_id = added.room_id order by recipient_id for update;
+      perform push.set_accepted_due(added.room_id, added.sender_id);
+    end if;
     update push.jobs
     set revision = revision + 1,
       state = case state when 'leased' then state else 'pending' end,

@@ -75,8 +75,9 @@ language sql stable rows 100 set search_path = '' as $$
   -- The precedence of what people choose: the first that applies.
   select job.id, partner.id, first.rule,
     case when first.rule in ('blocked', 'muted') then 'hide'
+      when first.rule = 'request' then 'request'
       when first.rule is not null then case person.while_quiet when 'none' then 'hold' else 'silence' end end,
-    block.during, coalesce(person.preview, 'full'), choice.sound
+    block.during, case when first.rule = 'request' then 'request' else coalesce(person.preview, 'full') end, choice.sound
   from unnest(p_job_ids) with ordinality asked (id, position)
   join push.jobs job on job.id = asked.id
   left join public.chat_rooms room on room.id = job.room_id
@@ -89,20 +90,26 @@ language sql stable rows 100 set search_path = '' as $$
   cross join lateral (
     select case
       when upper_inf(block.during) then 'blocked'
+      when not case when room.user1_id = job.recipient_id then room.accepted_by_user1 else room.accepted_by_user2 end
+        -- A subquery is read once for all jobs.
+        and case (select message_requests from push.settings)
+          when 'all' then true when 'except_guides' then job.recipient_id is distinct from room.guide_id end then 'request'
       when choice.muted_until > p_at then 'muted'
       when person.snoozed_until > p_at then 'snoozed'
       when job.recipient_id = any((
         select push.in_quiet_hours(array(select recipient_id from push.jobs where id = any(p_job_ids)), p_at)
       )::uuid[]) then 'quiet_hours'
-    end as rule
+    -- offset 0 keeps it apart. Otherwise it is computed, with its subqueries, for each place where the rule is used.
+    end as rule offset 0
   ) first
   order by asked.position;
 $$;
 comment on function push.restrictions(bigint[], timestamptz) is
-  'Returns, for each of these jobs, the other person of its conversation, and the first rule that applies of blocked, muted, snoozed and '
-  'quiet_hours, or null. effect: hide, phones show nothing of the conversation; hold, no alert, but what they show is kept right; silence, no '
+  'Returns, for each of these jobs, the other person of its conversation, and the first rule that applies of blocked, request, muted, snoozed and '
+  'quiet_hours, or null. effect: hide, phones show nothing of the conversation; request, they show once, without a sound, that there is a message '
+  'request; hold, no alert, but what they show is kept right; silence, no '
   'sound. hidden: when the recipient blocked that person; what was sent or edited then stays hidden. preview: what '
-  'devices show that have no choice of their own. sound: of the conversation; null: the default.';
+  'devices show that have no choice of their own, or request. sound: of the conversation; null: the default.';
 
 create function push.finish_messages(p_job_id bigint, p_reason text) returns uuid[]
 language sql set search_path = '' as $$
@@ -137,6 +144,9 @@ begin
       when least(message.server_timestamp, message.created_at) <= p_at - p_settings.time_to_live then 'expired'
       when message.server_timestamp <@ restriction.hidden or message.edited_at::timestamptz <@ restriction.hidden then 'blocked'
       when restriction.effect in ('hide', 'hold') then restriction.rule
+      when restriction.effect = 'request' and exists (
+        select from push.decisions earlier where earlier.job_id = job.id and earlier.outcome in ('accepted', 'maybe_sent') offset 0
+      ) then 'request'
     end as reason
     from push.restrictions(p_job_ids, p_at) restriction
     join push.jobs job on job.id = restriction.job_id
@@ -220,7 +230,7 @@ comment on type push.plan is
   'What a job should send. push.situations reads the first columns. silenced_by: the rule by which nothing sounds; sound_name: '
   'of the app, null: the default; viewing_until: when the last heartbeat gets stale by which a '
   'device of the recipient shows the conversation; open_ids: messages that devices are not told of yet, from open_from to '
-  'open_until; line_ids: the newest unread messages, which it shows; badge: the unread messages of all conversations that are neither muted nor of a blocked person. '
+  'open_until; line_ids: the newest unread messages, which it shows; badge: the unread messages of all conversations that are neither muted nor a message request nor of a blocked person. '
   'push.plan_job adds the others. finished: messages that it decided; pushes: one of push.difference for each device that is sent to '
   'now, none: the job ends for now; read_on: devices whose app has set the badge; again_at: when another device is due.';
 
@@ -228,7 +238,7 @@ create function push.situations(p_job_ids bigint[], p_at timestamptz, p_settings
 language plpgsql stable set search_path = '' as $$
 begin
   return query
-  select job, restriction.partner_id, case when restriction.effect = 'silence' then restriction.rule when restriction.sound = 'none' then 'no_sound' end,
+  select job, restriction.partner_id, case when restriction.effect in ('silence', 'request') then restriction.rule when restriction.sound = 'none' then 'no_sound' end,
     nullif(restriction.sound, 'none'), presence.viewing_until, open.ids, open.first_at, open.last_at, devices.views,
     unread.line_ids, unread.newest_at, unread.expires_at, unread.number, badge.number,
     null::jsonb, null::text, '{}'::uuid[], '{}'::jsonb[], '{}'::uuid[], null::timestamptz
@@ -248,7 +258,7 @@ begin
   ) open
   cross join lateral (
     select coalesce(array_agg(row(device.id, device.push_token, device.platform, device.push_provider, device.push_environment,
-        device.last_seen_at, coalesce(chosen.preview, restriction.preview), shown.delivery, last.delivery, last_badge.delivery, told.badge, told.dismissed_at,
+        device.last_seen_at, case when restriction.preview = 'request' then 'request' else coalesce(chosen.preview, restriction.preview) end, shown.delivery, last.delivery, last_badge.delivery, told.badge, told.dismissed_at,
         exists (
           select from public.message_receipts receipt
           where receipt.message_id = any((shown.delivery).line_ids) and receipt.user_id = device.user_id
@@ -326,6 +336,9 @@ begin
         select room_id from private.conversation_preferences where user_id = job.recipient_id and muted_until > p_at))
       and case when mine.user1_id = job.recipient_id then mine.user2_id else mine.user1_id end <> all (array(
         select blocked_id from private.blocks where blocker_id = job.recipient_id and upper_inf(during)))
+      and (p_settings.message_requests = 'none'
+        or case when mine.user1_id = job.recipient_id then mine.accepted_by_user1 else mine.accepted_by_user2 end
+        or (p_settings.message_requests = 'except_guides' and mine.guide_id = job.recipient_id))
   ) badge
   order by restriction.ordinality;
 end $$;
@@ -379,7 +392,11 @@ begin
     and p_plan.silenced_by is null;
   digest := case
     -- Another preview is another content.
-    when p_plan.unread > 0 and (shows or has_news) then p_plan.digest || case p_device.preview when 'full' then '' else '/' || p_device.preview end
+    when p_plan.unread > 0 and (shows or has_news) then case p_device.preview
+      when 'full' then p_plan.digest
+      -- Further messages and edits do not change it.
+      when 'request' then 'request'
+      else p_plan.digest || '/' || p_device.preview end
     -- A dismissal needs the app. So a deleted text is first replaced by a neutral one, which the system shows by itself.
     -- If that one was rejected, the dismissal is left.
     when shows and shown.digest <> 'deleted' and (last.digest, last.status) is distinct from ('deleted', 'failed')

@@ -18,6 +18,7 @@ declare
   deliveries integer;
   jobs integer;
   copies integer;
+  reports integer;
 begin
   select * into strict settings from push.settings;
 
@@ -80,17 +81,32 @@ begin
   ));
   get diagnostics copies = row_count;
 
+  delete from private.reports
+  where id = any(array(
+    select id from private.reports
+    where resolved_at <= now_at - (select report_kept_for from private.chat_settings)
+    limit p_limit for update skip locked
+  ));
+  get diagnostics reports = row_count;
+
+  delete from private.new_contacts
+  where (sender_id, room_id) in (
+    select sender_id, room_id from private.new_contacts
+    where began_at < now_at - (select new_contact_limit_window from private.chat_settings)
+    limit p_limit for update skip locked
+  );
+
   delete from push.recipient_rates where greatest(free_at, queued_until) < now_at - interval '1 minute';
   delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
 
   return jsonb_build_object(
     'presence_offline', offline, 'devices_deactivated', unseen, 'devices_deleted', devices,
     'decisions_deleted', decisions, 'jobs_deleted', jobs,
-    'more', greatest(offline, unseen, devices, decisions, deliveries, jobs, copies) >= p_limit
+    'more', greatest(offline, unseen, devices, decisions, deliveries, jobs, copies, reports) >= p_limit
   );
 end $$;
 comment on function public.prune_push(integer) is
-  'Sets stale presence offline, deactivates and deletes unseen devices, deletes old decisions, deliveries and jobs, and old copies of deleted messages: at '
+  'Sets stale presence offline, deactivates and deletes unseen devices, deletes old decisions, deliveries and jobs, and old reports and copies of deleted messages: at '
   'most p_limit rows of each kind, so that no lock lasts. Returns how many; call it again while `more` is true.';
 
 revoke execute on function

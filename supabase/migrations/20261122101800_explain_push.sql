@@ -14,6 +14,7 @@ language sql stable set search_path = '' as $$
     when 'read' then 'the recipient had read it'
     when 'viewing' then 'the recipient was looking at the conversation and read it there'
     when 'blocked' then 'the recipient had blocked its sender'
+    when 'request' then 'it is from a stranger whom the recipient has not accepted, and a message request is shown once, without a sound'
     when 'muted' then 'the recipient muted the conversation'
     when 'snoozed' then 'the recipient has snoozed notifications'
     when 'quiet_hours' then 'it is in the quiet hours of the recipient'

@@ -126,9 +126,13 @@ language sql stable set search_path = '' as $$
       select coalesce(jsonb_object_agg(reason, messages), '{}')
       from (
         select reason, count(*) as messages from push.decisions
-        where finished_at > clock_timestamp() - interval '24 hours' and reason in ('blocked', 'muted', 'snoozed', 'quiet_hours')
+        where finished_at > clock_timestamp() - interval '24 hours' and reason in ('blocked', 'request', 'muted', 'snoozed', 'quiet_hours')
         group by reason
       ) counted
+    ),
+    'reports', (
+      select jsonb_build_object('open', count(*), 'oldest_seconds', extract(epoch from clock_timestamp() - min(created_at)))
+      from private.reports where resolved_at is null
     ),
     'devices', (
       select jsonb_build_object(
@@ -143,7 +147,7 @@ $$;
 comment on function push.diagnose_work() is
   'Returns how much work waits and for how long the oldest has been due (negative: not yet), the runs that the circuit '
   'breaker holds, the push services that are paused, how many messages of the last day made no notification because of each choice of their '
-  'recipients, and counts of devices.';
+  'recipients, the open reports of users and the age of the oldest, and counts of devices.';
 
 create function push.diagnose_existing_app() returns jsonb
 language sql stable set search_path = '' as $$

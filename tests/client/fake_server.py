@@ -64,6 +64,7 @@ class FakeServer(httpx.AsyncBaseTransport):
         self.rooms[room] = {
             "id": room, "user1_id": str(ME), "user2_id": str(PARTNER), "last_message": None, "last_message_at": None,
             "unread_count_user1": 0, "unread_count_user2": 0, "archived_by_user1": False, "archived_by_user2": False,
+            "accepted_by_user1": False, "accepted_by_user2": False,
             "updated_at": now,
         }  # fmt: skip
         return UUID(room)

@@ -155,6 +155,10 @@ def test_the_access_matrix_names_each_table() -> None:
         "table private.blocks",
         "table private.notification_preferences",
         "table private.device_previews",
+        "table private.moderators",
+        "table private.new_contacts",
+        "table private.reports",
+        "table private.suspensions",
         "table push.registration_counts",
         "table push.sendable_devices",
         "table push.receipt_runs",
@@ -395,6 +399,7 @@ DEVICE_FUNCTIONS = {
 PREFERENCE_FUNCTIONS = {
     "mute_conversation": "select public.mute_conversation(%(room)s)",
     "unmute_conversation": "select public.unmute_conversation(%(room)s)",
+    "accept_conversation": "select public.accept_conversation(%(room)s)",
     "set_conversation_sound": "select public.set_conversation_sound(%(room)s)",
     "block_user": "select public.block_user(%(stranger)s)",
     "unblock_user": "select public.unblock_user(%(stranger)s)",
@@ -402,7 +407,11 @@ PREFERENCE_FUNCTIONS = {
     "set_notification_preferences": "select public.set_notification_preferences('{}')",
     "set_device_preview": "select public.set_device_preview('first')",
     "my_notification_preferences": "select public.my_notification_preferences()",
+    "report_message": "select public.report_message(%(message)s, 'spam')",
+    "report_user": "select public.report_user(%(stranger)s, 'spam')",
 }
+# Whether the caller is a moderator is asked by the functions: tests/database/test_reports.py.
+MODERATOR_FUNCTIONS = {"list_reports", "resolve_report", "suspend_user", "unsuspend_user"}
 # tests/database/test_presence.py has its rights.
 PRESENCE_FUNCTIONS = {"report_presence"}
 WORKER_FUNCTIONS = {
@@ -448,12 +457,15 @@ async def check_function_rights(connection: Connection) -> None:
             if function["name"] in {*APP_FUNCTIONS, *DEVICE_FUNCTIONS, *PREFERENCE_FUNCTIONS, *PRESENCE_FUNCTIONS}:
                 expected = ["authenticated"]
                 assert not function["definer"], "lints 0028 and 0029"
+            elif function["name"] in MODERATOR_FUNCTIONS:
+                expected = ["authenticated", "service_role"]
+                assert not function["definer"], "lints 0028 and 0029"
             else:
                 assert function["name"] in WORKER_FUNCTIONS, function
                 expected = ["service_role"]
         elif function["schema"] == "private" and function["name"] in PRIVATE_FUNCTIONS:
             expected = ["authenticated"]
-        elif function["schema"] == "private" and function["name"] in TOKEN_FUNCTIONS:
+        elif function["schema"] == "private" and function["name"] in {*TOKEN_FUNCTIONS, *MODERATOR_FUNCTIONS}:
             expected = ["authenticated", "service_role"]
         assert function["roles"] == expected, function
 

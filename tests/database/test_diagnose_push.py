@@ -14,6 +14,7 @@ from tests.database.test_access import WORKER_FUNCTIONS
 from tests.database.test_block import block
 from tests.database.test_mute import mute
 from tests.database.test_push_webhook import RESTORED, SECRET, URL, configure
+from tests.database.test_reports import report, resolve
 
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
 
@@ -213,3 +214,13 @@ async def test_diagnosis_counts_the_messages_that_each_choice_of_their_recipient
     assert (await diagnose(chat))["stopped_by_choice"] == {"muted": 2, "blocked": 1}
     await chat.pass_time(25 * 3600)
     assert (await diagnose(chat))["stopped_by_choice"] == {}
+
+
+async def test_diagnosis_counts_the_open_reports_and_the_age_of_the_oldest(chat: Chat) -> None:
+    assert (await diagnose(chat))["reports"] == {"open": 0, "oldest_seconds": None}
+    for _ in range(2):
+        await report(chat, await chat.message())
+    await resolve(chat, await report(chat, await chat.message()), "dismissed")
+    await chat.connection.execute("update private.reports set created_at = created_at - interval '1 day'")
+    found = (await diagnose(chat))["reports"]
+    assert (found["open"], round(found["oldest_seconds"] / 3600)) == (2, 24)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.database.chat import Chat, Row, as_user, claim, decision, explain, refused, value
+from tests.database.chat import Chat, Row, as_user, claim, explain, refused, value
 from tests.database.test_mute import in_an_hour, preferences, told_a_badge
 from tests.database.test_notification_state import edit, kinds, sent
 
@@ -183,6 +183,11 @@ async def act(chat: Chat, rule: str) -> None:
         case "blocked":
             async with as_user(chat.connection, chat.guide):
                 await chat.connection.execute("select public.block_user(%s)", (chat.tourist,))
+        case "request":
+            # The recipient has been told of it.
+            await chat.connection.execute("update push.settings set message_requests = 'all'")
+            await chat.message()
+            await sent(chat)
         case "muted":
             async with as_user(chat.connection, chat.guide):
                 await chat.connection.execute("select public.mute_conversation(%s)", (chat.room,))
@@ -192,7 +197,7 @@ async def act(chat: Chat, rule: str) -> None:
             await chat.look(chat.room)
 
 
-PRECEDENCE = ["blocked", "muted", "snoozed", "quiet_hours", "viewing"]
+PRECEDENCE = ["blocked", "request", "muted", "snoozed", "quiet_hours", "viewing"]
 
 
 @pytest.mark.parametrize(
@@ -201,9 +206,13 @@ PRECEDENCE = ["blocked", "muted", "snoozed", "quiet_hours", "viewing"]
 )
 async def test_of_two_rules_the_one_with_precedence_decides(chat: Chat, first: str, second: str) -> None:
     await chat.device()
-    for rule in (second, first):
+    # A request is there before the recipient chooses.
+    for rule in sorted((second, first), key="request".__ne__):
         await act(chat, rule)
-    assert decision(await claim(chat.connection, await chat.message())) == f"skipped: {first}"
+    message = await chat.message()
+    await claim(chat.connection, message)
+    job = await chat.job(message)
+    assert (job["outcome"], job["reason"]) == ("skipped", first)
 
 
 # The function ----------------------------------------------------------------------------------

@@ -43,6 +43,13 @@ async def filled_in(chat: Chat, block: Block) -> str:
         run_id = uuid4()
         await insert(chat.connection, "push.receipt_runs", id=run_id, state="held")
         text = text.replace("<run id>", str(run_id))
+    if "<report id>" in text:
+        message = await chat.message()
+        report = await insert(
+            chat.connection, "private.reports", reported_id=chat.tourist, message_id=message, reason="spam"
+        )
+        text = text.replace("<report id>", str(report["id"]))
+    text = text.replace("<user id>", str(chat.tourist))
     secret = "a secret of at least 24 characters"
     for placeholder, instead in {
         "<WebhookUrl>": "https://example.com/api/push/chat-message",

@@ -65,6 +65,20 @@ async def test_the_sql_of_a_finding_fixes_its_fault(breakable: BreakableCloud, w
     await breakable.is_healthy()
 
 
+async def test_a_report_that_is_open_for_more_than_a_day_is_a_finding_until_it_is_resolved(
+    breakable: BreakableCloud,
+) -> None:
+    await breakable.execute(
+        "insert into private.reports (created_at, reported_id, reason)"
+        " values (now() - interval '25 hours', gen_random_uuid(), 'spam'), (now(), gen_random_uuid(), 'spam')"
+    )
+    finding = await breakable.finding("2 reports of users wait, the oldest has been open for")
+    assert "public.list_reports()" in finding.remedy
+    await breakable.execute("select public.resolve_report(id, 'dismissed') from public.list_reports(p_limit => 1)")
+    await breakable.is_healthy()
+    await breakable.execute("delete from private.reports")
+
+
 async def test_profiles_without_a_display_name_are_a_finding(breakable: BreakableCloud) -> None:
     await breakable.execute(
         "create table public.names as select id, display_name from public.users",

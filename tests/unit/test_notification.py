@@ -147,6 +147,13 @@ class TestAlerts:
         for secret in ("Ana", "secret", uuid(7002)):
             assert secret not in json.dumps(fields)
 
+    @pytest.mark.parametrize("more", [{}, {"kind": "update", "unread": 0, "body": "Message deleted"}])
+    def test_a_message_request_has_neither_name_nor_text_nor_image_nor_number(self, more: dict[str, Any]) -> None:
+        fields = of(**{"preview": "request", "unread": 5, "image_url": "https://example.com/secret.jpg", **more})
+        assert fields["title"] == "New message request"
+        for secret in ("Ana", "secret", "(5)", uuid(7002)):
+            assert secret not in json.dumps(fields)
+
     @pytest.mark.parametrize("title", [None, ""])
     def test_a_sender_without_a_name_has_a_neutral_title(self, title: str | None) -> None:
         assert of(title=title)["title"] == "New message"

@@ -57,9 +57,21 @@ async function answer({ id, call, values }: Command): Promise<void> {
 async function run(call: string, values: unknown[]): Promise<unknown> {
   if (call === 'open') return open(renamed(values[0], toCamel) as Options);
   if (call === 'close') return close();
-  const method = client?.[call.replace(/_[a-z]/g, toCamel) as keyof ChatClient] as unknown;
+  const name = call.replace(/_[a-z]/g, toCamel);
+  const part = [client, client?.choices].find((each) => each && name in each) as Record<string, unknown> | undefined;
+  const method = part?.[name];
   if (typeof method !== 'function') throw new TypeError(`an open ChatClient has no method ${call}`);
-  return method.apply(client, values) as unknown;
+  return method.apply(part, values.map(parsed)) as unknown;
+}
+
+/** The value as the client takes it: times are Dates, and fields have its names. */
+function parsed(value: unknown): unknown {
+  if (typeof value === 'string') return /^\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)$/.test(value) ? new Date(value) : value;
+  if (Array.isArray(value)) return value.map(parsed);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, each]) => [name.replace(/_[a-z]/g, toCamel), parsed(each)]),
+  );
 }
 
 function toSnake(capital: string): string {

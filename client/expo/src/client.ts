@@ -1,5 +1,6 @@
 // The chat of one person on one device.
 
+import { Choices } from './choices.ts';
 import { Devices, type Device } from './devices.ts';
 import { ChatError, DatabaseError, NotSignedIn, OtherAccount, ServerUnreachable } from './errors.ts';
 import { Events, type Listener } from './events.ts';
@@ -25,6 +26,8 @@ import { Signal } from './waiting.ts';
  * that say so throw ServerUnreachable.
  */
 export class ChatClient {
+  /** What the person chooses: mute, block, report, quiet hours, … */
+  readonly choices: Choices;
   readonly #settings: Settings;
   readonly #timing: Timing;
   readonly #log: (text: string) => void;
@@ -87,6 +90,8 @@ export class ChatClient {
       applied: () => this.#marks.wake(),
     });
     this.#devices = new Devices(parts, http, apiUrl);
+    const sync = () => this.#sync.request();
+    this.choices = new Choices(store, this.#server, sync, (conversationId) => this.#live.leave(conversationId));
   }
 
   /** Stops, and closes the local database. What waits in the outbox goes when it is opened again. */

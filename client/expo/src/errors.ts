@@ -20,10 +20,15 @@ export class RateLimited extends ServerUnreachable {
   override name = 'RateLimited';
   readonly retryAfter: number;
 
-  constructor(retryAfter: number) {
-    super(`too many requests, wait ${retryAfter} seconds`);
+  constructor(retryAfter: number, message = 'too many requests') {
+    super(`${message}, wait ${retryAfter} seconds`);
     this.retryAfter = retryAfter;
   }
+}
+
+/** The person has begun to write to too many strangers. Other conversations go on. */
+export class TooManyContacts extends RateLimited {
+  override name = 'TooManyContacts';
 }
 
 /**
@@ -38,6 +43,17 @@ export class Rejected extends ChatError {
   constructor(code: string, message: string) {
     super(`${message} (${code})`);
     this.code = code;
+  }
+}
+
+/** A moderator has stopped this person from writing. `until`: null if nobody knows. */
+export class Suspended extends Rejected {
+  override name = 'Suspended';
+  readonly until: Date | null;
+
+  constructor(message: string, until: Date | null) {
+    super('PT403', message);
+    this.until = until;
   }
 }
 

@@ -79,6 +79,11 @@ export class Live {
     this.#visit();
   }
 
+  /** Leaves the channel of a conversation, if it is on the screen: a server asks for the right only at a join. */
+  leave(conversationId: string): void {
+    if (conversationId === this.#room) this.lookAt(null);
+  }
+
   /** Tells the partner that this person types or has stopped. Call it at each key: few are sent. */
   async typing(isTyping: boolean): Promise<void> {
     const now = Date.now() / 1000;

@@ -3,6 +3,7 @@
 export type Attachment = Readonly<Record<string, unknown>>; // such as {type: 'image', url: 'https://…'}
 export type Status = 'pending' | 'failed' | 'sent' | 'delivered' | 'read';
 export type Row = Record<string, unknown>;
+export type Preview = 'full' | 'name' | 'none';
 
 /**
  * A message, sent or not.
@@ -36,7 +37,11 @@ export interface Person {
   readonly role: string | null;
 }
 
-/** A conversation, as the list of conversations shows it. `lastMessage`: one line, at most 200 characters. */
+/**
+ * A conversation, as the list of conversations shows it. `lastMessage`: one line, at most 200 characters.
+ *
+ * `isRequest`: the partner has written, and this person has neither answered nor accepted it.
+ */
 export interface Conversation {
   readonly id: string;
   readonly partner: Person;
@@ -44,6 +49,45 @@ export interface Conversation {
   readonly lastMessageAt: Date | null;
   readonly unread: number;
   readonly archived: boolean;
+  readonly isRequest: boolean;
+}
+
+/** A person whom this person blocks. */
+export interface BlockedPerson {
+  readonly userId: string;
+  readonly blockedAt: Date;
+}
+
+/** Local times, from 00:00 to 24:00, on the weekdays on which they begin: 1 is Monday; all, if days is left out. */
+export interface QuietHours {
+  readonly zone: string; // of the IANA database
+  readonly from: string;
+  readonly until: string;
+  readonly days?: readonly number[];
+}
+
+/** What setNotificationPreferences changes; null removes it. */
+export interface PreferenceChanges {
+  readonly snoozedUntil?: Date | null;
+  readonly quietHours?: QuietHours | null;
+  readonly whileQuiet?: 'silent' | 'none';
+  readonly preview?: Preview;
+}
+
+/**
+ * What this person chose.
+ *
+ * `muted`: the conversations that are muted now, and until when; null: until it is ended. `sounds`: by conversation.
+ * `devicePreviews`: of devices that differ from `preview`, by device id.
+ */
+export interface NotificationPreferences {
+  readonly muted: Readonly<Record<string, Date | null>>;
+  readonly sounds: Readonly<Record<string, string>>;
+  readonly snoozedUntil: Date | null;
+  readonly quietHours: QuietHours | null;
+  readonly whileQuiet: 'silent' | 'none';
+  readonly preview: Preview;
+  readonly devicePreviews: Readonly<Record<string, Preview>>;
 }
 
 export type EntryKind = 'send' | 'edit' | 'delete' | 'archive' | 'unarchive';
@@ -111,6 +155,29 @@ export function messageOf(row: Row): ServerMessage {
     readAt: optional(row, 'read_at', time),
     isRead: row['is_read'] === true,
   };
+}
+
+/** The person in a row of my_blocked_users. Throws MalformedRow. */
+export function blockedPersonOf(row: Row): BlockedPerson {
+  return { userId: text(row, 'user_id'), blockedAt: date(row, 'blocked_at') };
+}
+
+/** What my_notification_preferences returns. Throws MalformedRow. */
+export function preferencesOf(found: Row): NotificationPreferences {
+  const muted = (found['muted'] as Row[]).map((one) => [text(one, 'room_id'), optional(one, 'until', date)]);
+  return {
+    muted: Object.fromEntries(muted) as Record<string, Date | null>,
+    sounds: found['sounds'] as Record<string, string>,
+    snoozedUntil: optional(found, 'snoozed_until', date),
+    quietHours: found['quiet_hours'] as QuietHours | null,
+    whileQuiet: found['while_quiet'] as 'silent' | 'none',
+    preview: found['preview'] as Preview,
+    devicePreviews: found['device_previews'] as Record<string, Preview>,
+  };
+}
+
+function date(row: Row, column: string): Date {
+  return new Date(time(row, column) / 1000);
 }
 
 /** The text in a column. Throws MalformedRow. */

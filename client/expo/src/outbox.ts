@@ -3,7 +3,15 @@
 // Entries of one conversation go one after the other, in order; conversations do not wait for each other. An entry that
 // the server rejects has failed: it stays until the app retries or discards it, and the next one goes.
 
-import { DatabaseError, NotSignedIn, RateLimited, Rejected, ServerFailed, ServerUnreachable } from './errors.ts';
+import {
+  DatabaseError,
+  NotSignedIn,
+  RateLimited,
+  Rejected,
+  ServerFailed,
+  ServerUnreachable,
+  TooManyContacts,
+} from './errors.ts';
 import { MalformedRow, messageOf, type Entry, type Row, type ServerMessage } from './models.ts';
 import type { Parts } from './parts.ts';
 import { Signal, backoff } from './waiting.ts';
@@ -92,7 +100,7 @@ export class Outbox {
     try {
       await this.#try(entry);
     } catch (error) {
-      if (error instanceof Rejected) {
+      if (error instanceof Rejected || error instanceof TooManyContacts) {
         await store.fail(entry, error.message);
       } else if (error instanceof RateLimited) {
         this.#pauseAll(error.retryAfter);

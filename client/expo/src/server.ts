@@ -2,7 +2,16 @@
 
 import { createClient, type SupabaseClient } from '@supabase/supabase-js';
 
-import { NotSignedIn, RateLimited, Rejected, ServerFailed, ServerUnreachable, SessionExpired } from './errors.ts';
+import {
+  NotSignedIn,
+  RateLimited,
+  Rejected,
+  ServerFailed,
+  ServerUnreachable,
+  SessionExpired,
+  Suspended,
+  TooManyContacts,
+} from './errors.ts';
 import { optional, text, type Entry, type Person, type Row } from './models.ts';
 import type { Session } from './session.ts';
 
@@ -169,7 +178,15 @@ function dataOf({ data, error, status }: Answer): unknown {
   if (!error) return data;
   const code = error.code ?? '';
   if (TOKEN_CODES.has(code) || status === 401) throw new TokenRejected(error.message);
-  if (code === 'PT429' || status === 429) throw new RateLimited(retryAfter(error.details));
+  if (code === 'PT429' || status === 429) {
+    const details = jsonOf(error.details);
+    const Limited = details['limit'] === 'new_contact_limit' ? TooManyContacts : RateLimited;
+    throw new Limited(Number(details['retry_after_seconds']) || 10, error.message);
+  }
+  if (code === 'PT403') {
+    const until = jsonOf(error.details)['suspended_until'];
+    throw new Suspended(error.message, typeof until === 'string' ? new Date(until) : null);
+  }
   if (TEMPORARY_STATUSES.has(status) || TEMPORARY_CODES.has(code)) {
     throw new ServerUnreachable(`the Data API cannot answer now (${code || status})`);
   }
@@ -179,11 +196,11 @@ function dataOf({ data, error, status }: Answer): unknown {
   throw new Rejected(code || String(status), error.message);
 }
 
-function retryAfter(details: string): number {
+function jsonOf(details: string): Row {
   try {
-    return Number((JSON.parse(details) as Row)['retry_after_seconds']) || 10;
+    return (JSON.parse(details) as Row | null) ?? {};
   } catch {
-    return 10;
+    return {};
   }
 }
 

@@ -643,16 +643,17 @@ export class Store {
   async #applyConversation(row: Row): Promise<void> {
     const [me, other] = row['user1_id'] === this.#me ? [1, 2] : [2, 1];
     await this.#sql.run(
-      `insert into conversations (id, partner_id, last_message, last_message_at, unread, archived, updated_at)
-        values (?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set partner_id = excluded.partner_id,
+      `insert into conversations (id, partner_id, last_message, last_message_at, unread, archived, is_request, updated_at)
+        values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set partner_id = excluded.partner_id,
         last_message = excluded.last_message, last_message_at = excluded.last_message_at, unread = excluded.unread,
-        archived = excluded.archived, updated_at = excluded.updated_at where excluded.updated_at >= updated_at`,
+        archived = excluded.archived, is_request = excluded.is_request, updated_at = excluded.updated_at where excluded.updated_at >= updated_at`,
       text(row, 'id'),
       text(row, `user${other}_id`),
       optional(row, 'last_message', text),
       optional(row, 'last_message_at', time) ?? 0,
       Number(row[`unread_count_user${me}`] ?? 0),
       Number(row[`archived_by_user${me}`] === true),
+      Number(row[`accepted_by_user${other}`] === true && row[`accepted_by_user${me}`] === false),
       time(row, 'updated_at'),
     );
   }
@@ -767,6 +768,7 @@ function conversationFrom(row: Row): Conversation {
     lastMessage,
     lastMessageAt: date(lastAt || null),
     unread: Number(row['unread_now']),
+    isRequest: Boolean(row['is_request']),
     archived: row['kind'] === null ? Boolean(row['archived']) : row['kind'] === 'archive',
   };
 }

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import httpx
 
+from chat_client.choices import Choices
 from chat_client.devices import Devices
 from chat_client.errors import (
     ChatError,
@@ -68,6 +69,8 @@ class ChatClient:
             session_ended=ended, database_failed=failed,
         )  # fmt: skip
         self._devices = Devices(self._store, self._server, self._http, settings.api_url, timing, ended)
+        #: What the person chooses: mute, block, report, quiet hours, …
+        self.choices = Choices(self._store, self._server, self._sync.request, self._live.leave)
         self._tasks: list[asyncio.Task[None]] = []
         self._told_ended = False
 

@@ -1,5 +1,7 @@
 """The errors that the client raises. Each is named for what the caller can do about it."""
 
+from datetime import datetime
+
 
 class ChatError(Exception):
     """The base of all errors of this package."""
@@ -16,9 +18,13 @@ class ServerFailed(ServerUnreachable):
 class RateLimited(ServerUnreachable):
     """Too many requests. `retry_after`: seconds to wait."""
 
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"too many requests, wait {retry_after:g} seconds")
+    def __init__(self, retry_after: float, message: str = "too many requests") -> None:
+        super().__init__(f"{message}, wait {retry_after:g} seconds")
         self.retry_after = retry_after
+
+
+class TooManyContacts(RateLimited):
+    """The person has begun to write to too many strangers. Other conversations go on."""
 
 
 class Rejected(ChatError):
@@ -30,6 +36,14 @@ class Rejected(ChatError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{message} ({code})")
         self.code = code
+
+
+class Suspended(Rejected):
+    """A moderator has stopped this person from writing. `until`: None if nobody knows."""
+
+    def __init__(self, message: str, until: datetime | None) -> None:
+        super().__init__("PT403", message)
+        self.until = until
 
 
 class SignInRejected(Rejected):

@@ -102,6 +102,11 @@ class Live:
             self._typed_at = -1e9
             self._room_changed.set()
 
+    def leave(self, conversation_id: UUID) -> None:
+        """Leaves the channel of a conversation, if it is on the screen: a server asks for the right only at a join."""
+        if conversation_id == self._room:
+            self.look_at(None)
+
     async def typing(self, is_typing: bool) -> None:
         """Tells the partner on the channel that this person types or has stopped. Call it at each key: few are sent."""
         channel, me = self._room_channel, self._store.me

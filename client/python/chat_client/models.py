@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 from uuid import UUID
 
 type Json = dict[str, Any]
 type Attachment = Mapping[str, Any]  # such as {"type": "image", "url": "https://…"}
 type Status = Literal["pending", "failed", "sent", "delivered", "read"]
+type Preview = Literal["full", "name", "none"]
+
+# Local times, from 00:00 to 24:00, on the weekdays on which they begin: 1 is Monday; all, if days is left out.
+QuietHours = TypedDict("QuietHours", {"zone": str, "from": str, "until": str, "days": NotRequired[list[int]]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,10 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """A conversation, as the list of conversations shows it. `last_message`: one line, at most 200 characters."""
+    """A conversation, as the list of conversations shows it. `last_message`: one line, at most 200 characters.
+
+    `is_request`: the partner has written, and this person has neither answered nor accepted it.
+    """
 
     id: UUID
     partner: Person
@@ -57,6 +64,41 @@ class Conversation:
     last_message_at: datetime | None
     unread: int
     archived: bool
+    is_request: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockedPerson:
+    """A person whom this person blocks."""
+
+    user_id: UUID
+    blocked_at: datetime
+
+
+class PreferenceChanges(TypedDict, total=False):
+    """What set_notification_preferences changes; None removes it."""
+
+    snoozed_until: datetime | None
+    quiet_hours: QuietHours | None
+    while_quiet: Literal["silent", "none"]
+    preview: Preview
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotificationPreferences:
+    """What this person chose.
+
+    `muted`: the conversations that are muted now, and until when; None: until it is ended. `sounds`: by conversation.
+    `device_previews`: of devices that differ from `preview`, by device id.
+    """
+
+    muted: Mapping[UUID, datetime | None]
+    sounds: Mapping[UUID, str]
+    snoozed_until: datetime | None
+    quiet_hours: QuietHours | None
+    while_quiet: Literal["silent", "none"]
+    preview: Preview
+    device_previews: Mapping[str, Preview]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +149,24 @@ def message_of(row: Mapping[str, Any]) -> Message:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"malformed message {row.get('id')}: {type(error).__name__} {error}") from error
+
+
+def blocked_person_of(row: Mapping[str, Any]) -> BlockedPerson:
+    """The person in a row of my_blocked_users."""
+    return BlockedPerson(user_id=UUID(row["user_id"]), blocked_at=_required_time(row["blocked_at"]))
+
+
+def preferences_of(found: Mapping[str, Any]) -> NotificationPreferences:
+    """What my_notification_preferences returns."""
+    return NotificationPreferences(
+        muted={UUID(one["room_id"]): _time(one["until"]) for one in found["muted"]},
+        sounds={UUID(room): sound for room, sound in found["sounds"].items()},
+        snoozed_until=_time(found["snoozed_until"]),
+        quiet_hours=found["quiet_hours"],
+        while_quiet=found["while_quiet"],
+        preview=found["preview"],
+        device_previews=found["device_previews"],
+    )
 
 
 def status_of(is_read: bool, delivered_at: datetime | None) -> Status:

@@ -10,7 +10,15 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-from chat_client.errors import DatabaseError, NotSignedIn, RateLimited, Rejected, ServerFailed, ServerUnreachable
+from chat_client.errors import (
+    DatabaseError,
+    NotSignedIn,
+    RateLimited,
+    Rejected,
+    ServerFailed,
+    ServerUnreachable,
+    TooManyContacts,
+)
 from chat_client.models import Entry, Message, message_of
 from chat_client.server import Server
 from chat_client.settings import Timing
@@ -106,8 +114,8 @@ class Outbox:
         self._store.begin_attempt(entry, self._clock())
         try:
             await self._try(entry)
-        except Rejected as error:
-            _log.warning("the server rejected the %s of %s: %s", entry.kind, entry.id, error.code)
+        except (Rejected, TooManyContacts) as error:
+            _log.warning("the server rejected the %s of %s: %s", entry.kind, entry.id, getattr(error, "code", "PT429"))
             self._store.fail(entry, str(error))
         except RateLimited as error:
             self._pause_all(error.retry_after)

@@ -57,6 +57,7 @@ def conversation_of(row: sqlite3.Row) -> Conversation:
         last_message=last_message,
         last_message_at=_time(last_at or None),
         unread=row["unread_now"],
+        is_request=bool(row["is_request"]),
         archived=bool(row["archived"]) if row["kind"] is None else row["kind"] == "archive",
     )
 

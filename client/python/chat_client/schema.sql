@@ -20,6 +20,7 @@ create table if not exists conversations (
   last_message_at integer not null,  -- unread counts the messages up to here; 0: none
   unread integer not null,
   archived integer not null,
+  is_request integer not null,
   updated_at integer not null,
   read_up_to integer not null default 0  -- what this person has read on this device; the server may not know it yet
 ) without rowid;

@@ -25,6 +25,8 @@ from chat_client.errors import (
     ServerUnreachable,
     SessionExpired,
     SignInRejected,
+    Suspended,
+    TooManyContacts,
 )
 from chat_client.models import Attachment, Json, Person
 from supabase import AsyncClient, AsyncClientOptions
@@ -306,7 +308,12 @@ def _translated(error: APIError) -> Exception:
     if code in _TOKEN_CODES:
         return TokenRejected(message)
     if code in ("PT429", "429"):
-        return RateLimited(_retry_after(error.details))
+        details = _json(error.details)
+        limited = TooManyContacts if details.get("limit") == "new_contact_limit" else RateLimited
+        return limited(_retry_after(details), message)
+    if code == "PT403":
+        until = _json(error.details).get("suspended_until")
+        return Suspended(message, datetime.fromisoformat(until) if isinstance(until, str) else None)
     if code in ("502", "503", "504", "") or code in _TEMPORARY_CODES:
         return ServerUnreachable(f"the Data API cannot answer now ({code})")
     if (code.isdigit() and len(code) == 3 and code >= "500") or (len(code) == 5 and code[:2] in _TEMPORARY_CLASSES):
@@ -314,9 +321,17 @@ def _translated(error: APIError) -> Exception:
     return Rejected(code, message)
 
 
-def _retry_after(details: object) -> float:
+def _json(details: object) -> Json:
     try:
-        return float(json.loads(str(details))["retry_after_seconds"])
+        found = json.loads(str(details))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _retry_after(details: Json) -> float:
+    try:
+        return float(details["retry_after_seconds"])
     except (ValueError, KeyError, TypeError):
         return 10.0
 

@@ -572,10 +572,12 @@ class Store:
         number = 1 if UUID(row["user1_id"]) == me else 2
         last_at = row["last_message_at"]
         self._connection.execute(
-            "insert into conversations (id, partner_id, last_message, last_message_at, unread, archived, updated_at)"
-            " values (?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set partner_id = excluded.partner_id,"
+            "insert into conversations"
+            " (id, partner_id, last_message, last_message_at, unread, archived, is_request, updated_at)"
+            " values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set partner_id = excluded.partner_id,"
             " last_message = excluded.last_message, last_message_at = excluded.last_message_at,"
-            " unread = excluded.unread, archived = excluded.archived, updated_at = excluded.updated_at"
+            " unread = excluded.unread, archived = excluded.archived, is_request = excluded.is_request,"
+            " updated_at = excluded.updated_at"
             " where excluded.updated_at >= updated_at",
             (
                 str(UUID(row["id"])),
@@ -584,6 +586,7 @@ class Store:
                 micros(datetime.fromisoformat(last_at)) if last_at else 0,
                 int(row[f"unread_count_user{number}"]),
                 bool(row[f"archived_by_user{number}"]),
+                bool(row[f"accepted_by_user{3 - number}"]) and not row[f"accepted_by_user{number}"],
                 micros(datetime.fromisoformat(row["updated_at"])),
             ),
         )

@@ -5,7 +5,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import fields, is_dataclass
 from datetime import datetime
@@ -17,6 +17,12 @@ from chat_client import ChatClient, Settings, Timing
 from chat_client.errors import ChatError, Rejected
 
 type Json = dict[str, Any]
+
+_PARSERS: dict[object, Callable[[str], object]] = {
+    UUID: UUID,
+    UUID | None: UUID,
+    datetime | None: datetime.fromisoformat,
+}
 
 
 class Driver:
@@ -45,12 +51,13 @@ class Driver:
 
     async def _run(self, call: str, values: list[Any]) -> object:
         own: dict[str, Callable[..., Any]] = {"open": self._open, "close": self.close}
-        method = own.get(call) or getattr(self._client, call, None)
+        parts = (self._client, getattr(self._client, "choices", None))
+        method = own.get(call) or next((found for part in parts if (found := getattr(part, call, None))), None)
         if method is None or call.startswith("_"):
             raise TypeError(f"an open ChatClient has no method {call}")
         parameters = inspect.signature(method).parameters.values()
         given = [
-            UUID(value) if isinstance(value, str) and parameter.annotation in (UUID, UUID | None) else value
+            _PARSERS.get(parameter.annotation, str)(value) if isinstance(value, str) else value
             for parameter, value in zip(parameters, values, strict=False)
         ]
         result = method(*given)
@@ -85,12 +92,16 @@ def write(value: Json) -> None:
 
 def _plain(value: object) -> Any:
     if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+        return {field.name: _with_texts_as_keys(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, frozenset):
         return list(value)
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value)
+
+
+def _with_texts_as_keys(value: object) -> object:
+    return {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
 async def serve() -> None:

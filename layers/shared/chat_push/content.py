@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from chat_push.models import Kind, Push, Target
+from chat_push.models import Kind, Preview, Push, Target
 
 MAX_LINE_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 100
 MAX_TITLE_GRAPHEMES = 40
 
 NEUTRAL_TITLE = "New message"
+REQUEST_TITLE = "New message request"
 NEUTRAL_LINE = "Open the app to read it"  # in place of a text that the recipient does not want to be shown
 SOUND_CHANNEL, QUIET_CHANNEL = "chat-messages", "chat-messages-quiet"
 # An older dismissal or badge would only repeat what the app reads from the database when it is opened.
@@ -89,7 +90,7 @@ def text_of(push: Push, device: Target, now: datetime) -> Text:
         kind=device.kind,
         platform=device.platform,
         room_id=str(push.room_id),
-        title=_title(push, shows_name=device.preview != "none"),
+        title=_title(push, device.preview),
         lines=tuple(truncate(line, MAX_LINE_CHARACTERS) for line in lines),
         image_url=push.image_url if is_full else None,
         badge=push.badge,
@@ -101,7 +102,7 @@ def text_of(push: Push, device: Target, now: datetime) -> Text:
             "kind": device.kind,
             "conversationId": str(push.room_id),
             "messageId": str(push.message_id) if push.message_id else None,
-            "senderId": str(push.sender_id) if push.sender_id and device.preview != "none" else None,
+            "senderId": str(push.sender_id) if push.sender_id and device.preview in ("full", "name") else None,
             # The app hides the notification if another account has signed in on the device since.
             "recipientId": str(push.recipient_id),
             "unread": push.unread,
@@ -137,11 +138,13 @@ def fit(text: Text, write: Callable[[Text], dict[str, Any]], max_bytes: int) -> 
     return written
 
 
-def _title(push: Push, *, shows_name: bool) -> str:
+def _title(push: Push, preview: Preview) -> str:
     """The name of the sender, if it is shown, and how many messages are unread if there are several."""
+    if preview == "request":
+        return REQUEST_TITLE
     count = "" if push.unread < 2 else f" ({'99+' if push.unread > 99 else push.unread})"
     room = MAX_TITLE_CHARACTERS - len(count), MAX_TITLE_GRAPHEMES - len(count)
-    name = push.title if shows_name else None
+    name = push.title if preview != "none" else None
     return truncate(name or NEUTRAL_TITLE, *room) + count
 
 

@@ -9,7 +9,7 @@ Provider = Literal["expo", "fcm", "apns"]
 Environment = Literal["production", "sandbox"]
 DeliveryStatus = Literal["accepted", "handed_over", "maybe_sent", "retry", "failed", "configuration_fault"]
 Kind = Literal["alert", "update", "dismiss", "badge"]
-Preview = Literal["full", "name", "none"]
+Preview = Literal["full", "name", "none", "request"]
 ReceiptStatus = Literal["handed_over", "failed", "retry", "configuration_fault", "missing", "receipt_lost"]
 
 
@@ -22,7 +22,8 @@ class Target(_Model):
     """A device that a push is sent to. device_id is the id of its row in user_devices.
 
     environment: the servers of APNs that issued the token. registered_at: when the device registered it last.
-    preview: what its notifications may show: all, no text and image, or also no name.
+    preview: what its notifications may show: all, no text and image, or also no name; request: only that a stranger has
+    written.
     """
 
     delivery_id: int

@@ -151,26 +151,40 @@ class Player:
 
     async def _act(self, who: str, verb: str, values: list[Any]) -> None:
         phone = self._phones[who]
-        refusal = values.pop()["error"] if values and isinstance(values[-1], dict) else None
+        is_refused = bool(values) and isinstance(values[-1], dict) and "error" in values[-1]
+        refusal: Json = values[-1] if is_refused else {}
+        values = values[:-1] if is_refused else values
         try:
             if action := getattr(self, verb, None):
                 await action(phone, *values)
             else:
                 await phone.driver.call(verb, *await self._arguments(phone, verb, values))
         except Refused as error:
-            if error.name != refusal:
+            if error.name != refusal.get("error") or refusal.get("names", "") not in str(error):
                 raise
         else:
-            assert refusal is None, f"there was no {refusal}"
+            assert not refusal, f"there was no {refusal}"
 
     async def _arguments(self, phone: Phone, verb: str, values: list[Any]) -> list[Any]:
         """Values of a call, with ids in place of names and texts."""
         match verb, values:
             case "open_chat", [name]:
                 return [str(self._people[name].id)]
-            case "send" | "look_at" | "load_messages" | "archive", [str(partner), *rest]:
+            case "block_user" | "unblock_user" | "report_user", [name, *rest]:
+                return [str(self._people[name].id), *rest]
+            case (
+                "send"
+                | "look_at"
+                | "load_messages"
+                | "archive"
+                | "mute_conversation"
+                | "unmute_conversation"
+                | "set_conversation_sound"
+                | "accept_conversation",
+                [str(partner), *rest],
+            ):
                 return [str(self._conversation(phone, partner)), *rest]
-            case "edit" | "delete" | "retry" | "discard" | "mark_read", [text, *rest]:
+            case "edit" | "delete" | "retry" | "discard" | "mark_read" | "report_message", [text, *rest]:
                 return [(await self._message(phone, text))["id"], *rest]
         return values
 
@@ -281,6 +295,18 @@ class Player:
         self._opened.push_async_callback(execute, self._cloud, statement.format("default", "default"))
         await execute(self._cloud, statement.format(messages, f"'{window}'"))
 
+    async def server_limit_contacts(self, strangers: int) -> None:
+        """Limits to how many strangers a person may begin to write, until the scenario ends."""
+        statement = "update private.chat_settings set new_contact_limit = {}"
+        self._opened.push_async_callback(execute, self._cloud, statement.format("default"))
+        await execute(self._cloud, statement.format(strangers))
+
+    async def server_suspend(self, person: str) -> None:
+        await execute(self._cloud, "select public.suspend_user(%s)", self._people[person].id)
+
+    async def server_unsuspend(self, person: str) -> None:
+        await execute(self._cloud, "select public.unsuspend_user(%s)", self._people[person].id)
+
     # Expectations ---------------------------------------------------------------------------------
 
     async def shows(self, phone: Phone, partner: str, expected: list[Any]) -> None:
@@ -303,6 +329,30 @@ class Player:
             return [{"with": self._names[each["partner"]["id"]], **each} for each in found]
 
         await self._until(expected, listed)
+
+    async def blocks(self, phone: Phone, expected: list[str]) -> None:
+        """The people whom the person blocks."""
+
+        async def blocked() -> list[str]:
+            return [self._names[each["user_id"]] for each in await phone.driver.call("blocked_users")]
+
+        await self._until(expected, blocked)
+
+    async def preferences(self, phone: Phone, expected: Json) -> None:
+        partners = {
+            str(conversation): next(iter(people - {phone.person}))
+            for people, conversation in self._conversations.items()
+        }
+
+        async def chosen() -> Json:
+            found = await phone.driver.call("my_notification_preferences")
+            named = {
+                field: {partners[conversation]: value for conversation, value in found[field].items()}
+                for field in ("muted", "sounds")
+            }
+            return {**found, **named}
+
+        await self._until(expected, chosen)
 
     async def outbox(self, phone: Phone, expected: list[Any]) -> None:
         await self._until(expected, lambda: phone.driver.call("outbox"))
@@ -386,7 +436,7 @@ class Player:
         return self._names.get(value, value) if isinstance(value, str) else value
 
 
-_EXPECTATIONS = {"shows", "shows_each_once", "lists", "outbox", "requests", "event", "new"}
+_EXPECTATIONS = {"shows", "shows_each_once", "lists", "blocks", "preferences", "outbox", "requests", "event", "new"}
 
 
 async def _write(phone: Phone, conversation: UUID, text: str, confirmed: asyncio.Event) -> None:
