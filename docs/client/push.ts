@@ -123,6 +123,7 @@ export async function registerPhone({
     device_id: await deviceId(),
     platform: Platform.OS,
     app_version: Application.nativeApplicationVersion,
+    locale: Intl.DateTimeFormat().resolvedOptions().locale,
     ...(TOKENS === 'native' ? await nativeToken(devicePushToken) : await expoToken(devicePushToken)),
   });
   return 'registered';

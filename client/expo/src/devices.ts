@@ -4,12 +4,13 @@ import { RateLimited, Rejected, ServerFailed, ServerUnreachable, SessionExpired 
 import type { Parts } from './parts.ts';
 import { Signal } from './waiting.ts';
 
-/** `appVersion` is shown to operators. */
+/** `appVersion` is shown to operators. `locale`: the language of its pushes, as a BCP 47 tag; by default, that of the phone. */
 export interface Device {
   readonly pushToken: string;
   readonly platform: 'ios' | 'android' | 'web';
   readonly pushProvider?: 'expo' | 'fcm' | 'apns';
   readonly appVersion?: string;
+  readonly locale?: string;
 }
 
 /** `apiUrl`: undefined if the project has no HTTP API, so no pushes. */
@@ -29,13 +30,14 @@ export class Devices {
   }
 
   /** See ChatClient.registerDevice. */
-  async register({ pushToken, platform, pushProvider = 'expo', appVersion }: Device): Promise<void> {
+  async register({ pushToken, platform, pushProvider = 'expo', appVersion, locale }: Device): Promise<void> {
     await this.#call('POST', '/api/push/register', {
       device_id: this.#parts.store.deviceId,
       platform,
       push_token: pushToken,
       push_provider: pushProvider,
       app_version: appVersion, // JSON leaves out what is undefined
+      locale: locale ?? Intl.DateTimeFormat().resolvedOptions().locale,
     });
   }
 
