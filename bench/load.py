@@ -49,10 +49,14 @@ async def quiet_postgres() -> AsyncIterator[Postgres]:
 
 
 async def create_database_with_devices(server: Postgres) -> str:
-    """Creates a database with the migrations, 100,000 devices and no message. Returns its name."""
+    """Creates a database with the migrations, 100,000 devices and no message. Returns its name.
+
+    Each user has chosen all that can be chosen.
+    """
     name = "devices"
     await migrate(await create_database(server, name))
     await _fill(server, name, "people.sql")
+    await _fill(server, name, "preferences.sql")
     return name
 
 

@@ -22,6 +22,7 @@ from local.chaos.records import (
     Job,
     LockScreen,
     Message,
+    Mute,
     Presence,
     Registration,
     Screen,
@@ -90,11 +91,17 @@ async def _lock_screens(connection: psycopg.AsyncConnection, written: Set[str]) 
     )
     rooms = await connection.execute("select id, user1_id, user2_id from public.chat_rooms")
     names = await connection.execute("select id, display_name from public.users where length(display_name) < 40")
+    muted = await connection.execute(
+        "select user_id, room_id from private.conversation_preferences where muted_until > now()"
+    )
+    previews = await connection.execute("select user_id, preview from private.notification_preferences")
     return lock_screens(
         [StoredMessage(*row) for row in await messages.fetchall()],
         {room: (one, two) for room, one, two in await rooms.fetchall()},
         dict(await names.fetchall()),
         written,
+        set(await muted.fetchall()),
+        dict(await previews.fetchall()),
     )
 
 
@@ -149,6 +156,9 @@ class _Reader:
                 self._device(record, at, by, gone=operation == "DELETE")
             case "user_presence":
                 self._presence(record, at, by)
+            case "conversation_preferences":
+                user, room = UUID(record["user_id"]), UUID(record["room_id"])
+                self.history.mutes.append(Mute(user, room, at, record["muted_until"] is not None))
 
     def finish(self) -> History:
         """The history, with the last lease of each job."""

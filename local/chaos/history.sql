@@ -31,7 +31,7 @@ declare
 begin
   foreach relation in array array[
     'public.chat_messages', 'public.user_devices', 'public.user_presence', 'push.jobs', 'push.decisions',
-    'push.deliveries']::regclass[]
+    'push.deliveries', 'private.conversation_preferences']::regclass[]
   loop
     execute format(
       'create trigger zz_record_change after insert or update or delete on %s'

@@ -25,7 +25,7 @@ CLAIM_TIME = timedelta(seconds=2)
 GIVEN_UP = {"MessageRateExceeded", "ExpoError", "ProviderError", "MessageTooBig"}
 
 # Messages that no push shows.
-NOT_SHOWN = {"unreadable", "expired", "attempts_exhausted"}
+NOT_SHOWN = {"unreadable", "expired", "attempts_exhausted", "muted", "snoozed"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def _stored_once(history: History) -> Iterator[_Case]:
 
 def _lock_screens_are_right(history: History) -> Iterator[_Case]:
     """Checks each conversation of each phone that is registered at the end, and never uninstalled."""
+    mutes = _grouped(history.mutes, lambda mute: (mute.user_id, mute.room_id))
     for registration, screen, truth in _phones(history):
         shown = _grouped(screen.shown, lambda card: card.room_id)
         for room_id in {*truth.cards, *shown} - truth.unknown:
@@ -77,7 +78,9 @@ def _lock_screens_are_right(history: History) -> Iterator[_Case]:
                 # A device that registers later gets the conversation with its next message. Of the pushes for an iPhone
                 # that is off, only the last one is kept: of the other conversations it shows what it showed before.
                 is_late = registration.since > message.stored_at
-                if is_late or not job or job.reason in NOT_SHOWN or screen.was_off:
+                # The end of a mute brings nothing back that was there before.
+                was_muted = any(mute.at > message.stored_at for mute in mutes[registration.user_id, room_id])
+                if is_late or was_muted or not job or job.reason in NOT_SHOWN or screen.was_off:
                     continue
             wrong = shown[room_id] != ([expected] if expected else [])
             what = f"{screen.push_token} shows {shown[room_id]} instead of {expected}"
@@ -210,6 +213,17 @@ def _never_while_viewing(history: History) -> Iterator[_Case]:
             yield Violation(message.id, f"claimed at {claim.at} while the recipient viewed it") if viewing else None
 
 
+def _never_while_muted(history: History) -> Iterator[_Case]:
+    """Checks each claim, except those in whose moment the user muted the conversation or ended that."""
+    mutes = _grouped(history.mutes, lambda mute: (mute.user_id, mute.room_id))
+    for message, job in _messages_and_jobs(history):
+        for claim in job.claims:
+            changes = [mute for mute in mutes[job.recipient_id, message.room_id] if mute.at <= claim.committed_at]
+            if changes and changes[-1].at <= claim.at - MARGIN:
+                what = f"claimed at {claim.at} while the recipient had muted its conversation"
+                yield Violation(message.id, what) if changes[-1].is_muted else None
+
+
 def _grouped[T, K](items: Iterable[T], key: Callable[[T], K]) -> defaultdict[K, list[T]]:
     groups: defaultdict[K, list[T]] = defaultdict(list)
     for item in items:
@@ -321,6 +335,7 @@ INVARIANTS: dict[str, _Invariant] = {
     "no text reaches a phone after it was edited or deleted": _no_ended_text_later,
     "no phone sounds for a conversation more often than the interval allows": _sounds_within_the_limit,
     "no message is announced while the recipient views its conversation": _never_while_viewing,
+    "no push shows a message of a conversation that its recipient has muted": _never_while_muted,
     "each decision ends before the attempts are exhausted": _each_decision_ends,
     "no push job stays leased": _no_lease_left,
     "each push that its provider accepted has a ticket": _each_acceptance_has_a_ticket,

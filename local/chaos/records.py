@@ -84,6 +84,16 @@ class Presence:
 
 
 @dataclass(frozen=True)
+class Mute:
+    """A user muted a conversation, or ended that."""
+
+    user_id: UUID
+    room_id: UUID
+    at: datetime
+    is_muted: bool
+
+
+@dataclass(frozen=True)
 class Arrival:
     """A notification reached a phone. `lines`: the texts that it shows."""
 
@@ -123,6 +133,8 @@ class Screen:
 @dataclass(frozen=True)
 class LockScreen:
     """What the phones of a user should show: a card for each conversation with unread messages, and the badge.
+
+    A conversation that the user has muted has neither.
 
     `newest`: the newest unread message of each conversation. `unknown`: conversations whose text is not predicted, and
     a `badge` of None: it is not predicted, because of rows of an older database.
@@ -167,6 +179,7 @@ class History:
     claimed_at: dict[str, datetime] = field(default_factory=dict)  # by ticket, of accepted pushes
     registrations: list[Registration] = field(default_factory=list)
     presence: list[Presence] = field(default_factory=list)
+    mutes: list[Mute] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     screens: list[Screen] = field(default_factory=list)
     lock_screens: dict[UUID, LockScreen] = field(default_factory=dict)  # by user: what the database says

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Literal
 from uuid import UUID
 
 import httpx
 from postgrest import APIError
 
 from chat_client import ChatClient, Message, Timing
+from chat_client.errors import ServerUnreachable
+from chat_client.models import Preview
 from local.app import App, Network, Person, new_phone, signed_in_client, until
 from local.cloud import LocalCloud
 from local.providers.apns.state import ApnsService
@@ -32,7 +35,7 @@ STORED_SECONDS = 90.0  # until a message is stored, also while the database rest
 TIMING = Timing(request_timeout=ANSWER_SECONDS, retry_base=0.3, retry_cap=0.5, stable_connection=1)
 
 # What a request raises while a fault strikes.
-_NO_ANSWER = (APIError, httpx.HTTPError, TimeoutError, ValueError)
+_NO_ANSWER = (APIError, httpx.HTTPError, TimeoutError, ValueError, ServerUnreachable)
 
 
 @dataclass
@@ -147,6 +150,25 @@ class Traffic:
         if actor.sent:
             actor.client.edit(actor.random.choice(actor.sent[-3:]), f"Edited {actor.random.random()}")
 
+    async def mute(self, actor: Actor) -> None:
+        """Mutes a conversation, or ends that, more often: a muted conversation shows nothing that could be checked."""
+        choices, conversation = actor.client.choices, actor.random.choice(actor.conversations)
+        if actor.random.random() < 0.3:
+            await choices.mute_conversation(conversation)
+        else:
+            await choices.unmute_conversation(conversation)
+
+    async def snooze(self, actor: Actor) -> None:
+        """Snoozes all notifications, or ends that."""
+        until = datetime.now(UTC) + timedelta(days=1) if actor.random.random() < 0.3 else None
+        while_quiet: Literal["silent", "none"] = "none" if actor.random.random() < 0.5 else "silent"
+        await actor.client.choices.set_notification_preferences({"snoozed_until": until, "while_quiet": while_quiet})
+
+    async def preview(self, actor: Actor) -> None:
+        """Chooses what notifications show."""
+        previews: tuple[Preview, ...] = ("full", "full", "name", "none")
+        await actor.client.choices.set_notification_preferences({"preview": actor.random.choice(previews)})
+
     async def switch(self, actor: Actor) -> None:
         """Switches a phone of the user off, or on again."""
         if actor.phones:
@@ -252,6 +274,9 @@ _ACTIONS: dict[str, tuple[int, Callable[[Traffic, Actor], Awaitable[None]]]] = {
     "conversations read": (6, Traffic.read),
     "messages deleted": (4, Traffic.delete),
     "messages edited": (4, Traffic.edit),
+    "conversations muted or not": (3, Traffic.mute),
+    "snoozes begun or ended": (2, Traffic.snooze),
+    "previews chosen": (2, Traffic.preview),
     "phones switched off or on": (1, Traffic.switch),
     "logins and account switches": (3, Traffic.log_in_anywhere),
     "registrations repeated": (3, Traffic.register_again),

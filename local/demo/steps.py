@@ -83,6 +83,51 @@ async def _photo(scenario: Scenario) -> None:
         await scenario.until_done(step)
 
 
+async def _muted(scenario: Scenario) -> None:
+    choices = scenario.guss_app.choices
+    async with scenario.step("Gus has muted the conversation. No phone shows the message.", _NEITHER) as step:
+        await choices.mute_conversation(scenario.chat)
+        step.message_id = await scenario.send("It is raining")
+        await scenario.until_done(step)
+        step.checks["the push is skipped, because Gus chose so"] = step.push == "skipped: muted"
+        await choices.unmute_conversation(scenario.chat)
+
+
+async def _quiet_hours(scenario: Scenario) -> None:
+    title = "Gus is in his quiet hours. Both phones show the message, without a sound."
+    choices = scenario.guss_app.choices
+    async with scenario.step(title, _both("Sleep well")) as step:
+        await choices.set_notification_preferences(
+            {"quiet_hours": {"zone": "Europe/Berlin", "from": "00:00", "until": "24:00"}}
+        )
+        step.message_id = await scenario.send("Sleep well")
+        await scenario.until_done(step)
+        step.checks["neither phone sounded"] = not any(
+            arrival.sounded
+            for phone in scenario.phones.values()
+            for arrival in phone.arrived
+            if arrival.message_id == str(step.message_id)
+        )
+        await choices.set_notification_preferences({"quiet_hours": None})
+
+
+async def _blocked(scenario: Scenario) -> None:
+    choices = scenario.guss_app.choices
+    async with scenario.step(
+        "Gus has blocked Tina. No phone shows her message, and she is not told.", _NEITHER
+    ) as step:
+        await choices.block_user(scenario.tina.id)
+        step.message_id = await scenario.send("Why do you not answer?")
+        await scenario.until_done(step)
+        step.checks["the push is skipped, because Gus chose so"] = step.push == "skipped: blocked"
+        await scenario.tinas_app.sync()
+        step.checks["Tina's app shows the message as sent"] = (
+            scenario.tinas_app.message(step.message_id).status == "sent"
+        )
+        await choices.unblock_user(scenario.tina.id)
+        await scenario.guss_app.sync()
+
+
 async def _expo_answers_503(scenario: Scenario) -> None:
     title = "Expo delivers the push but answers 503, twice. It is sent again. Each phone shows one copy."
     async with scenario.step(title, _both("See you at nine")) as step:
@@ -167,6 +212,9 @@ STEPS = (
     _stale_presence,
     _inserted_twice,
     _photo,
+    _muted,
+    _quiet_hours,
+    _blocked,
     _expo_answers_503,
     _lost_webhook,
     _account_switch,

@@ -131,10 +131,14 @@ def jobs(system: System) -> Iterator[Result]:
 
 
 def choices(system: System) -> Iterator[Result]:
-    """Tells how many messages of the last day made no notification, because their recipients chose so."""
-    found = system.diagnosis.stopped_by_choice
-    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(found.items())) or "none"
-    yield Healthy(f"messages of a day that users chose not to be told of: {reasons}")
+    """Tells how many messages of the last day made no notification, or no sound, because their recipients chose so."""
+    stopped, silenced = (
+        ", ".join(f"{reason} {number}" for reason, number in sorted(found.items())) or "none"
+        for found in (system.diagnosis.stopped_by_choice, system.diagnosis.silenced_by_choice)
+    )
+    yield Healthy(
+        f"messages of a day that users chose not to be told of: {stopped}; pushes without a sound: {silenced}"
+    )
 
 
 def reports(system: System) -> Iterator[Result]:

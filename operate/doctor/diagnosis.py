@@ -103,6 +103,7 @@ class Diagnosis(BaseModel):
     held_deactivations: list[HeldDeactivations]
     paused_providers: list[PausedProvider]
     stopped_by_choice: dict[str, int]  # messages of the last day, by the reason of their decision
+    silenced_by_choice: dict[str, int]  # pushes of the last day that made no sound, by the reason
     reports: Reports
     devices: Devices
     existing_app: ExistingApp

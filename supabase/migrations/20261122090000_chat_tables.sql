@@ -63,7 +63,7 @@ begin
         ('message_receipts', 'limit_receipt'), ('message_receipts', 'mark_messages_after_insert'),
         ('message_receipts', 'mark_messages_after_update'), ('user_devices', 'touch_updated_at'),
         ('user_devices', 'serialize_registrations'), ('user_devices', 'prepare_device'),
-        ('user_devices', 'limit_inserted_devices'), ('user_devices', 'limit_updated_devices'), ('user_devices', 'delete_device_states'),
+        ('user_devices', 'limit_inserted_devices'), ('user_devices', 'limit_updated_devices'), ('user_devices', 'set_push_jobs_due'), ('user_devices', 'delete_device_states'),
         ('user_presence', 'serialize_writes'), ('user_presence', 'stamp_presence'),
         ('user_presence', 'forget_presence'))
     union all
@@ -137,6 +137,7 @@ begin
       ('user_devices', 'updated_at', '{timestamp with time zone}', 0, false),
       ('user_devices', 'session_id', '{uuid}', 0, false),
       ('user_devices', 'push_environment', '{text,character varying}', 10, false),
+      ('user_devices', 'locale', '{text,character varying}', 5, false),
       ('user_presence', 'user_id', '{uuid}', 0, true),
       ('user_presence', 'is_online', '{boolean}', 0, false),
       ('user_presence', 'last_seen_at', '{timestamp with time zone}', 0, false),
@@ -174,7 +175,7 @@ begin
         or (relname = 'message_receipts' and attname <> all (
           '{id,message_id,user_id,device_id,delivered_at,read_at,read_device_id,created_at}'))
         or (relname = 'user_devices' and attname <> all ('{id,user_id,device_id,platform,push_token,push_provider,app_version,
-          is_active,last_seen_at,created_at,updated_at,session_id,push_environment}'))
+          is_active,last_seen_at,created_at,updated_at,session_id,push_environment,locale}'))
         or (relname = 'user_presence' and attname <> all (
           '{user_id,is_online,last_seen_at,current_conversation_id,updated_at}')))
     order by 1, 2
@@ -531,12 +532,14 @@ alter table public.user_devices
   add column if not exists updated_at timestamptz not null default now(),
   add column if not exists session_id uuid,
   add column if not exists push_environment varchar(20) not null default 'production'
-    check (push_environment in ('production', 'sandbox'));
+    check (push_environment in ('production', 'sandbox')),
+  add column if not exists locale text;
 alter table public.user_devices
   alter column id set default gen_random_uuid(),
   alter column push_token drop not null,
   alter column push_provider set default 'expo',
   alter column app_version drop not null,
+  alter column locale drop not null,
   alter column is_active set default true,
   alter column last_seen_at set default now(),
   alter column created_at set default now(),
@@ -544,6 +547,8 @@ alter table public.user_devices
 select pg_temp.ensure_key('public.user_devices', 'id');
 comment on table public.user_devices is 'Installations that push notifications are sent to.';
 comment on column public.user_devices.session_id is 'The session (auth.sessions.id) that registered the device.';
+comment on column public.user_devices.locale is
+  'The language of the device as a BCP 47 tag, such as pt-BR; of the fixed texts in its pushes. Null: push.settings.default_language.';
 comment on column public.user_devices.push_environment is
   'Of provider apns: the servers of Apple that issued the token; sandbox for a development build from Xcode.';
 comment on column public.user_devices.last_seen_at is

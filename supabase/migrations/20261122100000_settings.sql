@@ -56,6 +56,7 @@ create table push.settings (
   -- Decisions
   time_to_live interval not null default '24 hours' check (time_to_live > '0'),
   presence_fresh_for interval not null default '45 seconds' check (presence_fresh_for > '0'),
+  default_language text not null default 'en' check (default_language ~* '^[a-z]{2,8}(-[a-z0-9]{1,8})*$'),
   message_requests text not null default 'none' check (message_requests in ('none', 'except_guides', 'all')),
   image_url_prefixes text[] not null default '{}'
     -- Each is an origin, a slash, and perhaps a path. Without the slash, a user, a port or another host could follow.
@@ -102,6 +103,8 @@ comment on table push.settings is 'One row. Change it with update push.settings 
 comment on column push.settings.time_to_live is 'A message that is older than this is not pushed.';
 comment on column push.settings.presence_fresh_for is
   'How long a presence row counts after its last heartbeat. An app that is killed sends no last heartbeat.';
+comment on column push.settings.default_language is
+  'The language of fixed texts on devices that registered without a locale, or with one that push.languages does not have.';
 comment on column push.settings.message_requests is
   'Whose first messages make a message request until the recipient accepts the conversation: all, those of all people; except_guides, but not those '
   'to the guide of the conversation; none.';

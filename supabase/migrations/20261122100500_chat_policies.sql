@@ -92,7 +92,7 @@ create temporary table own_columns on commit drop as
       or (relname = 'message_receipts' and attname <> all (
         '{id,message_id,user_id,device_id,delivered_at,read_at,read_device_id,created_at}'))
       or (relname = 'user_devices' and attname <> all ('{id,user_id,device_id,platform,push_token,push_provider,app_version,
-        is_active,last_seen_at,created_at,updated_at,session_id,push_environment}'))
+        is_active,last_seen_at,created_at,updated_at,session_id,push_environment,locale}'))
       or (relname = 'user_presence' and attname <> all (
         '{user_id,is_online,last_seen_at,current_conversation_id,updated_at}')));
 
@@ -191,9 +191,9 @@ create policy devices_delete_own on public.user_devices for delete to authentica
   using (user_id = (select auth.uid()));
 -- The times are granted because apps send them, here and in user_presence; triggers replace them by the server's clock.
 grant select, delete,
-  insert (user_id, device_id, platform, push_token, push_provider, push_environment, app_version, is_active,
+  insert (user_id, device_id, platform, push_token, push_provider, push_environment, app_version, locale, is_active,
     last_seen_at, created_at, updated_at),
-  update (user_id, device_id, platform, push_token, push_provider, push_environment, app_version, is_active,
+  update (user_id, device_id, platform, push_token, push_provider, push_environment, app_version, locale, is_active,
     last_seen_at, created_at, updated_at)
   on public.user_devices to authenticated;
 

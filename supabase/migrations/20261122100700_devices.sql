@@ -88,6 +88,11 @@ begin
   if p_device.app_version is distinct from p_before.app_version then
     perform private.limit_bytes('app_version', p_device.app_version, 200);
   end if;
+  if p_device.locale is distinct from p_before.locale and p_device.locale::text !~ '^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,10}$' then
+    raise invalid_parameter_value using
+      message = 'locale is not a BCP 47 language tag',
+      hint = 'Pass a tag such as pt-BR, with hyphens, or null.';
+  end if;
   if (p_device.push_token, p_device.push_provider) is distinct from (p_before.push_token, p_before.push_provider) then
     -- An index takes 2,700 bytes at most.
     perform private.limit_bytes('push_token', p_device.push_token, 2048);
@@ -268,6 +273,7 @@ language sql stable set search_path = '' as $$
     -- A push token is a bearer secret. The app gets its kind, and enough characters to tell two tokens apart.
     'push_token', substring(p_device.push_token from '^(?:Expo(?:nent)?PushToken\[)?.{0,4}') || '…',
     'app_version', p_device.app_version,
+    'locale', p_device.locale,
     'is_active', p_device.is_active,
     'last_seen_at', p_device.last_seen_at,
     'created_at', p_device.created_at
@@ -276,7 +282,8 @@ $$;
 comment on function private.device_json(public.user_devices) is 'Returns a device as apps see it.';
 
 create function private.register_device(
-  p_device_id text, p_platform text, p_push_token text, p_push_provider text, p_app_version text, p_push_environment text
+  p_device_id text, p_platform text, p_push_token text, p_push_provider text, p_app_version text, p_push_environment text,
+  p_locale text
 ) returns jsonb
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -301,7 +308,8 @@ begin
       when 'apns' then p_push_token ~ '^([0-9A-Fa-f]{2}){16,100}$'
       else private.is_expo_token(p_push_token) end,
       'push_token must be a token of push_provider: of expo, ExponentPushToken[…]; of fcm, a registration token; of apns, hexadecimal'),
-    ('push_environment', p_push_environment in ('production', 'sandbox'), 'push_environment must be production or sandbox')
+    ('push_environment', p_push_environment in ('production', 'sandbox'), 'push_environment must be production or sandbox'),
+    ('locale', p_locale is null or p_locale ~ '^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,10}$', 'locale must be a BCP 47 language tag such as pt-BR')
   ) rules (field, holds, rule)
   where holds is not true limit 1;
   if found then
@@ -312,30 +320,31 @@ begin
       detail = jsonb_build_object('field', wrong.field, 'rule', wrong.rule);
   end if;
   insert into public.user_devices as known
-    (user_id, device_id, platform, push_token, push_provider, push_environment, app_version)
-  values (me, p_device_id, p_platform, p_push_token, p_push_provider, p_push_environment, p_app_version)
+    (user_id, device_id, platform, push_token, push_provider, push_environment, app_version, locale)
+  values (me, p_device_id, p_platform, p_push_token, p_push_provider, p_push_environment, p_app_version, p_locale)
   on conflict (user_id, device_id) do update set
     platform = excluded.platform, push_token = excluded.push_token, push_provider = excluded.push_provider,
-    push_environment = excluded.push_environment, app_version = coalesce(excluded.app_version, known.app_version), is_active = true
+    push_environment = excluded.push_environment, app_version = coalesce(excluded.app_version, known.app_version),
+    locale = coalesce(excluded.locale, known.locale), is_active = true
   returning id, xmax = 0 into row_id, created;
   return (
     select jsonb_build_object('device', private.device_json(device), 'created', created)
     from public.user_devices device where device.id = row_id
   );
 end $$;
-comment on function private.register_device(text, text, text, text, text, text) is
+comment on function private.register_device(text, text, text, text, text, text, text) is
   'Registers a device of the caller; another account loses the push token. Returns {device, created}. Rejects a device that '
   'could never get a push: 22023, HTTP 400, with the field in the details. It runs as its owner, because the upsert updates '
   'columns that apps have no grant for.';
 
 create function public.register_device(
   p_device_id text, p_platform text, p_push_token text, p_push_provider text default 'expo',
-  p_app_version text default null, p_push_environment text default 'production'
+  p_app_version text default null, p_push_environment text default 'production', p_locale text default null
 ) returns jsonb
 language sql set search_path = '' as $$
-  select private.register_device(p_device_id, p_platform, p_push_token, p_push_provider, p_app_version, p_push_environment);
+  select private.register_device(p_device_id, p_platform, p_push_token, p_push_provider, p_app_version, p_push_environment, p_locale);
 $$;
-comment on function public.register_device(text, text, text, text, text, text) is
+comment on function public.register_device(text, text, text, text, text, text, text) is
   'Registers a device of the caller; another account loses the push token. Returns {device, created}.';
 
 create function public.unregister_device(p_device_id text) returns boolean
@@ -359,10 +368,10 @@ revoke execute on function private.limit_registration_rate(uuid), private.serial
   private.lock_push_tokens(text[]), private.try_lock_push_tokens(text[]),
   private.check_device(public.user_devices, public.user_devices), private.ended_devices(public.user_devices[]),
   private.prepare_device(), push.limit_devices(),
-  private.device_json(public.user_devices), private.register_device(text, text, text, text, text, text) from public;
+  private.device_json(public.user_devices), private.register_device(text, text, text, text, text, text, text) from public;
 grant execute on function private.device_json(public.user_devices),
-  private.register_device(text, text, text, text, text, text) to authenticated;
-revoke execute on function public.register_device(text, text, text, text, text, text), public.unregister_device(text),
+  private.register_device(text, text, text, text, text, text, text) to authenticated;
+revoke execute on function public.register_device(text, text, text, text, text, text, text), public.unregister_device(text),
   public.my_devices() from public, anon, service_role;
-grant execute on function public.register_device(text, text, text, text, text, text), public.unregister_device(text),
+grant execute on function public.register_device(text, text, text, text, text, text, text), public.unregister_device(text),
   public.my_devices() to authenticated;

@@ -341,6 +341,23 @@ begin
 end $$;
 comment on function push.set_due_after_preview() is 'Makes the jobs of a person due whose notifications show another preview now.';
 
+create function push.set_due_after_locale() returns trigger
+language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+begin
+  -- Elsewhere jobs are locked before devices. So one that a worker has is skipped: it keeps the old language until its next change.
+  update push.jobs
+  set revision = revision + 1, state = 'pending', next_attempt_at = clock_timestamp()
+  where id = any (array(
+    select job.id from public.chat_rooms room join push.jobs job on job.room_id = room.id and job.recipient_id = new.user_id
+    where new.user_id in (room.user1_id, room.user2_id) and job.expires_at is not null and job.state <> 'leased'
+    for no key update of job skip locked));
+  return null;
+end $$;
+comment on function push.set_due_after_locale() is 'Makes the jobs of a person due whose device has another language now: its notifications are replaced.';
+
+create trigger set_push_jobs_due after update of locale on public.user_devices
+  for each row when (old.locale is distinct from new.locale and new.is_active and old.locale is not null)
+  execute function push.set_due_after_locale();
 create trigger set_push_jobs_due after update on private.notification_preferences
   for each row when (old.preview <> new.preview) execute function push.set_due_after_preview();
 create trigger set_push_jobs_due after insert or update or delete on private.device_previews

@@ -188,6 +188,7 @@ create type push.device_view as (
   environment text,
   last_seen_at timestamptz,
   preview text,
+  language text,
   shown push.deliveries,
   last push.deliveries,
   last_badge push.deliveries,
@@ -198,7 +199,7 @@ create type push.device_view as (
   has_sounded boolean
 );
 comment on type push.device_view is
-  'A device, and what it was sent of a conversation. shown: the last push that may have changed what it shows; if its kind is '
+  'A device, and what it was sent of a conversation. language: of push.languages; empty: English. shown: the last push that may have changed what it shows; if its kind is '
   'dismiss, or if there is none, it shows nothing. last: the last push, whatever became of it, except badges; last_badge: the last '
   'badge. badge and dismissed_at: of push.device_states. is_read: the person read what it shows on this device, after it arrived, '
   'so the app has removed it and set the badge. shows_deleted: it shows a message that was deleted. has_sounded: a push of this '
@@ -236,6 +237,8 @@ comment on type push.plan is
 
 create function push.situations(p_job_ids bigint[], p_at timestamptz, p_settings push.settings) returns setof push.plan
 language plpgsql stable set search_path = '' as $$
+declare
+  known_languages constant text[] := array(select language from push.languages);
 begin
   return query
   select job, restriction.partner_id, case when restriction.effect in ('silence', 'request') then restriction.rule when restriction.sound = 'none' then 'no_sound' end,
@@ -258,7 +261,8 @@ begin
   ) open
   cross join lateral (
     select coalesce(array_agg(row(device.id, device.push_token, device.platform, device.push_provider, device.push_environment,
-        device.last_seen_at, case when restriction.preview = 'request' then 'request' else coalesce(chosen.preview, restriction.preview) end, shown.delivery, last.delivery, last_badge.delivery, told.badge, told.dismissed_at,
+        device.last_seen_at, case when restriction.preview = 'request' then 'request' else coalesce(chosen.preview, restriction.preview) end,
+        push.language_of(device.locale, p_settings.default_language, known_languages), shown.delivery, last.delivery, last_badge.delivery, told.badge, told.dismissed_at,
         exists (
           select from public.message_receipts receipt
           where receipt.message_id = any((shown.delivery).line_ids) and receipt.user_id = device.user_id
@@ -391,12 +395,12 @@ begin
   may_sound := coalesce(p_plan.open_until > p_at - p_settings.silent_after, false) and not p_device.has_sounded
     and p_plan.silenced_by is null;
   digest := case
-    -- Another preview is another content.
+    -- Another preview or language is another content.
     when p_plan.unread > 0 and (shows or has_news) then case p_device.preview
       when 'full' then p_plan.digest
       -- Further messages and edits do not change it.
       when 'request' then 'request'
-      else p_plan.digest || '/' || p_device.preview end
+      else p_plan.digest || '/' || p_device.preview end || case p_device.language when '' then '' else '@' || p_device.language end
     -- A dismissal needs the app. So a deleted text is first replaced by a neutral one, which the system shows by itself.
     -- If that one was rejected, the dismissal is left.
     when shows and shown.digest <> 'deleted' and (last.digest, last.status) is distinct from ('deleted', 'failed')
@@ -454,7 +458,7 @@ begin
   return case when kind is not null then jsonb_build_object(
     'device_id', p_device.device_id, 'push_token', p_device.push_token, 'platform', p_device.platform,
     'provider', p_device.provider, 'environment', p_device.environment, 'registered_at', p_device.last_seen_at,
-    'kind', kind, 'sound', sound, 'preview', p_device.preview,
+    'kind', kind, 'sound', sound, 'preview', p_device.preview, 'language', p_device.language,
     'digest', digest, 'follow_up', follow_up, 'retried', retried.id, 'is_repeated', is_repeated, 'due_at', due_at)
     when is_read then jsonb_build_object('device_id', p_device.device_id, 'kind', null) end;
 end $$;

@@ -71,6 +71,12 @@ begin
     'body', (
       select string_agg(push.compose_line(id), e'\n' order by position) from unnest(p_line_ids) with ordinality line (id, position)
     ),
+    -- The kind of a message without a text: the worker knows its translations.
+    'fixed_lines', (
+      select coalesce(jsonb_agg(position - 1 order by position), '[]')
+      from unnest(p_line_ids) with ordinality line (id, position) join public.chat_messages sent on sent.id = line.id
+      where private.one_line(sent.message) is null
+    ),
     'image_url', (
       select url from public.chat_messages newest cross join lateral push.message_image(newest, p_project_url) url
       where newest.id = p_line_ids[1] and newest.attachments <> '[]' and length(url) <= 2048
@@ -79,8 +85,8 @@ begin
   );
 end $$;
 comment on function push.compose(uuid, uuid[], text) is
-  'Returns title, body and image_url of a notification that shows these messages, the newest first: the title as one line, the '
-  'body as one line for each message.';
+  'Returns title, body, image_url and fixed_lines of a notification that shows these messages, the newest first: the title as one line, the '
+  'body as one line for each message, and which of these lines are the kind of a message without text, from 0.';
 
 create function push.neutral_title(p_sender_id uuid) returns text
 language plpgsql stable set search_path = '' as $$

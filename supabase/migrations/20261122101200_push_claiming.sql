@@ -147,7 +147,7 @@ begin
   )
   select coalesce(jsonb_agg(coalesce(plan.content, jsonb_build_object(
     'title', case when told.is_neutral then push.neutral_title(plan.sender_id) end,
-    'body', case when told.is_neutral then 'Message deleted' else '' end, 'image_url', null
+    'body', case when told.is_neutral then 'Message deleted' else '' end, 'fixed_lines', jsonb_build_array(0), 'image_url', null
   )) || jsonb_build_object(
     'job_id', (plan.job).id,
     'message_id', plan.line_ids[1],
@@ -333,6 +333,8 @@ begin
     'lease_id', lease,
     'claimed_at', now_at,
     'jobs', jobs,
+    'languages', push.texts_of(array(
+      select distinct device ->> 'language' from jsonb_array_elements(jobs) sent cross join jsonb_array_elements(sent -> 'devices') device)),
     'finished', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'message_id', decision.message_id, 'outcome', decision.outcome, 'reason', decision.reason)), '[]')
@@ -357,8 +359,8 @@ begin
   );
 end $$;
 comment on function public.claim_push_jobs(uuid[], integer, double precision, text, text[]) is
-  'Plans the due jobs of the given messages, or with null of any, and leases those with something to send. Returns jobs and slot '
-  '(what to send, and when); the messages that are finished (with outcome and reason), deferred (decided again later), left_due '
+  'Plans the due jobs of the given messages, or with null of any, and leases those with something to send. Returns jobs, languages and slot '
+  '(what to send, the texts of the devices'' languages, and when); the messages that are finished (with outcome and reason), deferred (decided again later), left_due '
   '(still due), not_due and unknown (given messages whose job is not due, or that have none); expired_leases (ids of jobs whose '
   'last worker never reported), examined (how many jobs were due), more_due (jobs are left that could be sent now: more than one claim takes, '
   'no send slot within p_wait_seconds, or a locked device), and later (some are due within a minute). A push may show images '

@@ -3,6 +3,8 @@
 
 create index idx_push_decisions_finished on push.decisions (finished_at) where outcome is not null;
 create index idx_push_deliveries_updated on push.deliveries (updated_at);
+-- diagnose_push counts them.
+create index idx_push_deliveries_silenced on push.deliveries (updated_at) where silenced_by is not null;
 create index if not exists idx_devices_last_seen on public.user_devices (last_seen_at);
 create index if not exists idx_presence_online on public.user_presence (updated_at) where is_online;
 

@@ -130,6 +130,14 @@ language sql stable set search_path = '' as $$
         group by reason
       ) counted
     ),
+    'silenced_by_choice', (
+      select coalesce(jsonb_object_agg(silenced_by, pushes), '{}')
+      from (
+        select silenced_by, count(*) as pushes from push.deliveries
+        where updated_at > clock_timestamp() - interval '24 hours' and silenced_by is not null
+        group by silenced_by
+      ) counted
+    ),
     'reports', (
       select jsonb_build_object('open', count(*), 'oldest_seconds', extract(epoch from clock_timestamp() - min(created_at)))
       from private.reports where resolved_at is null
@@ -146,7 +154,7 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function push.diagnose_work() is
   'Returns how much work waits and for how long the oldest has been due (negative: not yet), the runs that the circuit '
-  'breaker holds, the push services that are paused, how many messages of the last day made no notification because of each choice of their '
+  'breaker holds, the push services that are paused, how many messages of the last day made no notification, and how many pushes no sound, because of each choice of their '
   'recipients, the open reports of users and the age of the oldest, and counts of devices.';
 
 create function push.diagnose_existing_app() returns jsonb

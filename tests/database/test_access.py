@@ -200,9 +200,9 @@ WRITABLE = {
         "UPDATE": "message_id user_id device_id delivered_at read_at read_device_id",
     },
     "user_devices": {
-        "INSERT": "user_id device_id platform push_token push_provider push_environment app_version is_active"
+        "INSERT": "user_id device_id platform push_token push_provider push_environment app_version locale is_active"
         " last_seen_at created_at updated_at",
-        "UPDATE": "user_id device_id platform push_token push_provider push_environment app_version is_active"
+        "UPDATE": "user_id device_id platform push_token push_provider push_environment app_version locale is_active"
         " last_seen_at created_at updated_at",
     },
     "user_presence": {

@@ -247,6 +247,7 @@ async def test_an_expo_token_under_another_provider_is_rejected_and_names_push_p
         ({"device_id": "📱" * 201}, "device_id has 201 characters; it must have 1 to 200"),
         ({"device_id": ""}, "device_id has 0 characters; it must have 1 to 200"),
         ({"app_version": "x" * 201}, "app_version is too long: 201 bytes, at most 200"),
+        ({"locale": "de_DE"}, "locale is not a BCP 47 language tag"),
         ({"token": "x" * 2049, "push_provider": "fcm"}, "push_token is too long: 2049 bytes, at most 2048"),
         ({"token": "x" * 3000000, "push_provider": "apns"}, "push_token is too long"),
     ],

@@ -75,6 +75,7 @@ async def test_register_device_stores_a_new_device(chat: Chat) -> None:
             "push_environment": "production",
             "push_token": "ExponentPushToken[one]…",
             "app_version": "1.4.0",
+            "locale": None,
             "is_active": True,
         },
     }
@@ -135,6 +136,8 @@ async def test_a_device_that_a_backend_inserts_has_no_session(chat: Chat) -> Non
         ({"push_provider": "apns", "token": "0a" * 32, "platform": "android"}, "push_provider"),
         ({"push_provider": "other"}, "push_provider"),
         ({"push_environment": "test"}, "push_environment"),
+        ({"locale": "de_DE"}, "locale"),
+        ({"locale": ""}, "locale"),
         ({"token": "0a" * 32}, "push_token"),
         ({"token": None}, "push_token"),
     ],

@@ -9,11 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from local.supabase.postgres import SUPERUSER
-from tests.database.chat import Chat, Database, acting_as, claim, claim_one, record, value, worker_report
+from tests.database.chat import Chat, Database, acting_as, as_user, claim, claim_one, record, value, worker_report
 from tests.database.test_access import WORKER_FUNCTIONS
 from tests.database.test_block import block
 from tests.database.test_mute import mute
+from tests.database.test_notification_state import sent
 from tests.database.test_push_webhook import RESTORED, SECRET, URL, configure
+from tests.database.test_quiet_hours import ALWAYS, choose
 from tests.database.test_reports import report, resolve
 
 MIGRATIONS = Path(__file__).parents[2] / "supabase" / "migrations"
@@ -224,3 +226,24 @@ async def test_diagnosis_counts_the_open_reports_and_the_age_of_the_oldest(chat:
     await chat.connection.execute("update private.reports set created_at = created_at - interval '1 day'")
     found = (await diagnose(chat))["reports"]
     assert (found["open"], round(found["oldest_seconds"] / 3600)) == (2, 24)
+
+
+async def test_diagnosis_counts_the_pushes_that_a_choice_of_their_recipients_silenced(chat: Chat) -> None:
+    await chat.device()
+    await choose(chat, quiet_hours=ALWAYS)
+    await chat.message()
+    await sent(chat)
+    other = await chat.conversation()
+    await choose(chat, quiet_hours=None)
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute("select public.set_conversation_sound(%s, 'none')", (other.room,))
+    await other.message()
+    await sent(chat)
+    await chat.connection.execute("update push.settings set message_requests = 'all'")
+    await chat.separate_message()
+    await sent(chat)
+    found = await diagnose(chat)
+    assert found["silenced_by_choice"] == {"quiet_hours": 1, "no_sound": 1, "request": 1}
+    assert found["stopped_by_choice"] == {}
+    await chat.pass_time(25 * 3600)
+    assert (await diagnose(chat))["silenced_by_choice"] == {}

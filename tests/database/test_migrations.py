@@ -139,7 +139,7 @@ ADDED_COLUMNS = {
     "chat_messages": ["changed_at"],
     "chat_rooms": ["accepted_by_user1", "accepted_by_user2"],
     "message_receipts": ["read_device_id"],
-    "user_devices": ["session_id", "push_environment"],
+    "user_devices": ["session_id", "push_environment", "locale"],
 }
 SPECIFIED_INDEXES = {
     "idx_messages_conversation_cursor": "btree (room_id, server_timestamp DESC, id)",

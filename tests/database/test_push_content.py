@@ -36,6 +36,7 @@ async def test_a_claim_returns_all_fields_of_a_push(chat: Chat) -> None:
         "sound_name": None,
         "title": "Tom Tourist",
         "body": "Hey, are you available tomorrow?",
+        "fixed_lines": [],
         "image_url": "https://example.com/photo.jpg",
         "unread": 1,
         "badge": 1,
@@ -50,6 +51,7 @@ async def test_a_claim_returns_all_fields_of_a_push(chat: Chat) -> None:
                 "kind": "alert",
                 "sound": True,
                 "preview": "full",
+                "language": "",
             }
         ],
     }
@@ -57,6 +59,7 @@ async def test_a_claim_returns_all_fields_of_a_push(chat: Chat) -> None:
         "lease_id": None,
         "claimed_at": None,
         "jobs": [],
+        "languages": {},
         "slot": None,
         "finished": [],
         "deferred": [],

@@ -162,7 +162,9 @@ async def test_only_a_message_that_the_person_got_can_be_reported(chat: Chat, wh
     if whose == "their own":
         message = await chat.message(sender_id=chat.guide)
     elif whose == "of a third person":
-        message = await (await chat.conversation()).message(sender_id=chat.guide)
+        others = await person(chat.connection), await person(chat.connection)
+        room = await insert(chat.connection, "public.chat_rooms", user1_id=others[0], user2_id=others[1])
+        message = await chat.message(room_id=room["id"], sender_id=others[0])
     elif whose == "unknown":
         message = uuid4()
     elif whose == "hidden by a block":

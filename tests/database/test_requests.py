@@ -159,6 +159,13 @@ async def test_accepting_is_seen_in_the_row_of_the_conversation_by_both(chat: Ch
     assert (room["accepted_by_user1"], room["accepted_by_user2"]) == (True, True)
 
 
+async def test_a_person_accepts_for_themselves_only(chat: Chat) -> None:
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute("select public.accept_conversation(%s)", (chat.room,))
+    room = await chat.see_room()
+    assert (room["accepted_by_user1"], room["accepted_by_user2"]) == (True, False)
+
+
 async def test_only_a_participant_accepts_a_conversation(chat: Chat) -> None:
     stranger = await person(chat.connection)
     async with refused(chat.connection, "22023", "p_room_id"), as_user(chat.connection, stranger):

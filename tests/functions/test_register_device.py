@@ -175,6 +175,7 @@ class TestRegister:
                 "push_environment": "production",
                 "push_token": "ExponentPushToken[0000…",
                 "app_version": "1.4.0",
+                "locale": None,
                 "is_active": True,
                 "last_seen_at": "2026-11-22T10:00:01Z",
                 "created_at": "2026-11-22T10:00:00Z",
@@ -194,6 +195,7 @@ class TestRegister:
             "p_push_provider": "expo",
             "p_push_environment": "production",
             "p_app_version": "1.4.0",
+            "p_locale": None,
         }
 
     def test_a_warm_registration_makes_one_database_request_and_none_to_auth(
@@ -543,6 +545,7 @@ class TestInvalidRequests:
             (registering(platform="web"), (422, "invalid", ["push_provider"])),
             (registering(push_provider="fcm"), (422, "invalid", ["push_token"])),
             (registering(push_environment="test"), (422, "invalid", ["push_environment"])),
+            (registering(locale="de_DE"), (422, "invalid", ["locale"])),
             (
                 registering(push_provider="apns", push_token="0a" * 32),
                 (422, "invalid", ["push_provider"]),

@@ -35,6 +35,7 @@ class TestRegistration:
             "push_token": TOKEN,
             "push_environment": "production",
             "app_version": None,
+            "locale": None,
         }
 
     @pytest.mark.parametrize("platform", ["ios", "android"])
@@ -97,6 +98,10 @@ class TestRegistration:
             ({"app_version": ""}, "app_version"),
             ({"app_version": "1\x00"}, "app_version"),
             ({"app_version": "x" * 51}, "app_version"),
+            ({"locale": "de_DE"}, "locale"),
+            ({"locale": ""}, "locale"),
+            ({"locale": "German, please"}, "locale"),
+            ({"locale": "x" * 9}, "locale"),
             ({"is_active": True}, "is_active"),
             ({"user_id": "another user"}, "user_id"),
         ],
@@ -160,6 +165,7 @@ def bodies() -> st.SearchStrategy[dict[str, Any]]:
             "push_provider": st.sampled_from(["expo", "fcm", "apns"]) | texts,
             "push_environment": st.sampled_from(["production", "sandbox"]) | texts,
             "app_version": st.just("1.0") | texts,
+            "locale": st.just("pt-BR") | texts,
             "more": st.just(1),
         },
     )

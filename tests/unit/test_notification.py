@@ -140,10 +140,10 @@ class TestAlerts:
         assert (fields["title"], fields["body"]) == ("Ana (3)", "Open the app to read it")
         assert "secret" not in json.dumps(fields)
 
-    @pytest.mark.parametrize("more", [{}, {"kind": "update", "unread": 0, "body": "Message deleted"}])
+    @pytest.mark.parametrize("more", [{}, {"unread": 3}, {"kind": "update", "unread": 0, "body": "Message deleted"}])
     def test_no_preview_has_neither_name_nor_text_nor_image_nor_sender_anywhere(self, more: dict[str, Any]) -> None:
         fields = of(**{"preview": "none", "body": "secret", "image_url": "https://example.com/secret.jpg", **more})
-        assert fields["title"] == "New message"
+        assert fields["title"] == ("3 new messages" if fields["data"]["unread"] == 3 else "New message")
         for secret in ("Ana", "secret", uuid(7002)):
             assert secret not in json.dumps(fields)
 

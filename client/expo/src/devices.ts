@@ -4,13 +4,17 @@ import { RateLimited, Rejected, ServerFailed, ServerUnreachable, SessionExpired 
 import type { Parts } from './parts.ts';
 import { Signal } from './waiting.ts';
 
-/** `pushEnvironment`: of a token of APNs; sandbox for a development build. `appVersion` is shown to operators. */
+/**
+ * `pushEnvironment`: of a token of APNs; sandbox for a development build. `appVersion` is shown to operators. `locale`:
+ * the language of its pushes, as a BCP 47 tag; by default, that of the phone.
+ */
 export interface Device {
   readonly pushToken: string;
   readonly platform: 'ios' | 'android' | 'web';
   readonly pushProvider?: 'expo' | 'fcm' | 'apns';
   readonly pushEnvironment?: 'production' | 'sandbox';
   readonly appVersion?: string;
+  readonly locale?: string;
 }
 
 /** `apiUrl`: undefined if the project has no HTTP API, so no pushes. */
@@ -31,7 +35,8 @@ export class Devices {
   }
 
   /** See ChatClient.registerDevice. */
-  async register({ pushToken, platform, pushProvider = 'expo', pushEnvironment, appVersion }: Device): Promise<void> {
+  async register(device: Device): Promise<void> {
+    const { pushToken, platform, pushProvider = 'expo', pushEnvironment, appVersion, locale } = device;
     await this.#call('POST', '/api/push/register', {
       device_id: this.#parts.store.deviceId,
       platform,
@@ -39,6 +44,7 @@ export class Devices {
       push_provider: pushProvider,
       push_environment: pushEnvironment, // JSON leaves out what is undefined
       app_version: appVersion,
+      locale: locale ?? Intl.DateTimeFormat().resolvedOptions().locale,
     });
   }
 

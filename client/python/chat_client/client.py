@@ -295,12 +295,14 @@ class ChatClient:
         platform: Literal["ios", "android", "web"],
         push_provider: Literal["expo", "fcm", "apns"] = "expo",
         app_version: str | None = None,
+        locale: str | None = None,
     ) -> None:
         """Registers this device for pushes. Repeat it after each sign-in, and when the token changes.
 
-        Raises Rejected, RateLimited, ServerUnreachable and NotSignedIn.
+        `locale`: the language of its pushes, as a BCP 47 tag; None: that of the process. Raises Rejected, RateLimited,
+        ServerUnreachable and NotSignedIn.
         """
-        await self._devices.register(push_token, platform, push_provider, app_version)
+        await self._devices.register(push_token, platform, push_provider, app_version, locale)
 
     async def unregister_device(self) -> None:
         """Ends the pushes to this device. Raises what `register_device` raises."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
+from locale import getlocale
 from typing import Literal
 from uuid import UUID
 
@@ -45,6 +47,7 @@ class Devices:
         platform: Literal["ios", "android", "web"],
         push_provider: Literal["expo", "fcm", "apns"] = "expo",
         app_version: str | None = None,
+        locale: str | None = None,
     ) -> None:
         """Registers this device for pushes. Repeat it after each sign-in, and when the token changes.
 
@@ -58,6 +61,8 @@ class Devices:
         }
         if app_version is not None:
             body["app_version"] = app_version
+        if (language := locale or own_locale()) is not None:
+            body["locale"] = language
         await self._call("POST", "/api/push/register", json=body)
 
     async def unregister(self) -> None:
@@ -141,3 +146,9 @@ class Devices:
             return await self._http.request(method, f"{self._api_url}{path}", headers=headers, **content)  # type: ignore[arg-type]
         except httpx.TransportError as error:
             raise ServerUnreachable(f"the HTTP API gave no answer: {type(error).__name__}") from error
+
+
+def own_locale() -> str | None:
+    """The language of this process as a BCP 47 tag, or None."""
+    name, _ = getlocale()
+    return name.replace("_", "-") if name and re.fullmatch(r"[a-z]{2,3}(_[A-Z]{2})?", name) else None

@@ -6,14 +6,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from chat_push.models import Kind, Preview, Push, Target
+from chat_push.models import Kind, Preview, Push, Target, Texts
+from chat_push.texts import translated
 
 MAX_LINE_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 100
 MAX_TITLE_GRAPHEMES = 40
 
-NEUTRAL_TITLE = "New message"
+# English; push.translations has them in other languages.
+NEUTRAL_TITLE, NEUTRAL_TITLE_OF_SEVERAL = "New message", "{count} new messages"
 REQUEST_TITLE = "New message request"
+NAME_AND_COUNT = "{name} ({count})"
 NEUTRAL_LINE = "Open the app to read it"  # in place of a text that the recipient does not want to be shown
 SOUND_CHANNEL, QUIET_CHANNEL = "chat-messages", "chat-messages-quiet"
 # An older dismissal or badge would only repeat what the app reads from the database when it is opened.
@@ -78,19 +81,24 @@ class Silent:
 type Content = Text | Silent
 
 
-def text_of(push: Push, device: Target, now: datetime) -> Text:
-    """The content of an alert or update. `now`: by the clock of the database.
+def text_of(push: Push, device: Target, now: datetime, texts: Texts) -> Text:
+    """The content of an alert or update. `now`: by the clock of the database. `texts`: of the language of the device.
 
     Title and body are lines as private.one_line of the database returns them; they are only cut here.
     """
     is_full = device.preview == "full"
     # Without unread messages, the body is the fixed text in place of deleted ones.
-    lines = push.body.split("\n") if is_full or not push.unread else [NEUTRAL_LINE]
+    lines = [translated(texts, NEUTRAL_LINE)]
+    if is_full or not push.unread:
+        lines = [
+            translated(texts, line) if number in push.fixed_lines else line
+            for number, line in enumerate(push.body.split("\n"))
+        ]
     return Text(
         kind=device.kind,
         platform=device.platform,
         room_id=str(push.room_id),
-        title=_title(push, device.preview),
+        title=_title(push, device.preview, texts),
         lines=tuple(truncate(line, MAX_LINE_CHARACTERS) for line in lines),
         image_url=push.image_url if is_full else None,
         badge=push.badge,
@@ -138,14 +146,22 @@ def fit(text: Text, write: Callable[[Text], dict[str, Any]], max_bytes: int) -> 
     return written
 
 
-def _title(push: Push, preview: Preview) -> str:
+def _title(push: Push, preview: Preview, texts: Texts) -> str:
     """The name of the sender, if it is shown, and how many messages are unread if there are several."""
+    count = "99+" if push.unread > 99 else str(push.unread)
+    name = push.title if preview in ("full", "name") else None
     if preview == "request":
-        return REQUEST_TITLE
-    count = "" if push.unread < 2 else f" ({'99+' if push.unread > 99 else push.unread})"
-    room = MAX_TITLE_CHARACTERS - len(count), MAX_TITLE_GRAPHEMES - len(count)
-    name = push.title if preview != "none" else None
-    return truncate(name or NEUTRAL_TITLE, *room) + count
+        frame = translated(texts, REQUEST_TITLE)
+    elif not name:
+        several = push.unread > 1
+        frame = translated(texts, NEUTRAL_TITLE_OF_SEVERAL if several else NEUTRAL_TITLE, push.unread)
+        frame = frame.replace("{count}", count)
+    else:
+        frame = translated(texts, NAME_AND_COUNT).replace("{count}", count) if push.unread > 1 else "{name}"
+    # The name may have braces, so it comes last; and it alone is cut.
+    others = len(frame.replace("{name}", ""))
+    room = max(1, MAX_TITLE_CHARACTERS - others), max(1, MAX_TITLE_GRAPHEMES - others)
+    return frame.replace("{name}", truncate(name, *room)) if name else truncate(frame, MAX_TITLE_CHARACTERS)
 
 
 def json_bytes(fields: Mapping[str, Any]) -> int:

@@ -189,7 +189,7 @@ def _send_and_record(
     report.add_claim(claim)
     if not claim.jobs:
         return False
-    sent = notifications(claim.jobs, claim.claimed_at)
+    sent = notifications(claim.jobs, claim.claimed_at, claim.languages)
     outcomes = _send(sent, send_at or 0.0, database, senders, lambda: time_left() - RECORD_RESERVE_SECONDS)
     answered_at = datetime.now(UTC)
     outcome_of = {

@@ -49,6 +49,9 @@ _KINDS: Mapping[Provider, _Kind] = {
     ),
 }
 
+# The form of https://www.rfc-editor.org/rfc/rfc5646: which tags exist is not checked.
+LANGUAGE_PATTERN = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,10}$"
+
 _WITHOUT_NUL = r"^[^\x00]*$"  # Postgres cannot store it in a text.
 
 type DeviceId = Annotated[
@@ -99,6 +102,17 @@ class Registration(BaseModel):
         Environment, Field(description="Of provider apns: sandbox for a development build from Xcode")
     ] = "production"
     app_version: Annotated[str, Field(min_length=1, max_length=50, pattern=_WITHOUT_NUL)] | None = None
+    locale: (
+        Annotated[
+            str,
+            Field(
+                pattern=LANGUAGE_PATTERN,
+                examples=["pt-BR"],
+                description="The language of the device as a BCP 47 tag, for the fixed texts of its pushes",
+            ),
+        ]
+        | None
+    ) = None
 
     @field_validator("push_provider")
     @classmethod
@@ -142,6 +156,7 @@ class Device(BaseModel):
     push_environment: Environment
     push_token: str | None
     app_version: str | None
+    locale: str | None
     is_active: bool
     last_seen_at: datetime
     created_at: datetime

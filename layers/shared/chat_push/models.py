@@ -23,7 +23,7 @@ class Target(_Model):
 
     environment: the servers of APNs that issued the token. registered_at: when the device registered it last.
     preview: what its notifications may show: all, no text and image, or also no name; request: only that a stranger has
-    written.
+    written. language: of Claim.languages; empty: English.
     """
 
     delivery_id: int
@@ -36,6 +36,7 @@ class Target(_Model):
     kind: Kind
     sound: bool
     preview: Preview
+    language: str = ""
 
 
 class Push(_Model):
@@ -44,6 +45,7 @@ class Push(_Model):
     message_id: the newest message that is shown, or None if none is left. unread: how many messages it stands for.
     badge: the unread messages of all conversations. sound_name: a sound of the app; None: the default.
     sent_at: when the oldest message was inserted that no earlier push announced.
+    fixed_lines: which lines of the body are no text of a person, from 0.
     """
 
     job_id: int
@@ -54,6 +56,7 @@ class Push(_Model):
     sound_name: str | None
     title: str | None = Field(repr=False)
     body: str = Field(repr=False)  # a line for each message, the newest first
+    fixed_lines: list[int] = []
     image_url: str | None = Field(repr=False)
     unread: int
     badge: int
@@ -61,6 +64,16 @@ class Push(_Model):
     sent_at: AwareDatetime | None
     attempt: int
     devices: list[Target]
+
+
+class Translation(_Model):
+    """A fixed text in another language. plurals: the numbers of each plural category, as [from, before]."""
+
+    forms: dict[str, str]
+    plurals: dict[str, list[tuple[int, int]]]
+
+
+type Texts = dict[str, Translation]  # by the English text
 
 
 class FinishedMessage(_Model):
@@ -89,6 +102,7 @@ class Claim(_Model):
     lease_id: UUID
     claimed_at: AwareDatetime
     jobs: list[Push]
+    languages: dict[str, Texts] = {}
     slot: SendSlot | None  # None: no slot begins within the time that the worker can wait.
     finished: list[FinishedMessage]
     deferred: list[UUID]

@@ -7,7 +7,7 @@ from typing import Any
 
 from chat_push import apns_payload, expo_payload, fcm_payload
 from chat_push.content import Content, silent_of, text_of
-from chat_push.models import Environment, Provider, Push, Target
+from chat_push.models import Environment, Provider, Push, Target, Texts
 
 MAX_DISMISSED = 50  # conversations of one dismissal; each has 39 bytes
 
@@ -18,6 +18,7 @@ WRITERS: Mapping[Provider, Callable[[Content], Mapping[str, Any]]] = {
 }
 
 
+_ENGLISH: Mapping[str, Texts] = {}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -36,8 +37,10 @@ class Notification:
     registered_at: datetime = _LONG_AGO
 
 
-def notifications(pushes: Sequence[Push], now: datetime) -> list[Notification]:
-    """The notifications of all devices of these pushes. `now`: by the clock of the database.
+def notifications(
+    pushes: Sequence[Push], now: datetime, languages: Mapping[str, Texts] = _ENGLISH
+) -> list[Notification]:
+    """The notifications of all devices of these pushes. `now`: by the clock of the database. `languages`: of the claim.
 
     The dismissals of one device become one notification, and so do its badges: iOS limits how often it wakes an app.
     """
@@ -48,7 +51,8 @@ def notifications(pushes: Sequence[Push], now: datetime) -> list[Notification]:
             if device.kind in ("dismiss", "badge"):
                 silent.setdefault((device.kind, device.push_token), []).append((push, device))
             else:
-                found.append(_notification(device, text_of(push, device, now), [device.delivery_id]))
+                text = text_of(push, device, now, languages.get(device.language, {}))
+                found.append(_notification(device, text, [device.delivery_id]))
     for members in silent.values():
         for first in range(0, len(members), MAX_DISMISSED):
             merged = members[first : first + MAX_DISMISSED]

@@ -61,7 +61,8 @@ ACTS = {
     "mark_messages_delivered": Act("guide", "select mark_messages_delivered(%(guide)s, %(messages)s::uuid[])"),
     "choose": Act(
         "guide",
-        "select mute_conversation(%(room)s), block_user(%(tourist)s), unblock_user(%(tourist)s)",
+        "select mute_conversation(%(room)s), accept_conversation(%(room)s), block_user(%(tourist)s),"
+        " unblock_user(%(tourist)s)",
     ),
     "upsert receipts": Act(
         "guide",

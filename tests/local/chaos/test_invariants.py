@@ -18,6 +18,7 @@ from local.chaos.records import (
     Job,
     LockScreen,
     Message,
+    Mute,
     Outage,
     Presence,
     Registration,
@@ -51,6 +52,7 @@ def valid_history() -> History:
             Registration(UUID(int=49), GUS, TINA_TOKEN, since=at(-90), until=at(-60), ended_by=TINA),
         ],
         presence=[Presence(GUS, at=at(-10), updated_at=at(-10), is_online=True, room_id=ROOM)],
+        mutes=[Mute(GUS, ROOM, at(-20), is_muted=True), Mute(GUS, ROOM, at(-10), is_muted=False)],
         arrivals=[Arrival(GUS_TOKEN, MESSAGE, at(1.5), ROOM, ("Hello",), "t1", sounded=True)],
         screens=[Screen(GUS_TOKEN, GUS, shown=(CARD,), badge=1), Screen(TINA_TOKEN, TINA, shown=(), badge=0)],
         lock_screens={GUS: LockScreen({ROOM: CARD}, {ROOM: MESSAGE}, 1), TINA: LockScreen({}, {}, 0)},
@@ -156,6 +158,13 @@ def claimed_while_viewing(history: History) -> None:
     history.presence.append(Presence(GUS, at=at(0.5), updated_at=at(0.5), is_online=True, room_id=ROOM))
 
 
+def claimed_while_muted(history: History) -> None:
+    history.mutes.append(Mute(GUS, ROOM, at(-5), is_muted=True))
+    # Otherwise it would be wrong that the phone shows the message.
+    history.lock_screens[GUS] = LockScreen({}, {}, 0)
+    change_screen(history, shown=(), badge=0)
+
+
 def job_still_pending(history: History) -> None:
     change_job(history, state="pending", outcome=None)
 
@@ -241,6 +250,7 @@ VIOLATIONS: list[tuple[Callable[[History], None], str]] = [
     (text_after_its_deletion, "no text reaches a phone after it was edited or deleted"),
     (sounded_too_often, "no phone sounds for a conversation more often than the interval allows"),
     (claimed_while_viewing, "no message is announced while the recipient views its conversation"),
+    (claimed_while_muted, "no push shows a message of a conversation that its recipient has muted"),
     (job_still_pending, "each decision ends before the attempts are exhausted"),
     (attempts_exhausted, "each decision ends before the attempts are exhausted"),
     (still_leased, "no push job stays leased"),
@@ -339,6 +349,20 @@ def message_that_cannot_be_composed(history: History) -> None:
     change_job(history, outcome="failed", reason="unreadable")
 
 
+def muted_for_a_while_after_the_message(history: History) -> None:
+    not_shown(history)
+    history.mutes += [Mute(GUS, ROOM, at(3), is_muted=True), Mute(GUS, ROOM, at(4), is_muted=False)]
+
+
+def muted_when_it_was_claimed(history: History) -> None:
+    history.mutes.append(Mute(GUS, ROOM, at(1.05), is_muted=True))
+
+
+def snoozed_without_a_notification(history: History) -> None:
+    not_shown(history)
+    change_job(history, outcome="skipped", reason="snoozed")
+
+
 def conversation_with_rows_of_an_older_database(history: History) -> None:
     another_text_shown(history)
     history.lock_screens[GUS] = replace(history.lock_screens[GUS], unknown=frozenset({ROOM}))
@@ -404,6 +428,9 @@ def logged_out(history: History) -> None:
     "circumstance",
     [
         message_that_cannot_be_composed,
+        muted_for_a_while_after_the_message,
+        muted_when_it_was_claimed,
+        snoozed_without_a_notification,
         conversation_with_rows_of_an_older_database,
         lost_while_the_phone_was_off,
         replaced_while_the_phone_was_off,

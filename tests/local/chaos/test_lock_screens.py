@@ -42,3 +42,17 @@ def test_a_conversation_with_a_row_of_an_older_database_is_not_predicted() -> No
     screen = of(message(1), replace(message(2), client_msg_id=None))
     assert screen.unknown == {ROOM}
     assert screen.badge is None
+
+
+def test_a_muted_conversation_is_neither_shown_nor_counted() -> None:
+    found = lock_screens([message(1)], {ROOM: (TINA, GUS)}, {TINA: "Tina"}, {"c1"}, {(GUS, ROOM)})
+    assert found[GUS] == LockScreen({}, {}, 0)
+
+
+def test_a_preview_hides_the_text_or_also_the_name() -> None:
+    for preview, titles in (("name", ["Tina", "Tina (2)"]), ("none", ["New message", "2 new messages"])):
+        for number, title in enumerate(titles, 1):
+            messages = [message(each) for each in range(number)]
+            written = {f"c{each}" for each in range(number)}
+            found = lock_screens(messages, {ROOM: (TINA, GUS)}, {TINA: "Tina"}, written, set(), {GUS: preview})
+            assert found[GUS].cards[ROOM] == Card(ROOM, title, "Open the app to read it")
