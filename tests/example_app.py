@@ -17,6 +17,7 @@ _PLACEHOLDERS = {
     # test/server.mts replaces them: Metro does not notice that a variable has changed.
     "EXPO_PUBLIC_SUPABASE_URL": "http://supabase.invalid",
     "EXPO_PUBLIC_SUPABASE_PUBLISHABLE_KEY": "sb_publishable_placeholder",
+    "EXPO_PUBLIC_CHAT_PUSH_URL": "http://api.invalid",
 }
 _EXPO = {"CI": "1", "EXPO_OFFLINE": "1", "EXPO_NO_TELEMETRY": "1"}
 

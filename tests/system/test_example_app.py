@@ -12,4 +12,4 @@ async def test_two_windows_of_the_example_app_chat(cloud: LocalCloud) -> None:
     await asyncio.to_thread(export, ["web"], EXAMPLE / "dist")
     tests = sorted((EXAMPLE / "test").glob("*.test.mts"))
     project = {"SUPABASE_URL": cloud.realtime.url, "SUPABASE_PUBLISHABLE_KEY": cloud.supabase.publishable_key}
-    await asyncio.to_thread(lambda: run("--test", "--test-timeout=60000", *tests, **project))
+    await asyncio.to_thread(lambda: run("--test", "--test-isolation=none", "--test-timeout=60000", *tests, **project))

@@ -5,7 +5,7 @@ export const publishableKey = required(
   'EXPO_PUBLIC_SUPABASE_PUBLISHABLE_KEY',
   process.env.EXPO_PUBLIC_SUPABASE_PUBLISHABLE_KEY,
 );
-export const apiUrl = process.env.EXPO_PUBLIC_CHAT_PUSH_URL;
+export const apiUrl = required('EXPO_PUBLIC_CHAT_PUSH_URL', process.env.EXPO_PUBLIC_CHAT_PUSH_URL);
 
 function required(name: string, value: string | undefined): string {
   if (!value) throw new Error(`${name} is not set: write it to .env.local, as README.md says, and start Expo again`);

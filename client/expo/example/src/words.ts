@@ -1,6 +1,6 @@
 // What the app says about times, states and errors.
 
-import { OtherAccount, RateLimited, ServerUnreachable, SignInRejected, type Status } from 'chat-push-client';
+import { DatabaseInUse, OtherAccount, RateLimited, ServerUnreachable, SignInRejected, type Status } from 'chat-push-client';
 
 export const statusWords: Record<Status, string> = {
   pending: 'Sending…',
@@ -24,5 +24,6 @@ export function problem(error: unknown): string {
   if (error instanceof ServerUnreachable) return 'No connection. Try again when you are online.';
   if (error instanceof SignInRejected) return 'The e-mail address or the password is wrong.';
   if (error instanceof OtherAccount) return 'This device has the chats of another account. Sign in with that one.';
+  if (error instanceof DatabaseInUse) return 'The chat is open in another window. Close that one, and load this one again.';
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,9 +1,10 @@
-import { useAccount } from '../client';
+import { useAccount } from '../account';
 import { prefer, useChoices, type Preview } from '../choices';
 import { Blocked } from '../components/Blocked';
 import { Button } from '../components/Button';
 import { Choice } from '../components/Choice';
 import { Notice } from '../components/Notice';
+import { NotificationState } from '../components/NotificationState';
 import { Page } from '../components/Page';
 import { QuietHours } from '../components/QuietHours';
 import { useTask } from '../tasks';
@@ -15,6 +16,7 @@ export default function Settings() {
   const leaving = useTask();
   return (
     <Page title="Settings">
+      <NotificationState />
       {error && <Notice isError text={error} />}
       {choices && (
         <>

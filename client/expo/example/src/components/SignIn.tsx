@@ -2,7 +2,7 @@ import type { ChatClient } from 'chat-push-client';
 import { useState } from 'react';
 import { ScrollView, Text } from 'react-native';
 
-import { createAccount } from '../account';
+import { createAccount } from '../newAccount';
 import { useTask } from '../tasks';
 import { start } from '../direction';
 import { themed } from '../theme';
@@ -10,8 +10,8 @@ import { Button } from './Button';
 import { Field } from './Field';
 import { Notice } from './Notice';
 
-/** Signs in, or creates an account. `onDone`: the client has a session. */
-export function SignIn({ client, onDone }: { readonly client: ChatClient; readonly onDone: () => void }) {
+/** Signs in, or creates an account. */
+export function SignIn({ client }: { readonly client: ChatClient }) {
   const styles = useStyles();
   const [isNew, setIsNew] = useState(false);
   const [name, setName] = useState('');
@@ -22,7 +22,6 @@ export function SignIn({ client, onDone }: { readonly client: ChatClient; readon
     void run(async () => {
       if (isNew) await createAccount(client, { name: name.trim(), email: email.trim(), password });
       else await client.signIn(email.trim(), password);
-      onDone();
     });
 
   return (

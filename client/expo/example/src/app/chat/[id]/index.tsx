@@ -5,6 +5,7 @@ import { useEffect, useState } from 'react';
 import { FlatList, KeyboardAvoidingView, Platform } from 'react-native';
 import { SafeAreaView } from 'react-native-safe-area-context';
 
+import { AskForPushes } from '../../../components/AskForPushes';
 import { Bubble } from '../../../components/Bubble';
 import { Button } from '../../../components/Button';
 import { ChatTitle } from '../../../components/ChatTitle';
@@ -57,6 +58,7 @@ export default function Chat() {
           onEndReached={() => void loadOlder()}
         />
         {error && <Notice isError text={error} />}
+        {messages.some((message) => message.senderId === chat.userId) && <AskForPushes name={name} />}
         {selected ? (
           <MessageActions
             message={selected}
