@@ -51,6 +51,10 @@ declare module 'node:assert/strict' {
   export function deepEqual(actual: unknown, expected: unknown): void;
   export function notEqual(actual: unknown, expected: unknown): void;
   export function equal(actual: unknown, expected: unknown): void;
-  export function rejects(promise: Promise<unknown>, type: abstract new (...values: never[]) => Error): Promise<void>;
+  export function match(text: string, pattern: RegExp): void;
+  export function rejects(
+    promise: Promise<unknown>,
+    type: (abstract new (...values: never[]) => Error) | ((error: Error) => boolean),
+  ): Promise<void>;
   export function throws(work: () => unknown, type: abstract new (...values: never[]) => Error): void;
 }

@@ -51,10 +51,11 @@ export class ChatClient {
    * Throws TypeError for a wrong setting, DatabaseInUse if another client has the database open, and DatabaseError.
    */
   static async open(settings: Settings): Promise<ChatClient> {
-    check(settings);
+    const random = check(settings);
     const log = settings.log ?? ((line) => console.warn(line));
     const events = new Events((error) => log(`a listener of the app threw ${nameOf(error)}`));
-    const store = await Store.open(settings.database, (event) => events.emit(event), log, settings.deviceId);
+    const { database, deviceId } = settings;
+    const store = await Store.open({ database, emit: (event) => events.emit(event), log, random, deviceId });
     const client = new ChatClient(settings, store, events, log);
     client.#start();
     return client;

@@ -19,6 +19,7 @@ export type Network = (changed: (isConnected: boolean) => void) => () => void;
  */
 export function expoApp({ network }: { readonly network?: Network } = {}): App {
   return {
+    random: (bytes) => Crypto.getRandomValues(bytes),
     isActive: () => AppState.currentState !== 'background', // iOS shows a dialog or the app switcher: inactive
     follow: (changed) => {
       const state = AppState.addEventListener('change', (now) => {

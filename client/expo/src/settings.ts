@@ -3,6 +3,7 @@
 import type { SupabaseClient } from '@supabase/supabase-js';
 
 import type { Database } from './database.ts';
+import { ofEngine, type Random } from './ids.ts';
 
 /** Times in seconds. Tests shorten them. */
 export interface Timing {
@@ -35,6 +36,8 @@ export interface App {
   isActive(): boolean;
   /** Calls these with each change. Returns a function that ends it. */
   follow(changed: { active(isActive: boolean): void; network(isConnected: boolean): void }): () => void;
+  /** Fills the bytes from a secure source, where the JavaScript engine has no crypto.getRandomValues. */
+  readonly random?: Random;
 }
 
 /**
@@ -59,8 +62,8 @@ export interface Settings {
   readonly log?: (text: string) => void;
 }
 
-/** Throws TypeError for a setting that cannot work, with its name. */
-export function check(settings: Settings): void {
+/** Throws TypeError for a setting that cannot work, with its name. Returns the source of random bytes. */
+export function check(settings: Settings): Random {
   for (const name of ['supabaseUrl', 'apiUrl'] as const) {
     const value: unknown = settings[name];
     if (name === 'apiUrl' && value === undefined) continue;
@@ -76,5 +79,12 @@ export function check(settings: Settings): void {
   if (settings.deviceId !== undefined && !/^[\w.:-]{1,200}$/.test(settings.deviceId)) {
     throw new TypeError('deviceId must be an id such as a UUID');
   }
+  const random = settings.app?.random ?? ofEngine();
+  if (!random) {
+    throw new TypeError(
+      'app is not set, and this JavaScript engine has no crypto.getRandomValues: pass expoApp() of chat-push-client/expo',
+    );
+  }
   if (!settings.database) throw new TypeError('database is not set: pass an open database of expo-sqlite');
+  return random;
 }

@@ -8,7 +8,7 @@ import { UnknownMessage } from './errors.ts';
 import type { ChatEvent } from './events.ts';
 import { MalformedRow, optional, text, time } from './models.ts';
 import type { Attachment, Conversation, Entry, Message, Person, Row, ServerMessage, Status } from './models.ts';
-import { newId } from './waiting.ts';
+import { newId, type Random } from './ids.ts';
 
 const FOREVER = Number.MAX_SAFE_INTEGER;
 
@@ -52,35 +52,37 @@ export interface Receipts {
   readonly changedAt: number;
 }
 
+/** `emit` receives what changed, after it is committed. `deviceId`: undefined if the database keeps it. */
+export interface Opening {
+  readonly database: Database;
+  readonly emit: (event: ChatEvent) => void;
+  readonly log: (text: string) => void;
+  readonly random: Random;
+  readonly deviceId?: string | undefined;
+}
+
 /** An open local database. */
 export class Store {
   readonly #sql: Connection;
   readonly #emit: (event: ChatEvent) => void;
   readonly #log: (text: string) => void;
+  readonly #newId: () => string;
   #me: string | null = null;
   #deviceId = '';
 
-  private constructor(database: Database, emit: (event: ChatEvent) => void, log: (text: string) => void) {
+  private constructor({ database, emit, log, random }: Opening) {
     this.#sql = new Connection(database);
     this.#emit = emit;
     this.#log = log;
+    this.#newId = () => newId(random);
   }
 
-  /**
-   * Prepares the database. `emit` receives what changed, after it is committed. `deviceId`: null if the database keeps it.
-   *
-   * Throws DatabaseError.
-   */
-  static async open(
-    database: Database,
-    emit: (event: ChatEvent) => void,
-    log: (text: string) => void,
-    deviceId: string | null = null,
-  ): Promise<Store> {
-    const store = new Store(database, emit, log);
+  /** Prepares the database. Throws DatabaseError. */
+  static async open(opening: Opening): Promise<Store> {
+    const store = new Store(opening);
     await store.#sql.prepare();
     store.#me = await store.get('user_id');
-    store.#deviceId = deviceId ?? (await store.get('device_id')) ?? newId();
+    store.#deviceId = opening.deviceId ?? (await store.get('device_id')) ?? store.#newId();
     await store.put('device_id', store.#deviceId);
     return store;
   }
@@ -308,7 +310,7 @@ export class Store {
     now: number,
   ): Promise<Message> {
     return this.#transaction(async (events) => {
-      const id = newId();
+      const id = this.#newId();
       await this.#sql.run(
         "insert into outbox (id, conversation_id, kind, text, attachments, created_at) values (?, ?, 'send', ?, ?, ?)",
         id,

@@ -35,11 +35,3 @@ export class Signal {
 export function backoff(attempts: number, base: number, cap: number): number {
   return Math.min(cap, base * 2 ** Math.min(attempts - 1, 30)) * (0.5 + Math.random() / 2);
 }
-
-/** A random UUID, version 4. Hermes has no crypto.randomUUID; a client_msg_id needs to be unique, not secret. */
-export function newId(): string {
-  return 'xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx'.replace(/[xy]/g, (place) => {
-    const digit = Math.floor(Math.random() * 16);
-    return (place === 'x' ? digit : (digit & 3) | 8).toString(16);
-  });
-}

@@ -41,7 +41,7 @@ export async function openPhone(script: Script, database: Database = openDatabas
     events.push(event);
     for (const look of waiting) look();
   };
-  const store = await Store.open(database, emit, () => undefined);
+  const store = await Store.open({ database, emit, log: () => undefined, random: (bytes) => crypto.getRandomValues(bytes) });
   await store.put('user_id', ME);
   const session = new Session(auth(ME), () => store.me, () => undefined);
   const requests: Request[] = [];

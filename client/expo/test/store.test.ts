@@ -2,6 +2,7 @@ import { deepEqual, equal, rejects, throws } from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { DatabaseError, UnknownMessage } from '../src/index.ts';
+import { newId } from '../src/ids.ts';
 import { MalformedRow, isoOf, messageOf, time } from '../src/models.ts';
 import { ME, PARTNER, ROOM, message, openPhone, rowOf } from './phone.ts';
 
@@ -91,4 +92,9 @@ test('times keep their microseconds', () => {
   equal(isoOf(time({ at: '2026-01-02T03:04:05.000001+02:00' }, 'at')), '2026-01-02T01:04:05.000001Z');
   throws(() => time({ at: 'now' }, 'at'), MalformedRow);
   throws(() => messageOf(rowOf({ room_id: ROOM, sender_id: ME, message: 5 })), MalformedRow);
+});
+
+test('ids are UUIDs of version 4, and their random bits are those of the secure source', () => {
+  equal(newId((bytes) => bytes.fill(0xff)), 'ffffffff-ffff-4fff-bfff-ffffffffffff');
+  equal(newId((bytes) => bytes.map((_, index) => index)), '00010203-0405-4607-8809-0a0b0c0d0e0f');
 });
