@@ -7,6 +7,7 @@ const source = path.join(folder, 'src');
 
 // The package is a link to the folder above. What it imports is what this app has installed, as in any app.
 config.watchFolders = [folder];
+config.resolver.unstable_conditionNames = [...config.resolver.unstable_conditionNames, 'chat-push-source'];
 config.resolver.resolveRequest = (context, name, platform) => {
   const isPeer = context.originModulePath.startsWith(source) && !name.startsWith('.');
   return context.resolveRequest(isPeer ? { ...context, originModulePath: __filename } : context, name, platform);
