@@ -64,5 +64,6 @@ def first_steps(cloud: LocalCloud, env_file: Path) -> str:
             f"  {cloud.expo.control_url}  lists the requests that uninstall the app or make Expo fail",
             f"  ./dev doctor --env {env_file}  checks whether pushes are healthy",
             "  docs/client.md  describes what an app does; its package runs against this cloud",
+            "  client/expo/example  is an app for browsers and phones that runs against this cloud",
         ]
     )

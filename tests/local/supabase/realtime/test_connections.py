@@ -232,6 +232,19 @@ async def test_the_data_api_and_auth_answer_at_the_same_address(running: Realtim
         assert answer.status == 401
 
 
+@pytest.mark.parametrize("path", ["/auth/v1/signup", "/rest/v1/notes"])
+async def test_a_web_app_of_any_origin_may_send_the_headers_of_supabase_js(running: Realtime, path: str) -> None:
+    url, origin = f"{running.url}{path}", {"Origin": "https://app.example.com"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "apikey,authorization"}
+    async with aiohttp.request("OPTIONS", url, headers=origin | asked) as preflight:
+        assert preflight.status == 204
+        assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+        assert preflight.headers["Access-Control-Allow-Headers"] == "apikey,authorization"
+        assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    async with aiohttp.request("POST", url, headers=origin, json={}) as answer:
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
 async def test_a_connection_without_a_heartbeat_is_closed(server: Postgres, project: Supabase) -> None:
     async with (
         realtime(server, project, delays=replace(DELAYS, silent_client=0.1)) as running,

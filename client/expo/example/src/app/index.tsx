@@ -6,14 +6,17 @@ import { FlatList, View } from 'react-native';
 import { Button } from '../components/Button';
 import { Centered } from '../components/Centered';
 import { ConversationRow } from '../components/ConversationRow';
+import { Notice } from '../components/Notice';
 import { Offline } from '../components/Offline';
 import { invite } from '../invite';
+import { useTask } from '../tasks';
 
 /** All conversations. */
 export default function Conversations() {
   const chat = useChat();
   const { conversations, isLoaded } = useConversations();
   const [isCopied, setIsCopied] = useState(false);
+  const { error, run } = useTask();
   const shown = conversations.filter((conversation) => !conversation.archived);
   return (
     <View style={{ flex: 1 }}>
@@ -35,10 +38,11 @@ export default function Conversations() {
           )}
         />
       )}
+      {error && <Notice isError text={error} />}
       <Button
         kind="plain"
         label={isCopied ? 'Copied. Send the link to somebody' : 'Invite somebody'}
-        onPress={() => void invite(chat.userId).then(setIsCopied)}
+        onPress={() => void run(async () => setIsCopied(await invite(chat.userId)))}
       />
     </View>
   );

@@ -64,7 +64,7 @@ const useStyles = themed(({ colors, text }) => ({
     borderTopColor: colors.border,
     backgroundColor: colors.background,
   },
-  photo: { width: 44, height: 44, alignItems: 'center', justifyContent: 'center' },
+  photo: { minWidth: 44, minHeight: 44, alignItems: 'center', justifyContent: 'center' },
   plus: { color: colors.link, fontSize: text(28), lineHeight: text(32) },
   input: {
     flex: 1,

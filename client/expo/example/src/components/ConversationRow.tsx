@@ -29,7 +29,7 @@ export const ConversationRow = memo(
         <View style={styles.middle}>
           <Text style={styles.name} numberOfLines={1}>{name}</Text>
           <Text style={[styles.preview, unread > 0 && styles.strong]} numberOfLines={1}>
-            {lastMessageAt ? lastMessage || 'Photo' : 'No messages yet'}
+            {lastMessage ?? 'No messages yet'}
           </Text>
         </View>
         <View style={styles.end}>

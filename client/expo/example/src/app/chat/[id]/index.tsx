@@ -29,8 +29,8 @@ export default function Chat() {
 
   const newest = messages.find((message) => message.serverTimestamp !== null)?.id;
   useEffect(() => {
-    if (newest && isOnScreen) void chat.markRead(newest);
-  }, [chat, newest, isOnScreen]);
+    if (newest && isOnScreen) void run(() => chat.markRead(newest));
+  }, [chat, run, newest, isOnScreen]);
 
   const name = conversation?.partner.displayName ?? '';
   return (
