@@ -20,7 +20,7 @@ def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
     packed = run(node(), NPM, "pack", "--json", "--pack-destination", folder, cwd=PACKAGE)
     [described] = json.loads(packed[packed.index("[\n") :])
-    return folder / described["filename"]
+    return folder / str(described["filename"])
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_package_has_no_type_errors() -> None:
 
 
 def test_the_tests_of_the_package_pass() -> None:
-    run(node(), "--test", *sorted((PACKAGE / "test").glob("*.test.ts")))
+    run(node(), "--import", PACKAGE / "test" / "tsx.mjs", "--test", *sorted((PACKAGE / "test").glob("*.test.ts")))
 
 
 def test_an_installed_package_can_be_imported_without_its_source(installed: Path) -> None:
