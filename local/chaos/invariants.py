@@ -219,9 +219,11 @@ def _never_while_muted(history: History) -> Iterator[_Case]:
     for message, job in _messages_and_jobs(history):
         for claim in job.claims:
             changes = [mute for mute in mutes[job.recipient_id, message.room_id] if mute.at <= claim.committed_at]
-            if changes and changes[-1].at <= claim.at - MARGIN:
-                what = f"claimed at {claim.at} while the recipient had muted its conversation"
-                yield Violation(message.id, what) if changes[-1].is_muted else None
+            if changes and changes[-1].at > claim.at - MARGIN:
+                continue
+            is_muted = bool(changes) and changes[-1].is_muted
+            what = f"claimed at {claim.at} while the recipient had muted its conversation"
+            yield Violation(message.id, what) if is_muted else None
 
 
 def _grouped[T, K](items: Iterable[T], key: Callable[[T], K]) -> defaultdict[K, list[T]]:

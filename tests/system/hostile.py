@@ -28,6 +28,8 @@ _ENDPOINTS = "public"  # the schema of the Data API
 
 # What the client passes for an argument, or writes into a column, that accepts few words only.
 _WORDS = {
+    "locale": "pt-BR",
+    "p_locale": "pt-BR",
     "p_platform": "ios",
     "p_push_environment": "production",
     "p_push_provider": "expo",
