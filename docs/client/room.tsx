@@ -1,49 +1,9 @@
 // app/chat/[id].tsx
 
-import { useChat, useConversation, useTyping } from 'chat-push-client/react';
+import { ChatRoom } from 'chat-push-client/react-native';
 import { useIsFocused, useLocalSearchParams } from 'expo-router';
-import { useEffect, useState } from 'react';
-import { Button, FlatList, Text, TextInput, View } from 'react-native';
 
 export default function Chat() {
   const { id } = useLocalSearchParams<{ id: string }>();
-  const chat = useChat();
-  const isOnScreen = useIsFocused();
-  const { messages, loadOlder } = useConversation(id, { isOnScreen });
-  const { isPartnerTyping, typing } = useTyping(id);
-  const [text, setText] = useState('');
-  const newest = messages[0];
-
-  useEffect(() => {
-    if (isOnScreen && newest) chat.markRead(newest.id).catch(console.warn);
-  }, [chat, isOnScreen, newest]);
-
-  const send = () => {
-    chat.send(id, text).then(() => setText(''), console.warn); // the message is shown at once, also without a network
-    typing(false);
-  };
-  return (
-    <View style={{ flex: 1 }}>
-      <FlatList
-        inverted
-        data={messages}
-        keyExtractor={(message) => message.clientMsgId ?? message.id}
-        onEndReached={() => void loadOlder()}
-        renderItem={({ item: { senderId, text, deletedAt, status } }) => (
-          <Text style={{ textAlign: senderId === chat.userId ? 'right' : 'left' }}>
-            {deletedAt ? 'Message deleted' : text} {senderId === chat.userId && status}
-          </Text>
-        )}
-      />
-      <Text>{isPartnerTyping && 'types…'}</Text>
-      <TextInput
-        value={text}
-        onChangeText={(next) => {
-          setText(next);
-          typing();
-        }}
-      />
-      <Button title="Send" onPress={send} disabled={!text.trim()} />
-    </View>
-  );
+  return <ChatRoom conversationId={id} isOnScreen={useIsFocused()} />;
 }

@@ -20,7 +20,7 @@ def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
     packed = run(node(), NPM, "pack", "--json", "--pack-destination", folder, cwd=PACKAGE)
     [described] = json.loads(packed[packed.index("[\n") :])
-    return folder / described["filename"]
+    return folder / str(described["filename"])
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,18 @@ def test_the_package_has_no_type_errors() -> None:
     run(node(), NODE_MODULES / "typescript" / "bin" / "tsc", "--project", PACKAGE)
 
 
+def test_the_code_of_the_package_breaks_no_rule_of_eslint() -> None:
+    run(node(), NODE_MODULES / "eslint" / "bin" / "eslint.js", PACKAGE / "src")
+
+
+def test_the_reference_of_the_package_describes_all_that_it_exports(tmp_path: Path) -> None:
+    options = ("--options", PACKAGE / "typedoc.json", "--tsconfig", PACKAGE / "tsconfig.json", "--out", tmp_path)
+    run(node(), NODE_MODULES / "typedoc" / "bin" / "typedoc", *options)
+    assert (tmp_path / "classes" / "expo.Push.html").exists()
+
+
 def test_the_tests_of_the_package_pass() -> None:
-    run(node(), "--test", *sorted((PACKAGE / "test").glob("*.test.ts")))
+    run(node(), "--import", PACKAGE / "test" / "tsx.mjs", "--test", *sorted((PACKAGE / "test").glob("*.test.ts")))
 
 
 def test_an_installed_package_can_be_imported_without_its_source(installed: Path) -> None:

@@ -5,6 +5,7 @@ export type { Database, Value } from './database.ts';
 export type { Device } from './devices.ts';
 export * from './errors.ts';
 export type { ChatEvent, Listener } from './events.ts';
+export type { Random } from './ids.ts';
 export type { Attachment, Conversation, Entry, EntryKind, Message, Person, Status } from './models.ts';
 export { tapOf, type Tap } from './push.ts';
 export type { App, Settings, Timing } from './settings.ts';

@@ -1,13 +1,16 @@
 // A document for React, and components that only call a hook.
 
-import type { ReactNode } from 'react';
+import type { ReactElement, ReactNode } from 'react';
 
 // Without its types: they bring those of Node.js, which hide what React Native does not have.
 const { Window } = (await import('happy-dom' as string)) as {
-  Window: new () => { document: { createElement(tag: string): Element } };
+  Window: new () => { document: Document; Event: typeof Event; MouseEvent: typeof MouseEvent };
 };
 const window = new Window();
 Object.assign(globalThis, { window, document: window.document });
+for (const name of ['HTMLElement', 'Node', 'ResizeObserver', 'ShadowRoot']) {
+  Object.assign(globalThis, { [name]: (window as unknown as Record<string, unknown>)[name] });
+}
 
 // After the document is there: React looks for it once.
 const { act, createElement, StrictMode } = await import('react');
@@ -69,4 +72,66 @@ async function settled(work: () => void): Promise<void> {
   } finally {
     environment.IS_REACT_ACT_ENVIRONMENT = false;
   }
+}
+
+export interface Drawn {
+  /** Resolves when the text of the screen matches. */
+  until(pattern: RegExp): Promise<void>;
+  /** The titles of all buttons. */
+  buttons(): string[];
+  /** What a screen reader reads of each message. */
+  labels(): string[];
+  input(): { value: string };
+  type(text: string): Promise<void>;
+  press(title: string): Promise<void>;
+  longPress(label: RegExp): Promise<void>;
+  unmount(): Promise<void>;
+}
+
+/** Draws an element below a ChatProvider with this client. */
+export async function draw(client: ChatClient, element: ReactElement): Promise<Drawn> {
+  const container = window.document.createElement('div');
+  window.document.body.append(container);
+  const root = createRoot(container);
+  await settled(() => root.render(createElement(ChatProvider, { client }, element)));
+  const all = (selector: string) => Array.from(container.querySelectorAll<HTMLElement>(selector));
+  const input = () => all('textarea, input')[0] as HTMLTextAreaElement;
+  const send = (target: Element, name: string) =>
+    target.dispatchEvent(new window.MouseEvent(name, { bubbles: true, button: 0 }));
+  const event = (target: Element, ...names: string[]) =>
+    settled(() => {
+      for (const name of names) send(target, name);
+    });
+  return {
+    until: async (pattern) => {
+      while (!pattern.test(container.textContent ?? '')) await new Promise((resolve) => setTimeout(resolve, 5));
+    },
+    buttons: () => all('[role=button]').map(({ textContent }) => textContent ?? ''),
+    labels: () => all('[aria-label]').map((each) => each.getAttribute('aria-label') ?? ''),
+    input,
+    type: (text) =>
+      settled(() => {
+        // React hears of a value only if it was set below its own setter.
+        const { set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(input()), 'value') ?? {};
+        set?.call(input(), text);
+        input().dispatchEvent(new window.Event('input', { bubbles: true }));
+      }),
+    press: (title) => event(found(all('[role=button]'), ({ textContent }) => textContent === title), 'mousedown', 'mouseup', 'click'),
+    longPress: async (label) => {
+      const target = found(all('[aria-label]'), (each) => label.test(each.getAttribute('aria-label') ?? ''));
+      await event(target, 'mousedown');
+      await new Promise((resolve) => setTimeout(resolve, 600)); // how long a long press takes
+      await event(target, 'mouseup');
+    },
+    unmount: async () => {
+      await settled(() => root.unmount());
+      container.remove();
+    },
+  };
+}
+
+function found<T>(items: readonly T[], holds: (item: T) => boolean): T {
+  const item = items.find(holds);
+  if (!item) throw new Error('this is not on the screen');
+  return item;
 }

@@ -1,0 +1,331 @@
+// A chat room of plain React Native, whole or in parts. It works in any app that has a ChatProvider.
+
+import { useCallback, useEffect, useMemo, useState } from 'react';
+import type { ReactElement, ReactNode } from 'react';
+import { AppState, FlatList, KeyboardAvoidingView, Platform, Pressable, StyleSheet, Text, TextInput, View, useColorScheme } from 'react-native';
+
+import type { Message, Status } from './models.ts';
+import { useChat, useConversation, useTyping } from './react.ts';
+
+/** The texts of a chat room, in the language of the person. */
+export interface Words {
+  readonly statuses: Readonly<Record<Status, string>>;
+  readonly write: string;
+  readonly send: string;
+  readonly save: string;
+  readonly edit: string;
+  readonly delete: string;
+  readonly retry: string;
+  readonly discard: string;
+  readonly cancel: string;
+  readonly deleted: string;
+  readonly edited: string;
+  readonly attachment: string;
+  readonly typing: (name: string) => string;
+  readonly empty: string;
+}
+
+export const ENGLISH: Words = {
+  statuses: { pending: 'Sending', failed: 'Not sent', sent: 'Sent', delivered: 'Delivered', read: 'Read' },
+  write: 'Message',
+  send: 'Send',
+  save: 'Save',
+  edit: 'Edit',
+  delete: 'Delete',
+  retry: 'Try again',
+  discard: 'Discard',
+  cancel: 'Cancel',
+  deleted: 'Message deleted',
+  edited: 'edited',
+  attachment: 'Attachment',
+  typing: (name) => `${name} is typing…`,
+  empty: 'No messages yet',
+};
+
+export interface Colors {
+  readonly background: string;
+  readonly own: string;
+  readonly ownText: string;
+  readonly other: string;
+  readonly otherText: string;
+  readonly quiet: string;
+  readonly accent: string;
+  readonly problem: string;
+}
+
+// Each text has a contrast of at least 4.5 to 1 on its background.
+export const LIGHT: Colors = {
+  background: '#ffffff', own: '#1f5fd0', ownText: '#ffffff', other: '#e9ebef', otherText: '#16181d', quiet: '#5b6270', accent: '#1f5fd0', problem: '#b3261e',
+};
+export const DARK: Colors = {
+  background: '#101216', own: '#2f6fe0', ownText: '#ffffff', other: '#262a32', otherText: '#eef0f4', quiet: '#a3abba', accent: '#8ab4ff', problem: '#ff8a80',
+};
+
+/** What the parts of a chat room share. `words` and `colors` replace the defaults: English, and those of the color scheme. */
+export interface Look {
+  readonly words?: Words;
+  readonly colors?: Colors;
+}
+
+/** What an own message can be told: by a long press, or by the actions of a screen reader. */
+export type Action = 'edit' | 'delete' | 'retry' | 'discard';
+
+/**
+ * A conversation: its messages, and the line to write in.
+ *
+ * It marks what is on the screen as read while the app is visible. `isOnScreen`: as of useConversation. `renderContent` draws
+ * the content of a message, such as the images of your attachments; null: its text. `onError` gets what the person should know,
+ * such as a full disk.
+ */
+export function ChatRoom(
+  props: Look & {
+    readonly conversationId: string;
+    readonly isOnScreen?: boolean;
+    readonly renderContent?: (message: Message) => ReactNode;
+    readonly onError?: (error: unknown) => void;
+  },
+): ReactElement {
+  const { conversationId, isOnScreen = true, onError = console.warn, words = ENGLISH } = props;
+  const chat = useChat();
+  const colors = useColors(props);
+  const isActive = useIsActive();
+  const { conversation, messages, isLoaded, loadOlder } = useConversation(conversationId, { isOnScreen });
+  const { isPartnerTyping, typing } = useTyping(conversationId);
+  const [edited, setEdited] = useState<Message | null>(null);
+  const newest = messages[0]?.id;
+
+  useEffect(() => {
+    if (isOnScreen && isActive && newest !== undefined) chat.markRead(newest).catch(onError);
+  }, [chat, isOnScreen, isActive, newest, onError]);
+
+  const act = useCallback(
+    (message: Message, action: Action) => {
+      if (action === 'edit') setEdited(message);
+      else chat[action](message.id).catch(onError);
+    },
+    [chat, onError],
+  );
+  const submit = (text: string) => {
+    const done = edited ? chat.edit(edited.id, text) : chat.send(conversationId, text);
+    setEdited(null);
+    typing(false);
+    return done.then(() => true, (error: unknown) => (onError(error), false));
+  };
+  return (
+    <KeyboardAvoidingView
+      style={[styles.room, { backgroundColor: colors.background }]}
+      {...(Platform.OS === 'ios' ? { behavior: 'padding' } : {})}
+    >
+      <MessageList {...props} messages={messages} isLoaded={isLoaded} me={chat.userId} onEnd={loadOlder} onAction={act} />
+      <Text style={[styles.typing, { color: colors.quiet }]} accessibilityLiveRegion="polite">
+        {isPartnerTyping ? words.typing(conversation?.partner.displayName ?? '…') : ''}
+      </Text>
+      <Composer
+        {...props}
+        key={edited?.id ?? 'new'}
+        initial={edited?.text ?? ''}
+        onSubmit={submit}
+        onType={typing}
+        {...(edited ? { onCancel: () => setEdited(null) } : {})}
+      />
+    </KeyboardAvoidingView>
+  );
+}
+
+/** The messages, newest at the bottom. `me`: whose messages are own ones. `onEnd`: the oldest came on the screen. */
+export function MessageList(
+  props: Look & {
+    readonly messages: readonly Message[];
+    readonly me: string | null;
+    readonly isLoaded?: boolean;
+    readonly onEnd?: () => Promise<void>;
+    readonly onAction?: (message: Message, action: Action) => void;
+    readonly renderContent?: (message: Message) => ReactNode;
+  },
+): ReactElement {
+  const { messages, me, isLoaded = true, onEnd, onAction, renderContent, words = ENGLISH } = props;
+  const colors = useColors(props);
+  const [opened, setOpened] = useState<string | null>(null);
+  const act = useCallback(
+    (message: Message, action: Action) => {
+      setOpened(null);
+      onAction?.(message, action);
+    },
+    [onAction],
+  );
+  if (!messages.length) {
+    return (
+      <View style={styles.empty}>
+        <Text style={{ color: colors.quiet }}>{isLoaded ? words.empty : ''}</Text>
+      </View>
+    );
+  }
+  return (
+    <FlatList
+      inverted
+      style={styles.list}
+      data={messages}
+      keyExtractor={keyOf}
+      extraData={opened}
+      onEndReached={() => void onEnd?.()}
+      renderItem={({ item }) => (
+        <MessageBubble
+          message={item}
+          isOwn={item.senderId === me}
+          isOpen={opened === item.id}
+          words={words}
+          colors={colors}
+          onOpen={setOpened}
+          onAction={act}
+          {...(renderContent ? { renderContent } : {})}
+        />
+      )}
+    />
+  );
+}
+
+/** A message. `isOpen`: with the buttons of its actions, which a long press on an own message opens by `onOpen`. */
+export function MessageBubble(
+  props: Look & {
+    readonly message: Message;
+    readonly isOwn: boolean;
+    readonly isOpen?: boolean;
+    readonly onOpen?: (messageId: string | null) => void;
+    readonly onAction?: (message: Message, action: Action) => void;
+    readonly renderContent?: (message: Message) => ReactNode;
+  },
+): ReactElement {
+  const { message, isOwn, isOpen = false, onOpen, onAction, renderContent, words = ENGLISH } = props;
+  const colors = useColors(props);
+  const actions = isOwn && onAction ? actionsOf(message) : [];
+  const status = isOwn ? words.statuses[message.status] : '';
+  const notes = [timeOf(message), message.editedAt && !message.deletedAt ? words.edited : '', status].filter(Boolean).join(' · ');
+  const text = textOf(message, words);
+  const color = isOwn ? colors.ownText : colors.otherText;
+  return (
+    <View style={[styles.row, isOwn ? styles.own : styles.other]}>
+      <Pressable
+        style={[styles.bubble, { backgroundColor: isOwn ? colors.own : colors.other }]}
+        accessible
+        accessibilityLabel={`${text}, ${notes}`}
+        accessibilityActions={actions.map((name) => ({ name, label: words[name] }))}
+        onAccessibilityAction={({ nativeEvent }) => onAction?.(message, nativeEvent.actionName as Action)}
+        {...(actions.length ? { onLongPress: () => onOpen?.(isOpen ? null : message.id) } : {})}
+      >
+        {(!message.deletedAt && renderContent?.(message)) || (
+          <Text style={[styles.text, { color }, message.deletedAt && styles.deleted]}>{text}</Text>
+        )}
+      </Pressable>
+      <Text style={[styles.notes, { color: message.status === 'failed' ? colors.problem : colors.quiet }]}>{notes}</Text>
+      {isOpen && (
+        <View style={styles.actions}>
+          {actions.map((action) => (
+            <Choice key={action} title={words[action]} color={colors.accent} onPress={() => onAction?.(message, action)} />
+          ))}
+          <Choice title={words.cancel} color={colors.quiet} onPress={() => onOpen?.(null)} />
+        </View>
+      )}
+    </View>
+  );
+}
+
+/** The line to write in. `onSubmit` resolves with whether the text may go. `onCancel`: for an edit. */
+export function Composer(
+  props: Look & {
+    readonly initial?: string;
+    readonly onSubmit: (text: string) => Promise<boolean>;
+    readonly onType?: (isTyping?: boolean) => void;
+    readonly onCancel?: () => void;
+  },
+): ReactElement {
+  const { initial = '', onSubmit, onType, onCancel, words = ENGLISH } = props;
+  const colors = useColors(props);
+  const [text, setText] = useState(initial);
+  const isEmpty = !text.trim();
+  const submit = () => {
+    setText('');
+    void onSubmit(text.trim()).then((isDone) => {
+      if (!isDone) setText((now) => now || text); // what was written meanwhile stays
+    });
+  };
+  return (
+    <View style={styles.composer}>
+      <TextInput
+        style={[styles.input, { color: colors.otherText, backgroundColor: colors.other }]}
+        multiline
+        value={text}
+        placeholder={words.write}
+        placeholderTextColor={colors.quiet}
+        accessibilityLabel={words.write}
+        onChangeText={(next) => {
+          setText(next);
+          onType?.(next.length > 0);
+        }}
+      />
+      {onCancel && <Choice title={words.cancel} color={colors.quiet} onPress={onCancel} />}
+      <Choice title={onCancel ? words.save : words.send} color={isEmpty ? colors.quiet : colors.accent} isDisabled={isEmpty} onPress={submit} />
+    </View>
+  );
+}
+
+function Choice(props: { readonly title: string; readonly color: string; readonly isDisabled?: boolean; readonly onPress: () => void }): ReactElement {
+  const { title, color, isDisabled = false, onPress } = props;
+  return (
+    <Pressable style={styles.choice} accessibilityRole="button" disabled={isDisabled} onPress={onPress}>
+      <Text style={[styles.text, { color }]}>{title}</Text>
+    </Pressable>
+  );
+}
+
+function useColors({ colors }: Look): Colors {
+  const scheme = useColorScheme();
+  return useMemo(() => colors ?? (scheme === 'dark' ? DARK : LIGHT), [colors, scheme]);
+}
+
+/** Whether the app is visible: messages that arrive in the background are not read. */
+function useIsActive(): boolean {
+  const [isActive, setIsActive] = useState(AppState.currentState !== 'background');
+  useEffect(() => {
+    const listener = AppState.addEventListener('change', (state) => setIsActive(state === 'active'));
+    return () => listener.remove();
+  }, []);
+  return isActive;
+}
+
+function actionsOf({ status, deletedAt, serverTimestamp }: Message): Action[] {
+  if (status === 'failed') return ['retry', 'discard', ...(serverTimestamp ? [] : (['edit'] as const))];
+  return deletedAt ? [] : ['edit', 'delete'];
+}
+
+function textOf({ text, deletedAt, attachments }: Message, words: Words): string {
+  if (deletedAt) return words.deleted;
+  return text || (attachments.length ? words.attachment : '');
+}
+
+function timeOf({ serverTimestamp }: Message): string {
+  return serverTimestamp?.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }) ?? '';
+}
+
+/** The same before and after a message is sent, so that it keeps its place in the list. */
+function keyOf({ clientMsgId, id }: Message): string {
+  return clientMsgId ?? id;
+}
+
+// start and end, not left and right: in Arabic and Hebrew the own messages are on the left.
+const styles = StyleSheet.create({
+  room: { flex: 1 },
+  list: { flex: 1 },
+  empty: { flex: 1, alignItems: 'center', justifyContent: 'center' },
+  row: { maxWidth: '85%', marginHorizontal: 12, marginVertical: 4 },
+  own: { alignSelf: 'flex-end', alignItems: 'flex-end' },
+  other: { alignSelf: 'flex-start', alignItems: 'flex-start' },
+  bubble: { borderRadius: 18, paddingHorizontal: 14, paddingVertical: 8 },
+  text: { fontSize: 16 },
+  deleted: { fontStyle: 'italic' },
+  notes: { fontSize: 12, marginTop: 2 },
+  actions: { flexDirection: 'row', flexWrap: 'wrap' },
+  typing: { minHeight: 20, fontSize: 13, marginHorizontal: 16 },
+  composer: { flexDirection: 'row', alignItems: 'flex-end', padding: 8 },
+  input: { flex: 1, minHeight: 44, maxHeight: 140, borderRadius: 22, paddingHorizontal: 16, paddingVertical: 11, fontSize: 16 },
+  choice: { minHeight: 44, minWidth: 44, paddingHorizontal: 12, alignItems: 'center', justifyContent: 'center' },
+});

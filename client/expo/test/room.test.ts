@@ -1,0 +1,117 @@
+import { deepEqual, equal, match } from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { openClient, server, written } from './client.ts';
+import { draw } from './dom.ts';
+import { ME, PARTNER, ROOM, rowOf } from './phone.ts';
+import type { ChatClient } from '../src/index.ts';
+
+const { createElement } = await import('react');
+const { ChatRoom, Composer, DARK, ENGLISH, LIGHT, MessageBubble } = await import('../src/room.tsx');
+
+const room = (client: ChatClient) => draw(client, createElement(ChatRoom, { conversationId: ROOM, words: ENGLISH }));
+
+test('a chat room shows the messages, sends what is written, and shows how far it is', async () => {
+  const { client } = await openClient(server(written(2)));
+  await client.sync();
+  const screen = await room(client);
+  await screen.until(/1/);
+  await screen.type('Hello');
+  await screen.press('Send');
+  await screen.until(/Hello.*Sent/);
+  equal(screen.input().value, '');
+  await screen.unmount();
+  await client.close();
+});
+
+test('a long press on an own message offers to edit and to delete it, and on that of the partner nothing', async () => {
+  const own = rowOf({ room_id: ROOM, sender_id: ME, message: 'mine' });
+  const { client, requests } = await openClient(server([own, rowOf({ room_id: ROOM, sender_id: PARTNER, message: 'theirs' })]));
+  await client.sync();
+  const screen = await room(client);
+  await screen.until(/mine/);
+  deepEqual(screen.buttons(), ['Send']);
+  await screen.longPress(/^theirs/);
+  deepEqual(screen.buttons(), ['Send']);
+  await screen.longPress(/^mine/);
+  deepEqual(screen.buttons().sort(), ['Cancel', 'Delete', 'Edit', 'Send']);
+  await screen.press('Edit');
+  equal(screen.input().value, 'mine');
+  await screen.type('mine, too');
+  await screen.press('Save');
+  await screen.until(/mine, too/);
+  equal(requests.some(({ method, path }) => method === 'PATCH' && path.endsWith('/chat_messages')), true);
+  await screen.unmount();
+  await client.close();
+});
+
+test('a chat room marks the newest message as read', async () => {
+  const { client, requests } = await openClient(server(written(1)));
+  await client.sync();
+  const screen = await room(client);
+  await screen.until(/0/);
+  while (!requests.some(({ path }) => path.endsWith('/mark_messages_read'))) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await screen.unmount();
+  await client.close();
+});
+
+test('a message that was rejected offers to try again and to discard it', async () => {
+  const answers = server([]);
+  const { client } = await openClient((request) =>
+    request.method === 'POST' && request.path.endsWith('/chat_messages')
+      ? [400, { code: '22001', message: 'too long' }]
+      : answers(request),
+  );
+  await client.sync();
+  const screen = await room(client);
+  await client.send(ROOM, 'long');
+  await screen.until(/Not sent/);
+  await screen.longPress(/^long/);
+  deepEqual(screen.buttons().filter((title) => title !== 'Send' && title !== 'Cancel').sort(), ['Discard', 'Edit', 'Try again']);
+  await screen.press('Discard');
+  await screen.until(/No messages yet/);
+  await screen.unmount();
+  await client.close();
+});
+
+test('a screen reader reads a message with its time and status, and knows its actions', async () => {
+  const { client } = await openClient(server([]));
+  const message = await client.send(ROOM, 'Hello');
+  const screen = await draw(client, createElement(MessageBubble, { message, isOwn: true, onAction: () => undefined }));
+  match(screen.labels().join('\n'), /^Hello, Sending$/);
+  await screen.unmount();
+  await client.close();
+});
+
+test('what could not be sent stays in the composer', async () => {
+  const { client } = await openClient(server([]));
+  const screen = await draw(client, createElement(Composer, { onSubmit: () => Promise.resolve(false) }));
+  await screen.type('keep me');
+  await screen.press('Send');
+  equal(screen.input().value, 'keep me');
+  await screen.unmount();
+  await client.close();
+});
+
+test('each text has a contrast of at least 4.5 to 1', () => {
+  for (const { background, own, ownText, other, otherText, quiet, accent, problem } of [LIGHT, DARK]) {
+    const pairs = [[ownText, own], [otherText, other], [quiet, background], [accent, background], [problem, background]];
+    for (const [text, below] of pairs) equal(contrast(text ?? '', below ?? '') >= 4.5, true);
+  }
+});
+
+/** https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio */
+function contrast(one: string, other: string): number {
+  const [low = 0, high = 0] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+}
+
+function luminance(color: string): number {
+  const [red = 0, green = 0, blue = 0] = [1, 3, 5].map((at) => {
+    const value = parseInt(color.slice(at, at + 2), 16) / 255;
+    return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
