@@ -27,3 +27,10 @@ test('a wrong password is named, and the person can try again', async () => {
   await signIn(page);
   await page.getByText('No chats yet').waitFor();
 });
+
+test('a second window of the same browser says that the chat is open in the first', async () => {
+  const first = await windowOf('Tina');
+  const second = await first.context().newPage();
+  await second.goto(first.url());
+  await second.getByText('The chat is open in another window.').waitFor();
+});
