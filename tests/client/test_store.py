@@ -163,6 +163,21 @@ def test_the_unread_counter_does_not_count_a_mark_twice_that_the_server_has_coun
     assert unread(store, room) == 2
 
 
+def test_a_list_that_was_read_before_a_mark_does_not_bring_the_unread_messages_back(
+    store: Store, room: UUID, server: FakeServer
+) -> None:
+    rows = [server.write(room, text) for text in ("one", "two", "three")]
+    store.apply_messages(message_of(row) for row in rows)
+    late = [dict(each) for each in server.rooms.values()]
+    at = datetime.fromisoformat(server.tick())
+
+    store.apply_marks(room, [UUID(row["id"]) for row in rows[:2]], at, at, is_read=True, changed_at=at)
+    store.apply_conversations(late, all_of_them=True)
+    assert unread(store, room) == 1
+    store.apply_conversations(late, all_of_them=True)
+    assert unread(store, room) == 1
+
+
 def test_what_this_person_has_read_counts_as_read_before_the_server_knows_it(
     store: Store, room: UUID, server: FakeServer
 ) -> None:

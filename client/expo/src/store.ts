@@ -18,6 +18,13 @@ const MESSAGES = `
 select message.*, entry.kind, entry.text as new_text, entry.state, entry.error, entry.created_at as entered_at
 from messages message left join outbox entry on entry.id = message.id`;
 
+// A list may have been read before a mark or a deletion whose event has come already.
+const UNCOUNT_LATER = `
+update conversations set unread = max(0, unread - (
+  select count(*) from messages where conversation_id = conversations.id and sender_id = partner_id
+    and server_timestamp <= last_message_at and min(coalesce(read_at, deleted_at), coalesce(deleted_at, read_at)) > ?))
+where id = ? and updated_at = ?`;
+
 // unread: what the server counted, without what this person has read since, and what came after that count.
 const CONVERSATIONS = `
 select conversation.*, person.display_name, person.avatar_url, person.role, entry.kind,
@@ -649,6 +656,7 @@ export class Store {
 
   async #applyConversation(row: Row): Promise<void> {
     const [me, other] = row['user1_id'] === this.#me ? [1, 2] : [2, 1];
+    const updatedAt = time(row, 'updated_at');
     await this.#sql.run(
       `insert into conversations (id, partner_id, last_message, last_message_at, unread, archived, is_request, updated_at)
         values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set partner_id = excluded.partner_id,
@@ -661,8 +669,9 @@ export class Store {
       Number(row[`unread_count_user${me}`] ?? 0),
       Number(row[`archived_by_user${me}`] === true),
       Number(row[`accepted_by_user${other}`] === true && row[`accepted_by_user${me}`] === false),
-      time(row, 'updated_at'),
+      updatedAt,
     );
+    await this.#sql.run(UNCOUNT_LATER, updatedAt, text(row, 'id'), updatedAt);
   }
 
   async #removeConversation(conversationId: string, events: ChatEvent[]): Promise<void> {

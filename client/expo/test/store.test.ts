@@ -53,6 +53,17 @@ test('a conversation that was read here shows no unread messages before the serv
   deepEqual(await store.readMarks(), [{ conversationId: ROOM, messageId: 'm1' }]);
 });
 
+test('a list that was read before a mark does not bring the unread messages back', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await store.applyMessages(['m1', 'm2'].map((id) => message({ id })));
+  const at = 1e15 + 5;
+  await store.applyReceipts(ROOM, ['m1'], { deliveredAt: at, readAt: at, isRead: true, changedAt: at });
+  for (let time = 1; time <= 2; time++) {
+    await store.applyConversations([room({ unread_count_user2: 2 })], { all: true });
+    equal((await store.conversation(ROOM))?.unread, 1);
+  }
+});
+
 test('a new message counts as unread before the conversation was read again', async () => {
   const { store } = (await openPhone(silent)).parts;
   await store.applyConversations([room({ unread_count_user2: 0 })], { all: true });

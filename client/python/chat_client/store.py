@@ -60,6 +60,14 @@ left join people person on person.id = partner_id
 left join outbox entry on entry.id = conversation.id
 """
 
+# A list may have been read before a mark or a deletion whose event has come already.
+_UNCOUNT_LATER = """
+update conversations set unread = max(0, unread - (
+  select count(*) from messages where conversation_id = conversations.id and sender_id = partner_id
+    and server_timestamp <= last_message_at and min(coalesce(read_at, deleted_at), coalesce(deleted_at, read_at)) > :updated_at))
+where id = :id and updated_at = :updated_at
+"""
+
 
 class Store:
     """An open local database. `emit` receives what changed, after it is committed."""
@@ -571,6 +579,7 @@ class Store:
     def _apply_conversation(self, row: Json, me: UUID | None) -> None:
         number = 1 if UUID(row["user1_id"]) == me else 2
         last_at = row["last_message_at"]
+        updated_at = micros(datetime.fromisoformat(row["updated_at"]))
         self._connection.execute(
             "insert into conversations"
             " (id, partner_id, last_message, last_message_at, unread, archived, is_request, updated_at)"
@@ -587,9 +596,10 @@ class Store:
                 int(row[f"unread_count_user{number}"]),
                 bool(row[f"archived_by_user{number}"]),
                 bool(row[f"accepted_by_user{3 - number}"]) and not row[f"accepted_by_user{number}"],
-                micros(datetime.fromisoformat(row["updated_at"])),
+                updated_at,
             ),
         )
+        self._connection.execute(_UNCOUNT_LATER, {"id": str(UUID(row["id"])), "updated_at": updated_at})
 
     def _remove_conversation(self, conversation_id: UUID, events: list[Event]) -> None:
         for statement in (
