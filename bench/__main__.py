@@ -13,7 +13,7 @@ import time
 # Each is a module bench/<name>.py with `async def run() -> Result`. Its docstring says what it measures, and how.
 NAMES = (
     *("latency", "drain", "providers", "round_trips", "cold", "memory", "rate"),
-    *("database", "insert", "bulk", "register", "fairness", "lateness", "cost"),
+    *("database", "insert", "bulk", "register", "fairness", "lateness", "cost", "package_size"),
 )
 
 

@@ -99,7 +99,7 @@ export class ChatClient {
 
   /** Stops, and closes the local database. What waits in the outbox goes when it is opened again. */
   async close(): Promise<void> {
-    if (this.#life.closed) return;
+    if (this.#life.isClosed()) return;
     this.#unfollow();
     this.#live.disconnect();
     this.#life.close();
@@ -430,11 +430,11 @@ export class ChatClient {
   }
 
   async #passTokens(): Promise<void> {
-    while (!this.#life.closed) {
+    while (!this.#life.isClosed()) {
       await this.#tokenChanged.wait();
       this.#tokenChanged.clear();
       try {
-        if (!this.#life.closed) await this.#live.useToken();
+        if (!this.#life.isClosed()) await this.#live.useToken();
       } catch (error) {
         this.#failed('the token was not passed to Realtime', error);
       }
@@ -443,11 +443,11 @@ export class ChatClient {
 
   /** Does work that nobody waits for. Its errors are reported. */
   #background(what: string, work: () => Promise<void>): void {
-    if (!this.#life.closed) work().catch((error: unknown) => this.#failed(`${what} failed`, error));
+    if (!this.#life.isClosed()) work().catch((error: unknown) => this.#failed(`${what} failed`, error));
   }
 
   #failed(what: string, error: unknown): void {
-    if (this.#life.closed) return;
+    if (this.#life.isClosed()) return;
     if (error instanceof DatabaseError) this.#events.emit({ type: 'databaseFailed', error });
     // Other errors may quote what they were about.
     this.#log(`${what}: ${error instanceof ChatError ? error.message : nameOf(error)}`);
@@ -457,7 +457,7 @@ export class ChatClient {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), this.#timing.requestTimeout * 1000);
     this.#aborts.add(abort);
-    if (this.#life.closed) abort.abort();
+    if (this.#life.isClosed()) abort.abort();
     try {
       return await (this.#settings.fetch ?? fetch)(input, { ...init, signal: abort.signal });
     } finally {

@@ -74,11 +74,11 @@ export class Devices {
   async run(): Promise<void> {
     const { life, server, timing } = this.#parts;
     // An app that the system starts in the background was not online.
-    if (!this.#foreground) await this.#changed.wait();
-    while (!life.closed) {
+    if (!this.#isForeground()) await this.#changed.wait();
+    while (!life.isClosed()) {
       this.#changed.clear();
       if (server.session.signedIn) await this.report();
-      if (!life.closed) await this.#changed.wait(this.#foreground ? timing.heartbeat : null);
+      if (!life.isClosed()) await this.#changed.wait(this.#isForeground() ? timing.heartbeat : null);
     }
   }
 
@@ -88,6 +88,11 @@ export class Devices {
       .then(() => this.#report())
       .catch((error: unknown) => this.#parts.failed('presence was not reported', error));
     return this.#last;
+  }
+
+  /** A method, because the answer may be another one after each `await`. */
+  #isForeground(): boolean {
+    return this.#foreground;
   }
 
   async #report(): Promise<void> {

@@ -6,6 +6,7 @@ export type { Database, Value } from './database.ts';
 export type { Device } from './devices.ts';
 export * from './errors.ts';
 export type { ChatEvent, Listener } from './events.ts';
+export type { Random } from './ids.ts';
 export type {
   Attachment,
   BlockedPerson,

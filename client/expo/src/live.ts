@@ -3,7 +3,7 @@
 // Each connection has a RealtimeClient of its own, which is dropped when a channel is lost. Its own reconnects keep an
 // expired token, join a closed channel never again, and wait for ever for a refused socket in some environments.
 
-import { RealtimeClient, type RealtimeChannel } from '@supabase/supabase-js';
+import { REALTIME_SUBSCRIBE_STATES, RealtimeClient, type RealtimeChannel } from '@supabase/supabase-js';
 
 import { NotSignedIn, ServerUnreachable } from './errors.ts';
 import { MalformedRow, messageOf, optional, text, time, type Row } from './models.ts';
@@ -108,7 +108,7 @@ export class Live {
   async run(): Promise<void> {
     const { life, server, timing, failed } = this.#parts;
     let failures = 0;
-    while (!life.closed) {
+    while (!life.isClosed()) {
       if (!this.#wanted || !server.session.signedIn) {
         failures = 0;
         await this.#restart.wait();
@@ -143,7 +143,7 @@ export class Live {
     const token = await server.session.token(); // a join without it would be one of nobody
     try {
       await realtime.setAuth();
-      if (!this.#wanted || life.closed) return;
+      if (!this.#wanted || life.isClosed()) return;
       this.#connection = connection;
       const channel = realtime.channel(`user:${store.me}`, { config: { private: true } });
       let last: Promise<void> = Promise.resolve();
@@ -329,7 +329,7 @@ class Connection {
   join(channel: RealtimeChannel, joined: () => void, lost: (reason: string) => void): void {
     channel.subscribe((status, error) => {
       if (this.#left.has(channel)) return;
-      if (status !== 'SUBSCRIBED') lost(`the channel was lost: ${status} ${error?.message ?? ''}`);
+      if (status !== REALTIME_SUBSCRIBE_STATES.SUBSCRIBED) lost(`the channel was lost: ${status} ${error?.message ?? ''}`);
       else {
         joined();
         // The session may have been renewed during the join, which did not reach this channel.

@@ -25,12 +25,12 @@ export class Marks {
   async run(): Promise<void> {
     const { life, server, timing, failed } = this.#parts;
     let failures = 0;
-    while (!life.closed) {
+    while (!life.isClosed()) {
       await this.#changed.wait(failures ? backoff(failures, timing.retryBase, timing.retryCap) : null);
       // So that a burst of messages is one call.
-      if (!failures && !life.closed) await new Promise((resolve) => setTimeout(resolve, timing.marksDelay * 1000));
+      if (!failures && !life.isClosed()) await new Promise((resolve) => setTimeout(resolve, timing.marksDelay * 1000));
       this.#changed.clear();
-      if (life.closed || !server.session.signedIn) continue;
+      if (life.isClosed() || !server.session.signedIn) continue;
       try {
         await this.#send();
         failures = 0;

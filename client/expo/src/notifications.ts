@@ -94,7 +94,7 @@ export class Push {
     TaskManager.defineTask<Notifications.NotificationTaskPayload>(TASK, async ({ data }) => {
       if (!('actionIdentifier' in data)) await this.#handleSilent(parsed(data.data.dataString));
     });
-    this.#do('the background task', async () => void (await Notifications.registerTaskAsync(TASK)));
+    this.#do('the background task', () => Notifications.registerTaskAsync(TASK));
     this.#do('the start', async () => this.#follow(await this.#opening));
   }
 
@@ -401,7 +401,7 @@ export class Push {
   // Errors ---------------------------------------------------------------------------------------
 
   /** Does work that nobody waits for. Its errors are reported. */
-  #do(what: string, work: () => Promise<void>): void {
+  #do(what: string, work: () => Promise<unknown>): void {
     work().catch((error: unknown) => this.#failed(what, error));
   }
 
@@ -480,7 +480,7 @@ async function dismiss(which: (conversationId: string) => boolean): Promise<void
 
 /** Android returns notifications that the system has drawn without their data, but with their tag. */
 function conversationOf({ identifier, content }: Notifications.NotificationRequest): string | undefined {
-  const data = content.data as Record<string, unknown> | undefined;
+  const { data } = content;
   if (data?.['type'] === 'chat_message') return String(data['conversationId']);
   return /^expo-notifications:.*[?&]tag=([0-9a-f-]{36})(&|$)/.exec(identifier)?.[1];
 }

@@ -48,7 +48,7 @@ export class Outbox {
   /** Sends until the client is closed, and then waits for the requests that run. */
   async run(): Promise<void> {
     const { life, timing, failed } = this.#parts;
-    while (!life.closed) {
+    while (!life.isClosed()) {
       this.#changed.clear();
       let delay: number | null;
       try {
@@ -57,7 +57,7 @@ export class Outbox {
         failed('the outbox was not read', error);
         delay = timing.retryCap;
       }
-      if (!life.closed) await this.#changed.wait(delay);
+      if (!life.isClosed()) await this.#changed.wait(delay);
     }
     await Promise.all(this.#sending.values());
   }

@@ -22,7 +22,8 @@ export class Life {
   readonly #signals = new Set<Signal>();
   #closed = false;
 
-  get closed(): boolean {
+  /** Whether the client is closed. A method, because the answer may be another one after each `await`. */
+  isClosed(): boolean {
     return this.#closed;
   }
 

@@ -68,7 +68,7 @@ export interface Look {
 }
 
 /** What an own message can be told: by a long press, or by the actions of a screen reader. */
-type Action = 'edit' | 'delete' | 'retry' | 'discard';
+export type Action = 'edit' | 'delete' | 'retry' | 'discard';
 
 /**
  * A conversation: its messages, and the line to write in.

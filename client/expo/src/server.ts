@@ -25,7 +25,7 @@ const LEAST_ID = '00000000-0000-0000-0000-000000000000';
 interface Answer {
   readonly data: unknown;
   readonly status: number;
-  readonly error: { code: string; message: string; details: string } | null;
+  readonly error: { code?: string; message: string; details: string } | null;
 }
 
 /** The server does not accept the access token (any more). */
@@ -42,7 +42,7 @@ export class Server {
       accessToken: () => Promise.resolve(session.current),
       db: { retry: false }, // the outbox and the loops decide that
       global: { fetch: http },
-    });
+    }) as SupabaseClient;
   }
 
   /** Calls a function of the database, and returns its result. Throws what `request` throws. */

@@ -64,6 +64,8 @@ export interface Settings {
 
 /** Throws TypeError for a setting that cannot work, with its name. Returns the source of random bytes. */
 export function check(settings: Settings): Random {
+  // Without types, or from a variable that was not set when the app was built.
+  const given: Partial<Settings> = settings;
   for (const name of ['supabaseUrl', 'apiUrl'] as const) {
     const value: unknown = settings[name];
     if (name === 'apiUrl' && value === undefined) continue;
@@ -75,7 +77,7 @@ export function check(settings: Settings): Random {
   if (settings.publishableKey.startsWith('sb_secret_')) {
     throw new TypeError('publishableKey is a secret key. Use the key that starts with sb_publishable_');
   }
-  if (!settings.auth) throw new TypeError("auth is not set: pass supabase.auth of the app's client");
+  if (!given.auth) throw new TypeError("auth is not set: pass supabase.auth of the app's client");
   if (settings.deviceId !== undefined && !/^[\w.:-]{1,200}$/.test(settings.deviceId)) {
     throw new TypeError('deviceId must be an id such as a UUID');
   }
@@ -85,6 +87,6 @@ export function check(settings: Settings): Random {
       'app is not set, and this JavaScript engine has no crypto.getRandomValues: pass expoApp() of chat-push-client/expo',
     );
   }
-  if (!settings.database) throw new TypeError('database is not set: pass an open database of expo-sqlite');
+  if (!given.database) throw new TypeError('database is not set: pass an open database of expo-sqlite');
   return random;
 }

@@ -762,7 +762,7 @@ function conversationFrom(row: Row): Conversation {
     lastAt = newest[3];
     // What the list shows for a message without text: its kind.
     const kind = attachments.length ? attachments[0]?.['type'] : messageType;
-    lastMessage = [...content.trim().replace(/\s+/g, ' ')].slice(0, 200).join('') || `[${String(kind ?? 'attachment')}]`;
+    lastMessage = Array.from(content.trim().replace(/\s+/g, ' ')).slice(0, 200).join('') || `[${typeof kind === 'string' ? kind : 'attachment'}]`;
   }
   return {
     id: text(row, 'id'),

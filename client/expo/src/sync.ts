@@ -38,11 +38,11 @@ export class Sync {
   async run(): Promise<void> {
     const { life, server, timing, failed } = this.#parts;
     let failures = 0;
-    while (!life.closed) {
+    while (!life.isClosed()) {
       const delay = failures ? backoff(failures, timing.retryBase, timing.retryCap) : timing.syncInterval;
       await this.#requested.wait(this.#paused ? null : delay);
       this.#requested.clear();
-      if (life.closed || !server.session.signedIn) continue;
+      if (life.isClosed() || !server.session.signedIn) continue;
       try {
         await this.once();
         failures = 0;

@@ -79,14 +79,14 @@ abstract class View<State> {
   /** The state with an error. */
   protected abstract failed(error: Error): State;
 
-  protected get isOpen(): boolean {
+  protected isOpen(): boolean {
     return this.#unsubscribe !== null;
   }
 
   /** Reads the state again, soon. */
   protected refresh(): void {
     this.#isStale = true;
-    if (this.#timer || this.#isReading || !this.isOpen) return;
+    if (this.#timer || this.#isReading || !this.isOpen()) return;
     this.#timer = setTimeout(() => void this.#read(), FRAME);
   }
 
@@ -112,8 +112,13 @@ abstract class View<State> {
       state = this.failed(errorOf(error));
     }
     this.#isReading = false;
-    if (!this.isOpen) return;
+    if (!this.isOpen()) return;
     this.set(state);
+    this.#again();
+  }
+
+  /** Reads again what has changed during a reading. */
+  #again(): void {
     if (this.#isStale) this.refresh();
   }
 
@@ -224,7 +229,7 @@ export class ConversationView extends View<ConversationState> {
   async #loadNewest(): Promise<void> {
     const length = await this.#load(null);
     if (length !== null) this.#isEnd = length < PAGE || this.#isEnd === true;
-    if (this.isOpen) await this.readNow();
+    if (this.isOpen()) await this.readNow();
   }
 
   async #loadOlder(): Promise<void> {
@@ -234,7 +239,7 @@ export class ConversationView extends View<ConversationState> {
     const length = await this.#load(oldest);
     if (length !== null) this.#isEnd = length < PAGE;
     this.#limit = Math.max(this.#limit, messages.length + (length ?? 0));
-    if (this.isOpen) await this.readNow();
+    if (this.isOpen()) await this.readNow();
   }
 
   /** Reads a page. Returns its length; null: it could not be read. */

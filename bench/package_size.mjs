@@ -1,0 +1,32 @@
+// Prints the sizes of the package for Expo apps, without its peers, as JSON: what is imported, bytes minified, bytes gzipped.
+
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+
+import { build } from 'esbuild';
+
+const ENTRIES = ['', '/react', '/react-native', '/expo'];
+
+async function size(entries) {
+  const { outputFiles } = await build({
+    stdin: {
+      contents: entries.map((entry) => `export * from 'chat-push-client${entry}';`).join('\n'),
+      resolveDir: fileURLToPath(new URL('../client/expo', import.meta.url)),
+    },
+    bundle: true,
+    minify: true,
+    write: false,
+    format: 'esm',
+    target: 'es2022',
+    jsx: 'automatic',
+    conditions: ['chat-push-source'],
+    external: ['@supabase/*', 'expo-*', 'react', 'react/*', 'react-native'],
+  });
+  const { contents } = outputFiles[0];
+  return [contents.length, gzipSync(contents).length];
+}
+
+const sizes = {};
+for (const entry of ENTRIES) sizes[`chat-push-client${entry}`] = await size([entry]);
+sizes['all of them'] = await size(ENTRIES);
+console.log(JSON.stringify(sizes));
