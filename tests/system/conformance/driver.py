@@ -38,6 +38,8 @@ class Driver:
 
     async def call(self, call: str, *values: Any) -> Any:
         """The result of a call. Raises Refused, Killed and TimeoutError."""
+        if not self._started.is_set():
+            raise Killed  # The process that would read the command is dead, and the next one does not get it.
         self._number += 1
         self._calls[self._number] = asyncio.get_running_loop().create_future()
         assert self._process.stdin
