@@ -22,7 +22,8 @@ from messages message left join outbox entry on entry.id = message.id`;
 const UNCOUNT_LATER = `
 update conversations set unread = max(0, unread - (
   select count(*) from messages where conversation_id = conversations.id and sender_id = partner_id
-    and server_timestamp <= last_message_at and min(coalesce(read_at, deleted_at), coalesce(deleted_at, read_at)) > ?))
+    and server_timestamp <= last_message_at
+    and min(coalesce(read_at, deleted_at), coalesce(deleted_at, read_at)) > ?))
 where id = ? and updated_at = ?`;
 
 // unread: what the server counted, without what this person has read since, and what came after that count.

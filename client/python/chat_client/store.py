@@ -64,7 +64,8 @@ left join outbox entry on entry.id = conversation.id
 _UNCOUNT_LATER = """
 update conversations set unread = max(0, unread - (
   select count(*) from messages where conversation_id = conversations.id and sender_id = partner_id
-    and server_timestamp <= last_message_at and min(coalesce(read_at, deleted_at), coalesce(deleted_at, read_at)) > :updated_at))
+    and server_timestamp <= last_message_at
+    and min(coalesce(read_at, deleted_at), coalesce(deleted_at, read_at)) > :updated_at))
 where id = :id and updated_at = :updated_at
 """
 

@@ -19,7 +19,7 @@ test('a message is sent, delivered and read while two windows chat', async () =>
   await until(gus, 'Hello Gus');
 });
 
-test('a message that is written offline is pending, survives a reload, and is sent when the network is back', async () => {
+test('a message that is written offline is pending, is sent when the network is back, and is there after a reload', async () => {
   const [tina, gus] = await twoWindows('Tina', 'Gus');
   await send(gus, 'Hello Tina');
   await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
