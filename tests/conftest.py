@@ -53,13 +53,15 @@ def cloud_of(nodeid: str) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the tests without sockets before any cloud, which needs them until the end. Then the longest tests follow.
 
-    test_secrecy is the last on its cloud: it reads the logs and queues of the others.
+    test_secrecy is the last on its cloud: it reads the logs and queues of the others. test_chaos is one long test: as
+    the last one, it would leave a worker without work.
     """
     items.sort(
         key=lambda item: (
             item.path.parent not in _WITHOUT_SOCKETS,
             cloud_of(item.nodeid),
             item.path.name == "test_secrecy.py",
+            item.path.name != "test_chaos.py",
         )
     )
 

@@ -110,6 +110,7 @@ async def run(cloud: LocalCloud, messages: int, seed: int) -> Result:
                 tasks.create_task(faults.run())
                 tasks.create_task(attacker.run(ATTACKS))
             print("The faults have stopped. Pushes and receipts that are left are processed.", flush=True)
+            await traffic.settle()
             await _drain(cloud)
     history = await read_history(cloud, traffic.written, attacker.forbidden, traffic.were_off)
     history.stored |= attacker.accepted

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from postgrest import APIError
@@ -25,6 +25,7 @@ from local.providers.expo.state import ExpoService
 from local.providers.fcm.state import FcmService
 from local.providers.phones import Condition, DeadTokenReport, Phone
 from local.providers.pushes import Platform
+from local.types import Json
 
 USERS = 8
 PAUSE_SECONDS = 0.3  # on average, between two actions of a user
@@ -83,6 +84,27 @@ class Traffic:
             for actor in self.actors:
                 users.create_task(self._act(actor))
         self.done["inserts repeated"] = sum(actor.network.inserts for actor in self.actors) - len(self.written)
+
+    async def settle(self) -> None:
+        """After the faults: each user takes each phone in hand, ends what silences them, and gets last messages.
+
+        Otherwise, chance would decide whether the phones have anything at the end that can be checked.
+        """
+        for actor in self.actors:
+            for phone in list(actor.phones):
+                await self.log_in(actor, phone)
+            await self._call(actor, "set_notification_preferences", p_preferences={"snoozed_until": None})
+            for conversation in actor.conversations:
+                await self._call(actor, "unmute_conversation", p_room_id=str(conversation))
+        for actor in self.actors:
+            for conversation in actor.conversations:
+                client_msg_id = str(uuid4())
+                self.written.append(client_msg_id)
+                text = f"Last message of {actor.person.name} in {conversation}"
+                await actor.person.send(conversation, text, client_msg_id=client_msg_id)
+
+    async def _call(self, actor: Actor, function: str, **values: Json) -> None:
+        await actor.person.client.rpc(function, values).execute()
 
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[None]:

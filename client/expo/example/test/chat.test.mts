@@ -1,6 +1,7 @@
+import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { send, twoWindows, until } from './windows.mts';
+import { send, shown, twoWindows, until } from './windows.mts';
 
 // Red, 1 by 1 pixel.
 const PHOTO = Buffer.from(
@@ -33,6 +34,19 @@ test('a message that is written offline is pending, is sent when the network is 
   await until(gus, 'From the tunnel', 'Read');
   await gus.reload();
   await until(gus, 'From the tunnel', 'Read');
+});
+
+test('messages of phones whose clocks are hours off are shown in the order of the server', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus', { hoursOff: -5 }, { hoursOff: 3 });
+  await send(gus, 'first');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await until(tina, 'first');
+  await send(tina, 'second');
+  await until(gus, 'second');
+  await send(gus, 'third');
+  await until(tina, 'third');
+  await until(gus, 'third', 'Read');
+  for (const page of [tina, gus]) assert.deepEqual(await shown(page), ['first', 'second', 'third']);
 });
 
 test('an edit and a deletion reach the other window', async () => {

@@ -38,3 +38,27 @@ test('a conversation is muted, and leaves the list while its partner is blocked'
   await tina.goBack();
   await tina.getByRole('link', { name: 'Gus' }).waitFor();
 });
+
+test('a message and its sender are reported with a reason', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  await send(gus, 'Buy now');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  await tina.getByTestId('message').click();
+  await tina.getByRole('button', { name: 'Report' }).click();
+  await tina.getByRole('radio', { name: 'Spam' }).click();
+  await tina.getByText('Reported.').waitFor();
+  await tina.getByRole('button', { name: 'Details' }).click();
+  await tina.getByRole('button', { name: 'Report Gus' }).click();
+  await tina.getByRole('radio', { name: 'Fraud' }).click();
+  await tina.getByText('Reported.').last().waitFor();
+});
+
+test('a conversation that a stranger began is a request until it is accepted', async () => {
+  const [tina, gus] = await twoWindows('Tina', 'Gus');
+  await send(gus, 'Hello Tina');
+  await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
+  const request = tina.getByText('Gus is new to you.');
+  await request.waitFor();
+  await tina.getByRole('button', { name: 'Accept' }).click();
+  await request.waitFor({ state: 'detached' });
+});

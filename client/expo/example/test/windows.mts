@@ -40,9 +40,13 @@ after(async () => {
   server.close();
 });
 
+/** `hoursOff`: how far the clock of the phone is ahead. */
+type Phone = BrowserContextOptions & { hoursOff?: number };
+
 /** A window of a new person, at a path of the app. */
-export async function windowOf(name: string, path = '/', options: BrowserContextOptions = {}): Promise<Page> {
+export async function windowOf(name: string, path = '/', { hoursOff = 0, ...options }: Phone = {}): Promise<Page> {
   const context = await browser.newContext({ viewport: { width: 400, height: 760 }, ...options });
+  await context.addInitScript(setClock, hoursOff * 3_600_000);
   context.setDefaultTimeout(20_000);
   await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: server.url });
   const page = await context.newPage();
@@ -63,6 +67,19 @@ export async function signIn(page: Page, password = PASSWORD): Promise<void> {
   await page.getByRole('button', { name: 'Sign in', exact: true }).click();
 }
 
+/** Runs in the window, before the app. */
+function setClock(milliseconds: number): void {
+  const RealDate = Date;
+  globalThis.Date = class extends RealDate {
+    constructor(...values: unknown[]) {
+      super(...((values.length ? values : [RealDate.now() + milliseconds]) as [number]));
+    }
+    static override now(): number {
+      return RealDate.now() + milliseconds;
+    }
+  } as DateConstructor;
+}
+
 async function fillCredentials(page: Page, password: string): Promise<void> {
   await page.getByLabel('E-mail').fill(emails.get(page)!);
   await page.getByLabel('Password').fill(password);
@@ -76,9 +93,9 @@ export async function invitation(page: Page): Promise<string> {
 }
 
 /** Windows of two people: the first sees the list of conversations, the second has opened the conversation with the first. */
-export async function twoWindows(first: string, second: string, options?: BrowserContextOptions): Promise<[Page, Page]> {
-  const host = await windowOf(first, '/', options);
-  const guest = await windowOf(second, await invitation(host), options);
+export async function twoWindows(first: string, second: string, phone: Phone = {}, guestPhone = phone): Promise<[Page, Page]> {
+  const host = await windowOf(first, '/', phone);
+  const guest = await windowOf(second, await invitation(host), guestPhone);
   await guest.getByRole('heading', { name: first }).waitFor();
   return [host, guest];
 }
@@ -92,4 +109,11 @@ export async function send(page: Page, text: string): Promise<void> {
 /** Waits for a message in the conversation on the screen. `end`: what stands below its text, such as Read. */
 export async function until(page: Page, text: string, end = ''): Promise<void> {
   await page.getByTestId('message').filter({ hasText: text }).filter({ hasText: end }).waitFor();
+}
+
+/** The texts of the messages on the screen, from top to bottom. */
+export async function shown(page: Page): Promise<string[]> {
+  const messages = await page.getByTestId('message').all();
+  const found = await Promise.all(messages.map(async (each) => ({ top: (await each.boundingBox())!.y, text: await each.innerText() })));
+  return found.sort((one, other) => one.top - other.top).map(({ text }) => text.split('\n')[0]!);
 }

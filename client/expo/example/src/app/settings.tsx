@@ -1,5 +1,6 @@
+import type { Preview } from 'chat-push-client';
+
 import { useAccount } from '../account';
-import { prefer, useChoices, type Preview } from '../choices';
 import { Blocked } from '../components/Blocked';
 import { Button } from '../components/Button';
 import { Choice } from '../components/Choice';
@@ -7,18 +8,19 @@ import { Notice } from '../components/Notice';
 import { NotificationState } from '../components/NotificationState';
 import { Page } from '../components/Page';
 import { QuietHours } from '../components/QuietHours';
+import { usePreferences } from '../preferences';
 import { useTask } from '../tasks';
 
 /** What holds for all conversations. */
 export default function Settings() {
   const { signOut } = useAccount();
-  const { choices, error, isBusy, change } = useChoices();
+  const { preferences, error, isBusy, change } = usePreferences();
   const leaving = useTask();
   return (
     <Page title="Settings">
       <NotificationState />
       {error && <Notice isError text={error} />}
-      {choices && (
+      {preferences && (
         <>
           <Choice<Preview>
             label="Notifications show"
@@ -27,25 +29,25 @@ export default function Settings() {
               ['name', 'Name'],
               ['none', 'Nothing'],
             ]}
-            value={choices.preview}
+            value={preferences.preview}
             disabled={isBusy}
-            onChange={(preview) => change(() => prefer({ preview }))}
+            onChange={(preview) => change((choices) => choices.setNotificationPreferences({ preview }))}
           />
           <QuietHours
-            hours={choices.quiet_hours}
+            hours={preferences.quietHours}
             disabled={isBusy}
-            onChange={(quiet_hours) => change(() => prefer({ quiet_hours }))}
+            onChange={(quietHours) => change((choices) => choices.setNotificationPreferences({ quietHours }))}
           />
-          {choices.quiet_hours && (
+          {preferences.quietHours && (
             <Choice<'silent' | 'none'>
               label="In quiet hours"
               options={[
                 ['silent', 'Without a sound'],
                 ['none', 'No notifications'],
               ]}
-              value={choices.while_quiet}
+              value={preferences.whileQuiet}
               disabled={isBusy}
-              onChange={(while_quiet) => change(() => prefer({ while_quiet }))}
+              onChange={(whileQuiet) => change((choices) => choices.setNotificationPreferences({ whileQuiet }))}
             />
           )}
           <Blocked />

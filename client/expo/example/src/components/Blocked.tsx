@@ -1,6 +1,6 @@
 import { Text, View } from 'react-native';
 
-import { useBlocked } from '../choices';
+import { useBlocked } from '../preferences';
 import { start } from '../direction';
 import { themed } from '../theme';
 import { Button } from './Button';

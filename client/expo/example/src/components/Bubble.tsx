@@ -11,7 +11,7 @@ interface Props {
   readonly onPress: (message: Message) => void;
 }
 
-/** A message. It is drawn again only when it changes. A press on an own message shows what can be done with it. */
+/** A message. It is drawn again only when it changes. A press shows what can be done with it. */
 export const Bubble = memo(function Bubble({ message, isMine, onPress }: Props) {
   const styles = useStyles();
   const photo = message.attachments.find(({ type, url }) => type === 'image' && typeof url === 'string');
@@ -21,8 +21,8 @@ export const Bubble = memo(function Bubble({ message, isMine, onPress }: Props) 
   return (
     <Pressable
       testID="message"
-      disabled={!isMine || isDeleted}
-      role={isMine && !isDeleted ? 'button' : undefined}
+      disabled={isDeleted}
+      role={isDeleted ? undefined : 'button'}
       onPress={() => onPress(message)}
       style={[styles.bubble, isMine ? styles.right : styles.left]}
     >

@@ -5,16 +5,18 @@ import { Text, View } from 'react-native';
 import { start } from '../direction';
 import { themed } from '../theme';
 import { Button } from './Button';
+import { Report } from './Report';
 
 interface Props {
   readonly message: Message;
+  readonly isMine: boolean;
   readonly onEdit: () => void;
   readonly onDo: (work: () => Promise<unknown>) => void;
   readonly onClose: () => void;
 }
 
-/** What can be done with an own message: one that has failed is tried again or given up. */
-export function MessageActions({ message, onEdit, onDo, onClose }: Props) {
+/** What can be done with a message: one of another person is reported; an own one that has failed is tried again or given up. */
+export function MessageActions({ message, isMine, onEdit, onDo, onClose }: Props) {
   const styles = useStyles();
   const chat = useChat();
   const hasFailed = message.status === 'failed';
@@ -24,8 +26,9 @@ export function MessageActions({ message, onEdit, onDo, onClose }: Props) {
       <View style={styles.buttons}>
         {hasFailed && <Button kind="plain" label="Try again" onPress={() => onDo(() => chat.retry(message.id))} />}
         {hasFailed && <Button kind="danger" label="Discard" onPress={() => onDo(() => chat.discard(message.id))} />}
-        {!hasFailed && message.text !== '' && <Button kind="plain" label="Edit" onPress={onEdit} />}
-        {!hasFailed && <Button kind="danger" label="Delete" onPress={() => onDo(() => chat.delete(message.id))} />}
+        {!isMine && <Report label="Report" report={(reason) => chat.choices.reportMessage(message.id, reason)} />}
+        {isMine && !hasFailed && message.text !== '' && <Button kind="plain" label="Edit" onPress={onEdit} />}
+        {isMine && !hasFailed && <Button kind="danger" label="Delete" onPress={() => onDo(() => chat.delete(message.id))} />}
         <Button kind="plain" label="Cancel" onPress={onClose} />
       </View>
     </View>

@@ -1,7 +1,7 @@
+import type { QuietHours as Hours } from 'chat-push-client';
 import { useState } from 'react';
 import { View } from 'react-native';
 
-import type { QuietHours as Hours } from '../choices';
 import { Button } from './Button';
 import { Choice } from './Choice';
 import { Field } from './Field';

@@ -1,17 +1,19 @@
 import { useChat, useConversations } from 'chat-push-client/react';
 import { router, useLocalSearchParams } from 'expo-router';
 
-import { block, mute, setSound, unmute, useChoices } from '../../../choices';
 import { Button } from '../../../components/Button';
 import { Choice } from '../../../components/Choice';
 import { Notice } from '../../../components/Notice';
 import { Page } from '../../../components/Page';
+import { Report } from '../../../components/Report';
+import { usePreferences } from '../../../preferences';
 import { when } from '../../../words';
 
 const MUTES = [
   ['off', 'Off'],
   ['1', '1 hour'],
   ['8', '8 hours'],
+  ['168', '1 week'],
   ['always', 'Always'],
 ] as const;
 
@@ -20,27 +22,30 @@ export default function Details() {
   const { id } = useLocalSearchParams<{ id: string }>();
   const chat = useChat();
   const conversation = useConversations().conversations.find((each) => each.id === id);
-  const { choices, error, isBusy, change } = useChoices();
+  const { preferences, error, isBusy, change } = usePreferences();
   if (!conversation) return <Page title="">{null}</Page>;
 
+  const name = conversation.partner.displayName ?? '';
   const leaveAfter = (work: () => Promise<unknown>) =>
     change(async () => {
       await work();
       router.dismissTo('/');
     });
-  const muted = choices?.muted.find((each) => each.room_id === id);
+  const mutedUntil = preferences?.muted[id]; // null: until it is unmuted
   return (
-    <Page title={conversation.partner.displayName ?? ''}>
+    <Page title={name}>
       {error && <Notice isError text={error} />}
-      {choices && (
+      {preferences && (
         <>
           <Choice
-            label={muted?.until ? `Muted until ${when(new Date(muted.until))}` : 'Mute'}
+            label={mutedUntil ? `Muted until ${when(mutedUntil)}` : 'Mute'}
             options={MUTES}
-            value={muted ? (muted.until ? null : 'always') : 'off'}
+            value={mutedUntil === undefined ? 'off' : mutedUntil === null ? 'always' : null}
             disabled={isBusy}
             onChange={(hours) =>
-              change(() => (hours === 'off' ? unmute(id) : mute(id, hours === 'always' ? null : Number(hours))))
+              change((choices) =>
+                hours === 'off' ? choices.unmuteConversation(id) : choices.muteConversation(id, inHours(hours)),
+              )
             }
           />
           <Choice<'none' | null>
@@ -49,19 +54,24 @@ export default function Details() {
               [null, 'Default'],
               ['none', 'None'],
             ]}
-            value={choices.sounds[id] === 'none' ? 'none' : null}
+            value={preferences.sounds[id] === 'none' ? 'none' : null}
             disabled={isBusy}
-            onChange={(sound) => change(() => setSound(id, sound))}
+            onChange={(sound) => change((choices) => choices.setConversationSound(id, sound))}
           />
         </>
       )}
       <Button kind="plain" label="Archive" disabled={isBusy} onPress={() => leaveAfter(() => chat.archive(id))} />
       <Button
         kind="danger"
-        label={`Block ${conversation.partner.displayName ?? ''}`}
+        label={`Block ${name}`}
         disabled={isBusy}
-        onPress={() => leaveAfter(() => block(chat, conversation.partner.id))}
+        onPress={() => leaveAfter(() => chat.choices.blockUser(conversation.partner.id))}
       />
+      <Report label={`Report ${name}`} report={(reason) => chat.choices.reportUser(conversation.partner.id, reason)} />
     </Page>
   );
+}
+
+function inHours(hours: string | null): Date | null {
+  return hours === null || hours === 'always' ? null : new Date(Date.now() + Number(hours) * 3_600_000);
 }

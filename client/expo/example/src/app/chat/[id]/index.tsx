@@ -57,11 +57,25 @@ export default function Chat() {
           )}
           onEndReached={() => void loadOlder()}
         />
+        {conversation?.isRequest && (
+          <Notice
+            text={`${name} is new to you.`}
+            actions={{
+              Accept: () => void run(() => chat.choices.acceptConversation(id)),
+              Block: () =>
+                void run(async () => {
+                  await chat.choices.blockUser(conversation.partner.id);
+                  router.dismissTo('/');
+                }),
+            }}
+          />
+        )}
         {error && <Notice isError text={error} />}
         {messages.some((message) => message.senderId === chat.userId) && <AskForPushes name={name} />}
         {selected ? (
           <MessageActions
             message={selected}
+            isMine={selected.senderId === chat.userId}
             onEdit={() => {
               setEdited(selected);
               setSelected(null);
