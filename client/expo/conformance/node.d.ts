@@ -28,18 +28,6 @@ declare module 'node:readline' {
   };
 }
 
-declare module 'node:sqlite' {
-  export class DatabaseSync {
-    constructor(file: string);
-    exec(statements: string): void;
-    prepare(statement: string): {
-      run(...values: (string | number | null)[]): { changes: number | bigint };
-      all(...values: (string | number | null)[]): Record<string, unknown>[];
-    };
-    close(): void;
-  }
-}
-
 declare module 'node:test' {
   export function test(name: string, work: () => Promise<void> | void): void;
   export const mock: {

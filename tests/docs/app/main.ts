@@ -1,6 +1,7 @@
 // An app with docs/client/chat.ts and no screen. It reads commands from stdin: a JSON array [command, ...arguments] a line.
 
 import * as chat from '../../../docs/client/chat.ts';
+import { serve } from '../../node_app.ts';
 import { supabase } from './supabase.ts';
 
 async function userId(): Promise<string> {
@@ -35,19 +36,4 @@ const commands: Record<string, (...values: any[]) => unknown> = {
   },
 };
 
-process.stdin.setEncoding('utf8');
-let rest = '';
-for await (const chunk of process.stdin) {
-  const lines = (rest + chunk).split('\n');
-  rest = lines.pop() ?? '';
-  for (const line of lines) {
-    const [command, ...values] = JSON.parse(line);
-    try {
-      process.stdout.write(`${JSON.stringify({ value: (await commands[command](...values)) ?? null })}\n`);
-    } catch (error) {
-      const { code = null, message, name = 'Error' } = error as Error & { code?: string };
-      process.stdout.write(`${JSON.stringify({ error: { name, code, message } })}\n`);
-    }
-  }
-}
-process.exit(0);
+await serve(commands, (error) => (error as { code?: string }).code ?? null);

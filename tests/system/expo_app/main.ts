@@ -3,6 +3,7 @@
 import { openDatabase } from '../../../client/expo/conformance/sqlite.ts';
 import { ChatClient, Rejected, type Tap } from '../../../client/expo/src/index.ts';
 import { Push, PushUnavailable, deviceId, expoApp } from '../../../client/expo/src/expo.ts';
+import { serve } from '../../node_app.ts';
 import * as notifications from './expo-notifications.ts';
 import { items } from './expo-secure-store.ts';
 import { pushInBackground } from './expo-task-manager.ts';
@@ -87,20 +88,6 @@ const commands: Record<string, (...values: any[]) => unknown> = {
   },
 };
 
-process.stdin.setEncoding('utf8');
-let rest = '';
-for await (const chunk of process.stdin) {
-  const lines = (rest + chunk).split('\n');
-  rest = lines.pop() ?? '';
-  for (const line of lines) {
-    const [command, ...values] = JSON.parse(line);
-    try {
-      process.stdout.write(`${JSON.stringify({ value: (await commands[command]?.(...values)) ?? null })}\n`);
-    } catch (error) {
-      const { name, message } = error as Error;
-      const code = error instanceof PushUnavailable ? error.reason : error instanceof Rejected ? error.code : null;
-      process.stdout.write(`${JSON.stringify({ error: { name, code, message } })}\n`);
-    }
-  }
-}
-process.exit(0);
+await serve(commands, (error) =>
+  error instanceof PushUnavailable ? error.reason : error instanceof Rejected ? error.code : null,
+);

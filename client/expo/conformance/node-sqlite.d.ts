@@ -1,11 +1,4 @@
-// The globals that Expo and Node declare.
-
-declare const process: {
-  env: Record<string, string | undefined>;
-  stdout: { write(text: string): void };
-  stdin: AsyncIterable<string> & { setEncoding(encoding: 'utf8'): void };
-  exit(code: number): never;
-};
+// The part of node:sqlite that sqlite.ts uses.
 
 declare module 'node:sqlite' {
   export class DatabaseSync {
