@@ -1,6 +1,8 @@
 """The sync of the Python client, against a fake server."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,9 +11,10 @@ import pytest
 
 from chat_client.errors import NotSignedIn, ServerUnreachable
 from chat_client.events import Event, MessageChanged, MessageRemoved, Synced
+from chat_client.marks import Marks
 from chat_client.models import message_of
 from chat_client.store import Store
-from tests.client.conftest import Client
+from tests.client.conftest import TIMING, Client
 from tests.client.fake_server import ME, PARTNER, FakeServer, Json
 
 
@@ -176,3 +179,26 @@ async def test_an_answer_that_comes_after_the_sign_out_is_not_stored(
         await client.sync.page(room, None, 30)
 
     assert client.store.messages(room) == []
+
+
+async def test_a_read_mark_is_sent_before_or_after_a_sync_but_not_while_it_counts(
+    client: Client, server: FakeServer, room: UUID
+) -> None:
+    message = message_of(server.write(room, "hello"))
+    client.store.apply_messages([message])
+    client.store.mark_read(message)
+    marks = Marks(client.store, client.server, replace(TIMING, marks_delay=0), lambda: None, lambda error: None)
+
+    async def turns() -> None:
+        """The fake server answers within a few turns of the loop."""
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    async with client.store.counting:
+        running = asyncio.create_task(marks.run())
+        marks.wake()
+        await turns()
+        assert not any("mark_messages_read" in request for request in server.requests)
+    await turns()
+    assert sum("mark_messages_read" in request for request in server.requests) == 1
+    running.cancel()

@@ -50,8 +50,10 @@ export class Marks {
       await store.removeDeliveredMarks(arrived);
     }
     for (const { conversationId, messageId } of await store.readMarks()) {
-      await this.#call('mark_messages_read', { p_conversation_id: conversationId, p_up_to_message_id: messageId });
-      await store.removeReadMark(conversationId, messageId);
+      await store.counting.take(async () => {
+        await this.#call('mark_messages_read', { p_conversation_id: conversationId, p_up_to_message_id: messageId });
+        await store.removeReadMark(conversationId, messageId);
+      });
     }
   }
 

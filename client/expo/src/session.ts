@@ -7,6 +7,7 @@ import { isAuthApiError, isAuthRetryableFetchError, type Session as AuthSession 
 
 import { NotSignedIn, RateLimited, ServerUnreachable, SessionExpired, SignInRejected } from './errors.ts';
 import type { Settings } from './settings.ts';
+import { Turns } from './waiting.ts';
 
 type Auth = Settings['auth'];
 
@@ -18,7 +19,8 @@ export class Session {
   readonly #unsubscribe: () => void;
   #session: AuthSession | null = null;
   #receivedAt = 0;
-  #last: Promise<unknown> = Promise.resolve();
+  /** A session that cannot be renewed must not end one that has just begun. */
+  readonly #turns = new Turns();
   #ended = false;
 
   /** `account`: whose data the local database has. A session of somebody else is not used. */
@@ -65,7 +67,7 @@ export class Session {
 
   /** Reads the session that the app's client has stored. Returns its user, or null. Throws ServerUnreachable. */
   load(): Promise<string | null> {
-    return this.#inOrder(async () => {
+    return this.#turns.take(async () => {
       const { data, error } = await this.#auth.getSession();
       if (error && isTemporary(error)) throw new ServerUnreachable('Supabase Auth gave no answer', { cause: error });
       if (data.session) this.#keep(data.session);
@@ -76,7 +78,7 @@ export class Session {
 
   /** Signs in. Returns the id of the person. Throws SignInRejected, RateLimited and ServerUnreachable. */
   signIn(email: string, password: string): Promise<string> {
-    return this.#inOrder(() => this.#signIn(email, password));
+    return this.#turns.take(() => this.#signIn(email, password));
   }
 
   async #signIn(email: string, password: string): Promise<string> {
@@ -109,7 +111,7 @@ export class Session {
    * Throws SessionExpired if the server does not renew it, and ServerUnreachable.
    */
   renew(rejected: string): Promise<void> {
-    return this.#inOrder(async () => {
+    return this.#turns.take(async () => {
       if (this.current === null || this.current === rejected) await this.#renew();
     });
   }
@@ -120,13 +122,6 @@ export class Session {
     this.#session = null;
     this.#ended = true;
     this.#changed();
-  }
-
-  /** Does one thing after the other: a session that cannot be renewed must not end one that has just begun. */
-  #inOrder<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(work);
-    this.#last = result.catch(() => undefined); // the caller gets the error
-    return result;
   }
 
   async #renew(): Promise<void> {

@@ -9,6 +9,7 @@ import type { ChatEvent } from './events.ts';
 import { MalformedRow, optional, text, time } from './models.ts';
 import type { Attachment, Conversation, Entry, Message, Person, Row, ServerMessage, Status } from './models.ts';
 import { newId, type Random } from './ids.ts';
+import { Turns } from './waiting.ts';
 
 const FOREVER = Number.MAX_SAFE_INTEGER;
 
@@ -71,6 +72,11 @@ export interface Opening {
 
 /** An open local database. */
 export class Store {
+  /**
+   * A sync, or a read mark that is sent. A mark in the midst of a sync would be in the counters that it reads and not in
+   * the messages, and would be counted twice.
+   */
+  readonly counting = new Turns();
   readonly #sql: Connection;
   readonly #emit: (event: ChatEvent) => void;
   readonly #log: (text: string) => void;

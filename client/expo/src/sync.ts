@@ -15,7 +15,6 @@ export class Sync {
   readonly #parts: Parts;
   readonly #applied: () => void;
   readonly #requested: Signal;
-  #last: Promise<unknown> = Promise.resolve();
   #paused = false;
 
   constructor(parts: Parts, applied: () => void) {
@@ -55,9 +54,7 @@ export class Sync {
 
   /** Syncs now, after one that runs. Throws ServerUnreachable, Rejected, NotSignedIn and DatabaseError. */
   once(): Promise<void> {
-    const result = this.#last.then(() => this.#sync());
-    this.#last = result.catch(() => undefined); // the caller gets the error
-    return result;
+    return this.#parts.store.counting.take(() => this.#sync());
   }
 
   async #sync(): Promise<void> {

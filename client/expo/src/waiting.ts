@@ -27,6 +27,18 @@ export class Signal {
   }
 }
 
+/** Does one thing after the other. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Does `work` when all before it has ended. Returns what it returns, and throws what it throws. */
+  take<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => undefined); // the caller gets the error
+    return result;
+  }
+}
+
 /**
  * Seconds to wait after this many failed attempts in a row: doubling up to `cap`, less up to a half by chance.
  *

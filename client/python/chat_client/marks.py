@@ -72,15 +72,16 @@ class Marks:
                 _log.warning("the server rejected marks of delivery: %s", error.code)
             self._store.remove_delivered_marks(arrived)
         for conversation_id, message_id in self._store.read_marks():
-            try:
-                await self._server.rpc(
-                    "mark_messages_read",
-                    p_user_id=me,
-                    p_conversation_id=str(conversation_id),
-                    p_up_to_message_id=str(message_id),
-                    p_device_id=device_id,
-                )
-            except Rejected as error:
-                # Such as a message that a backend has deleted for good since.
-                _log.warning("the server rejected the read mark of %s: %s", conversation_id, error.code)
-            self._store.remove_read_mark(conversation_id, message_id)
+            async with self._store.counting:
+                try:
+                    await self._server.rpc(
+                        "mark_messages_read",
+                        p_user_id=me,
+                        p_conversation_id=str(conversation_id),
+                        p_up_to_message_id=str(message_id),
+                        p_device_id=device_id,
+                    )
+                except Rejected as error:
+                    # Such as a message that a backend has deleted for good since.
+                    _log.warning("the server rejected the read mark of %s: %s", conversation_id, error.code)
+                self._store.remove_read_mark(conversation_id, message_id)

@@ -4,6 +4,7 @@ Calls are synchronous: each reads or writes a few rows. What the server has and 
 apart, and laid over each other when they are read. So a row of the server never overwrites what the person has written.
 """
 
+import asyncio
 import json
 import logging
 import sqlite3
@@ -78,6 +79,9 @@ class Store:
 
         Raises DatabaseInUse if another client has it open, DatabaseFull, and OSError if the folder is not writable.
         """
+        #: Held by a sync, and while a read mark is sent. A mark in the midst of a sync would be in the counters that it
+        #: reads and not in the messages, and would be counted twice.
+        self.counting = asyncio.Lock()
         self._emit = emit
         self._path = path
         saved = None

@@ -43,7 +43,6 @@ class Sync:
         self._session_ended = session_ended
         self._database_failed = database_failed
         self._requested = asyncio.Event()
-        self._running = asyncio.Lock()
 
     def request(self) -> None:
         """Asks for a sync soon. Several requests may become one."""
@@ -76,7 +75,7 @@ class Sync:
 
     async def once(self) -> None:
         """Syncs now. Raises ServerUnreachable, Rejected, NotSignedIn and DatabaseError."""
-        async with self._running:
+        async with self._store.counting:
             stored = self._store.get("cursor")
             if stored is None:
                 # A new phone does not load the whole past: the list, and each conversation when it is opened.
