@@ -180,12 +180,15 @@ comment on column push.providers.failures is 'How many times in a row it refused
 comment on column push.providers.paused_until is 'Until then it gets nothing; null: it is not paused.';
 
 create function push.configured_providers() returns text[]
-language sql stable set search_path = '' as $$
+language plpgsql stable set search_path = '' as $$
+begin
   -- Workers keep a secret for five minutes. While no worker runs, nothing changes.
-  select array(
-    select provider::text from push.providers
-    where seen_at > (select max(seen_at) from push.providers) - interval '15 minutes');
-$$;
+  return (
+    select array(
+      select provider::text from push.providers
+      where seen_at > (select max(seen_at) from push.providers) - interval '15 minutes')
+  );
+end $$;
 comment on function push.configured_providers() is
   'Returns the push services that the workers of the last 15 minutes have credentials for. Expo needs none, so it is always there.';
 
@@ -206,14 +209,17 @@ end $$;
 comment on function push.note_providers(text[]) is 'Notes the push services that a worker has credentials for.';
 
 create function push.paused_providers(p_providers text[]) returns jsonb
-language sql stable set search_path = '' as $$
-  select coalesce(jsonb_object_agg(provider, until), '{}') from (
-    select provider, case when provider = any(p_providers) then paused_until
-      -- This worker has an old secret. Another one, or this one later, sends to the device.
-      else clock_timestamp() + interval '1 minute' end as until
-    from push.providers
-  ) known where until > clock_timestamp();
-$$;
+language plpgsql stable set search_path = '' as $$
+begin
+  return (
+    select coalesce(jsonb_object_agg(provider, until), '{}') from (
+      select provider, case when provider = any(p_providers) then paused_until
+        -- This worker has an old secret. Another one, or this one later, sends to the device.
+        else clock_timestamp() + interval '1 minute' end as until
+      from push.providers
+    ) known where until > clock_timestamp()
+  );
+end $$;
 comment on function push.paused_providers(text[]) is
   'Returns until when a worker with credentials for these push services must send nothing to a service: {provider: time}.';
 

@@ -105,9 +105,10 @@ create trigger archive_deleted_room before delete on public.chat_rooms
 -- Counters ---------------------------------------------------------------------------------------
 
 -- Functions that work on many rows read tables by index only (enable_seqscan = off). A session keeps a plan. A plan from
--- the time when a table was small would read the whole table for each row.
+-- the time when a table was small would read the whole table for each row. Before PostgreSQL 18, what is off costs 10^10, and for
+-- such a cost Postgres compiles the plan at each call (jit), which takes seconds.
 create function private.count_new_message() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   comes_back uuid;
 begin
@@ -152,7 +153,7 @@ comment on function private.count_new_message() is
   'Keeps last_message and the recipient''s unread counter at an insert. For a single message it adds one and reads no others.';
 
 create function private.recount_rooms(p_room_ids uuid[]) returns void
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 begin
   -- The lock is a statement before the count, so the count sees each message that was committed before the lock was taken.
   perform from public.chat_rooms where id = any(p_room_ids) order by id for no key update;

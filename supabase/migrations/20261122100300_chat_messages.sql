@@ -190,7 +190,7 @@ comment on function private.collect_deleted_message() is
   'messages are locked, because messages are locked before conversations.';
 
 create function private.soft_delete_messages() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   noted constant uuid[] := string_to_array(nullif(current_setting('chat_push.deleted_messages', true), ''), ',');
 begin
@@ -249,7 +249,7 @@ comment on function private.lock_senders_of_marks() is
   'Takes the locks of lock_messages exclusively before a person marks messages by an update, which locks rows in any order.';
 
 create function private.lock_messages(p_message_ids uuid[]) returns setof uuid
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   sender uuid;
 begin
@@ -265,7 +265,7 @@ comment on function private.lock_messages(uuid[]) is
   'Locks messages before their receipts are written; returns the ids of those that still exist.';
 
 create function private.create_receipts() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 begin
   insert into public.message_receipts (message_id, user_id, delivered_at, read_at)
   select id, auth.uid(), delivered_at, read_at from new_messages

@@ -1,7 +1,7 @@
 -- Triggers of message_receipts. A receipt gets its times from the server's clock, then marks its message.
 
 create function private.stamp_receipt() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   before public.message_receipts;
   now_at constant timestamptz := clock_timestamp();
@@ -36,7 +36,7 @@ comment on function private.stamp_receipt() is
   'for a sender who is blocked, nor for a message that a block hides.';
 
 create function private.mark_messages_of_receipts() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 begin
   perform private.lock_messages(array(select message_id from new_receipts));
   update public.chat_messages message

@@ -46,7 +46,7 @@ comment on function private.send_new_messages() is
   'Sends each new message to both people of its conversation, except to one who blocks its sender. The event has the time of the message, by which forget_messages finds it.';
 
 create function private.forget_messages(p_times timestamptz[]) returns void
-language plpgsql set search_path = '' set enable_seqscan = off as $$
+language plpgsql set search_path = '' set enable_seqscan = off set jit = off as $$
 begin
   update realtime.messages
   set payload = jsonb_build_object('operation', payload -> 'operation',
@@ -59,7 +59,7 @@ comment on function private.forget_messages(timestamptz[]) is
   'asks for a replay. If the event of another message has the same microsecond, its app syncs.';
 
 create function private.send_edited_messages(p_messages public.chat_messages[]) returns void
-language plpgsql set search_path = '' set enable_seqscan = off set enable_nestloop = on as $$
+language plpgsql set search_path = '' set enable_seqscan = off set jit = off set enable_nestloop = on as $$
 begin
   insert into realtime.messages (topic, extension, event, private, inserted_at, payload)
   select 'user:' || person.id, 'broadcast', 'message', true, edited.changed_at, edited.payload
@@ -83,7 +83,7 @@ comment on function private.send_edited_messages(public.chat_messages[]) is
   'Sends messages that were edited or deleted to both people of their conversation, except to one from whom a block hides them.';
 
 create function private.send_marks(p_messages public.chat_messages[]) returns void
-language plpgsql set search_path = '' set enable_seqscan = off set enable_nestloop = on as $$
+language plpgsql set search_path = '' set enable_seqscan = off set jit = off set enable_nestloop = on as $$
 begin
   insert into realtime.messages (topic, extension, event, private, inserted_at, payload)
   select 'user:' || person.id, 'broadcast', 'receipts', true, clock_timestamp(), marked.payload
@@ -105,7 +105,7 @@ comment on function private.send_marks(public.chat_messages[]) is
 
 create function private.send_changed_messages() returns trigger
 -- A session keeps the plan. A plan from the time of a single row would compare each old row with each new one.
-language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_nestloop = off as $$
+language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_nestloop = off set jit = off as $$
 declare
   edited public.chat_messages[];
   marked public.chat_messages[];
@@ -138,7 +138,7 @@ comment on function private.send_changed_messages() is
   'Sends edits, deletions by deleted_at and marks to both people of the conversation.';
 
 create function private.send_deleted_messages() returns trigger
-language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_seqscan = off set jit = off as $$
 begin
   perform private.forget_messages(
     array(select server_timestamp from old_messages) || array(select edited_at from old_messages where edited_at is not null));

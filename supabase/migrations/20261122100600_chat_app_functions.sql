@@ -168,7 +168,7 @@ create function public.mark_messages_delivered(
   p_message_ids uuid[],
   p_device_id text default null
 ) returns integer
-language plpgsql set search_path = '' set enable_seqscan = off as $$
+language plpgsql set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   marked integer;
 begin

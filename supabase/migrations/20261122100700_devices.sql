@@ -142,7 +142,7 @@ insert into push.migration_report (what, subject, affected_rows)
 select 'not the id of a session, removed', 'user_devices: session_id', count(*) from changed having count(*) > 0;
 
 create function private.prepare_device() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   me constant uuid := auth.uid();
   before public.user_devices;

@@ -68,50 +68,65 @@ insert into push.translations (language, source, category, translation) values
   ('ar', '{count} new messages', 'few', '{count} رسائل جديدة');
 
 create function push.language_chain(p_locale text) returns text[]
-language sql immutable set search_path = '' as $$
-  select coalesce(array_agg(array_to_string(subtags[1:number], '-') order by number desc), '{}')
+language plpgsql immutable set search_path = '' as $$
+declare
   -- An older column of an app may hold de_DE.
-  from (select string_to_array(lower(replace(p_locale, '_', '-')), '-') as subtags) tag, generate_subscripts(subtags, 1) number;
-$$;
+  tag text := lower(replace(p_locale, '_', '-'));
+  chain text[] := '{}';
+begin
+  while tag <> '' loop
+    chain := chain || tag;
+    tag := substring(tag from '^(.*)-');
+  end loop;
+  return chain;
+end $$;
 comment on function push.language_chain(text) is
   'Returns a BCP 47 tag in lower case, followed by it without its last subtag, and so on: zh-hant-tw, zh-hant, zh.';
 
 create function push.language_of(p_locale text, p_default text, p_known text[]) returns text
-language sql immutable set search_path = '' as $$
-  select case when found.tag <> 'en' then found.tag else '' end from (
-    select coalesce((
-      select tag from unnest(push.language_chain(p_locale) || push.language_chain(p_default)) with ordinality chain (tag, position)
-      where tag = any(p_known) or tag = 'en' order by position limit 1
-    ), 'en') as tag
-  ) found;
-$$;
+language plpgsql immutable set search_path = '' as $$
+declare
+  tag text;
+begin
+  foreach tag in array push.language_chain(p_locale) || push.language_chain(p_default) loop
+    if tag = 'en' then
+      return '';
+    elsif tag = any(p_known) then
+      return tag;
+    end if;
+  end loop;
+  return '';
+end $$;
 comment on function push.language_of(text, text, text[]) is
   'Returns the first language of a locale, then of the default, that is known; empty: English.';
 
 create function push.texts_of(p_languages text[]) returns jsonb
-language sql stable set search_path = '' as $$
-  select coalesce(jsonb_object_agg(asked.language, texts.found), '{}')
-  from unnest(p_languages) asked (language)
-  cross join lateral (
-    select jsonb_object_agg(source, jsonb_build_object('forms', forms, 'plurals', plurals)) as found from (
-      select distinct on (given.source) given.source, given.forms, known.plurals
-      from unnest(push.language_chain(asked.language) || push.language_chain((select default_language from push.settings)))
-        with ordinality chain (tag, position)
-      join push.languages known on known.language = chain.tag
-      cross join lateral (
-        select source, jsonb_object_agg(category, translation) as forms from push.translations
-        where language = chain.tag group by source
-      ) given
-      -- What follows English is not asked.
-      where chain.position < coalesce((
-        select min(position) from unnest(push.language_chain((select default_language from push.settings)))
-          with ordinality english (tag, position) where tag = 'en'
-      ) + cardinality(push.language_chain(asked.language)), 'infinity'::float)
-      order by given.source, chain.position
-    ) best
-  ) texts
-  where asked.language <> '';
-$$;
+language plpgsql stable set search_path = '' as $$
+begin
+  return (
+    select coalesce(jsonb_object_agg(asked.language, texts.found), '{}')
+    from unnest(p_languages) asked (language)
+    cross join lateral (
+      select jsonb_object_agg(source, jsonb_build_object('forms', forms, 'plurals', plurals)) as found from (
+        select distinct on (given.source) given.source, given.forms, known.plurals
+        from unnest(push.language_chain(asked.language) || push.language_chain((select default_language from push.settings)))
+          with ordinality chain (tag, position)
+        join push.languages known on known.language = chain.tag
+        cross join lateral (
+          select source, jsonb_object_agg(category, translation) as forms from push.translations
+          where language = chain.tag group by source
+        ) given
+        -- What follows English is not asked.
+        where chain.position < coalesce((
+          select min(position) from unnest(push.language_chain((select default_language from push.settings)))
+            with ordinality english (tag, position) where tag = 'en'
+        ) + cardinality(push.language_chain(asked.language)), 'infinity'::float)
+        order by given.source, chain.position
+      ) best
+    ) texts
+    where asked.language <> ''
+  );
+end $$;
 comment on function push.texts_of(text[]) is
   'Returns the fixed texts of these languages: {language: {source: {forms: {category: text}, plurals: as of push.languages}}}.';
 

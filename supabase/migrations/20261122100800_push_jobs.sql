@@ -155,7 +155,7 @@ comment on function push.time_to_live() is
 -- What makes a job due ---------------------------------------------------------------------------
 
 create function push.set_accepted_due(p_room_id uuid, p_recipient_id uuid) returns void
-language plpgsql set search_path = '' set enable_seqscan = off as $$
+language plpgsql set search_path = '' set enable_seqscan = off set jit = off as $$
 begin
   update push.jobs
   set revision = revision + 1, state = case state when 'leased' then state else 'pending' end,
@@ -187,7 +187,7 @@ create trigger set_push_jobs_due after update of accepted_by_user1, accepted_by_
   execute function push.set_due_after_acceptance();
 
 create function push.create_job() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   added record;
   accepted uuid[] := string_to_array(nullif(current_setting('chat_push.accepted_rooms', true), ''), ',');
@@ -240,7 +240,7 @@ create type push.changed_message as (room_id uuid, sender_id uuid, message_id uu
 comment on type push.changed_message is 'A message whose change its recipient should see.';
 
 create function push.set_due(p_changed push.changed_message[], p_delay interval, p_are_read boolean) returns void
-language plpgsql set search_path = '' set enable_seqscan = off as $$
+language plpgsql set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   due_at constant timestamptz := clock_timestamp() + p_delay;
   jobs bigint[];
@@ -288,7 +288,7 @@ comment on function push.set_due(push.changed_message[], interval, boolean) is
   'except of messages that were read on the only phone that shows them.';
 
 create function push.set_rooms_due(p_recipient_id uuid, p_room_ids uuid[]) returns void
-language plpgsql set search_path = '' set enable_seqscan = off as $$
+language plpgsql set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   now_at constant timestamptz := clock_timestamp();
 begin
@@ -329,7 +329,7 @@ end $$;
 comment on function push.set_due_after_block() is 'Makes the jobs of a person due in the conversations with a person whom they block, or unblock.';
 
 create function push.set_due_after_preview() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   person constant uuid := case tg_op when 'DELETE' then old.user_id else new.user_id end;
 begin
@@ -342,7 +342,7 @@ end $$;
 comment on function push.set_due_after_preview() is 'Makes the jobs of a person due whose notifications show another preview now.';
 
 create function push.set_due_after_locale() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 begin
   -- Elsewhere jobs are locked before devices. So one that a worker has is skipped: it keeps the old language until its next change.
   update push.jobs
@@ -368,7 +368,7 @@ create trigger set_push_jobs_due after insert or update on private.blocks
   for each row execute function push.set_due_after_block();
 
 create function push.set_due_after_update() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   settings push.settings;
 begin
@@ -394,7 +394,7 @@ comment on function push.set_due_after_update() is
   'Makes jobs due whose messages were edited, deleted by deleted_at, or read. Several changes in the delay cost one push.';
 
 create function push.set_due_after_delete() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 begin
   if tg_op = 'TRUNCATE' then
     update push.jobs set revision = revision + 1, next_attempt_at = clock_timestamp() where state <> 'idle';

@@ -5,12 +5,14 @@
 
 -- device_limit is applied here, too: rows may be older than the limit, or written while triggers were disabled.
 create function push.sendable_devices(p_recipient_id uuid) returns setof public.user_devices
-language sql stable set search_path = '' as $$
+language plpgsql stable set search_path = '' as $$
+begin
+  return query
   select * from public.user_devices
   where user_id = p_recipient_id and is_active and push_token is not null
     and push_provider = any(push.configured_providers())
   order by last_seen_at desc, id limit (select device_limit from push.settings);
-$$;
+end $$;
 comment on function push.sendable_devices(uuid) is 'Returns the active devices of a person that pushes can be sent to.';
 
 create function push.note_messages(p_job_ids bigint[]) returns void
@@ -71,8 +73,10 @@ create function push.restrictions(
   out job_id bigint, out partner_id uuid, out rule text, out effect text, out hidden tstzmultirange, out preview text,
   out sound text
 ) returns setof record
-language sql stable rows 100 set search_path = '' as $$
+language plpgsql stable rows 100 set search_path = '' as $$
+begin
   -- The precedence of what people choose: the first that applies.
+  return query
   select job.id, partner.id, first.rule,
     case when first.rule in ('blocked', 'muted') then 'hide'
       when first.rule = 'request' then 'request'
@@ -103,7 +107,7 @@ language sql stable rows 100 set search_path = '' as $$
     end as rule offset 0
   ) first
   order by asked.position;
-$$;
+end $$;
 comment on function push.restrictions(bigint[], timestamptz) is
   'Returns, for each of these jobs, the other person of its conversation, and the first rule that applies of blocked, request, muted, snoozed and '
   'quiet_hours, or null. effect: hide, phones show nothing of the conversation; request, they show once, without a sound, that there is a message '
@@ -350,17 +354,19 @@ comment on function push.situations(bigint[], timestamptz, push.settings) is
   'Returns for each of these jobs what its devices should show and what they were sent: a plan that push.plan_job completes.';
 
 create function push.is_attempt_due(p_delivery push.deliveries, p_digest text, p_push_token text, out is_same boolean, out due_at timestamptz)
-language sql stable set search_path = '' as $$
+language plpgsql stable set search_path = '' as $$
+begin
+  is_same := coalesce(p_delivery.digest = p_digest and p_delivery.push_token = p_push_token, false);
   -- A dismissal that is refused for a day is given up: what it would remove has expired.
-  select same.yes, case when same.yes and p_delivery.created_at > now() - time_to_live then case p_delivery.status
-    when 'sending' then '-infinity'
-    when 'retry' then coalesce(p_delivery.retry_at, '-infinity')
-    when 'maybe_sent' then case when p_delivery.unanswered <= cardinality(unanswered_retry_delays)
-      then coalesce(p_delivery.retry_at, '-infinity') end
-  end::timestamptz end
-  from push.settings,
-    (select coalesce(p_delivery.digest = p_digest and p_delivery.push_token = p_push_token, false) as yes) same;
-$$;
+  if is_same and p_delivery.created_at > now() - push.time_to_live() then
+    due_at := case p_delivery.status
+      when 'sending' then '-infinity'
+      when 'retry' then coalesce(p_delivery.retry_at, '-infinity')
+      when 'maybe_sent' then case when p_delivery.unanswered <= (select cardinality(unanswered_retry_delays) from push.settings)
+        then coalesce(p_delivery.retry_at, '-infinity') end
+    end;
+  end if;
+end $$;
 comment on function push.is_attempt_due(push.deliveries, text, text) is
   'Returns whether the last push to a device had this content and token, and if so, when it is sent again; null: never.';
 

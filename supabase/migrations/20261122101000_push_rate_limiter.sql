@@ -81,10 +81,13 @@ comment on function push.release_send_slot(uuid, integer) is
   'Releases the part of the send slot of a claim that its worker did not use, so that other claims need not wait for it.';
 
 create function push.recipient_share_duration(p_notifications integer) returns interval
-language sql stable set search_path = '' as $$
-  select p_notifications * interval '1 second' / (notifications_per_second * recipient_share)::double precision
-  from push.settings;
-$$;
+language plpgsql stable set search_path = '' as $$
+begin
+  return (
+    select p_notifications * interval '1 second' / (notifications_per_second * recipient_share)::double precision
+    from push.settings
+  );
+end $$;
 comment on function push.recipient_share_duration(integer) is
   'Returns how long so many notifications take at the share of one recipient.';
 

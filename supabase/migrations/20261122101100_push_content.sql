@@ -3,20 +3,23 @@
 -- each message for which they fail.
 
 create function push.display_name(p_user_id uuid) returns text
-language sql stable set search_path = '' as $$
+language plpgsql stable set search_path = '' as $$
+begin
   -- A column that users does not have is null, by this row. So the query reads names only, and needs no dynamic SQL.
-  select found.name
-  from (select null::text as full_name, null::text as name, null::text as first_name, null::text as last_name,
-    null::text as nickname, null::text as username) absent
-  cross join lateral (
-    select coalesce(private.one_line(display_name::text), private.one_line(full_name::text),
-      case when pg_typeof(name) <> all ('{json,jsonb}'::regtype[]) then private.one_line(name::text) end,
-      -- A name that is older than its limit may have megabytes.
-      private.one_line(concat_ws(' ', left(first_name::text, 500), left(last_name::text, 500))),
-      private.one_line(nickname::text), private.one_line(username::text)) as name
-    from (select * from public.users where id = p_user_id) person
-  ) found;
-$$;
+  return (
+    select found.name
+    from (select null::text as full_name, null::text as name, null::text as first_name, null::text as last_name,
+      null::text as nickname, null::text as username) absent
+    cross join lateral (
+      select coalesce(private.one_line(display_name::text), private.one_line(full_name::text),
+        case when pg_typeof(name) <> all ('{json,jsonb}'::regtype[]) then private.one_line(name::text) end,
+        -- A name that is older than its limit may have megabytes.
+        private.one_line(concat_ws(' ', left(first_name::text, 500), left(last_name::text, 500))),
+        private.one_line(nickname::text), private.one_line(username::text)) as name
+      from (select * from public.users where id = p_user_id) person
+    ) found
+  );
+end $$;
 comment on function push.display_name(uuid) is
   'Returns the title of a push, the name of the sender: the first of the usual columns of users with a visible character. Null: '
   'the push gets a neutral title. An app may replace this function.';

@@ -43,7 +43,9 @@ comment on function push.lock_due_jobs(bigint[], timestamptz, integer) is
   'first. It skips jobs that another transaction has locked.';
 
 create function push.jobs_of_messages(p_message_ids uuid[], out message_id uuid, out job_id bigint) returns setof record
-language sql stable set search_path = '' set enable_seqscan = off as $$
+language plpgsql stable set search_path = '' set enable_seqscan = off set jit = off as $$
+begin
+  return query
   select asked.id, found.job_id
   from unnest(p_message_ids) with ordinality asked (id, position)
   left join public.chat_messages message on message.id = asked.id
@@ -54,7 +56,7 @@ language sql stable set search_path = '' set enable_seqscan = off as $$
   ) found
   where found.job_id is not null
   order by asked.position;
-$$;
+end $$;
 comment on function push.jobs_of_messages(uuid[]) is 'Returns the job of each of these messages that has one, in their order.';
 
 create function push.deactivate_ended_devices(p_recipient_ids uuid[]) returns uuid[]
@@ -175,7 +177,7 @@ create function public.claim_push_jobs(
 -- One plan for all ids. Otherwise, in databases of some sizes, planning takes a third of each claim.
 -- And one that reads each row by an index, also while the tables are small or have no statistics: a session keeps its plans.
 language plpgsql security definer set search_path = '' set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set jit = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   now_at constant timestamptz := clock_timestamp();
   planned_at timestamptz;

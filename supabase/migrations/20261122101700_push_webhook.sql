@@ -59,7 +59,7 @@ comment on function push.call_webhook(text, uuid, uuid) is
   'Calls the webhook after the commit, if it is configured. It never aborts the statement that changed a message.';
 
 create function push.notify_webhook() returns trigger
-language plpgsql security definer set search_path = '' set enable_seqscan = off as $$
+language plpgsql security definer set search_path = '' set enable_seqscan = off set jit = off as $$
 begin
   -- The conversations whose jobs create_push_job, which runs before, has made due. One message of each is enough: it names the job.
   perform push.call_webhook(tg_op, added.id, added.room_id)

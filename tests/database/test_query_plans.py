@@ -9,6 +9,7 @@ import pytest
 
 from tests.database.chat import (
     Chat,
+    Connection,
     Database,
     as_user,
     claim,
@@ -153,6 +154,32 @@ async def test_a_claim_does_not_read_the_earlier_pushes_of_its_conversation(new:
     before = await value(new.connection, ROWS_READ)
     assert len((await claim(new.connection, message))["jobs"]) == 1
     assert await value(new.connection, ROWS_READ) - before <= 200
+
+
+async def test_a_report_reads_only_its_own_jobs_and_pushes(busy: Chat) -> None:
+    """Almost all pushes are accepted, and hardly any job has the lease: these conditions look cheaper than the ids."""
+    async with busy.connection.transaction(force_rollback=True):
+        messages = [await busy.separate_message() for _ in range(10)]
+        claimed = await claim(busy.connection, *messages)
+        before = await value(busy.connection, ROWS_READ)
+        await record(busy.connection, claimed, *map(worker_report, claimed["jobs"]))
+        assert await value(busy.connection, ROWS_READ) - before <= 10 * 60
+
+
+async def test_functions_that_switch_scans_off_do_not_compile_their_plans(shared_connection: Connection) -> None:
+    """Before PostgreSQL 18, what is off has a cost of 10^10, and with LLVM each call would compile its plan.
+
+    Packages of PostgreSQL have no LLVM, so no local test can measure that; hosted Supabase has it.
+    """
+    functions = await rows(
+        shared_connection,
+        """
+        select proname as name, 'jit=off' = any(proconfig) as is_interpreted from pg_proc
+        where exists (select from unnest(proconfig) setting where setting like 'enable%=off')
+        """,
+    )
+    assert len(functions) > 20
+    assert not [function["name"] for function in functions if not function["is_interpreted"]]
 
 
 async def test_sending_a_message_reads_by_index_only(busy: Chat) -> None:
