@@ -249,6 +249,20 @@ async def test_a_session_that_has_ended_keeps_the_outbox_and_says_so(
     assert (entry.state, entry.attempts) == ("pending", 0)
 
 
+async def test_a_sign_out_just_before_an_attempt_sends_nothing_and_ends_no_loop(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    write(room, "hello")
+    sending = asyncio.create_task(client.send_due())
+    await asyncio.sleep(0)  # The attempt is started, and begins when the loop is free.
+    client.server.forget_session()
+    client.store.wipe()
+
+    await sending
+
+    assert server.texts(room) == []
+
+
 async def test_an_edit_of_a_pending_message_changes_what_is_sent(
     client: Client, server: FakeServer, room: UUID, write: Write
 ) -> None:

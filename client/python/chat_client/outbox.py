@@ -110,8 +110,10 @@ class Outbox:
             del self._sending[entry.conversation_id]
             self.wake()
 
-    async def _attempt(self, entry: Entry) -> None:
-        self._store.begin_attempt(entry, self._clock())
+    async def _attempt(self, due: Entry) -> None:
+        entry = self._store.begin_attempt(due, self._clock())
+        if entry is None:
+            return
         try:
             await self._try(entry)
         except (Rejected, TooManyContacts) as error:
@@ -151,18 +153,16 @@ class Outbox:
                 await self._archive(entry)
 
     async def _send_message(self, entry: Entry) -> None:
-        me = self._store.me
-        assert me is not None
-        row = await self._server.send_message(entry.conversation_id, me, entry.text, entry.attachments, str(entry.id))
+        row = await self._server.send_message(
+            entry.conversation_id, self._me(), entry.text, entry.attachments, str(entry.id)
+        )
         self._store.finish(entry, _message(row))
 
     async def _delete(self, entry: Entry) -> None:
         message_id = entry.id
         if entry.id not in self._store.known(entry.conversation_id):
             # It was deleted while it was sent, and it is not known whether the server has it.
-            me = self._store.me
-            assert me is not None
-            row = await self._server.message_of_client_msg_id(me, str(entry.id))
+            row = await self._server.message_of_client_msg_id(self._me(), str(entry.id))
             if row is None and abs(self._clock() - entry.tried_at) < _UNCERTAIN_SECONDS and entry.tried_at:
                 raise ServerUnreachable("the message may still arrive")
             if row is None:
@@ -184,6 +184,11 @@ class Outbox:
         if row is not None:
             self._store.apply_conversations([row], all_of_them=False)
         self._store.finish(entry, None)
+
+    def _me(self) -> UUID:
+        if self._store.me is None:
+            raise NotSignedIn("nobody is signed in: call sign_in")
+        return self._store.me
 
 
 def _message(row: dict[str, object] | None) -> Message:

@@ -402,14 +402,23 @@ class Store:
         )
         return [entry_of(row) for row in rows]
 
-    def begin_attempt(self, entry: Entry, now: float) -> None:
-        """Notes, before the request, that an entry is tried. `tried_at` is the time of the last attempt to send it."""
+    def begin_attempt(self, entry: Entry, now: float) -> Entry | None:
+        """Notes, before the request, that an entry is tried. `tried_at` is the time of the last attempt to send it.
+
+        Returns the entry as it was before; None: it is not pending any more, for example after a sign-out.
+        """
         with self._transaction():
+            row = self._one(
+                "select * from outbox where id = ? and kind = ? and state = 'pending'", str(entry.id), entry.kind
+            )
+            if row is None:
+                return None
             self._connection.execute(
                 "update outbox set attempts = attempts + 1, tried_at = case kind when 'send' then ? else tried_at end,"
                 " edited = edited and kind = 'send' where id = ?",
                 (now, str(entry.id)),
             )
+            return entry_of(row)
 
     def postpone(self, entry: Entry, until: float, *, count: bool = True) -> None:
         """Sets when an entry is tried again. `count`: whether the attempt counts; the rate limit does not."""
