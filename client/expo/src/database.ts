@@ -97,6 +97,7 @@ export class Connection {
   /** Keeps others away from the file from the first statement on. */
   async lock(): Promise<void> {
     // Whoever opens the file first keeps it until it is closed: two clients would send everything twice.
+    // In a browser, which has no shared memory for SQLite, a file with a write-ahead log cannot be read otherwise.
     await translating(() => this.#database.execAsync('pragma busy_timeout = 0; pragma locking_mode = exclusive;'));
   }
 

@@ -24,7 +24,7 @@ function newFile(): string {
 
 /** Opens the store of an app. `log` gets what is logged. */
 async function open(file: string, log: string[] = []): Promise<Store> {
-  return storeOn(await openDatabase(async (name) => openFile(name), file, (text) => void log.push(text)));
+  return storeOn(await openDatabase(openLater, file, (text) => void log.push(text)));
 }
 
 function storeOn(database: Database): Promise<Store> {
@@ -55,8 +55,14 @@ function damage(file: string, text: string): void {
 }
 
 /** The server has this entry of the outbox, so it leaves the outbox. */
-async function arrive(store: Store, { id }: Entry): Promise<void> {
+async function arrive(store: Store, entry: Entry | undefined): Promise<void> {
+  const id = entry?.id ?? '';
   await store.applyMessages([message({ id: `message-${id}`, senderId: ME, clientMsgId: id })]);
+}
+
+/** As that of expo-sqlite, which returns a promise. */
+function openLater(name: string): Promise<Database> {
+  return Promise.resolve(openFile(name));
 }
 
 const second = (file: string) => file.replace('chat.db', 'chat-1.db');
@@ -109,14 +115,14 @@ for (const when of ['before', 'after'] as const) {
     const folder = newFolder();
     // What a kill leaves: the files as they are at that moment.
     const kill = () => cpSync(file.replace('/chat.db', ''), folder, { recursive: true });
-    const killed = async (name: string): Promise<Database> => {
+    const killed = (name: string): Promise<Database> => {
       const database = openFile(name);
       const execAsync = async (statements: string) => {
         if (statements === 'commit' && when === 'before') kill();
         await database.execAsync(statements);
         if (statements === 'commit' && when === 'after') kill();
       };
-      return { ...database, execAsync };
+      return Promise.resolve({ ...database, execAsync });
     };
     await (await openDatabase(killed, file, () => undefined)).closeAsync();
 
@@ -124,10 +130,9 @@ for (const when of ['before', 'after'] as const) {
     const log: string[] = [];
     const store = await open(left, log);
     equal(log.length, when === 'before' ? 1 : 0);
-    const [first, ...others] = before.entries;
     deepEqual(await store.entries(), before.entries);
-    await arrive(store, first!);
-    const after = { ...before, entries: others };
+    await arrive(store, before.entries[0]);
+    const after = { ...before, entries: before.entries.slice(1) };
     deepEqual(await closed(store), after);
     deepEqual(await closed(await open(left)), after);
     equal(readFileSync(third(left), 'latin1'), '');
@@ -163,7 +168,7 @@ test('when the second file is damaged as well, its outbox goes on in a third one
   const { entries } = await fill(file, 3);
   damage(file, STORED);
   const store = await open(file);
-  await arrive(store, entries[0]!);
+  await arrive(store, entries[0]);
   await store.applyMessages([message({ text: STORED })]);
   const before = await closed(store);
   damage(second(file), STORED);
@@ -175,7 +180,7 @@ test('when the second file is damaged as well, its outbox goes on in a third one
 test('a database that is damaged while it is open throws DatabaseCorrupt, and its outbox goes on when it is opened again', async () => {
   const file = newFile();
   const before = await fill(file, 2);
-  const database = await openDatabase(async (name) => openFile(name), file);
+  const database = await openDatabase(openLater, file);
   const store = await storeOn(database);
   damage(file, STORED);
   await database.execAsync('pragma shrink_memory'); // SQLite reads the file again
@@ -192,4 +197,21 @@ test('nobody rescues a database that a client has open', async () => {
   await rejects(open(file), DatabaseInUse);
   await store.close();
   equal((await closed(await open(file))).entries.length, 2);
+});
+
+test('of two that rescue a database at once, one is refused', async () => {
+  const file = newFile();
+  const before = await fill(file, 2);
+  damage(file, STORED);
+  const slow = (name: string): Promise<Database> => {
+    const database = openFile(name);
+    const getAllAsync: Database['getAllAsync'] = async (query, values) => {
+      const rows = await database.getAllAsync(query, values);
+      // The first one has seen that the next file is new. Now the second one comes.
+      if (query.includes('sqlite_schema')) await rejects(open(file), DatabaseInUse);
+      return rows;
+    };
+    return Promise.resolve({ ...database, getAllAsync });
+  };
+  deepEqual(await closed(await storeOn(await openDatabase(slow, file, () => undefined))), before);
 });
