@@ -1,6 +1,6 @@
 // The chat of your app, and its pushes. The entry of the app imports it.
 
-import { ChatClient } from 'chat-push-client';
+import { ChatClient, openDatabase } from 'chat-push-client';
 import { Push, deviceId, expoApp } from 'chat-push-client/expo';
 import * as Network from 'expo-network';
 import * as SQLite from 'expo-sqlite';
@@ -13,7 +13,7 @@ async function open(): Promise<ChatClient> {
     publishableKey: process.env.EXPO_PUBLIC_SUPABASE_PUBLISHABLE_KEY!,
     apiUrl: process.env.EXPO_PUBLIC_CHAT_PUSH_URL!, // the output ApiUrl of the stack
     auth: supabase.auth, // stores and renews the session
-    database: await SQLite.openDatabaseAsync('chat.db'),
+    database: await openDatabase(SQLite.openDatabaseAsync, 'chat.db'),
     deviceId: await deviceId(),
     app: expoApp({
       network: (changed) => {

@@ -11,10 +11,12 @@ declare const process: {
 };
 
 declare module 'node:fs' {
+  export function cpSync(from: string, to: string, options: { recursive: true }): void;
   export function mkdtempSync(prefix: string): string;
-  export function readFileSync(file: string, encoding: 'utf8'): string;
+  export function readFileSync(file: string, encoding: 'utf8' | 'latin1'): string;
   export function renameSync(from: string, to: string): void;
-  export function writeFileSync(file: string, content: string): void;
+  export function rmSync(file: string): void;
+  export function writeFileSync(file: string, content: string, encoding?: 'latin1'): void;
 }
 
 declare module 'node:os' {

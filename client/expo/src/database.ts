@@ -16,7 +16,7 @@ export interface Database {
 // Times are microseconds since 1970 by the server's clock, unless a comment says otherwise.
 // messages and conversations are what the server has; outbox and read_up_to are laid over them when they are read.
 const SCHEMA = `
-create table if not exists meta (  -- user_id, cursor, device_id
+create table if not exists meta (  -- user_id, cursor, device_id, rescued_from: the damaged file whose outbox this one got
   key text primary key,
   value text not null
 ) without rowid;
@@ -94,14 +94,20 @@ export class Connection {
     this.#database = database;
   }
 
+  /** Keeps others away from the file from the first statement on. */
+  async lock(): Promise<void> {
+    // Whoever opens the file first keeps it until it is closed: two clients would send everything twice.
+    // In a browser, which has no shared memory for SQLite, a file with a write-ahead log cannot be read otherwise.
+    await translating(() => this.#database.execAsync('pragma busy_timeout = 0; pragma locking_mode = exclusive;'));
+  }
+
   /** Creates the tables. Throws DatabaseInUse, DatabaseCorrupt and DatabaseFull. */
   async prepare(): Promise<void> {
+    await this.lock();
     await translating(async () => {
-      // Whoever opens the file first keeps it until it is closed: two clients would send everything twice.
       await this.#database.execAsync(
-        'pragma busy_timeout = 0; pragma locking_mode = exclusive; pragma journal_mode = wal;' +
-          // A message that the person saw as pending is on the disk, even if the power fails.
-          ' pragma synchronous = full; pragma secure_delete = on;',
+        // A message that the person saw as pending is on the disk, even if the power fails.
+        'pragma journal_mode = wal; pragma synchronous = full; pragma secure_delete = on;',
       );
       await this.#database.execAsync(`begin immediate; ${SCHEMA} commit;`);
     });

@@ -97,7 +97,7 @@ export class DatabaseFull extends DatabaseError {
   override name = 'DatabaseFull';
 }
 
-/** The file of the local database is damaged. It is left as it is: move it aside, and open the client again. */
+/** The file of the local database is damaged. Close the client, and open it again with `openDatabase`, which saves the outbox. */
 export class DatabaseCorrupt extends DatabaseError {
   override name = 'DatabaseCorrupt';
 }

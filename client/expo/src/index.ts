@@ -22,4 +22,5 @@ export type {
   Status,
 } from './models.ts';
 export { tapOf, type Tap } from './push.ts';
+export { openDatabase } from './rescue.ts';
 export type { App, Settings, Timing } from './settings.ts';

@@ -42,7 +42,7 @@ export interface App {
 
 /**
  * `auth`: `supabase.auth` of the app's own client, which stores and renews the session. `database`: an open database
- * for one account, such as `await SQLite.openDatabaseAsync('chat.db')`. `apiUrl`: the output ApiUrl of the stack.
+ * for one account, such as `await openDatabase(SQLite.openDatabaseAsync, 'chat.db')`. `apiUrl`: the output ApiUrl of the stack.
  * `app`: without it, call `foreground`, `background` and `networkChanged`. `deviceId`: the id of this installation, such as
  * `await deviceId()` of chat-push-client/expo; without it, the database keeps one, which a restored backup would bring to
  * another phone. `attempts`: how often an entry of the outbox is tried that the server answers with an error of its own; 8 if not set.

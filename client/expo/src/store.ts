@@ -132,11 +132,14 @@ export class Store {
     if (key === 'user_id') this.#me = value;
   }
 
-  /** Removes all data of the account, also what waits in the outbox. Only the id of the installation stays. */
+  /**
+   * Removes all data of the account, also what waits in the outbox. Only the id of the installation stays, and that this
+   * file has replaced a damaged one, whose outbox would come again otherwise.
+   */
   async wipe(): Promise<void> {
     await this.#sql.transaction(async () => {
       for (const table of WIPE) await this.#sql.run(`delete from ${table}`);
-      await this.#sql.run("delete from meta where key <> 'device_id'");
+      await this.#sql.run("delete from meta where key not in ('device_id', 'rescued_from')");
       this.#me = null;
     });
     // With secure_delete, no text is left in the file. The log that is written before it has some until it is cut.

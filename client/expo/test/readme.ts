@@ -1,6 +1,6 @@
 // The code of README.md, so that the compiler checks it.
 
-import { ChatClient } from 'chat-push-client';
+import { ChatClient, openDatabase } from 'chat-push-client';
 import * as SQLite from 'expo-sqlite';
 
 import { supabase } from './supabase'; // your app's Supabase client
@@ -9,7 +9,7 @@ const chat = await ChatClient.open({
   supabaseUrl: process.env.EXPO_PUBLIC_SUPABASE_URL!,
   publishableKey: process.env.EXPO_PUBLIC_SUPABASE_PUBLISHABLE_KEY!,
   auth: supabase.auth, // stores and renews the session
-  database: await SQLite.openDatabaseAsync('chat.db'),
+  database: await openDatabase(SQLite.openDatabaseAsync, 'chat.db'),
   apiUrl: process.env.EXPO_PUBLIC_CHAT_PUSH_URL!,
 });
 export const unsubscribe = chat.subscribe((event) => {

@@ -1,6 +1,6 @@
 // The chat client of this app.
 
-import { ChatClient } from 'chat-push-client';
+import { ChatClient, openDatabase } from 'chat-push-client';
 import { deviceId, expoApp } from 'chat-push-client/expo';
 import { addNetworkStateListener } from 'expo-network';
 import * as SQLite from 'expo-sqlite';
@@ -17,7 +17,7 @@ async function open(): Promise<ChatClient> {
     supabaseUrl,
     publishableKey,
     auth: supabase.auth,
-    database: await SQLite.openDatabaseAsync('chat.db'),
+    database: await openDatabase(SQLite.openDatabaseAsync, 'chat.db'),
     app: expoApp({ network }),
     // A browser is no device for pushes, and has no SecureStore.
     ...(Platform.OS !== 'web' && { apiUrl, deviceId: await deviceId() }),
