@@ -126,6 +126,9 @@ async def _blocked(scenario: Scenario) -> None:
         )
         await choices.unblock_user(scenario.tina.id)
         await scenario.guss_app.sync()
+        # The conversation counts in the badges again. Without a wait, these pushes would meet the faults of the next step.
+        await scenario.cloud.sweep()
+        await scenario.cloud.poller.until_idle()
 
 
 async def _expo_answers_503(scenario: Scenario) -> None:
