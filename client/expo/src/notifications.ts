@@ -143,11 +143,12 @@ export class Push {
   readonly signOut = async (): Promise<void> => {
     const client = await this.#opening;
     await client.signOut(() => Notifications.unregisterForNotificationsAsync());
-    if (this.#missing) return;
     this.#unread.clear();
-    await Notifications.dismissAllNotificationsAsync();
-    await Notifications.setBadgeCountAsync(0);
-    this.#set({ isRegistered: false, error: null });
+    if (!missingOf('expo-notifications')) {
+      await Notifications.dismissAllNotificationsAsync();
+      await Notifications.setBadgeCountAsync(0);
+    }
+    this.#set({ isRegistered: false, error: this.#missing });
   };
 
   // Taps -----------------------------------------------------------------------------------------
