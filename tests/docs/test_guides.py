@@ -105,7 +105,7 @@ def test_app_json_names_the_channel_of_the_pushes_and_only_options_of_the_plugin
 def test_the_guide_installs_the_packages_that_the_app_and_the_package_import() -> None:
     folders = (PROJECT / "docs" / "client", PROJECT / "client" / "expo" / "src")
     code = "".join(file.read_text() for folder in folders for file in folder.glob("*.ts"))
-    imported = set(re.findall(r"from '(expo-[\w-]+)'", code)) - {"expo-router"}
+    imported = set(re.findall(r"(?:from |require\()'(expo-[\w-]+)'", code)) - {"expo-router"}
     [installed] = [command for block in blocks("sh") for command in block.commands if "expo install" in command]
     assert set(installed.split()[3:]) == imported
 

@@ -191,6 +191,8 @@ async def test_native_tokens_are_registered_with_their_provider(
         ({"EAS_PROJECT_ID": ""}, "no_project_id"),
         ({"PHONE": "simulator"}, "simulator"),
         ({"PHONE": "Expo Go"}, "expo_go"),
+        ({"PHONE": "Expo Go", "MISSING": "expo-notifications"}, "expo_go"),  # its import throws there, on Android
+        ({"MISSING": "expo-task-manager"}, "missing_module"),
         ({"PHONE_PLATFORM": "web"}, "web"),
     ],
 )
@@ -204,6 +206,18 @@ async def test_a_phone_that_can_get_no_pushes_says_why(
         with pytest.raises(AppError) as refused:
             await app.do("ask")
         assert (refused.value.name, refused.value.code) == ("PushUnavailable", reason)
+
+
+async def test_a_build_without_a_package_of_pushes_chats_and_signs_out(cloud: LocalCloud, tina: Person) -> None:
+    async with expo_phone(cloud, MISSING="expo-notifications") as app:
+        await app.sign_up("Gus")
+        await app.do("follow")
+        conversation = await app.do("openChat", str(tina.id))
+        await tina.send(UUID(conversation), "Hello")
+        await app.do("sync")
+        assert await app.do("unread", conversation) == 1
+        await app.do("signOut")
+        assert not await app.do("signedIn")
 
 
 async def test_an_iphone_with_provisional_permission_is_registered_without_a_dialog(cloud: LocalCloud) -> None:

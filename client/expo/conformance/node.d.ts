@@ -42,9 +42,7 @@ declare module 'node:assert/strict' {
   export function notEqual(actual: unknown, expected: unknown): void;
   export function equal(actual: unknown, expected: unknown): void;
   export function match(text: string, pattern: RegExp): void;
-  export function rejects(
-    promise: Promise<unknown>,
-    type: (abstract new (...values: never[]) => Error) | ((error: Error) => boolean),
-  ): Promise<void>;
-  export function throws(work: () => unknown, type: abstract new (...values: never[]) => Error): void;
+  type Expected = (abstract new (...values: never[]) => Error) | ((error: Error) => boolean);
+  export function rejects(promise: Promise<unknown>, expected: Expected): Promise<void>;
+  export function throws(work: () => unknown, expected: Expected): void;
 }

@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
 import type { Push, PushStatus } from './notifications.ts';
 import type { Tap } from './push.ts';
 
+export { MissingModule } from './modules.ts';
 export { Push, PushUnavailable } from './notifications.ts';
 export type { PushSettings, PushStatus, PushUnavailableReason } from './notifications.ts';
 export { deviceId, expoApp, type Network } from './phone.ts';

@@ -1,10 +1,6 @@
 // The pushes of an Expo app: its registration, its permission, what it shows, what a tap opens, and the badge.
 
-import * as Application from 'expo-application';
-import Constants, { ExecutionEnvironment } from 'expo-constants';
-import * as ExpoDevice from 'expo-device';
-import * as Notifications from 'expo-notifications';
-import * as TaskManager from 'expo-task-manager';
+import type * as Expo from 'expo-notifications';
 import { AppState, Platform } from 'react-native';
 
 import type { ChatClient } from './client.ts';
@@ -12,9 +8,11 @@ import type { Device } from './devices.ts';
 import { ChatError, NotSignedIn, RateLimited, ServerUnreachable } from './errors.ts';
 import type { ChatEvent } from './events.ts';
 import type { Conversation } from './models.ts';
+import { Application, Constants, ExpoDevice, Notifications, TaskManager, missingOf } from './modules.ts';
 import { tapOf, type Tap } from './push.ts';
 
 const TASK = 'chat-push';
+const EXPO_GO = 'Expo Go gets no pushes of your app: use a build of your own';
 const ATTEMPTS = 4; // of a registration that may succeed later; then the next return to the app tries again
 
 /**
@@ -22,8 +20,9 @@ const ATTEMPTS = 4; // of a registration that may succeed later; then the next r
  *
  * `not_asked`: the person was not asked yet, or may be asked again: call `ask`. `denied`: only the settings of the system
  * can allow them. `simulator`, `expo_go`: use a build of your own on a real phone. `no_project_id`: run `eas init` and build
- * again. `no_token`: Expo, APNs or FCM gave no push token, such as without a network; `cause` is their error. `web`: see
- * docs/client.md for browsers.
+ * again. `missing_module`: a package of Expo is not in this build; `cause` is the MissingModule that names it. `no_token`:
+ * Expo, APNs or FCM gave no push token, such as without a network; `cause` is their error. `web`: see docs/client.md for
+ * browsers.
  */
 export type PushUnavailableReason =
   | 'not_asked'
@@ -31,6 +30,7 @@ export type PushUnavailableReason =
   | 'simulator'
   | 'expo_go'
   | 'no_project_id'
+  | 'missing_module'
   | 'no_token'
   | 'web';
 
@@ -73,6 +73,7 @@ export interface PushSettings {
 export class Push {
   readonly #settings: PushSettings;
   readonly #opening: Promise<ChatClient>;
+  readonly #missing = missingModule();
   readonly #endings: (() => void)[] = [];
   readonly #listeners = new Set<() => void>();
   #status: PushStatus = { isRegistered: false, error: null };
@@ -87,11 +88,16 @@ export class Push {
   constructor(client: ChatClient | Promise<ChatClient>, settings: PushSettings = {}) {
     this.#settings = settings;
     this.#opening = Promise.resolve(client);
+    if (this.#missing) {
+      this.#set({ isRegistered: false, error: this.#missing });
+      this.#failed('the start', this.#missing);
+      return;
+    }
     Notifications.setNotificationHandler({
       handleNotification: ({ request }) => this.#behaviour(request.content.data),
     });
     // At once, because the system may have started the app for this task alone.
-    TaskManager.defineTask<Notifications.NotificationTaskPayload>(TASK, async ({ data }) => {
+    TaskManager.defineTask<Expo.NotificationTaskPayload>(TASK, async ({ data }) => {
       if (!('actionIdentifier' in data)) await this.#handleSilent(parsed(data.data.dataString));
     });
     this.#do('the background task', () => Notifications.registerTaskAsync(TASK));
@@ -138,16 +144,19 @@ export class Push {
     const client = await this.#opening;
     await client.signOut(() => Notifications.unregisterForNotificationsAsync());
     this.#unread.clear();
-    await Notifications.dismissAllNotificationsAsync();
-    await Notifications.setBadgeCountAsync(0);
-    this.#set({ isRegistered: false, error: null });
+    if (!missingOf('expo-notifications')) {
+      await Notifications.dismissAllNotificationsAsync();
+      await Notifications.setBadgeCountAsync(0);
+    }
+    this.#set({ isRegistered: false, error: this.#missing });
   };
 
   // Taps -----------------------------------------------------------------------------------------
 
   /** Calls `open` for each tapped push, also the one that started the app. Returns a function that ends it. */
   onTap(open: (tap: Tap) => void): () => void {
-    const handle = (response: Notifications.NotificationResponse | null) => {
+    if (this.#missing) return () => undefined;
+    const handle = (response: Expo.NotificationResponse | null) => {
       if (response) this.#do('a tap', () => this.#open(response, open));
     };
     const subscription = Notifications.addNotificationResponseReceivedListener(handle);
@@ -155,7 +164,7 @@ export class Push {
     return () => subscription.remove();
   }
 
-  async #open({ notification }: Notifications.NotificationResponse, open: (tap: Tap) => void): Promise<void> {
+  async #open({ notification }: Expo.NotificationResponse, open: (tap: Tap) => void): Promise<void> {
     const { data } = notification.request.content;
     if (!tapOf(data)) return;
     // Expo may report the tap that started the app twice, and a root layout may be mounted twice.
@@ -210,7 +219,7 @@ export class Push {
   }
 
   /** Registers, and tries again while that may succeed. */
-  #keepRegistered(devicePushToken?: Notifications.DevicePushToken): void {
+  #keepRegistered(devicePushToken?: Expo.DevicePushToken): void {
     this.#do('the registration', async () => {
       for (let attempt = 1; !this.#isClosed; attempt += 1) {
         try {
@@ -227,9 +236,10 @@ export class Push {
   }
 
   /** Registers after a registration that runs. */
-  #register(ask: boolean, devicePushToken?: Notifications.DevicePushToken): Promise<void> {
+  #register(ask: boolean, devicePushToken?: Expo.DevicePushToken): Promise<void> {
     const result = this.#registering.then(async () => {
       try {
+        if (this.#missing) throw this.#missing;
         const client = await this.#opening;
         await client.registerDevice(await this.#device(ask, devicePushToken));
         this.#set({ isRegistered: true, error: null });
@@ -243,14 +253,12 @@ export class Push {
   }
 
   /** This phone with its push token. Throws PushUnavailable. */
-  async #device(ask: boolean, devicePushToken?: Notifications.DevicePushToken): Promise<Device> {
+  async #device(ask: boolean, devicePushToken?: Expo.DevicePushToken): Promise<Device> {
     const { OS: platform } = Platform;
     if (platform !== 'ios' && platform !== 'android') {
       throw new PushUnavailable('web', 'only iPhones and Android phones get the pushes of this package');
     }
-    if (Constants.executionEnvironment === ExecutionEnvironment.StoreClient) {
-      throw new PushUnavailable('expo_go', 'Expo Go gets no pushes of your app: use a build of your own');
-    }
+    if (isExpoGo()) throw new PushUnavailable('expo_go', EXPO_GO);
     if (!ExpoDevice.isDevice) {
       throw new PushUnavailable('simulator', 'simulators get no pushes: use a real phone');
     }
@@ -294,7 +302,7 @@ export class Push {
   /** The EAS project whose tokens are registered; null: those of FCM and APNs are. Throws PushUnavailable. */
   #projectId(): string | null {
     if (this.#settings.tokens === 'native') return null;
-    const projectId = this.#settings.projectId ?? projectIdOf(Constants);
+    const projectId = this.#settings.projectId ?? projectIdOf(Constants.default);
     if (projectId) return projectId;
     throw new PushUnavailable('no_project_id', 'the app has no EAS project id: run `eas init`, and build it again');
   }
@@ -310,7 +318,7 @@ export class Push {
    * How a push is shown while the app is open: without a banner and a sound for the conversation on the screen, for another
    * account, or for a text that only changed.
    */
-  async #behaviour(data: Record<string, unknown> | undefined): Promise<Notifications.NotificationBehavior> {
+  async #behaviour(data: Record<string, unknown> | undefined): Promise<Expo.NotificationBehavior> {
     const client = await this.#opening;
     const isSilent = await this.#handleSilent(data); // on iOS, one that only sets the badge comes here
     const conversation = String(data?.['conversationId']);
@@ -422,14 +430,27 @@ export class Push {
   }
 }
 
+/** Why there are no pushes if a package that they need is not in this build. */
+function missingModule(): PushUnavailable | null {
+  const cause = missingOf('expo-constants', 'expo-application', 'expo-device', 'expo-notifications', 'expo-task-manager');
+  if (!cause) return null;
+  // In Expo Go for Android, the import of expo-notifications throws.
+  if (!missingOf('expo-constants') && isExpoGo()) return new PushUnavailable('expo_go', EXPO_GO, { cause });
+  return new PushUnavailable('missing_module', cause.message, { cause });
+}
+
+function isExpoGo(): boolean {
+  return Constants.default.executionEnvironment === Constants.ExecutionEnvironment.StoreClient;
+}
+
 type Token = Pick<Device, 'pushToken' | 'pushProvider' | 'pushEnvironment'>;
 
-async function expoToken(projectId: string, device?: Notifications.DevicePushToken): Promise<Token> {
+async function expoToken(projectId: string, device?: Expo.DevicePushToken): Promise<Token> {
   const options = { projectId, ...(device ? { devicePushToken: device } : {}) };
   return { pushToken: (await fromExpo(Notifications.getExpoPushTokenAsync(options))).data, pushProvider: 'expo' };
 }
 
-async function nativeToken(device?: Notifications.DevicePushToken): Promise<Token> {
+async function nativeToken(device?: Expo.DevicePushToken): Promise<Token> {
   const pushToken = String((device ?? (await fromExpo(Notifications.getDevicePushTokenAsync()))).data);
   if (Platform.OS !== 'ios') return { pushToken, pushProvider: 'fcm' };
   // Apple has other servers for the tokens of development builds. A build from the App Store has no environment.
@@ -446,11 +467,11 @@ async function fromExpo<T>(token: Promise<T>): Promise<T> {
   }
 }
 
-function allows({ granted, ios }: Notifications.NotificationPermissionsStatus): boolean {
+function allows({ granted, ios }: Expo.NotificationPermissionsStatus): boolean {
   return granted || ios?.status === Notifications.IosAuthorizationStatus.PROVISIONAL;
 }
 
-function projectIdOf({ expoConfig, easConfig }: typeof Constants): string | undefined {
+function projectIdOf({ expoConfig, easConfig }: typeof Constants.default): string | undefined {
   const { eas } = (expoConfig?.extra ?? {}) as { eas?: { projectId?: string } };
   return eas?.projectId ?? easConfig?.projectId;
 }
@@ -466,7 +487,7 @@ function badgeOf(conversations: readonly Conversation[]): number {
 }
 
 /** Tells a notification from a newer one that replaced it. */
-function versionOf({ date, request }: Notifications.Notification): string {
+function versionOf({ date, request }: Expo.Notification): string {
   return `${request.identifier} ${date}`;
 }
 
@@ -479,7 +500,7 @@ async function dismiss(which: (conversationId: string) => boolean): Promise<void
 }
 
 /** Android returns notifications that the system has drawn without their data, but with their tag. */
-function conversationOf({ identifier, content }: Notifications.NotificationRequest): string | undefined {
+function conversationOf({ identifier, content }: Expo.NotificationRequest): string | undefined {
   const { data } = content;
   if (data?.['type'] === 'chat_message') return String(data['conversationId']);
   return /^expo-notifications:.*[?&]tag=([0-9a-f-]{36})(&|$)/.exec(identifier)?.[1];

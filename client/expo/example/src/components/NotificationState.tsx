@@ -11,6 +11,7 @@ const REASONS: Record<PushUnavailableReason, string> = {
   simulator: 'Simulators get no notifications. Use a real phone.',
   expo_go: 'Expo Go gets no notifications of this app. Use a build of your own.',
   no_project_id: 'This build has no project id: run eas init, and build again.',
+  missing_module: 'This build lacks a part that notifications need. Build the app again.',
   no_token: 'This phone got no address for notifications. Is it online?',
   web: 'Browsers get no notifications of this app.',
 };
