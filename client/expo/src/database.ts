@@ -174,11 +174,22 @@ async function translating<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** The primary result code of SQLite: node:sqlite has a field for it, expo-sqlite names it in the message. */
+/** What SQLite says. execAsync of expo-sqlite tells nothing else; on Android its other methods have the code as a character. */
+const TEXTS = [
+  [/database (table |schema )?is locked/, 5],
+  [/database disk image is malformed|malformed database schema/, 11],
+  [/database or disk is full/, 13],
+  [/file is not a database/, 26],
+] as const;
+
+/** The primary result code of SQLite: node:sqlite has a field for it. */
 function codeOf(error: unknown): number | null {
   if (!(error instanceof Error)) return null;
   const { errcode } = error as { errcode?: unknown };
   if (typeof errcode === 'number') return errcode & 0xff;
-  const named = /error code:? (\d+)/i.exec(error.message)?.[1];
-  return named ? Number(named) & 0xff : null;
+  const known = TEXTS.find(([text]) => text.test(error.message));
+  if (known) return known[1];
+  const named = /error code:? (\d+|.)/is.exec(error.message)?.[1];
+  if (named === undefined) return null;
+  return (/\d/.test(named) ? Number(named) : named.charCodeAt(0)) & 0xff;
 }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 
 import { openDatabase as openFile } from '../conformance/sqlite.ts';
-import { DatabaseCorrupt, DatabaseInUse, openDatabase, type Database } from '../src/index.ts';
+import { DatabaseCorrupt, DatabaseError, DatabaseFull, DatabaseInUse, openDatabase, type Database } from '../src/index.ts';
 import type { Entry } from '../src/models.ts';
 import { Store } from '../src/store.ts';
 import { ME, ROOM, message } from './phone.ts';
@@ -214,4 +214,16 @@ test('of two that rescue a database at once, one is refused', async () => {
     return Promise.resolve({ ...database, getAllAsync });
   };
   deepEqual(await closed(await storeOn(await openDatabase(slow, file, () => undefined))), before);
+});
+
+test('what expo-sqlite says of an error means the same as the code of SQLite', async () => {
+  const failing = (message: string): Database => ({
+    ...openFile(':memory:'),
+    execAsync: () => Promise.reject(new Error(message)),
+  });
+  await rejects(storeOn(failing('database is locked')), DatabaseInUse); // execAsync
+  await rejects(storeOn(failing('Error code 13: database or disk is full')), DatabaseFull); // iOS, web
+  await rejects(storeOn(failing('Error code \u000b: database disk image is malformed')), DatabaseCorrupt); // Android
+  await rejects(storeOn(failing('file is not a database')), DatabaseCorrupt);
+  await rejects(storeOn(failing('Error code \n: disk I/O error')), DatabaseError);
 });
