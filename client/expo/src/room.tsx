@@ -1,8 +1,9 @@
 // A chat room of plain React Native, whole or in parts. It works in any app that has a ChatProvider.
 
-import { useCallback, useEffect, useMemo, useState } from 'react';
+import { memo, useCallback, useEffect, useMemo, useState } from 'react';
 import type { ReactElement, ReactNode } from 'react';
 import { AppState, FlatList, KeyboardAvoidingView, Platform, Pressable, StyleSheet, Text, TextInput, View, useColorScheme } from 'react-native';
+import type { TextInputKeyPressEvent } from 'react-native';
 
 import type { Message, Status } from './models.ts';
 import { useChat, useConversation, useTyping } from './react.ts';
@@ -74,14 +75,15 @@ export type Action = 'edit' | 'delete' | 'retry' | 'discard';
  * A conversation: its messages, and the line to write in.
  *
  * It marks what is on the screen as read while the app is visible. `isOnScreen`: as of useConversation. `renderContent` draws
- * the content of a message, such as the images of your attachments; null: its text. `onError` gets what the person should know,
- * such as a full disk.
+ * the content of a message, such as the images of your attachments; null: its text. `beforeInput` stands before the text input,
+ * such as a button for a photo. `onError` gets what the person should know, such as a full disk.
  */
 export function ChatRoom(
   props: Look & {
     readonly conversationId: string;
     readonly isOnScreen?: boolean;
     readonly renderContent?: (message: Message) => ReactNode;
+    readonly beforeInput?: ReactNode;
     readonly onError?: (error: unknown) => void;
   },
 ): ReactElement {
@@ -132,7 +134,10 @@ export function ChatRoom(
   );
 }
 
-/** The messages, newest at the bottom. `me`: whose messages are own ones. `onEnd`: the oldest came on the screen. */
+/**
+ * The messages, newest at the bottom. `me`: whose messages are own ones. `onEnd`: the oldest came on the screen. `onPress`: for
+ * actions of your own, also on messages of others.
+ */
 export function MessageList(
   props: Look & {
     readonly messages: readonly Message[];
@@ -140,10 +145,11 @@ export function MessageList(
     readonly isLoaded?: boolean;
     readonly onEnd?: () => Promise<void>;
     readonly onAction?: (message: Message, action: Action) => void;
+    readonly onPress?: (message: Message) => void;
     readonly renderContent?: (message: Message) => ReactNode;
   },
 ): ReactElement {
-  const { messages, me, isLoaded = true, onEnd, onAction, renderContent, words = ENGLISH } = props;
+  const { messages, me, isLoaded = true, onEnd, onAction, onPress, renderContent, words = ENGLISH } = props;
   const colors = useColors(props);
   const [opened, setOpened] = useState<string | null>(null);
   const act = useCallback(
@@ -176,7 +182,8 @@ export function MessageList(
           words={words}
           colors={colors}
           onOpen={setOpened}
-          onAction={act}
+          {...(onAction ? { onAction: act } : {})}
+          {...(onPress ? { onPress } : {})}
           {...(renderContent ? { renderContent } : {})}
         />
       )}
@@ -184,18 +191,22 @@ export function MessageList(
   );
 }
 
-/** A message. `isOpen`: with the buttons of its actions, which a long press on an own message opens by `onOpen`. */
-export function MessageBubble(
+/**
+ * A message. It is drawn again only when it changes. `isOpen`: with the buttons of its actions, which a long press on an own
+ * message opens by `onOpen`, and with the reason why it was not sent.
+ */
+export const MessageBubble = memo(function MessageBubble(
   props: Look & {
     readonly message: Message;
     readonly isOwn: boolean;
     readonly isOpen?: boolean;
     readonly onOpen?: (messageId: string | null) => void;
     readonly onAction?: (message: Message, action: Action) => void;
+    readonly onPress?: (message: Message) => void;
     readonly renderContent?: (message: Message) => ReactNode;
   },
 ): ReactElement {
-  const { message, isOwn, isOpen = false, onOpen, onAction, renderContent, words = ENGLISH } = props;
+  const { message, isOwn, isOpen = false, onOpen, onAction, onPress, renderContent, words = ENGLISH } = props;
   const colors = useColors(props);
   const actions = isOwn && onAction ? actionsOf(message) : [];
   const status = isOwn ? words.statuses[message.status] : '';
@@ -205,18 +216,23 @@ export function MessageBubble(
   return (
     <View style={[styles.row, isOwn ? styles.own : styles.other]}>
       <Pressable
-        style={[styles.bubble, { backgroundColor: isOwn ? colors.own : colors.other }]}
+        testID="message"
+        style={isOwn ? styles.own : styles.other}
         accessible
         accessibilityLabel={`${text}, ${notes}`}
         accessibilityActions={actions.map((name) => ({ name, label: words[name] }))}
         onAccessibilityAction={({ nativeEvent }) => onAction?.(message, nativeEvent.actionName as Action)}
         {...(actions.length ? { onLongPress: () => onOpen?.(isOpen ? null : message.id) } : {})}
+        {...(onPress && !message.deletedAt ? { accessibilityRole: 'button', onPress: () => onPress(message) } : {})}
       >
-        {(!message.deletedAt && renderContent?.(message)) || (
-          <Text style={[styles.text, { color }, message.deletedAt && styles.deleted]}>{text}</Text>
-        )}
+        <View style={[styles.bubble, { backgroundColor: isOwn ? colors.own : colors.other }]}>
+          {(!message.deletedAt && renderContent?.(message)) || (
+            <Text style={[styles.text, { color }, message.deletedAt && styles.deleted]}>{text}</Text>
+          )}
+        </View>
+        <Text style={[styles.notes, { color: message.status === 'failed' ? colors.problem : colors.quiet }]}>{notes}</Text>
       </Pressable>
-      <Text style={[styles.notes, { color: message.status === 'failed' ? colors.problem : colors.quiet }]}>{notes}</Text>
+      {isOpen && message.error && <Text style={[styles.notes, { color: colors.problem }]}>{message.error}</Text>}
       {isOpen && (
         <View style={styles.actions}>
           {actions.map((action) => (
@@ -227,22 +243,27 @@ export function MessageBubble(
       )}
     </View>
   );
-}
+});
 
-/** The line to write in. `onSubmit` resolves with whether the text may go. `onCancel`: for an edit. */
+/**
+ * The line to write in. In a browser, Enter sends, and Shift and Enter begin a line. `onSubmit` resolves with whether the text may
+ * go. `onCancel`: for an edit.
+ */
 export function Composer(
   props: Look & {
     readonly initial?: string;
+    readonly beforeInput?: ReactNode;
     readonly onSubmit: (text: string) => Promise<boolean>;
     readonly onType?: (isTyping?: boolean) => void;
     readonly onCancel?: () => void;
   },
 ): ReactElement {
-  const { initial = '', onSubmit, onType, onCancel, words = ENGLISH } = props;
+  const { initial = '', beforeInput, onSubmit, onType, onCancel, words = ENGLISH } = props;
   const colors = useColors(props);
   const [text, setText] = useState(initial);
   const isEmpty = !text.trim();
   const submit = () => {
+    if (isEmpty) return;
     setText('');
     void onSubmit(text.trim()).then((isDone) => {
       if (!isDone) setText((now) => now || text); // what was written meanwhile stays
@@ -250,9 +271,12 @@ export function Composer(
   };
   return (
     <View style={styles.composer}>
+      {beforeInput}
       <TextInput
         style={[styles.input, { color: colors.otherText, backgroundColor: colors.other }]}
         multiline
+        {...(Platform.OS === 'web' ? { numberOfLines: 1, onKeyPress: onEnter(submit) } : {})} // a textarea has two lines
+        autoFocus={initial !== ''}
         value={text}
         placeholder={words.write}
         placeholderTextColor={colors.quiet}
@@ -266,6 +290,16 @@ export function Composer(
       <Choice title={onCancel ? words.save : words.send} color={isEmpty ? colors.quiet : colors.accent} isDisabled={isEmpty} onPress={submit} />
     </View>
   );
+}
+
+/** In browsers, a press of a key also tells whether Shift is down, and whether Enter only ends a word of an input method. */
+function onEnter(submit: () => void): (event: TextInputKeyPressEvent) => void {
+  return (event) => {
+    const { key, shiftKey, isComposing } = event.nativeEvent as { key: string; shiftKey?: boolean; isComposing?: boolean };
+    if (key !== 'Enter' || shiftKey || isComposing) return;
+    event.preventDefault();
+    submit();
+  };
 }
 
 function Choice(props: { readonly title: string; readonly color: string; readonly isDisabled?: boolean; readonly onPress: () => void }): ReactElement {
@@ -292,9 +326,10 @@ function useIsActive(): boolean {
   return isActive;
 }
 
-function actionsOf({ status, deletedAt, serverTimestamp }: Message): Action[] {
-  if (status === 'failed') return ['retry', 'discard', ...(serverTimestamp ? [] : (['edit'] as const))];
-  return deletedAt ? [] : ['edit', 'delete'];
+function actionsOf({ status, text, deletedAt, serverTimestamp }: Message): Action[] {
+  if (status === 'failed') return ['retry', 'discard', ...(serverTimestamp || !text ? [] : (['edit'] as const))];
+  if (deletedAt) return [];
+  return text ? ['edit', 'delete'] : ['delete'];
 }
 
 function textOf({ text, deletedAt, attachments }: Message, words: Words): string {
@@ -302,8 +337,15 @@ function textOf({ text, deletedAt, attachments }: Message, words: Words): string
   return text || (attachments.length ? words.attachment : '');
 }
 
-function timeOf({ serverTimestamp }: Message): string {
-  return serverTimestamp?.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }) ?? '';
+/** The time of a day, and the date of another day. */
+function timeOf({ serverTimestamp: time }: Message): string {
+  if (time?.toDateString() === new Date().toDateString()) return time.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+  return time?.toLocaleDateString([], { day: 'numeric', month: 'short' }) ?? '';
+}
+
+/** A font size. On phones the system makes it larger; in browsers it must be a part of that of the page. */
+function sizeOf(size: number): number {
+  return Platform.OS === 'web' ? (`${size / 16}rem` as unknown as number) : size;
 }
 
 /** The same before and after a message is sent, so that it keeps its place in the list. */
@@ -320,12 +362,12 @@ const styles = StyleSheet.create({
   own: { alignSelf: 'flex-end', alignItems: 'flex-end' },
   other: { alignSelf: 'flex-start', alignItems: 'flex-start' },
   bubble: { borderRadius: 18, paddingHorizontal: 14, paddingVertical: 8 },
-  text: { fontSize: 16 },
+  text: { fontSize: sizeOf(16) },
   deleted: { fontStyle: 'italic' },
-  notes: { fontSize: 12, marginTop: 2 },
+  notes: { fontSize: sizeOf(12), marginTop: 2 },
   actions: { flexDirection: 'row', flexWrap: 'wrap' },
-  typing: { minHeight: 20, fontSize: 13, marginHorizontal: 16 },
+  typing: { minHeight: 20, fontSize: sizeOf(13), marginHorizontal: 16 },
   composer: { flexDirection: 'row', alignItems: 'flex-end', padding: 8 },
-  input: { flex: 1, minHeight: 44, maxHeight: 140, borderRadius: 22, paddingHorizontal: 16, paddingVertical: 11, fontSize: 16 },
+  input: { flex: 1, minHeight: 44, maxHeight: 140, borderRadius: 22, paddingHorizontal: 16, paddingVertical: 11, fontSize: sizeOf(16) },
   choice: { minHeight: 44, minWidth: 44, paddingHorizontal: 12, alignItems: 'center', justifyContent: 'center' },
 });

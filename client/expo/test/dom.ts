@@ -4,7 +4,7 @@ import type { ReactElement, ReactNode } from 'react';
 
 // Without its types: they bring those of Node.js, which hide what React Native does not have.
 const { Window } = (await import('happy-dom' as string)) as {
-  Window: new () => { document: Document; Event: typeof Event; MouseEvent: typeof MouseEvent };
+  Window: new () => { document: Document; Event: typeof Event; MouseEvent: typeof MouseEvent; KeyboardEvent: typeof KeyboardEvent };
 };
 const window = new Window();
 Object.assign(globalThis, { window, document: window.document });
@@ -81,9 +81,10 @@ export interface Drawn {
   buttons(): string[];
   /** What a screen reader reads of each message. */
   labels(): string[];
-  input(): { value: string };
+  input(): { readonly value: string; readonly className: string };
   type(text: string): Promise<void>;
   press(title: string): Promise<void>;
+  pressEnter(shiftKey: boolean): Promise<void>;
   longPress(label: RegExp): Promise<void>;
   unmount(): Promise<void>;
 }
@@ -117,6 +118,8 @@ export async function draw(client: ChatClient, element: ReactElement): Promise<D
         input().dispatchEvent(new window.Event('input', { bubbles: true }));
       }),
     press: (title) => event(found(all('[role=button]'), ({ textContent }) => textContent === title), 'mousedown', 'mouseup', 'click'),
+    pressEnter: (shiftKey) =>
+      settled(() => input().dispatchEvent(new window.KeyboardEvent('keydown', { key: 'Enter', shiftKey, bubbles: true, cancelable: true }))),
     longPress: async (label) => {
       const target = found(all('[aria-label]'), (each) => label.test(each.getAttribute('aria-label') ?? ''));
       await event(target, 'mousedown');

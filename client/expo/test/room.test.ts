@@ -4,10 +4,10 @@ import { test } from 'node:test';
 import { openClient, server, written } from './client.ts';
 import { draw } from './dom.ts';
 import { ME, PARTNER, ROOM, rowOf } from './phone.ts';
-import type { ChatClient } from '../src/index.ts';
+import type { ChatClient, Message } from '../src/index.ts';
 
-const { createElement } = await import('react');
-const { ChatRoom, Composer, DARK, ENGLISH, LIGHT, MessageBubble } = await import('../src/room.tsx');
+const { createElement, useCallback, useState } = await import('react');
+const { ChatRoom, Composer, DARK, ENGLISH, LIGHT, MessageBubble, MessageList } = await import('../src/room.tsx');
 
 const room = (client: ChatClient) => draw(client, createElement(ChatRoom, { conversationId: ROOM, words: ENGLISH }));
 
@@ -69,6 +69,7 @@ test('a message that was rejected offers to try again and to discard it', async 
   await client.send(ROOM, 'long');
   await screen.until(/Not sent/);
   await screen.longPress(/^long/);
+  await screen.until(/too long/);
   deepEqual(screen.buttons().filter((title) => title !== 'Send' && title !== 'Cancel').sort(), ['Discard', 'Edit', 'Try again']);
   await screen.press('Discard');
   await screen.until(/No messages yet/);
@@ -91,6 +92,80 @@ test('what could not be sent stays in the composer', async () => {
   await screen.type('keep me');
   await screen.press('Send');
   equal(screen.input().value, 'keep me');
+  await screen.unmount();
+  await client.close();
+});
+
+test('in a browser, Enter sends, and Shift and Enter do not', async () => {
+  const { client } = await openClient(server([]));
+  const sent: string[] = [];
+  const onSubmit = (text: string) => Promise.resolve(sent.push(text) > 0);
+  const screen = await draw(client, createElement(Composer, { onSubmit, beforeInput: createElement('span', null, 'Photo') }));
+  await screen.until(/Photo/);
+  await screen.pressEnter(false);
+  await screen.type('Hello');
+  await screen.pressEnter(true);
+  deepEqual(sent, []);
+  await screen.pressEnter(false);
+  deepEqual(sent, ['Hello']);
+  await screen.unmount();
+  await client.close();
+});
+
+test('a press on any message but a deleted one is told to the app, and a message is drawn again only when it changes', async () => {
+  const deleted = rowOf({ room_id: ROOM, sender_id: PARTNER, message: '', deleted_at: new Date().toISOString() });
+  const theirs = rowOf({ room_id: ROOM, sender_id: PARTNER, message: 'theirs' });
+  const { client } = await openClient(server([deleted, theirs]));
+  await client.sync();
+  const messages = await client.messages(ROOM);
+  const [pressed, drawn]: [string[], string[]] = [[], []];
+  const List = () => {
+    const [, setCount] = useState(0);
+    const onPress = useCallback((message: Message) => {
+      pressed.push(message.text);
+      setCount((count) => count + 1);
+    }, []);
+    return createElement(MessageList, { messages, me: ME, onPress, renderContent });
+  };
+  const renderContent = (message: Message) => (drawn.push(message.text), null);
+  const screen = await draw(client, createElement(List));
+  await screen.until(/theirs.*Message deleted|Message deleted.*theirs/);
+  const [title = ''] = screen.buttons();
+  equal(screen.buttons().length, 1);
+  await screen.press(title);
+  deepEqual([pressed, drawn], [['theirs'], ['theirs']]);
+  await screen.unmount();
+  await client.close();
+});
+
+test('a message of another day has its date', async () => {
+  const [lastYear, now] = [new Date(), new Date()];
+  lastYear.setFullYear(now.getFullYear() - 1);
+  const rows = [lastYear, now].map((time) => rowOf({ room_id: ROOM, sender_id: PARTNER, message: 'x', server_timestamp: time.toISOString() }));
+  const { client } = await openClient(server(rows));
+  await client.sync();
+  const screen = await draw(client, createElement(MessageList, { messages: await client.messages(ROOM), me: ME }));
+  await screen.until(/x/);
+  deepEqual(screen.labels().map((label) => label.includes(':')).sort(), [false, true]);
+  await screen.unmount();
+  await client.close();
+});
+
+test('in a browser, text is as large as the page wants it', async () => {
+  const { client } = await openClient(server([]));
+  const screen = await draw(client, createElement(Composer, { onSubmit: () => Promise.resolve(true) }));
+  const [rule] = screen.input().className.match(/r-fontSize-\S+/) ?? [];
+  const style = document.querySelector('style')?.sheet?.cssRules ?? [];
+  match(Array.from(style, ({ cssText }) => cssText).find((text) => text.includes(rule ?? '?')) ?? '', /font-size: ?1rem/);
+  await screen.unmount();
+  await client.close();
+});
+
+test('a message without text can be deleted, but not edited', async () => {
+  const { client } = await openClient(server([]));
+  const message = await client.send(ROOM, '', [{ type: 'image' }]);
+  const screen = await draw(client, createElement(MessageBubble, { message, isOwn: true, isOpen: true, onAction: () => undefined }));
+  deepEqual(screen.buttons(), ['Delete', 'Cancel']);
   await screen.unmount();
   await client.close();
 });

@@ -2,19 +2,22 @@ import { useCallback, useState } from 'react';
 
 import { problem } from './words';
 
-/** Does what a person asks for, one thing at a time. `error` says why the last one failed. */
+/** Does what a person asks for, one thing at a time. `run` resolves with whether it was done; `error` says why the last one was not. */
 export function useTask() {
   const [isBusy, setIsBusy] = useState(false);
   const [error, setError] = useState<string | null>(null);
-  const run = useCallback(async (work: () => Promise<unknown>): Promise<void> => {
+  const run = useCallback(async (work: () => Promise<unknown>): Promise<boolean> => {
     setIsBusy(true);
     setError(null);
     try {
       await work();
+      return true;
     } catch (cause) {
       setError(problem(cause));
+      return false;
+    } finally {
+      setIsBusy(false);
     }
-    setIsBusy(false);
   }, []);
   return { isBusy, error, run };
 }

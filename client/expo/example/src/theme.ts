@@ -1,5 +1,6 @@
 // Colours and sizes. A component's styles are a function of the theme, so dark mode and large text change in one place.
 
+import type { Colors } from 'chat-push-client/react-native';
 import { Platform, StyleSheet, useColorScheme } from 'react-native';
 
 const light = {
@@ -30,6 +31,12 @@ const dark: typeof light = {
   notice: '#332a10',
 };
 
+/** The colours of the chat room. */
+function roomColors(of: typeof light): Colors {
+  const { background, accent, onAccent, surface, text, muted, link, danger } = of;
+  return { background, own: accent, ownText: onAccent, other: surface, otherText: text, quiet: muted, accent: link, problem: danger };
+}
+
 /**
  * `text`: a font size. On phones the system makes it larger; browsers leave that to the page. `headerText`: one in the
  * header of a screen, which does not grow.
@@ -37,6 +44,7 @@ const dark: typeof light = {
 export interface Theme {
   readonly isDark: boolean;
   readonly colors: typeof light;
+  readonly room: Colors;
   readonly text: (size: number) => number;
   readonly headerText: (size: number) => number;
 }
@@ -53,6 +61,7 @@ export function useTheme(): Theme {
   const theme = themes.get(key) ?? {
     isDark,
     colors: isDark ? dark : light,
+    room: roomColors(isDark ? dark : light),
     text: (size) => size * scale,
     headerText: (size) => size * Math.min(scale, HEADER_SCALE),
   };

@@ -1,14 +1,10 @@
-// What the app says about times, states and errors.
+// What the app says about messages, times and errors.
 
-import { DatabaseInUse, OtherAccount, RateLimited, ServerUnreachable, SignInRejected, type Status } from 'chat-push-client';
+import { DatabaseInUse, OtherAccount, RateLimited, ServerUnreachable, SignInRejected } from 'chat-push-client';
+import { ENGLISH, type Words } from 'chat-push-client/react-native';
 
-export const statusWords: Record<Status, string> = {
-  pending: 'Sending…',
-  failed: 'Not sent',
-  sent: 'Sent',
-  delivered: 'Delivered',
-  read: 'Read',
-};
+/** Of the chat room. */
+export const words: Words = { ...ENGLISH, attachment: 'Photo' };
 
 /** The time of a day, and the date of another day. */
 export function when(time: Date): string {

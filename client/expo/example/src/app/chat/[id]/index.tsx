@@ -1,31 +1,38 @@
 import type { Message } from 'chat-push-client';
 import { useChat, useConversation, useTyping } from 'chat-push-client/react';
+import { Composer, MessageList } from 'chat-push-client/react-native';
 import { Stack, router, useIsFocused, useLocalSearchParams } from 'expo-router';
-import { useEffect, useState } from 'react';
-import { FlatList, KeyboardAvoidingView, Platform } from 'react-native';
+import { useCallback, useEffect, useState } from 'react';
+import { KeyboardAvoidingView, Platform } from 'react-native';
 import { SafeAreaView } from 'react-native-safe-area-context';
 
 import { AskForPushes } from '../../../components/AskForPushes';
-import { Bubble } from '../../../components/Bubble';
 import { Button } from '../../../components/Button';
 import { ChatTitle } from '../../../components/ChatTitle';
-import { Composer } from '../../../components/Composer';
 import { MessageActions } from '../../../components/MessageActions';
 import { Notice } from '../../../components/Notice';
 import { Offline } from '../../../components/Offline';
+import { Photo, PhotoButton, hasPhoto } from '../../../components/Photo';
 import { sendPhoto } from '../../../photos';
 import { useTask } from '../../../tasks';
+import { useTheme } from '../../../theme';
+import { words } from '../../../words';
 
 /** A conversation. */
 export default function Chat() {
   const { id } = useLocalSearchParams<{ id: string }>();
   const isOnScreen = useIsFocused();
   const chat = useChat();
-  const { conversation, messages, isPartnerHere, loadOlder } = useConversation(id, { isOnScreen });
+  const { conversation, messages, isLoaded, isPartnerHere, loadOlder } = useConversation(id, { isOnScreen });
   const { isPartnerTyping, typing } = useTyping(id);
   const [selected, setSelected] = useState<Message | null>(null);
   const [edited, setEdited] = useState<Message | null>(null);
   const { error, run } = useTask();
+  const { room } = useTheme();
+  const renderContent = useCallback(
+    (message: Message) => hasPhoto(message) && <Photo message={message} isMine={message.senderId === chat.userId} />,
+    [chat],
+  );
 
   const newest = messages.find((message) => message.serverTimestamp !== null)?.id;
   useEffect(() => {
@@ -48,14 +55,15 @@ export default function Chat() {
         keyboardVerticalOffset={90} // the header
       >
         <Offline />
-        <FlatList
-          inverted
-          data={messages}
-          keyExtractor={(message) => message.clientMsgId ?? message.id}
-          renderItem={({ item }) => (
-            <Bubble message={item} isMine={item.senderId === chat.userId} onPress={setSelected} />
-          )}
-          onEndReached={() => void loadOlder()}
+        <MessageList
+          messages={messages}
+          isLoaded={isLoaded}
+          me={chat.userId}
+          words={words}
+          colors={room}
+          onEnd={loadOlder}
+          onPress={setSelected}
+          renderContent={renderContent}
         />
         {conversation?.isRequest && (
           <Notice
@@ -86,24 +94,20 @@ export default function Chat() {
             }}
             onClose={() => setSelected(null)}
           />
-        ) : edited ? (
-          <Composer
-            label="Edited message"
-            button="Save"
-            initial={edited.text}
-            onSend={(text) => {
-              void run(() => chat.edit(edited.id, text));
-              setEdited(null);
-            }}
-            onCancel={() => setEdited(null)}
-          />
         ) : (
           <Composer
-            label="Message"
-            button="Send"
-            onSend={(text) => void run(() => chat.send(id, text))}
-            onTyping={typing}
-            onPhoto={() => void run(() => sendPhoto(chat, id))}
+            key={edited?.id ?? 'new'}
+            words={edited ? { ...words, write: 'Edited message' } : words}
+            colors={room}
+            initial={edited?.text ?? ''}
+            beforeInput={!edited && <PhotoButton onPress={() => void run(() => sendPhoto(chat, id))} />}
+            onSubmit={(text) => {
+              setEdited(null);
+              typing(false);
+              return run(() => (edited ? chat.edit(edited.id, text) : chat.send(id, text)));
+            }}
+            onType={typing}
+            {...(edited && { onCancel: () => setEdited(null) })}
           />
         )}
       </KeyboardAvoidingView>
