@@ -217,7 +217,7 @@ export const MessageBubble = memo(function MessageBubble(
     <View style={[styles.row, isOwn ? styles.own : styles.other]}>
       <Pressable
         testID="message"
-        style={isOwn ? styles.own : styles.other}
+        style={[styles.within, isOwn ? styles.own : styles.other]}
         accessible
         accessibilityLabel={`${text}, ${notes}`}
         accessibilityActions={actions.map((name) => ({ name, label: words[name] }))}
@@ -225,7 +225,7 @@ export const MessageBubble = memo(function MessageBubble(
         {...(actions.length ? { onLongPress: () => onOpen?.(isOpen ? null : message.id) } : {})}
         {...(onPress && !message.deletedAt ? { accessibilityRole: 'button', onPress: () => onPress(message) } : {})}
       >
-        <View style={[styles.bubble, { backgroundColor: isOwn ? colors.own : colors.other }]}>
+        <View style={[styles.within, styles.bubble, { backgroundColor: isOwn ? colors.own : colors.other }]}>
           {(!message.deletedAt && renderContent?.(message)) || (
             <Text style={[styles.text, { color }, message.deletedAt && styles.deleted]}>{text}</Text>
           )}
@@ -361,6 +361,7 @@ const styles = StyleSheet.create({
   row: { maxWidth: '85%', marginHorizontal: 12, marginVertical: 4 },
   own: { alignSelf: 'flex-end', alignItems: 'flex-end' },
   other: { alignSelf: 'flex-start', alignItems: 'flex-start' },
+  within: { maxWidth: '100%' }, // a word may be longer than a line
   bubble: { borderRadius: 18, paddingHorizontal: 14, paddingVertical: 8 },
   text: { fontSize: sizeOf(16) },
   deleted: { fontStyle: 'italic' },
