@@ -126,7 +126,7 @@ async def _blocked(scenario: Scenario) -> None:
         )
         await choices.unblock_user(scenario.tina.id)
         await scenario.guss_app.sync()
-        # The conversation counts in the badges again. Without a wait, these pushes would meet the faults of the next step.
+        # The conversation counts in the badges again. These pushes must not meet the faults of the next step.
         await scenario.cloud.sweep()
         await scenario.cloud.poller.until_idle()
 
