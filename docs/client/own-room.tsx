@@ -1,8 +1,9 @@
 // app/chat/[id].tsx, with components of your own
 
 import { useChat, useConversation, useTyping } from 'chat-push-client/react';
+import { useReadMark } from 'chat-push-client/react-native';
 import { useIsFocused, useLocalSearchParams } from 'expo-router';
-import { useEffect, useState } from 'react';
+import { useState } from 'react';
 import { Button, FlatList, Text, TextInput, View } from 'react-native';
 
 export default function Chat() {
@@ -12,11 +13,7 @@ export default function Chat() {
   const { messages, loadOlder } = useConversation(id, { isOnScreen });
   const { isPartnerTyping, typing } = useTyping(id);
   const [text, setText] = useState('');
-  const newest = messages[0];
-
-  useEffect(() => {
-    if (isOnScreen && newest) chat.markRead(newest.id).catch(console.warn);
-  }, [chat, isOnScreen, newest]);
+  useReadMark(messages, { isOnScreen });
 
   const send = () => {
     chat.send(id, text).then(() => setText(''), console.warn); // the message is shown at once, also without a network

@@ -35,14 +35,6 @@ def installed(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return app
 
 
-def test_the_package_has_no_type_errors() -> None:
-    run(node(), NODE_MODULES / "typescript" / "bin" / "tsc", "--project", PACKAGE)
-
-
-def test_the_code_of_the_package_breaks_no_rule_of_eslint() -> None:
-    run(node(), NODE_MODULES / "eslint" / "bin" / "eslint.js", PACKAGE / "src")
-
-
 def test_the_reference_of_the_package_describes_all_that_it_exports(tmp_path: Path) -> None:
     options = ("--options", PACKAGE / "typedoc.json", "--tsconfig", PACKAGE / "tsconfig.json", "--out", tmp_path)
     run(node(), NODE_MODULES / "typedoc" / "bin" / "typedoc", *options)

@@ -64,6 +64,51 @@ def test_a_damaged_database_is_moved_aside_and_keeps_outbox_session_and_device(
     assert path.with_name(f"{path.name}.damaged-1").exists()
 
 
+def damage(path: Path, text: str) -> None:
+    """Overwrites the page of the file that has this text."""
+    content = bytearray(path.read_bytes())
+    page = content.index(text.encode()) // 4096 * 4096
+    content[page : page + 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+
+
+def test_a_damaged_page_of_the_outbox_costs_only_the_entries_on_it(
+    open_store: Callable[[], Store], path: Path, room: UUID
+) -> None:
+    store = open_store()
+    for number in range(5):
+        store.enter_message(room, f"entry {number};" + "x" * 3000, (), 1.0)
+    before = store.entries()
+    store.close()
+    damage(path, "entry 2;")
+
+    assert open_store().entries() == [*before[:2], *before[3:]]
+
+
+@pytest.mark.parametrize("step", ["_salvage", "connect", "_move_aside", "finish_rescue"])
+def test_a_rescue_that_is_killed_at_any_step_is_repeated_or_finished_by_the_next_start(
+    open_store: Callable[[], Store], path: Path, room: UUID, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*args: object) -> None:
+        raise Killed
+
+    store = open_store()
+    fill(store, room)
+    store.enter_message(room, "a last one;" + "x" * 3000, (), 1.0)
+    before = store.entries()
+    store.close()
+    damage(path, "x" * 500)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"chat_client.database.{step}", kill)
+        with pytest.raises(Killed):
+            open_store()
+
+    assert open_store().entries() == before
+
+
 def test_on_a_full_disk_a_write_says_so_and_what_was_stored_stays(store: Store, room: UUID) -> None:
     fill(store, room)
     [pages] = store._connection.execute("pragma page_count").fetchone()

@@ -90,15 +90,10 @@ export function ChatRoom(
   const { conversationId, isOnScreen = true, onError = console.warn, words = ENGLISH } = props;
   const chat = useChat();
   const colors = useColors(props);
-  const isActive = useIsActive();
   const { conversation, messages, isLoaded, loadOlder } = useConversation(conversationId, { isOnScreen });
   const { isPartnerTyping, typing } = useTyping(conversationId);
   const [edited, setEdited] = useState<Message | null>(null);
-  const newest = messages[0]?.id;
-
-  useEffect(() => {
-    if (isOnScreen && isActive && newest !== undefined) chat.markRead(newest).catch(onError);
-  }, [chat, isOnScreen, isActive, newest, onError]);
+  useReadMark(messages, { isOnScreen, onError });
 
   const act = useCallback(
     (message: Message, action: Action) => {
@@ -107,11 +102,16 @@ export function ChatRoom(
     },
     [chat, onError],
   );
-  const submit = (text: string) => {
-    const done = edited ? chat.edit(edited.id, text) : chat.send(conversationId, text);
-    setEdited(null);
+  const submit = async (text: string) => {
     typing(false);
-    return done.then(() => true, (error: unknown) => (onError(error), false));
+    try {
+      await (edited ? chat.edit(edited.id, text) : chat.send(conversationId, text));
+    } catch (error) {
+      onError(error);
+      return false;
+    }
+    setEdited(null);
+    return true;
   };
   return (
     <KeyboardAvoidingView
@@ -132,6 +132,23 @@ export function ChatRoom(
       />
     </KeyboardAvoidingView>
   );
+}
+
+/**
+ * Marks the messages as read that are on the screen while the app is visible. `onError` must be the same function in each call.
+ *
+ * A message that is not sent, or has failed, stays at the bottom: the newest one of the server is marked.
+ */
+export function useReadMark(
+  messages: readonly Message[],
+  { isOnScreen = true, onError = console.warn }: { readonly isOnScreen?: boolean; readonly onError?: (error: unknown) => void } = {},
+): void {
+  const chat = useChat();
+  const isActive = useIsActive();
+  const newest = messages.find(({ serverTimestamp }) => serverTimestamp !== null)?.id;
+  useEffect(() => {
+    if (isOnScreen && isActive && newest !== undefined) chat.markRead(newest).catch(onError);
+  }, [chat, isOnScreen, isActive, newest, onError]);
 }
 
 /**
@@ -169,6 +186,7 @@ export function MessageList(
   return (
     <FlatList
       inverted
+      keyboardShouldPersistTaps="handled" // or the first press would only close the keyboard
       style={styles.list}
       data={messages}
       keyExtractor={keyOf}
@@ -292,11 +310,21 @@ export function Composer(
   );
 }
 
-/** In browsers, a press of a key also tells whether Shift is down, and whether Enter only ends a word of an input method. */
+interface Key {
+  readonly key: string;
+  readonly shiftKey?: boolean;
+  readonly isComposing?: boolean;
+  readonly keyCode?: number;
+}
+
+/**
+ * In browsers, a press of a key also tells whether Shift is down, and whether Enter only ends a word of an input method. Safari
+ * tells the latter by the code 229.
+ */
 function onEnter(submit: () => void): (event: TextInputKeyPressEvent) => void {
   return (event) => {
-    const { key, shiftKey, isComposing } = event.nativeEvent as { key: string; shiftKey?: boolean; isComposing?: boolean };
-    if (key !== 'Enter' || shiftKey || isComposing) return;
+    const { key, shiftKey, isComposing, keyCode } = event.nativeEvent as Key;
+    if (key !== 'Enter' || shiftKey || isComposing || keyCode === 229) return;
     event.preventDefault();
     submit();
   };

@@ -3,11 +3,16 @@ import { test } from 'node:test';
 
 import { openClient, server, written } from './client.ts';
 import { draw } from './dom.ts';
-import { ME, PARTNER, ROOM, rowOf } from './phone.ts';
+import { ME, PARTNER, ROOM, rowOf, type Request, type Script } from './phone.ts';
 import type { ChatClient, Message } from '../src/index.ts';
+import type { Row } from '../src/models.ts';
 
 const { createElement, useCallback, useState } = await import('react');
 const { ChatRoom, Composer, DARK, ENGLISH, LIGHT, MessageBubble, MessageList } = await import('../src/room.tsx');
+
+/** A server that rejects each message. */
+const rejecting = (answers: Script): Script => (request) =>
+  request.method === 'POST' && request.path.endsWith('/chat_messages') ? [400, { code: '22001', message: 'too long' }] : answers(request);
 
 const room = (client: ChatClient) => draw(client, createElement(ChatRoom, { conversationId: ROOM, words: ENGLISH }));
 
@@ -45,25 +50,28 @@ test('a long press on an own message offers to edit and to delete it, and on tha
   await client.close();
 });
 
-test('a chat room marks the newest message as read', async () => {
-  const { client, requests } = await openClient(server(written(1)));
+test('a chat room marks the newest message of the server as read, also below a message that was rejected', async () => {
+  const messages = written(1);
+  const { client, requests } = await openClient(rejecting(server(messages)));
+  const isMarked = async (message: Row | undefined) => {
+    const holds = ({ path, body }: Request) => path.endsWith('/mark_messages_read') && body['p_up_to_message_id'] === message?.['id'];
+    for (let tries = 0; !requests.some(holds) && tries < 1000; tries++) await new Promise((resolve) => setTimeout(resolve, 5));
+    equal(requests.some(holds), true);
+  };
   await client.sync();
   const screen = await room(client);
-  await screen.until(/0/);
-  while (!requests.some(({ path }) => path.endsWith('/mark_messages_read'))) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await isMarked(messages[0]);
+  await client.send(ROOM, 'long');
+  await screen.until(/Not sent/);
+  messages.push(...written(1));
+  await client.sync();
+  await isMarked(messages[1]);
   await screen.unmount();
   await client.close();
 });
 
 test('a message that was rejected offers to try again and to discard it', async () => {
-  const answers = server([]);
-  const { client } = await openClient((request) =>
-    request.method === 'POST' && request.path.endsWith('/chat_messages')
-      ? [400, { code: '22001', message: 'too long' }]
-      : answers(request),
-  );
+  const { client } = await openClient(rejecting(server([])));
   await client.sync();
   const screen = await room(client);
   await client.send(ROOM, 'long');

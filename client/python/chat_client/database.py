@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -38,30 +38,74 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def salvage(path: Path) -> dict[str, list[Json]]:
+def rescue(path: Path) -> tuple[Path, int]:
+    """Replaces a damaged file by one with what can be read of its account and its outbox.
+
+    A process that is killed in between leaves the damaged file, or the complete new one, which `finish_rescue` puts in
+    its place. Returns where the damaged file is now, and how many entries of the outbox were saved.
+    """
+    new = _rescued(path)
+    for side in _SIDE_FILES:
+        Path(f"{new}{side}").unlink(missing_ok=True)  # of a rescue that was killed
+    meta, outbox = _salvage(path)
+    with closing(connect(new)) as connection, translating():
+        connection.execute("begin immediate")
+        # Without the cursor: the messages are gone, so this is a new phone.
+        connection.executemany("insert or ignore into meta select :key, :value where :key <> 'cursor'", meta)
+        connection.executemany(
+            "insert or ignore into outbox values (:seq, :id, :conversation_id, :kind, :text, :attachments,"
+            " :created_at, :attempts, :tried_at, :next_try, :edited, :state, :error)",
+            outbox,
+        )
+        connection.execute("commit")
+    moved_to = _move_aside(path)
+    finish_rescue(path)
+    return moved_to, len(outbox)
+
+
+def finish_rescue(path: Path) -> None:
+    """Puts the new file of a rescue in the place of the damaged one, after that was moved aside."""
+    if not path.exists() and _rescued(path).exists():
+        os.replace(_rescued(path), path)
+
+
+def _rescued(path: Path) -> Path:
+    return path.with_name(f"{path.name}.rescued")
+
+
+def _salvage(path: Path) -> tuple[list[Json], list[Json]]:
     """What can be read of the account and of the outbox in a damaged file."""
-    saved: dict[str, list[Json]] = {"meta": [], "outbox": []}
-    connection = sqlite3.connect(path, timeout=0)
-    connection.row_factory = sqlite3.Row
+    with closing(sqlite3.connect(path, timeout=0)) as connection:
+        connection.row_factory = sqlite3.Row
+        meta = _readable(connection, "select * from meta where key > ? order by key limit 1", "")
+        # From both ends to the damage.
+        first = _readable(connection, "select * from outbox where seq > ? order by seq limit 1", 0)
+        last = _readable(connection, "select * from outbox where seq < ? order by seq desc limit 1", 2**62)
+    return list(meta.values()), list((first | last).values())
+
+
+def _readable(connection: sqlite3.Connection, query: str, start: str | int) -> dict[str | int, Json]:
+    """The rows up to the damage, by their key: `query` has the row that follows a key."""
+    found: dict[str | int, Json] = {}
     try:
-        for table, query in (("meta", "select * from meta"), ("outbox", "select * from outbox order by seq")):
-            try:
-                # One row after the other: those before the damage are read.
-                for row in connection.execute(query):
-                    saved[table].append(dict(row))
-            except sqlite3.DatabaseError as error:
-                _log.warning("table %s of the damaged database: %s", table, error.sqlite_errorname)
-    finally:
-        connection.close()
-    return saved
+        # One query for each row: sqlite3 reads ahead, and would lose the last row before the damage.
+        while row := connection.execute(query, (start,)).fetchone():
+            start = row[0]
+            if start in found:  # Rows of a damaged file may be in a wrong order.
+                break
+            found[start] = dict(row)
+    except sqlite3.DatabaseError as error:
+        _log.warning("the damaged database: %s", error.sqlite_errorname)
+    return found
 
 
-def move_aside(path: Path) -> Path:
+def _move_aside(path: Path) -> Path:
     """Renames a damaged file and those beside it. Returns the new path."""
     number = 1
     while (moved_to := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    for side in _SIDE_FILES:
+    # The file itself last: until then, a process that is killed has left the damaged database.
+    for side in reversed(_SIDE_FILES):
         if os.path.exists(f"{path}{side}"):
             os.replace(f"{path}{side}", f"{moved_to}{side}")
     return moved_to

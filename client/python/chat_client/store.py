@@ -8,14 +8,14 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 from uuid import UUID, uuid4
 
-from chat_client.database import connect, move_aside, salvage, translating
+from chat_client.database import connect, finish_rescue, rescue, translating
 from chat_client.errors import DatabaseCorrupt, UnknownMessage
 from chat_client.events import (
     ConversationChanged,
@@ -84,15 +84,16 @@ class Store:
         self.counting = asyncio.Lock()
         self._emit = emit
         self._path = path
-        saved = None
+        finish_rescue(path)  # of a process that was killed
         try:
             self._connection = connect(path)
         except DatabaseCorrupt:
-            saved = salvage(path)
-            moved_to = move_aside(path)
+            moved_to, saved = rescue(path)
             self._connection = connect(path)
-        if saved is not None:
-            self._restore(saved, moved_to)
+            _log.error(
+                "the local database was damaged: moved to %s, %s entries of the outbox saved", moved_to.name, saved
+            )
+            emit(DatabaseRecovered(moved_to, saved))
 
     def close(self) -> None:
         """Closes the file. Another client may open it then."""
@@ -665,22 +666,4 @@ class Store:
             client_msg_id=row["id"],
             status=row["state"],
             error=row["error"],
-        )
-
-    def _restore(self, saved: Mapping[str, list[Json]], moved_to: Path) -> None:
-        with self._transaction() as events:
-            # Without the cursor: the messages are gone, so this is a new phone.
-            self._connection.executemany(
-                "insert or ignore into meta select :key, :value where :key <> 'cursor'", saved["meta"]
-            )
-            self._connection.executemany(
-                "insert or ignore into outbox values (:seq, :id, :conversation_id, :kind, :text, :attachments,"
-                " :created_at, :attempts, :tried_at, :next_try, :edited, :state, :error)",
-                saved["outbox"],
-            )
-            events.append(DatabaseRecovered(moved_to, len(saved["outbox"])))
-        _log.error(
-            "the local database was damaged: moved to %s, %s entries of the outbox saved",
-            moved_to.name,
-            len(saved["outbox"]),
         )

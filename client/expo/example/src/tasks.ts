@@ -2,10 +2,11 @@ import { useCallback, useState } from 'react';
 
 import { problem } from './words';
 
-/** Does what a person asks for, one thing at a time. `run` resolves with whether it was done; `error` says why the last one was not. */
+/** Does what a person asks for, one thing at a time. `run` resolves with whether it was done; `error` says why the last one was not; `fail` sets it. */
 export function useTask() {
   const [isBusy, setIsBusy] = useState(false);
   const [error, setError] = useState<string | null>(null);
+  const fail = useCallback((cause: unknown) => setError(problem(cause)), []);
   const run = useCallback(async (work: () => Promise<unknown>): Promise<boolean> => {
     setIsBusy(true);
     setError(null);
@@ -13,11 +14,11 @@ export function useTask() {
       await work();
       return true;
     } catch (cause) {
-      setError(problem(cause));
+      fail(cause);
       return false;
     } finally {
       setIsBusy(false);
     }
-  }, []);
-  return { isBusy, error, run };
+  }, [fail]);
+  return { isBusy, error, fail, run };
 }

@@ -1,8 +1,8 @@
 import type { Message } from 'chat-push-client';
 import { useChat, useConversation, useTyping } from 'chat-push-client/react';
-import { Composer, MessageList } from 'chat-push-client/react-native';
+import { Composer, MessageList, useReadMark } from 'chat-push-client/react-native';
 import { Stack, router, useIsFocused, useLocalSearchParams } from 'expo-router';
-import { useCallback, useEffect, useState } from 'react';
+import { useCallback, useState } from 'react';
 import { KeyboardAvoidingView, Platform } from 'react-native';
 import { SafeAreaView } from 'react-native-safe-area-context';
 
@@ -27,17 +27,14 @@ export default function Chat() {
   const { isPartnerTyping, typing } = useTyping(id);
   const [selected, setSelected] = useState<Message | null>(null);
   const [edited, setEdited] = useState<Message | null>(null);
-  const { error, run } = useTask();
+  const { error, fail, run } = useTask();
   const { room } = useTheme();
   const renderContent = useCallback(
     (message: Message) => hasPhoto(message) && <Photo message={message} isMine={message.senderId === chat.userId} />,
     [chat],
   );
 
-  const newest = messages.find((message) => message.serverTimestamp !== null)?.id;
-  useEffect(() => {
-    if (newest && isOnScreen) void run(() => chat.markRead(newest));
-  }, [chat, run, newest, isOnScreen]);
+  useReadMark(messages, { isOnScreen, onError: fail });
 
   const name = conversation?.partner.displayName ?? '';
   return (
@@ -101,10 +98,11 @@ export default function Chat() {
             colors={room}
             initial={edited?.text ?? ''}
             beforeInput={!edited && <PhotoButton onPress={() => void run(() => sendPhoto(chat, id))} />}
-            onSubmit={(text) => {
-              setEdited(null);
+            onSubmit={async (text) => {
               typing(false);
-              return run(() => (edited ? chat.edit(edited.id, text) : chat.send(id, text)));
+              const isDone = await run(() => (edited ? chat.edit(edited.id, text) : chat.send(id, text)));
+              if (isDone) setEdited(null);
+              return isDone;
             }}
             onType={typing}
             {...(edited && { onCancel: () => setEdited(null) })}
