@@ -37,10 +37,11 @@ hypothesis.settings.load_profile("chat-push")
 # These tests need no other process. They may open no network connection, not even to this machine.
 _WITHOUT_SOCKETS = {Path(__file__).parent / folder for folder in ("bench", "client", "local/chaos", "unit")}
 
-# Each pattern matches the tests that share one local cloud. The cloud with the most tests comes first.
+# Each pattern matches the tests that share one local cloud, and no test matches two. The longest ones come first.
 CLOUDS = (
-    r"tests/(docs|system)/(?!test_(chaos|conformance|pg_net|up)\.py)",
-    r"tests/system/test_conformance",
+    r"tests/system/(?!test_(chaos|chat_client|conformance|console|example_app|expo_push|openapi|pg_net|up)\.py)",
+    r"tests/(docs/|system/test_(chat_client|console|example_app|expo_push|openapi)\.py)",
+    r"tests/system/test_conformance\.py",
     r"tests/operate/test_doctor",
 )
 
