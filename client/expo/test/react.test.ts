@@ -1,5 +1,5 @@
 import { deepEqual, equal, notEqual, rejects } from 'node:assert/strict';
-import { mock, test } from 'node:test';
+import { test } from 'node:test';
 
 import { useConversation, useConversations } from '../src/react.ts';
 import { openClient, server, written } from './client.ts';
@@ -17,30 +17,6 @@ test('a list shows what is stored, and what arrives later', async () => {
   const { conversations } = await list.until(({ conversations }) => conversations.length === 1);
   deepEqual(conversations.map(({ id }) => id), [ROOM]);
   await list.unmount();
-  await client.close();
-});
-
-test('a burst of 500 messages is drawn once in a frame', async () => {
-  const messages = written(1);
-  const { client } = await openClient(server(messages));
-  await client.sync();
-  const screen = await mount(client, () => useConversation(ROOM));
-  await screen.until((state) => state.messages.length === 1 && state.conversation !== null && !state.hasOlder);
-  mock.timers.enable({ apis: ['setTimeout'] });
-  try {
-    const before = screen.results.length;
-    for (let burst = 0; burst < 5; burst += 1) {
-      messages.push(...written(100));
-      await client.sync();
-    }
-    equal(screen.results.length, before);
-    mock.timers.tick(16);
-    await screen.until((state) => state.messages.length === 501);
-    equal(screen.results.length, before + 1);
-  } finally {
-    mock.timers.reset();
-  }
-  await screen.unmount();
   await client.close();
 });
 

@@ -1,0 +1,38 @@
+import { equal } from 'node:assert/strict';
+import { mock, test } from 'node:test';
+
+import { openClient, server, written } from './client.ts';
+import { mount } from './dom.ts';
+import { broadcast, joined } from './live.ts';
+import { ME, ROOM } from './phone.ts';
+import { useConversation } from '../src/react.ts';
+
+const CHANNEL = `realtime:user:${ME}`;
+
+test('a burst of 500 live events is drawn once in a frame', async () => {
+  const { client } = await openClient(server(written(1)));
+  await joined(CHANNEL);
+  await client.sync();
+  const screen = await mount(client, () => useConversation(ROOM));
+  await screen.until((state) => state.messages.length === 1 && state.conversation !== null && !state.hasOlder);
+  const burst = written(500);
+  const last = new Promise<void>((resolve) => {
+    client.subscribe((event) => {
+      if (event.type === 'messageChanged' && event.message.id === burst.at(-1)?.['id']) resolve();
+    });
+  });
+  mock.timers.enable({ apis: ['setTimeout'] });
+  try {
+    const before = screen.results.length;
+    for (const record of burst) broadcast(CHANNEL, 'message', { operation: 'INSERT', record });
+    await last;
+    equal(screen.results.length, before);
+    mock.timers.tick(16);
+    await screen.until((state) => state.messages.length === 501);
+    equal(screen.results.length, before + 1);
+  } finally {
+    mock.timers.reset();
+  }
+  await screen.unmount();
+  await client.close();
+});
