@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ async def node_app(folder: Path, environment: Mapping[str, str]) -> AsyncIterato
         "--import",
         folder / "resolve.mjs",
         folder / "main.ts",
-        env=environment,
+        env={**os.environ, **environment},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=2**20,  # bytes of an answer
