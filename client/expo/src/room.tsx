@@ -78,15 +78,17 @@ export interface MessageAction {
   readonly onPress: () => void;
 }
 
-type Action = 'edit' | 'delete' | 'retry' | 'discard';
-type Actions = (message: Message) => readonly MessageAction[];
+/** What can be done with this message. */
+export type MessageActions = (message: Message) => readonly MessageAction[];
 
+type Action = 'edit' | 'delete' | 'retry' | 'discard';
 type Cancel = Omit<MessageAction, 'onPress'> & Partial<MessageAction>;
 
-type Room = Look & {
+/** As of ChatRoom. */
+export type ChatRoomProps = Look & {
   readonly conversationId: string;
   readonly isOnScreen?: boolean;
-  readonly actions?: Actions;
+  readonly actions?: MessageActions;
   readonly renderContent?: (message: Message) => ReactNode;
   readonly children?: (state: ConversationState) => ReactNode;
   readonly beforeInput?: ReactNode;
@@ -102,11 +104,11 @@ type Room = Look & {
  * input. `beforeInput` stands before that, such as a button for a photo. `onError` gets what the person should know, such as a full
  * disk.
  */
-export function ChatRoom(props: Room): ReactElement {
-  return <OneRoom key={props.conversationId} {...props} />; // what is written for one person never stands in the room of another
+export function ChatRoom(props: ChatRoomProps): ReactElement {
+  return <OneRoom key={props.conversationId} {...props} />; // what is written in one conversation never stands in another
 }
 
-function OneRoom(props: Room): ReactElement {
+function OneRoom(props: ChatRoomProps): ReactElement {
   const { conversationId, isOnScreen = true, actions, children, onError = console.warn, words = ENGLISH } = props;
   const chat = useChat();
   const colors = useColors(props);
@@ -211,7 +213,7 @@ export function MessageList(
     readonly me: string | null;
     readonly isLoaded?: boolean;
     readonly onEnd?: () => Promise<void>;
-    readonly actions?: Actions | undefined;
+    readonly actions?: MessageActions | undefined;
     readonly renderContent?: ((message: Message) => ReactNode) | undefined;
   },
 ): ReactElement {
@@ -260,7 +262,7 @@ export const MessageBubble = memo(function MessageBubble(
     readonly isOwn: boolean;
     readonly isOpen?: boolean;
     readonly onOpen?: (messageId: string | null) => void;
-    readonly actions?: Actions | undefined;
+    readonly actions?: MessageActions | undefined;
     readonly renderContent?: ((message: Message) => ReactNode) | undefined;
   },
 ): ReactElement {
@@ -269,7 +271,9 @@ export const MessageBubble = memo(function MessageBubble(
   const side = isOwn ? styles.own : styles.other;
   const actions = props.actions?.(message) ?? [];
   const { serverTimestamp, editedAt, deletedAt, status, error } = message;
-  const notes = [serverTimestamp && timeOf(serverTimestamp), editedAt && !deletedAt && words.edited, isOwn && words.statuses[status]].filter(Boolean).join(' · ');
+  const notes = [serverTimestamp && timeOf(serverTimestamp), editedAt && !deletedAt && words.edited, isOwn && words.statuses[status]]
+    .filter(Boolean)
+    .join(' · ');
   const photos = photosOf(message);
   const text = deletedAt ? words.deleted : message.text || (message.attachments.length > photos.length ? words.attachment : '');
   const open = (isOpened: boolean) => onOpen?.(isOpened ? message.id : null);
@@ -295,7 +299,9 @@ export const MessageBubble = memo(function MessageBubble(
               {photos.map((uri, index) => (
                 <Image key={index} style={styles.photo} source={{ uri }} aria-label={words.photo} />
               ))}
-              {text !== '' && <Text style={[styles.text, { color: isOwn ? colors.ownText : colors.otherText }, deletedAt && styles.deleted]}>{text}</Text>}
+              {text !== '' && (
+                <Text style={[styles.text, { color: isOwn ? colors.ownText : colors.otherText }, deletedAt && styles.deleted]}>{text}</Text>
+              )}
             </>
           )}
         </View>
@@ -390,7 +396,14 @@ function onEnter(submit: () => void): (event: TextInputKeyPressEvent) => void {
   };
 }
 
-function Choice({ title, color, ...props }: { readonly title: string; readonly color: string; readonly disabled?: boolean; readonly onPress: () => void }): ReactElement {
+interface Button {
+  readonly title: string;
+  readonly color: string;
+  readonly disabled?: boolean;
+  readonly onPress: () => void;
+}
+
+function Choice({ title, color, ...props }: Button): ReactElement {
   return (
     <Pressable style={styles.choice} role="button" {...props}>
       <Text style={[styles.text, { color }]}>{title}</Text>

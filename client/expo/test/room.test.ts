@@ -33,7 +33,7 @@ test('a chat room shows the messages, sends what is written, and shows how far i
   await client.close();
 });
 
-test('a press, a right click and a long press on an own message show what can be done with it, and on that of the partner nothing', async () => {
+test('a press, a right click and a long press show what can be done with an own message, and nothing on that of the partner', async () => {
   const own = rowOf({ room_id: ROOM, sender_id: ME, message: 'mine' });
   const { client } = await openClient(server([own, rowOf({ room_id: ROOM, sender_id: PARTNER, message: 'theirs' })]));
   await client.sync();
@@ -92,7 +92,8 @@ test('what is written in one conversation does not stand in another', async () =
   const { client } = await openClient(server([]));
   const Rooms = () => {
     const [conversationId, setConversationId] = useState(ROOM);
-    return createElement(ChatRoom, { conversationId, children: () => createElement(Button, { title: 'Next', onPress: () => setConversationId(OTHER_ROOM) }) });
+    const next = createElement(Button, { title: 'Next', onPress: () => setConversationId(OTHER_ROOM) });
+    return createElement(ChatRoom, { conversationId, children: () => next });
   };
   const screen = await draw(client, createElement(Rooms));
   await screen.type('for the first one');
