@@ -442,7 +442,7 @@ function photosOf({ attachments }: Message): string[] {
 /** The time of a day, and the date of another day. */
 export function timeOf(time: Date): string {
   return time.toDateString() === new Date().toDateString()
-    ? time.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
+    ? time.toLocaleTimeString([], { hour: 'numeric', minute: '2-digit' })
     : time.toLocaleDateString([], { day: 'numeric', month: 'short' });
 }
 
