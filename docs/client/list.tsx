@@ -5,10 +5,11 @@ import { Link } from 'expo-router';
 import { FlatList, Text } from 'react-native';
 
 export default function Chats() {
-  const { conversations } = useConversations();
+  const { conversations, error } = useConversations(); // error: the local database cannot be read
   return (
     <FlatList
       data={conversations.filter(({ archived }) => !archived)}
+      ListHeaderComponent={<Text>{error?.message}</Text>}
       renderItem={({ item: { id, partner, lastMessage, unread } }) => (
         <Link href={`/chat/${id}`}>
           {partner.displayName} {unread > 0 ? `(${unread})` : ''} {'\n'}

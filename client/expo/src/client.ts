@@ -126,6 +126,11 @@ export class ChatClient {
     return this.#store.deviceId;
   }
 
+  /** Whether a file is in the storage of the project. The server of another one learns who reads a message, and when. */
+  isStored(url: string): boolean {
+    return url.startsWith(`${this.#settings.supabaseUrl.replace(/\/+$/, '')}/storage/v1/`);
+  }
+
   /**
    * Signs in, and returns the id of the person. `auth` stores the session: the next start needs no sign-in.
    *

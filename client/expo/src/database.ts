@@ -13,10 +13,19 @@ export interface Database {
   closeAsync(): Promise<unknown>;
 }
 
-// Times are microseconds since 1970 by the server's clock, unless a comment says otherwise.
+// Times are microseconds since 1970 by the server's clock; those of outbox are seconds by the phone's.
 // messages and conversations are what the server has; outbox and read_up_to are laid over them when they are read.
+//
+// meta: user_id, cursor, device_id, rescued_from: the damaged file whose outbox this one got.
+// conversations: unread counts the messages up to last_message_at, 0 if there are none; read_up_to is what this person has read here,
+// which the server may not know yet.
+// outbox: at most one entry for each message, so a later edit replaces an earlier one; edited: changed since an attempt, which may
+// have stored the older text.
+// delivered_marks, read_marks: what the server does not have yet.
+//
+// The comments are not in the SQL, because apps would load them.
 const SCHEMA = `
-create table if not exists meta (  -- user_id, cursor, device_id, rescued_from: the damaged file whose outbox this one got
+create table if not exists meta (
   key text primary key,
   value text not null
 ) without rowid;
@@ -32,12 +41,12 @@ create table if not exists conversations (
   id text primary key,
   partner_id text not null,
   last_message text,
-  last_message_at integer not null,  -- unread counts the messages up to here; 0: none
+  last_message_at integer not null,
   unread integer not null,
   archived integer not null,
   is_request integer not null,
   updated_at integer not null,
-  read_up_to integer not null default 0  -- what this person has read here; the server may not know it yet
+  read_up_to integer not null default 0
 ) without rowid;
 
 create table if not exists messages (
@@ -45,7 +54,7 @@ create table if not exists messages (
   conversation_id text not null,
   sender_id text not null,
   text text not null,
-  attachments text not null,  -- JSON
+  attachments text not null,
   message_type text not null,
   client_msg_id text,
   server_timestamp integer not null,
@@ -59,7 +68,6 @@ create table if not exists messages (
 create index if not exists messages_by_time on messages (conversation_id, server_timestamp, id);
 create index if not exists messages_by_client_msg_id on messages (client_msg_id);
 
--- At most one entry for each message, so a later edit replaces an earlier one.
 create table if not exists outbox (
   seq integer primary key autoincrement,
   id text not null unique,
@@ -67,16 +75,15 @@ create table if not exists outbox (
   kind text not null,
   text text not null default '',
   attachments text not null default '[]',
-  created_at real not null,  -- seconds since 1970 by the phone's clock, as all times here
+  created_at real not null,
   attempts integer not null default 0,
   tried_at real not null default 0,
   next_try real not null default 0,
-  edited integer not null default 0,  -- changed since an attempt, which may have stored the older text
+  edited integer not null default 0,
   state text not null default 'pending',
   error text
 );
 
--- Marks that the server does not have yet.
 create table if not exists delivered_marks (message_id text primary key) without rowid;
 create table if not exists read_marks (
   conversation_id text primary key,

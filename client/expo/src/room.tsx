@@ -1,12 +1,13 @@
 // A chat room of plain React Native, whole or in parts. It works in any app that has a ChatProvider.
 
-import { memo, useCallback, useEffect, useMemo, useState } from 'react';
-import type { ReactElement, ReactNode } from 'react';
-import { AppState, FlatList, KeyboardAvoidingView, Platform, Pressable, StyleSheet, Text, TextInput, View, useColorScheme } from 'react-native';
+import { memo, useCallback, useEffect, useRef, useState } from 'react';
+import type { ComponentRef, ReactElement, ReactNode } from 'react';
+import { AppState, FlatList, Image, KeyboardAvoidingView, Platform, Pressable, StyleSheet, Text, TextInput, View, useColorScheme } from 'react-native';
 import type { TextInputKeyPressEvent } from 'react-native';
 
 import type { Message, Status } from './models.ts';
 import { useChat, useConversation, useTyping } from './react.ts';
+import type { ConversationState } from './react.ts';
 
 /** The texts of a chat room, in the language of the person. */
 export interface Words {
@@ -21,6 +22,7 @@ export interface Words {
   readonly cancel: string;
   readonly deleted: string;
   readonly edited: string;
+  readonly photo: string;
   readonly attachment: string;
   readonly typing: (name: string) => string;
   readonly empty: string;
@@ -38,6 +40,7 @@ export const ENGLISH: Words = {
   cancel: 'Cancel',
   deleted: 'Message deleted',
   edited: 'edited',
+  photo: 'Photo',
   attachment: 'Attachment',
   typing: (name) => `${name} is typing…`,
   empty: 'No messages yet',
@@ -68,74 +71,125 @@ export interface Look {
   readonly colors?: Colors;
 }
 
-/** What an own message can be told: by a long press, or by the actions of a screen reader. */
-export type Action = 'edit' | 'delete' | 'retry' | 'discard';
+/** What can be done with a message: a button below it, and an action of screen readers. */
+export interface MessageAction {
+  readonly title: string;
+  readonly isDangerous?: boolean;
+  readonly onPress: () => void;
+}
+
+/** What can be done with this message. */
+export type MessageActions = (message: Message) => readonly MessageAction[];
+
+type Action = 'edit' | 'delete' | 'retry' | 'discard';
+type Cancel = Omit<MessageAction, 'onPress'> & Partial<MessageAction>;
+
+/** As of ChatRoom. */
+export type ChatRoomProps = Look & {
+  readonly conversationId: string;
+  readonly isOnScreen?: boolean;
+  readonly actions?: MessageActions;
+  readonly renderContent?: (message: Message) => ReactNode;
+  readonly children?: (state: ConversationState) => ReactNode;
+  readonly beforeInput?: ReactNode;
+  readonly onError?: (error: unknown) => void;
+};
 
 /**
- * A conversation: its messages, and the line to write in.
+ * A conversation: its messages, and the line to write in. A press on a message shows what can be done with it.
  *
- * It marks what is on the screen as read while the app is visible. `isOnScreen`: as of useConversation. `renderContent` draws
- * the content of a message, such as the images of your attachments; null: its text. `beforeInput` stands before the text input,
- * such as a button for a photo. `onError` gets what the person should know, such as a full disk.
+ * It marks what is on the screen as read while the app is visible. `isOnScreen`: as of useConversation. `actions`: of your own, such
+ * as to report a message, for each that is not deleted. `renderContent` draws the content of a message; null: its photos and its
+ * text. When one of these two is another function, all messages are drawn again. `children` draws what stands between the messages and the text
+ * input. `beforeInput` stands before that, such as a button for a photo. `onError` gets what the person should know, such as a full
+ * disk.
  */
-export function ChatRoom(
-  props: Look & {
-    readonly conversationId: string;
-    readonly isOnScreen?: boolean;
-    readonly renderContent?: (message: Message) => ReactNode;
-    readonly beforeInput?: ReactNode;
-    readonly onError?: (error: unknown) => void;
-  },
-): ReactElement {
-  const { conversationId, isOnScreen = true, onError = console.warn, words = ENGLISH } = props;
+export function ChatRoom(props: ChatRoomProps): ReactElement {
+  return <OneRoom key={props.conversationId} {...props} />; // what is written in one conversation never stands in another
+}
+
+function OneRoom(props: ChatRoomProps): ReactElement {
+  const { conversationId, isOnScreen = true, actions, children, onError = console.warn, words = ENGLISH } = props;
   const chat = useChat();
   const colors = useColors(props);
-  const { conversation, messages, isLoaded, loadOlder } = useConversation(conversationId, { isOnScreen });
+  const state = useConversation(conversationId, { isOnScreen });
   const { isPartnerTyping, typing } = useTyping(conversationId);
   const [edited, setEdited] = useState<Message | null>(null);
-  useReadMark(messages, { isOnScreen, onError });
+  const [top, setTop] = useState(0);
+  const room = useRef<ComponentRef<typeof View>>(null);
+  const { conversation, messages, error } = state;
+  const fail = useLatest(onError);
+  useReadMark(messages, { isOnScreen, onError: fail });
+  useEffect(() => {
+    if (error) fail(error);
+  }, [error, fail]);
 
-  const act = useCallback(
-    (message: Message, action: Action) => {
-      if (action === 'edit') setEdited(message);
-      else chat[action](message.id).catch(onError);
+  const allActions = useCallback(
+    (message: Message) => {
+      const { id, senderId, text, status, deletedAt, serverTimestamp } = message;
+      const isFailed = status === 'failed';
+      const names = [
+        isFailed && 'retry',
+        isFailed && 'discard',
+        text && !(isFailed && serverTimestamp) && 'edit',
+        !isFailed && !deletedAt && 'delete',
+      ] as const;
+      const act = (name: Action) => ({
+        title: words[name],
+        isDangerous: name.startsWith('d'), // delete, discard
+        onPress: () => (name === 'edit' ? setEdited(message) : void chat[name](id).catch(fail)),
+      });
+      return [
+        ...(senderId === chat.userId ? names.filter((name) => !!name).map(act) : []),
+        ...(deletedAt ? [] : (actions?.(message) ?? [])),
+      ];
     },
-    [chat, onError],
+    [chat, words, actions, fail],
   );
-  const submit = async (text: string) => {
+  const submit = async (write: Promise<unknown>) => {
     typing(false);
     try {
-      await (edited ? chat.edit(edited.id, text) : chat.send(conversationId, text));
-    } catch (error) {
-      onError(error);
+      await write;
+      return true;
+    } catch (cause) {
+      fail(cause);
       return false;
     }
-    setEdited(null);
-    return true;
   };
+  // Android does not resize the window for the keyboard where apps are drawn edge to edge, as all are from Android 16 on: so there is a
+  // behavior on both platforms, which adds nothing to a window that was resized. KeyboardAvoidingView takes its place in its parent for
+  // that in the window. So it is measured what is above the room, such as a header.
   return (
-    <KeyboardAvoidingView
-      style={[styles.room, { backgroundColor: colors.background }]}
-      {...(Platform.OS === 'ios' ? { behavior: 'padding' } : {})}
+    <View
+      ref={room}
+      style={[styles.fill, { backgroundColor: colors.background }]}
+      onLayout={() => room.current?.measureInWindow((_x, y) => setTop(y))}
     >
-      <MessageList {...props} messages={messages} isLoaded={isLoaded} me={chat.userId} onEnd={loadOlder} onAction={act} />
-      <Text style={[styles.typing, { color: colors.quiet }]} accessibilityLiveRegion="polite">
-        {isPartnerTyping ? words.typing(conversation?.partner.displayName ?? '…') : ''}
-      </Text>
-      <Composer
-        {...props}
-        key={edited?.id ?? 'new'}
-        initial={edited?.text ?? ''}
-        onSubmit={submit}
-        onType={typing}
-        {...(edited ? { onCancel: () => setEdited(null) } : {})}
-      />
-    </KeyboardAvoidingView>
+      <KeyboardAvoidingView style={styles.fill} behavior="padding" keyboardVerticalOffset={top}>
+        <MessageList {...props} {...state} me={chat.userId} onEnd={state.loadOlder} actions={allActions} />
+        {children?.(state)}
+        <Text style={[styles.typing, { color: colors.quiet }]} accessibilityLiveRegion="polite">
+          {isPartnerTyping ? words.typing(conversation?.partner.displayName ?? '…') : ''}
+        </Text>
+        <Composer {...props} isHidden={edited !== null} onSubmit={(text) => submit(chat.send(conversationId, text))} onType={typing} />
+        {edited && (
+          <Composer
+            key={edited.id}
+            {...props}
+            initial={edited.text}
+            beforeInput={null}
+            onSubmit={(text) => submit(chat.edit(edited.id, text).then(() => setEdited(null)))}
+            onType={typing}
+            onCancel={() => setEdited(null)}
+          />
+        )}
+      </KeyboardAvoidingView>
+    </View>
   );
 }
 
 /**
- * Marks the messages as read that are on the screen while the app is visible. `onError` must be the same function in each call.
+ * Marks the messages as read that are on the screen while the app is visible.
  *
  * A message that is not sent, or has failed, stays at the bottom: the newest one of the server is marked.
  */
@@ -145,40 +199,30 @@ export function useReadMark(
 ): void {
   const chat = useChat();
   const isActive = useIsActive();
+  const fail = useLatest(onError);
   const newest = messages.find(({ serverTimestamp }) => serverTimestamp !== null)?.id;
   useEffect(() => {
-    if (isOnScreen && isActive && newest !== undefined) chat.markRead(newest).catch(onError);
-  }, [chat, isOnScreen, isActive, newest, onError]);
+    if (isOnScreen && isActive && newest !== undefined) chat.markRead(newest).catch(fail);
+  }, [chat, isOnScreen, isActive, newest, fail]);
 }
 
-/**
- * The messages, newest at the bottom. `me`: whose messages are own ones. `onEnd`: the oldest came on the screen. `onPress`: for
- * actions of your own, also on messages of others.
- */
+/** The messages, newest at the bottom. `me`: whose messages are own ones. `onEnd`: the oldest came on the screen. */
 export function MessageList(
   props: Look & {
     readonly messages: readonly Message[];
     readonly me: string | null;
     readonly isLoaded?: boolean;
     readonly onEnd?: () => Promise<void>;
-    readonly onAction?: (message: Message, action: Action) => void;
-    readonly onPress?: (message: Message) => void;
-    readonly renderContent?: (message: Message) => ReactNode;
+    readonly actions?: MessageActions | undefined;
+    readonly renderContent?: ((message: Message) => ReactNode) | undefined;
   },
 ): ReactElement {
-  const { messages, me, isLoaded = true, onEnd, onAction, onPress, renderContent, words = ENGLISH } = props;
+  const { messages, me, isLoaded = true, onEnd, actions, renderContent, words = ENGLISH } = props;
   const colors = useColors(props);
   const [opened, setOpened] = useState<string | null>(null);
-  const act = useCallback(
-    (message: Message, action: Action) => {
-      setOpened(null);
-      onAction?.(message, action);
-    },
-    [onAction],
-  );
   if (!messages.length) {
     return (
-      <View style={styles.empty}>
+      <View style={[styles.fill, styles.empty]}>
         <Text style={{ color: colors.quiet }}>{isLoaded ? words.empty : ''}</Text>
       </View>
     );
@@ -187,7 +231,7 @@ export function MessageList(
     <FlatList
       inverted
       keyboardShouldPersistTaps="handled" // or the first press would only close the keyboard
-      style={styles.list}
+      style={styles.fill}
       data={messages}
       keyExtractor={keyOf}
       extraData={opened}
@@ -200,9 +244,8 @@ export function MessageList(
           words={words}
           colors={colors}
           onOpen={setOpened}
-          {...(onAction ? { onAction: act } : {})}
-          {...(onPress ? { onPress } : {})}
-          {...(renderContent ? { renderContent } : {})}
+          actions={actions}
+          renderContent={renderContent}
         />
       )}
     />
@@ -210,8 +253,8 @@ export function MessageList(
 }
 
 /**
- * A message. It is drawn again only when it changes. `isOpen`: with the buttons of its actions, which a long press on an own
- * message opens by `onOpen`, and with the reason why it was not sent.
+ * A message. It is drawn again only when it changes. A message with actions is opened and closed by a press, by `onOpen`. `isOpen`:
+ * with their buttons, and with the reason why it was not sent.
  */
 export const MessageBubble = memo(function MessageBubble(
   props: Look & {
@@ -219,44 +262,66 @@ export const MessageBubble = memo(function MessageBubble(
     readonly isOwn: boolean;
     readonly isOpen?: boolean;
     readonly onOpen?: (messageId: string | null) => void;
-    readonly onAction?: (message: Message, action: Action) => void;
-    readonly onPress?: (message: Message) => void;
-    readonly renderContent?: (message: Message) => ReactNode;
+    readonly actions?: MessageActions | undefined;
+    readonly renderContent?: ((message: Message) => ReactNode) | undefined;
   },
 ): ReactElement {
-  const { message, isOwn, isOpen = false, onOpen, onAction, onPress, renderContent, words = ENGLISH } = props;
+  const { message, isOwn, isOpen = false, onOpen, renderContent, words = ENGLISH } = props;
+  const chat = useChat();
   const colors = useColors(props);
-  const actions = isOwn && onAction ? actionsOf(message) : [];
-  const status = isOwn ? words.statuses[message.status] : '';
-  const notes = [timeOf(message), message.editedAt && !message.deletedAt ? words.edited : '', status].filter(Boolean).join(' · ');
-  const text = textOf(message, words);
-  const color = isOwn ? colors.ownText : colors.otherText;
+  const side = isOwn ? styles.own : styles.other;
+  const actions = props.actions?.(message) ?? [];
+  const { serverTimestamp, editedAt, deletedAt, status, error } = message;
+  const notes = [serverTimestamp && timeOf(serverTimestamp), editedAt && !deletedAt && words.edited, isOwn && words.statuses[status]]
+    .filter(Boolean)
+    .join(' · ');
+  const photos = message.attachments.flatMap(({ type, url }) => (type === 'image' && chat.isStored(String(url)) ? [String(url)] : []));
+  const text = deletedAt ? words.deleted : message.text || (message.attachments.length > photos.length ? words.attachment : '');
+  const open = (isOpened: boolean) => onOpen?.(isOpened ? message.id : null);
+  const onContextMenu = (event: Event) => {
+    event.preventDefault();
+    open(true);
+  };
   return (
-    <View style={[styles.row, isOwn ? styles.own : styles.other]}>
+    <View style={[styles.row, side]}>
       <Pressable
         testID="message"
-        style={[styles.within, isOwn ? styles.own : styles.other]}
-        accessible
-        accessibilityLabel={`${text}, ${notes}`}
-        accessibilityActions={actions.map((name) => ({ name, label: words[name] }))}
-        onAccessibilityAction={({ nativeEvent }) => onAction?.(message, nativeEvent.actionName as Action)}
-        {...(actions.length ? { onLongPress: () => onOpen?.(isOpen ? null : message.id) } : {})}
-        {...(onPress && !message.deletedAt ? { accessibilityRole: 'button', onPress: () => onPress(message) } : {})}
+        style={[styles.within, side]}
+        aria-label={[photos.length && words.photo, text, notes].filter(Boolean).join(', ')}
+        accessibilityActions={actions.map(({ title }) => ({ name: title, label: title }))}
+        onAccessibilityAction={({ nativeEvent }) => actions.find(({ title }) => title === nativeEvent.actionName)?.onPress()}
+        {...(actions.length
+          ? { role: 'button', 'aria-expanded': isOpen, onPress: () => open(!isOpen), onLongPress: () => open(true), onContextMenu }
+          : {})}
       >
         <View style={[styles.within, styles.bubble, { backgroundColor: isOwn ? colors.own : colors.other }]}>
-          {(!message.deletedAt && renderContent?.(message)) || (
-            <Text style={[styles.text, { color }, message.deletedAt && styles.deleted]}>{text}</Text>
+          {(!deletedAt && renderContent?.(message)) || (
+            <>
+              {photos.map((uri, index) => (
+                <Image key={index} style={styles.photo} source={{ uri }} aria-label={words.photo} />
+              ))}
+              {text !== '' && (
+                <Text style={[styles.text, { color: isOwn ? colors.ownText : colors.otherText }, deletedAt && styles.deleted]}>{text}</Text>
+              )}
+            </>
           )}
         </View>
-        <Text style={[styles.notes, { color: message.status === 'failed' ? colors.problem : colors.quiet }]}>{notes}</Text>
+        <Text style={[styles.notes, { color: status === 'failed' ? colors.problem : colors.quiet }]}>{notes}</Text>
       </Pressable>
-      {isOpen && message.error && <Text style={[styles.notes, { color: colors.problem }]}>{message.error}</Text>}
+      {isOpen && error && <Text style={[styles.notes, { color: colors.problem }]}>{error}</Text>}
       {isOpen && (
         <View style={styles.actions}>
-          {actions.map((action) => (
-            <Choice key={action} title={words[action]} color={colors.accent} onPress={() => onAction?.(message, action)} />
+          {[...actions, { title: words.cancel }].map(({ title, isDangerous, onPress }: Cancel) => (
+            <Choice
+              key={title}
+              title={title}
+              color={isDangerous ? colors.problem : onPress ? colors.accent : colors.quiet}
+              onPress={() => {
+                open(false);
+                onPress?.();
+              }}
+            />
           ))}
-          <Choice title={words.cancel} color={colors.quiet} onPress={() => onOpen?.(null)} />
         </View>
       )}
     </View>
@@ -265,18 +330,19 @@ export const MessageBubble = memo(function MessageBubble(
 
 /**
  * The line to write in. In a browser, Enter sends, and Shift and Enter begin a line. `onSubmit` resolves with whether the text may
- * go. `onCancel`: for an edit.
+ * go. `isHidden`: not drawn, but its text is kept. `onCancel`: for an edit.
  */
 export function Composer(
   props: Look & {
     readonly initial?: string;
+    readonly isHidden?: boolean;
     readonly beforeInput?: ReactNode;
     readonly onSubmit: (text: string) => Promise<boolean>;
     readonly onType?: (isTyping?: boolean) => void;
     readonly onCancel?: () => void;
   },
 ): ReactElement {
-  const { initial = '', beforeInput, onSubmit, onType, onCancel, words = ENGLISH } = props;
+  const { initial = '', isHidden, beforeInput, onSubmit, onType, onCancel, words = ENGLISH } = props;
   const colors = useColors(props);
   const [text, setText] = useState(initial);
   const isEmpty = !text.trim();
@@ -287,6 +353,7 @@ export function Composer(
       if (!isDone) setText((now) => now || text); // what was written meanwhile stays
     });
   };
+  if (isHidden) return <></>;
   return (
     <View style={styles.composer}>
       {beforeInput}
@@ -298,14 +365,14 @@ export function Composer(
         value={text}
         placeholder={words.write}
         placeholderTextColor={colors.quiet}
-        accessibilityLabel={words.write}
+        aria-label={onCancel ? words.edit : words.write}
         onChangeText={(next) => {
           setText(next);
           onType?.(next.length > 0);
         }}
       />
       {onCancel && <Choice title={words.cancel} color={colors.quiet} onPress={onCancel} />}
-      <Choice title={onCancel ? words.save : words.send} color={isEmpty ? colors.quiet : colors.accent} isDisabled={isEmpty} onPress={submit} />
+      <Choice title={onCancel ? words.save : words.send} color={isEmpty ? colors.quiet : colors.accent} disabled={isEmpty} onPress={submit} />
     </View>
   );
 }
@@ -330,10 +397,16 @@ function onEnter(submit: () => void): (event: TextInputKeyPressEvent) => void {
   };
 }
 
-function Choice(props: { readonly title: string; readonly color: string; readonly isDisabled?: boolean; readonly onPress: () => void }): ReactElement {
-  const { title, color, isDisabled = false, onPress } = props;
+interface Button {
+  readonly title: string;
+  readonly color: string;
+  readonly disabled?: boolean;
+  readonly onPress: () => void;
+}
+
+function Choice({ title, color, ...props }: Button): ReactElement {
   return (
-    <Pressable style={styles.choice} accessibilityRole="button" disabled={isDisabled} onPress={onPress}>
+    <Pressable style={styles.choice} role="button" {...props}>
       <Text style={[styles.text, { color }]}>{title}</Text>
     </Pressable>
   );
@@ -341,7 +414,16 @@ function Choice(props: { readonly title: string; readonly color: string; readonl
 
 function useColors({ colors }: Look): Colors {
   const scheme = useColorScheme();
-  return useMemo(() => colors ?? (scheme === 'dark' ? DARK : LIGHT), [colors, scheme]);
+  return colors ?? (scheme === 'dark' ? DARK : LIGHT);
+}
+
+/** A function that stays the same, and calls the function of the latest call. */
+function useLatest<T>(handler: (value: T) => void): (value: T) => void {
+  const latest = useRef(handler);
+  useEffect(() => {
+    latest.current = handler;
+  });
+  return useCallback((value: T) => latest.current(value), []);
 }
 
 /** Whether the app is visible: messages that arrive in the background are not read. */
@@ -354,21 +436,11 @@ function useIsActive(): boolean {
   return isActive;
 }
 
-function actionsOf({ status, text, deletedAt, serverTimestamp }: Message): Action[] {
-  if (status === 'failed') return ['retry', 'discard', ...(serverTimestamp || !text ? [] : (['edit'] as const))];
-  if (deletedAt) return [];
-  return text ? ['edit', 'delete'] : ['delete'];
-}
-
-function textOf({ text, deletedAt, attachments }: Message, words: Words): string {
-  if (deletedAt) return words.deleted;
-  return text || (attachments.length ? words.attachment : '');
-}
-
 /** The time of a day, and the date of another day. */
-function timeOf({ serverTimestamp: time }: Message): string {
-  if (time?.toDateString() === new Date().toDateString()) return time.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
-  return time?.toLocaleDateString([], { day: 'numeric', month: 'short' }) ?? '';
+export function timeOf(time: Date): string {
+  return time.toDateString() === new Date().toDateString()
+    ? time.toLocaleTimeString([], { hour: 'numeric', minute: '2-digit' })
+    : time.toLocaleDateString([], { day: 'numeric', month: 'short' });
 }
 
 /** A font size. On phones the system makes it larger; in browsers it must be a part of that of the page. */
@@ -383,20 +455,30 @@ function keyOf({ clientMsgId, id }: Message): string {
 
 // start and end, not left and right: in Arabic and Hebrew the own messages are on the left.
 const styles = StyleSheet.create({
-  room: { flex: 1 },
-  list: { flex: 1 },
-  empty: { flex: 1, alignItems: 'center', justifyContent: 'center' },
+  fill: { flex: 1 },
+  empty: { alignItems: 'center', justifyContent: 'center' },
   row: { maxWidth: '85%', marginHorizontal: 12, marginVertical: 4 },
   own: { alignSelf: 'flex-end', alignItems: 'flex-end' },
   other: { alignSelf: 'flex-start', alignItems: 'flex-start' },
   within: { maxWidth: '100%' }, // a word may be longer than a line
-  bubble: { borderRadius: 18, paddingHorizontal: 14, paddingVertical: 8 },
+  bubble: { borderRadius: 18, paddingHorizontal: 14, paddingVertical: 8, gap: 6 },
+  photo: { width: 220, maxWidth: '100%', aspectRatio: 4 / 3, borderRadius: 10 },
   text: { fontSize: sizeOf(16) },
   deleted: { fontStyle: 'italic' },
   notes: { fontSize: sizeOf(12), marginTop: 2 },
   actions: { flexDirection: 'row', flexWrap: 'wrap' },
   typing: { minHeight: 20, fontSize: sizeOf(13), marginHorizontal: 16 },
   composer: { flexDirection: 'row', alignItems: 'flex-end', padding: 8 },
-  input: { flex: 1, minHeight: 44, maxHeight: 140, borderRadius: 22, paddingHorizontal: 16, paddingVertical: 11, fontSize: sizeOf(16) },
+  input: {
+    flex: 1,
+    minWidth: 0,
+    minHeight: 44,
+    maxHeight: 140,
+    borderRadius: 22,
+    paddingHorizontal: 16,
+    paddingVertical: 11,
+    fontSize: sizeOf(16),
+    ...(Platform.OS === 'web' ? { fieldSizing: 'content' } : {}), // grows with its lines; a browser without it scrolls
+  },
   choice: { minHeight: 44, minWidth: 44, paddingHorizontal: 12, alignItems: 'center', justifyContent: 'center' },
 });

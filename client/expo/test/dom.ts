@@ -8,6 +8,22 @@ const { Window } = (await import('happy-dom' as string)) as {
 };
 const window = new Window();
 Object.assign(globalThis, { window, document: window.document });
+// happy-dom lays nothing out: `layOut` says that it has.
+let layOut: () => void = () => undefined;
+const observed = new Set<Element>();
+Object.assign(window, {
+  ResizeObserver: class {
+    constructor(changed: (entries: { target: Element }[]) => void) {
+      layOut = () => changed([...observed].map((target) => ({ target })));
+    }
+    observe(target: Element) {
+      observed.add(target);
+    }
+    unobserve(target: Element) {
+      observed.delete(target);
+    }
+  },
+});
 for (const name of ['HTMLElement', 'Node', 'ResizeObserver', 'ShadowRoot']) {
   Object.assign(globalThis, { [name]: (window as unknown as Record<string, unknown>)[name] });
 }
@@ -74,18 +90,25 @@ async function settled(work: () => void): Promise<void> {
   }
 }
 
+export type Touch = 'press' | 'long press' | 'right click';
+
 export interface Drawn {
   /** Resolves when the text of the screen matches. */
   until(pattern: RegExp): Promise<void>;
-  /** The titles of all buttons. */
+  /** The titles of all buttons. A message is none. */
   buttons(): string[];
   /** What a screen reader reads of each message. */
   labels(): string[];
+  /** The addresses of all images. */
+  images(): string[];
   input(): { readonly value: string; readonly className: string };
   type(text: string): Promise<void>;
   press(title: string): Promise<void>;
   pressEnter(shiftKey: boolean): Promise<void>;
-  longPress(label: RegExp): Promise<void>;
+  /** Does something with what a screen reader reads like this. */
+  touch(label: RegExp, how: Touch): Promise<void>;
+  /** Each element has got its place. */
+  layOut(): Promise<void>;
   unmount(): Promise<void>;
 }
 
@@ -96,6 +119,7 @@ export async function draw(client: ChatClient, element: ReactElement): Promise<D
   const root = createRoot(container);
   await settled(() => root.render(createElement(ChatProvider, { client }, element)));
   const all = (selector: string) => Array.from(container.querySelectorAll<HTMLElement>(selector));
+  const buttons = () => all('[role=button]:not([data-testid=message])');
   const input = () => all('textarea, input')[0] as HTMLTextAreaElement;
   const send = (target: Element, name: string) =>
     target.dispatchEvent(new window.MouseEvent(name, { bubbles: true, button: 0 }));
@@ -107,7 +131,7 @@ export async function draw(client: ChatClient, element: ReactElement): Promise<D
     until: async (pattern) => {
       while (!pattern.test(container.textContent ?? '')) await new Promise((resolve) => setTimeout(resolve, 5));
     },
-    buttons: () => all('[role=button]').map(({ textContent }) => textContent ?? ''),
+    buttons: () => buttons().map(({ textContent }) => textContent ?? ''),
     labels: () => all('[aria-label]').map((each) => each.getAttribute('aria-label') ?? ''),
     input,
     type: (text) =>
@@ -117,15 +141,21 @@ export async function draw(client: ChatClient, element: ReactElement): Promise<D
         set?.call(input(), text);
         input().dispatchEvent(new window.Event('input', { bubbles: true }));
       }),
-    press: (title) => event(found(all('[role=button]'), ({ textContent }) => textContent === title), 'mousedown', 'mouseup', 'click'),
+    press: (title) => event(found(buttons(), ({ textContent }) => textContent === title), 'mousedown', 'mouseup', 'click'),
     pressEnter: (shiftKey) =>
       settled(() => input().dispatchEvent(new window.KeyboardEvent('keydown', { key: 'Enter', shiftKey, bubbles: true, cancelable: true }))),
-    longPress: async (label) => {
+    images: () => all('img').map((each) => each.getAttribute('src') ?? ''),
+    touch: async (label, how) => {
       const target = found(all('[aria-label]'), (each) => label.test(each.getAttribute('aria-label') ?? ''));
-      await event(target, 'mousedown');
-      await new Promise((resolve) => setTimeout(resolve, 600)); // how long a long press takes
-      await event(target, 'mouseup');
+      if (how === 'press') await event(target, 'mousedown', 'mouseup', 'click');
+      else if (how === 'right click') await event(target, 'contextmenu');
+      else {
+        await event(target, 'mousedown');
+        await new Promise((resolve) => setTimeout(resolve, 600)); // how long a long press takes
+        await event(target, 'mouseup');
+      }
     },
+    layOut: () => settled(layOut),
     unmount: async () => {
       await settled(() => root.unmount());
       container.remove();

@@ -1,9 +1,10 @@
-import { deepEqual, equal, notEqual, rejects } from 'node:assert/strict';
+import { deepEqual, equal, match, notEqual, rejects } from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { useConversation, useConversations } from '../src/react.ts';
 import { openClient, server, written } from './client.ts';
 import { mount } from './dom.ts';
+import { openDatabase } from '../conformance/sqlite.ts';
 import { ME, OTHER_ROOM, PARTNER, ROOM, rowOf, type Request } from './phone.ts';
 
 const pages = (requests: Request[]) => requests.filter(({ path }) => path.endsWith('/get_messages_paginated'));
@@ -95,6 +96,28 @@ test('a conversation that the server refuses has an error, and shows what is sto
   const screen = await mount(client, () => useConversation(ROOM));
   const { error, messages } = await screen.until((state) => state.error !== null);
   deepEqual([error?.name, messages], ['Rejected', []]);
+  await screen.unmount();
+  await client.close();
+});
+
+test('a local database that cannot be read is an error of each hook, until it can be read again', async () => {
+  const database = openDatabase(':memory:');
+  const messages = written(1);
+  const { client } = await openClient(server(messages), database);
+  await client.sync();
+  const { getAllAsync } = database;
+  database.getAllAsync = () => Promise.reject(new Error('disk I/O error'));
+  const [list, screen] = [await mount(client, useConversations), await mount(client, () => useConversation(ROOM))];
+  match(String((await list.until(({ error }) => error !== null)).error), /disk/);
+  match(String((await screen.until(({ error }) => error !== null)).error), /disk/);
+  database.getAllAsync = getAllAsync;
+  messages.push(...written(1));
+  await client.sync();
+  await list.until(({ error, isLoaded }) => error === null && isLoaded);
+  const { loadOlder } = await screen.until(({ messages }) => messages.length === 2);
+  void loadOlder();
+  await screen.until(({ error }) => error === null);
+  await list.unmount();
   await screen.unmount();
   await client.close();
 });

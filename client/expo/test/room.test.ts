@@ -1,13 +1,17 @@
 import { deepEqual, equal, match } from 'node:assert/strict';
 import { test } from 'node:test';
 
+import type { ReactNode } from 'react';
+
 import { openClient, server, written } from './client.ts';
 import { draw } from './dom.ts';
-import { ME, PARTNER, ROOM, rowOf, type Request, type Script } from './phone.ts';
-import type { ChatClient, Message } from '../src/index.ts';
+import { ME, OTHER_ROOM, PARTNER, ROOM, rowOf, type Request, type Script } from './phone.ts';
+import { openDatabase } from '../conformance/sqlite.ts';
+import type { Attachment, ChatClient, Message } from '../src/index.ts';
 import type { Row } from '../src/models.ts';
 
-const { createElement, useCallback, useState } = await import('react');
+const { createElement, Fragment, useState } = await import('react');
+const { Button, KeyboardAvoidingView } = await import('react-native');
 const { ChatRoom, Composer, DARK, ENGLISH, LIGHT, MessageBubble, MessageList } = await import('../src/room.tsx');
 
 /** A server that rejects each message. */
@@ -29,24 +33,134 @@ test('a chat room shows the messages, sends what is written, and shows how far i
   await client.close();
 });
 
-test('a long press on an own message offers to edit and to delete it, and on that of the partner nothing', async () => {
+test('a press, a right click and a long press show what can be done with an own message, and nothing on that of the partner', async () => {
   const own = rowOf({ room_id: ROOM, sender_id: ME, message: 'mine' });
-  const { client, requests } = await openClient(server([own, rowOf({ room_id: ROOM, sender_id: PARTNER, message: 'theirs' })]));
+  const { client } = await openClient(server([own, rowOf({ room_id: ROOM, sender_id: PARTNER, message: 'theirs' })]));
   await client.sync();
   const screen = await room(client);
   await screen.until(/mine/);
+  for (const how of ['press', 'right click', 'long press'] as const) {
+    await screen.touch(/^theirs/, how);
+    deepEqual(screen.buttons(), ['Send']);
+    await screen.touch(/^mine/, how);
+    deepEqual(screen.buttons().sort(), ['Cancel', 'Delete', 'Edit', 'Send']);
+    await screen.press('Cancel');
+    deepEqual(screen.buttons(), ['Send']);
+  }
+  await screen.unmount();
+  await client.close();
+});
+
+test('an action of the app is offered for any message but a deleted one, and is done once', async () => {
+  const deleted = rowOf({ room_id: ROOM, sender_id: PARTNER, message: '', deleted_at: new Date().toISOString() });
+  const { client } = await openClient(server([deleted, rowOf({ room_id: ROOM, sender_id: PARTNER, message: 'theirs' })]));
+  await client.sync();
+  const reported: string[] = [];
+  const actions = ({ text }: Message) => [{ title: 'Report', isDangerous: true, onPress: () => reported.push(text) }];
+  const screen = await draw(client, createElement(ChatRoom, { conversationId: ROOM, actions }));
+  await screen.until(/theirs.*Message deleted|Message deleted.*theirs/);
+  await screen.touch(/^Message deleted/, 'press');
   deepEqual(screen.buttons(), ['Send']);
-  await screen.longPress(/^theirs/);
-  deepEqual(screen.buttons(), ['Send']);
-  await screen.longPress(/^mine/);
-  deepEqual(screen.buttons().sort(), ['Cancel', 'Delete', 'Edit', 'Send']);
-  await screen.press('Edit');
-  equal(screen.input().value, 'mine');
-  await screen.type('mine, too');
-  await screen.press('Save');
+  await screen.touch(/^theirs/, 'press');
+  await screen.press('Report');
+  deepEqual([reported, screen.buttons()], [['theirs'], ['Send']]);
+  await screen.unmount();
+  await client.close();
+});
+
+test('an edit is saved or cancelled, and what was being written is there again', async () => {
+  const { client, requests } = await openClient(server([rowOf({ room_id: ROOM, sender_id: ME, message: 'mine' })]));
+  await client.sync();
+  const screen = await room(client);
+  await screen.until(/mine/);
+  await screen.type('half a sentence');
+  for (const [title, text] of [['Cancel', 'no'], ['Save', 'mine, too']] as const) {
+    await screen.touch(/^mine/, 'press');
+    await screen.press('Edit');
+    equal(screen.input().value, 'mine');
+    await screen.type(text);
+    await screen.press(title);
+    equal(screen.input().value, 'half a sentence');
+  }
   await screen.until(/mine, too/);
   equal(requests.some(({ method, path }) => method === 'PATCH' && path.endsWith('/chat_messages')), true);
   await screen.unmount();
+  await client.close();
+});
+
+test('what is written in one conversation does not stand in another', async () => {
+  const { client } = await openClient(server([]));
+  const Rooms = () => {
+    const [conversationId, setConversationId] = useState(ROOM);
+    const next = createElement(Button, { title: 'Next', onPress: () => setConversationId(OTHER_ROOM) });
+    return createElement(ChatRoom, { conversationId, children: () => next });
+  };
+  const screen = await draw(client, createElement(Rooms));
+  await screen.type('for the first one');
+  await screen.press('Next');
+  equal(screen.input().value, '');
+  await screen.unmount();
+  await client.close();
+});
+
+test('the keyboard is avoided from where the room is in the window, below a header', async () => {
+  const { client } = await openClient(server([]));
+  const { prototype } = KeyboardAvoidingView;
+  const [{ render }, { getBoundingClientRect }] = [prototype, HTMLElement.prototype];
+  let props: typeof prototype.props = {};
+  prototype.render = function () {
+    props = this.props;
+    return render.call(this);
+  };
+  HTMLElement.prototype.getBoundingClientRect = () => ({ top: 90, left: 0, width: 400, height: 670 }) as DOMRect;
+  const screen = await room(client);
+  await screen.layOut();
+  for (let tries = 0; props.keyboardVerticalOffset !== 90 && tries < 200; tries++) await new Promise((resolve) => setTimeout(resolve, 5));
+  deepEqual([props.behavior, props.keyboardVerticalOffset], ['padding', 90]);
+  prototype.render = render;
+  HTMLElement.prototype.getBoundingClientRect = getBoundingClientRect;
+  await screen.unmount();
+  await client.close();
+});
+
+test('a local database that cannot be read is told to the app, which may give another function each time', async () => {
+  const database = openDatabase(':memory:');
+  const { client } = await openClient(server([]), database);
+  database.getAllAsync = () => Promise.reject(new Error('disk I/O error'));
+  const errors: unknown[] = [];
+  const App = () => {
+    const [, setError] = useState<unknown>(null);
+    const onError = (error: unknown) => {
+      errors.push(error);
+      setError(error);
+    };
+    return createElement(ChatRoom, { conversationId: ROOM, onError, children: ({ error }) => error && createElement('span', null, error.message) });
+  };
+  const screen = await draw(client, createElement(App));
+  await screen.until(/disk I\/O error/);
+  while (errors.length < 2) await new Promise((resolve) => setTimeout(resolve, 5)); // the list, and then its newest page
+  equal(new Set(errors).size, errors.length);
+  await screen.unmount();
+  await client.close();
+});
+
+test('photos of the project are drawn above the text, other attachments by their word, and the app may draw them itself', async () => {
+  const { client } = await openClient(server([]));
+  const photo = { type: 'image', url: 'http://127.0.0.1:9/storage/v1/object/public/photos/fountain.png' };
+  const spy = { type: 'image', url: 'https://example.com/storage/v1/object/public/photos/fountain.png' }; // would learn who reads it
+  const bubble = async (text: string, attachments: Attachment[], renderContent?: () => ReactNode) => {
+    const message = await client.send(ROOM, text, attachments);
+    const screen = await draw(client, createElement(MessageBubble, { message, isOwn: true, renderContent }));
+    const drawn = [screen.images(), screen.labels().at(0)];
+    await screen.unmount();
+    return drawn;
+  };
+  deepEqual(await bubble('', [photo]), [[photo.url], 'Photo, Sending']);
+  deepEqual(await bubble('Look', [photo, photo]), [[photo.url, photo.url], 'Photo, Look, Sending']);
+  deepEqual(await bubble('', [photo, { type: 'file' }]), [[photo.url], 'Photo, Attachment, Sending']);
+  deepEqual(await bubble('', [spy]), [[], 'Attachment, Sending']);
+  deepEqual(await bubble('', [{ type: 'image' }]), [[], 'Attachment, Sending']);
+  deepEqual(await bubble('', [photo], () => createElement('span', null, 'mine')), [[], 'Photo, Sending']);
   await client.close();
 });
 
@@ -76,7 +190,7 @@ test('a message that was rejected offers to try again and to discard it', async 
   const screen = await room(client);
   await client.send(ROOM, 'long');
   await screen.until(/Not sent/);
-  await screen.longPress(/^long/);
+  await screen.touch(/^long/, 'press');
   await screen.until(/too long/);
   deepEqual(screen.buttons().filter((title) => title !== 'Send' && title !== 'Cancel').sort(), ['Discard', 'Edit', 'Try again']);
   await screen.press('Discard');
@@ -88,7 +202,7 @@ test('a message that was rejected offers to try again and to discard it', async 
 test('a screen reader reads a message with its time and status, and knows its actions', async () => {
   const { client } = await openClient(server([]));
   const message = await client.send(ROOM, 'Hello');
-  const screen = await draw(client, createElement(MessageBubble, { message, isOwn: true, onAction: () => undefined }));
+  const screen = await draw(client, createElement(MessageBubble, { message, isOwn: true }));
   match(screen.labels().join('\n'), /^Hello, Sending$/);
   await screen.unmount();
   await client.close();
@@ -120,28 +234,21 @@ test('in a browser, Enter sends, and Shift and Enter do not', async () => {
   await client.close();
 });
 
-test('a press on any message but a deleted one is told to the app, and a message is drawn again only when it changes', async () => {
-  const deleted = rowOf({ room_id: ROOM, sender_id: PARTNER, message: '', deleted_at: new Date().toISOString() });
-  const theirs = rowOf({ room_id: ROOM, sender_id: PARTNER, message: 'theirs' });
-  const { client } = await openClient(server([deleted, theirs]));
+test('a message is drawn again only when it changes', async () => {
+  const { client } = await openClient(server(written(1)));
   await client.sync();
   const messages = await client.messages(ROOM);
-  const [pressed, drawn]: [string[], string[]] = [[], []];
-  const List = () => {
-    const [, setCount] = useState(0);
-    const onPress = useCallback((message: Message) => {
-      pressed.push(message.text);
-      setCount((count) => count + 1);
-    }, []);
-    return createElement(MessageList, { messages, me: ME, onPress, renderContent });
-  };
+  const drawn: string[] = [];
   const renderContent = (message: Message) => (drawn.push(message.text), null);
+  const List = () => {
+    const [count, setCount] = useState(0);
+    const button = createElement(Button, { title: `Again ${count}`, onPress: () => setCount(count + 1) });
+    return createElement(Fragment, null, createElement(MessageList, { messages, me: ME, renderContent }), button);
+  };
   const screen = await draw(client, createElement(List));
-  await screen.until(/theirs.*Message deleted|Message deleted.*theirs/);
-  const [title = ''] = screen.buttons();
-  equal(screen.buttons().length, 1);
-  await screen.press(title);
-  deepEqual([pressed, drawn], [['theirs'], ['theirs']]);
+  await screen.press('Again 0');
+  await screen.until(/Again 1/);
+  deepEqual(drawn, ['0']);
   await screen.unmount();
   await client.close();
 });
@@ -170,10 +277,12 @@ test('in a browser, text is as large as the page wants it', async () => {
 });
 
 test('a message without text can be deleted, but not edited', async () => {
-  const { client } = await openClient(server([]));
-  const message = await client.send(ROOM, '', [{ type: 'image' }]);
-  const screen = await draw(client, createElement(MessageBubble, { message, isOwn: true, isOpen: true, onAction: () => undefined }));
-  deepEqual(screen.buttons(), ['Delete', 'Cancel']);
+  const { client } = await openClient(server([rowOf({ room_id: ROOM, sender_id: ME, message: '', attachments: [{ type: 'file' }] })]));
+  await client.sync();
+  const screen = await room(client);
+  await screen.until(/Attachment/);
+  await screen.touch(/^Attachment/, 'press');
+  deepEqual(screen.buttons(), ['Delete', 'Cancel', 'Send']);
   await screen.unmount();
   await client.close();
 });

@@ -1,18 +1,6 @@
-// What the app says about messages, times and errors.
+// What the app says about errors.
 
 import { DatabaseInUse, OtherAccount, RateLimited, ServerUnreachable, SignInRejected } from 'chat-push-client';
-import { ENGLISH, type Words } from 'chat-push-client/react-native';
-
-/** Of the chat room. */
-export const words: Words = { ...ENGLISH, attachment: 'Photo' };
-
-/** The time of a day, and the date of another day. */
-export function when(time: Date): string {
-  const isToday = time.toDateString() === new Date().toDateString();
-  return isToday
-    ? time.toLocaleTimeString(undefined, { hour: 'numeric', minute: '2-digit' })
-    : time.toLocaleDateString(undefined, { day: 'numeric', month: 'short' });
-}
 
 /** What went wrong, for the person who uses the app. */
 export function problem(error: unknown): string {

@@ -55,13 +55,26 @@ test('an edit and a deletion reach the other window', async () => {
   await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
   await gus.getByTestId('message').click();
   await gus.getByRole('button', { name: 'Edit' }).click();
-  await gus.getByLabel('Edited message').fill('At the fountain');
+  await gus.getByRole('textbox', { name: 'Edit' }).fill('At the fountain');
   await gus.getByRole('button', { name: 'Save' }).click();
   await until(tina, 'At the fountain', 'Edited');
   await gus.getByTestId('message').click();
   await gus.getByRole('button', { name: 'Delete' }).click();
   await until(tina, 'Deleted');
   await until(gus, 'Deleted');
+});
+
+test('Enter, Space and a right click on a message show what can be done with it', async () => {
+  const [, gus] = await twoWindows('Tina', 'Gus');
+  await send(gus, 'Hello Tina');
+  await until(gus, 'Hello Tina', 'Delivered');
+  const message = gus.getByTestId('message');
+  for (const open of [() => message.press('Enter'), () => message.press('Space'), () => message.click({ button: 'right' })]) {
+    await open();
+    await gus.getByRole('button', { name: 'Delete' }).waitFor();
+    await gus.getByRole('button', { name: 'Cancel' }).click();
+    await gus.getByRole('button', { name: 'Delete' }).waitFor({ state: 'detached' });
+  }
 });
 
 test('a person sees that the other one types, and is in the chat', async () => {
@@ -71,7 +84,7 @@ test('a person sees that the other one types, and is in the chat', async () => {
   await tina.getByText('In this chat').waitFor();
   await gus.getByText('In this chat').waitFor();
   await gus.getByLabel('Message', { exact: true }).pressSequentially('Hm');
-  await tina.getByText('Typing…').waitFor();
+  await tina.getByText('Gus is typing…').waitFor();
   await send(gus, 'Hm');
   await until(tina, 'Hm');
   await tina.getByText('In this chat').waitFor();

@@ -44,6 +44,22 @@ test('in dark mode, text is light on a dark ground', async () => {
   assert.ok(text! > 200 && ground! < 60, `red of the text ${text}, of the ground ${ground}`);
 });
 
+test('the line to write in grows with its lines, up to a limit, and shrinks again', async () => {
+  const [, gus] = await twoWindows('Tina', 'Gus');
+  const input = gus.getByLabel('Message', { exact: true });
+  const heightOf = async (text: string) => {
+    await input.fill(text);
+    return (await input.boundingBox())!.height;
+  };
+  const line = await heightOf('One');
+  const lines = await heightOf('One\nTwo\nThree');
+  const most = await heightOf('A line\n'.repeat(30));
+  assert.ok(lines > line + 20 && most > lines && most < 200, `${line}, ${lines} and ${most} pixels high`);
+  assert.ok((await heightOf('Donaudampfschifffahrtsgesellschaftskapitän'.repeat(2))) > line);
+  await assertFits(gus);
+  assert.equal(await heightOf(''), line);
+});
+
 /** No text or button reaches beyond the window. */
 async function assertFits(page: Page): Promise<void> {
   const outside = await page.evaluate(() =>

@@ -10,11 +10,12 @@ import { Notice } from '../components/Notice';
 import { Offline } from '../components/Offline';
 import { invite } from '../invite';
 import { useTask } from '../tasks';
+import { problem } from '../words';
 
 /** All conversations. */
 export default function Conversations() {
   const chat = useChat();
-  const { conversations, isLoaded } = useConversations();
+  const { conversations, isLoaded, error: unread } = useConversations();
   const [isCopied, setIsCopied] = useState(false);
   const { error, run } = useTask();
   const shown = conversations.filter((conversation) => !conversation.archived);
@@ -39,6 +40,7 @@ export default function Conversations() {
         />
       )}
       {error && <Notice isError text={error} />}
+      {unread && <Notice isError text={problem(unread)} />}
       <Button
         kind="plain"
         label={isCopied ? 'Copied. Send the link to somebody' : 'Invite somebody'}

@@ -5,21 +5,20 @@ import { HEADER_SCALE, themed } from '../theme';
 
 interface Props {
   readonly name: string;
-  readonly isTyping: boolean;
   readonly isHere: boolean;
 }
 
-/** The name of the partner, and what they do now. */
-export function ChatTitle({ name, isTyping, isHere }: Props) {
+/** The name of the partner, and whether they look at this conversation. */
+export function ChatTitle({ name, isHere }: Props) {
   const styles = useStyles();
   return (
     <View>
       <Text role="heading" style={styles.name} numberOfLines={1} maxFontSizeMultiplier={HEADER_SCALE}>
         {name}
       </Text>
-      {(isTyping || isHere) && (
+      {isHere && (
         <Text role="status" style={styles.state} maxFontSizeMultiplier={HEADER_SCALE}>
-          {isTyping ? 'Typing…' : 'In this chat'}
+          In this chat
         </Text>
       )}
     </View>

@@ -1,10 +1,10 @@
 import type { Conversation } from 'chat-push-client';
+import { timeOf } from 'chat-push-client/react-native';
 import { memo } from 'react';
 import { Pressable, Text, View } from 'react-native';
 
 import { start } from '../direction';
 import { themed } from '../theme';
-import { when } from '../words';
 import { Avatar } from './Avatar';
 
 interface Props {
@@ -33,7 +33,7 @@ export const ConversationRow = memo(
           </Text>
         </View>
         <View style={styles.end}>
-          {lastMessageAt && <Text style={styles.time}>{when(lastMessageAt)}</Text>}
+          {lastMessageAt && <Text style={styles.time}>{timeOf(lastMessageAt)}</Text>}
           {unread > 0 && <Text style={styles.badge}>{unread}</Text>}
         </View>
       </Pressable>

@@ -2,6 +2,7 @@ import { useState } from 'react';
 import { View } from 'react-native';
 
 import { useTask } from '../tasks';
+import { themed } from '../theme';
 import { Button } from './Button';
 import { Choice } from './Choice';
 import { Notice } from './Notice';
@@ -19,25 +20,30 @@ const REASONS = [
 ] as const;
 
 interface Props {
-  readonly label: string;
   readonly report: (reason: string) => Promise<unknown>;
+  readonly onClose: () => void;
 }
 
 /** Asks for the reason, then tells the moderators. */
-export function Report({ label, report }: Props) {
-  const [state, setState] = useState<'closed' | 'asking' | 'reported'>('closed');
+export function Report({ report, onClose }: Props) {
+  const styles = useStyles();
+  const [isReported, setIsReported] = useState(false);
   const { error, isBusy, run } = useTask();
   const choose = (reason: string | null) =>
     void run(async () => {
       if (reason) await report(reason);
-      setState('reported');
+      setIsReported(true);
     });
-  if (state === 'reported') return <Notice text="Reported. A moderator looks at it." />;
-  if (state === 'closed') return <Button kind="danger" label={label} onPress={() => setState('asking')} />;
+  if (isReported) return <Notice text="Reported. A moderator looks at it." actions={{ Close: onClose }} />;
   return (
-    <View>
+    <View style={styles.form}>
       {error && <Notice isError text={error} />}
       <Choice<string | null> label="What is wrong?" options={REASONS} value={null} disabled={isBusy} onChange={choose} />
+      <Button kind="plain" label="Cancel" onPress={onClose} />
     </View>
   );
 }
+
+const useStyles = themed(() => ({
+  form: { gap: 8, padding: 16 },
+}));

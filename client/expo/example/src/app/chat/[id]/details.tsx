@@ -1,5 +1,7 @@
 import { useChat, useConversations } from 'chat-push-client/react';
+import { timeOf } from 'chat-push-client/react-native';
 import { router, useLocalSearchParams } from 'expo-router';
+import { useState } from 'react';
 
 import { Button } from '../../../components/Button';
 import { Choice } from '../../../components/Choice';
@@ -7,7 +9,6 @@ import { Notice } from '../../../components/Notice';
 import { Page } from '../../../components/Page';
 import { Report } from '../../../components/Report';
 import { usePreferences } from '../../../preferences';
-import { when } from '../../../words';
 
 const MUTES = [
   ['off', 'Off'],
@@ -23,6 +24,7 @@ export default function Details() {
   const chat = useChat();
   const conversation = useConversations().conversations.find((each) => each.id === id);
   const { preferences, error, isBusy, change } = usePreferences();
+  const [isReporting, setIsReporting] = useState(false);
   if (!conversation) return <Page title="">{null}</Page>;
 
   const name = conversation.partner.displayName ?? '';
@@ -38,7 +40,7 @@ export default function Details() {
       {preferences && (
         <>
           <Choice
-            label={mutedUntil ? `Muted until ${when(mutedUntil)}` : 'Mute'}
+            label={mutedUntil ? `Muted until ${timeOf(mutedUntil)}` : 'Mute'}
             options={MUTES}
             value={mutedUntil === undefined ? 'off' : mutedUntil === null ? 'always' : null}
             disabled={isBusy}
@@ -67,7 +69,14 @@ export default function Details() {
         disabled={isBusy}
         onPress={() => leaveAfter(() => chat.choices.blockUser(conversation.partner.id))}
       />
-      <Report label={`Report ${name}`} report={(reason) => chat.choices.reportUser(conversation.partner.id, reason)} />
+      {isReporting ? (
+        <Report
+          report={(reason) => chat.choices.reportUser(conversation.partner.id, reason)}
+          onClose={() => setIsReporting(false)}
+        />
+      ) : (
+        <Button kind="danger" label={`Report ${name}`} onPress={() => setIsReporting(true)} />
+      )}
     </Page>
   );
 }
