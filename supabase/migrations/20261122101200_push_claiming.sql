@@ -99,7 +99,8 @@ declare
 begin
   with planned as (
     select plan.position, (plan.job).id as job_id, push, (push ->> 'device_id')::uuid as device_id, push ->> 'digest' as digest,
-      (push ->> 'kind')::push.kind as kind, (push ->> 'retried')::bigint as retried, plan.badge, plan.newest_at,
+      (push ->> 'kind')::push.kind as kind, push ->> 'retried' is not null as is_retry,
+      coalesce((push ->> 'retried')::bigint, nextval('push.deliveries_id_seq')) as delivery_id, plan.badge, plan.newest_at,
       case when push ->> 'kind' = 'alert' then plan.silenced_by end as silenced_by,
       -- An update announces messages whose alert had no answer. A viewer sees new messages in the app.
       case when push ->> 'kind' in ('alert', 'update') and plan.viewing_until is null then plan.open_ids else '{}' end as message_ids,
@@ -123,21 +124,19 @@ begin
     update push.deliveries delivery
     set status = 'sending', sent_at = p_at, badge = sent.badge, attempts = delivery.attempts + 1, sound = sent.sound, silenced_by = sent.silenced_by,
       message_ids = sent.message_ids
-    from sent where delivery.id = sent.retried
+    from sent where sent.is_retry and delivery.id = sent.delivery_id
   ), added as (
     insert into push.deliveries (
-      job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, silenced_by, follow_up, push_token, sent_at)
-    select job_id, device_id, kind, digest, message_ids, line_ids, coalesce(newest_at, '-infinity'), badge, sound, silenced_by,
+      id, job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, silenced_by, follow_up, push_token, sent_at)
+    overriding system value
+    select delivery_id, job_id, device_id, kind, digest, message_ids, line_ids, coalesce(newest_at, '-infinity'), badge, sound, silenced_by,
       (push ->> 'follow_up')::boolean, push ->> 'push_token', p_at
-    from sent where retried is null order by position
-    returning id, job_id, device_id
+    from sent where not is_retry
   ), told as (
     select sent.job_id, min(sent.position) as position, bool_or(sent.digest = 'deleted') as is_neutral, jsonb_agg(
       sent.push - '{digest,follow_up,retried,is_repeated,due_at}'::text[]
-        || jsonb_build_object('delivery_id', coalesce(sent.retried, added.id), 'sound', sent.sound)
-      order by coalesce(sent.retried, added.id)) as devices
-    from sent left join added on added.job_id = sent.job_id and added.device_id = sent.device_id
-    group by sent.job_id
+        || jsonb_build_object('delivery_id', sent.delivery_id, 'sound', sent.sound) order by sent.delivery_id) as devices
+    from sent group by sent.job_id
   ), leased as (
     update push.jobs job
     set state = 'leased', is_retry = true, reason = null, attempts = job.attempts + 1, lease_id = p_lease_id,
@@ -189,6 +188,7 @@ declare
   due push.jobs[];
   due_ids bigint[];
   locked_people uuid[];
+  restrictions push.restriction[];
   job push.jobs;
   plan push.plan;
   plans push.plan[] := '{}';
@@ -232,12 +232,13 @@ begin
       where delivery.job_id = decisions.job_id and delivery.status = 'sending' and decisions.message_id = any(delivery.message_ids)
     );
   locked_people := push.deactivate_ended_devices(array(select recipient_id from unnest(due)));
-  perform push.note_messages(due_ids);
+  perform push.note_messages(due);
   -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
   planned_at := clock_timestamp();
-  finished := push.decide(due_ids, planned_at, settings);
+  restrictions := push.restrictions(due, planned_at);
+  finished := push.decide(restrictions, planned_at, settings);
 
-  for plan in select * from push.situations(due_ids, planned_at, settings) loop
+  for plan in select * from push.situations(restrictions, planned_at, settings) loop
     job := plan.job;
     -- A function of the app may be slow, and the worker waits five seconds for its claim: a few jobs are better than none.
     if job.recipient_id = any(locked_people) or clock_timestamp() > now_at + interval '2 seconds' then

@@ -74,6 +74,7 @@ language plpgsql set search_path = '' as $$
 declare
   -- So that the plan reads by id, as in push.record_answers: hardly any job has this lease.
   reported_ids constant bigint[] := array(select (result ->> 'job_id')::bigint from unnest(p_results) result);
+  providers constant text[] := push.configured_providers();
   settings push.settings;
 begin
   select * into strict settings from push.settings;
@@ -93,7 +94,7 @@ begin
     ) answer
   ), unfinished as (
     select *, least(retry_at, case when exists (
-      select from push.sendable_devices(answered.recipient_id) device
+      select from push.sendable_devices(answered.recipient_id, providers) device
       cross join lateral push.last_delivery(answered.id, device.id, false) last
       -- A device that the worker did not report.
       where (last.status = 'sending' and last.sent_at = p_claimed_at)
@@ -128,7 +129,8 @@ comment on function push.end_leases(uuid, timestamptz, jsonb[]) is
   'Ends the jobs of a report for now, or sets their next attempt. Jobs whose lease the worker has lost stay as they are.';
 
 create function push.record_device_states(p_deliveries push.deliveries[]) returns void
-language sql set search_path = '' as $$
+language plpgsql set search_path = '' as $$
+begin
   insert into push.device_states as told (device_id, badge, sounded_at, dismissed_at)
   select device.id,
     -- The background task of the app sets it on a dismissal, which iOS may run much later.
@@ -147,7 +149,7 @@ language sql set search_path = '' as $$
         select distinct at from unnest(told.dismissed_at || excluded.dismissed_at) at
         where at > clock_timestamp() - interval '1 hour'
       );
-$$;
+end $$;
 comment on function push.record_device_states(push.deliveries[]) is
   'Records what devices were told by accepted pushes: the badge, and when they were sent dismissals. Dismissals of one claim are one push.';
 
