@@ -276,7 +276,9 @@ begin
   ) open
   cross join lateral (
     select coalesce(array_agg(row(device.id, device.push_token, device.platform, device.push_provider, device.push_environment,
-        device.last_seen_at, case when restriction.preview = 'request' then 'request' else coalesce(chosen.preview, restriction.preview) end,
+        device.last_seen_at, case when restriction.preview = 'request' then 'request' else coalesce((
+          select preview from private.device_previews where user_id = device.user_id and device_id = device.device_id
+        ), restriction.preview) end,
         push.language_of(device.locale, p_settings.default_language, known_languages), shown.delivery, last.delivery, last_badge.delivery, told.badge, told.dismissed_at,
         exists (
           select from public.message_receipts receipt
@@ -287,7 +289,8 @@ begin
           select from unnest((shown.delivery).line_ids) line (id) left join public.chat_messages message on message.id = line.id
           where message.id is null or message.deleted_at is not null
         ),
-        (last.delivery).id is not null and exists (
+        -- The last push was sent last. Most are older, so the others are not read.
+        coalesce((last.delivery).sent_at > p_at - p_settings.sound_interval, false) and exists (
           select from (
             -- More do not fit into the interval.
             select * from push.deliveries where job_id = job.id and device_id = device.id order by id desc limit 100
@@ -303,7 +306,6 @@ begin
       max((shown.delivery).message_at) as shown_until
     from push.sendable_devices(job.recipient_id, providers) device
     left join push.device_states told on told.device_id = device.id
-    left join private.device_previews chosen on chosen.user_id = device.user_id and chosen.device_id = device.device_id
     left join lateral (
       select sent as delivery from push.deliveries sent
       where job_id = job.id and device_id = device.id and kind <> 'badge' and push_token = device.push_token
@@ -321,11 +323,10 @@ begin
     ) last_badge on true
   ) devices
   cross join lateral (
-    select coalesce(array_agg(id order by at desc, id) filter (where position <= 3), '{}') as line_ids, max(at) as newest_at,
+    select coalesce((array_agg(id order by at desc, id))[:3], '{}') as line_ids, max(at) as newest_at,
       max(known_at) + p_settings.time_to_live as expires_at, count(*)::integer as number
     from (
-      select message.id, message.server_timestamp as at, least(message.server_timestamp, message.created_at) as known_at,
-        row_number() over (order by message.server_timestamp desc, message.id) as position
+      select message.id, message.server_timestamp as at, least(message.server_timestamp, message.created_at) as known_at
       from public.chat_messages message
       where message.room_id = job.room_id and message.sender_id = restriction.partner_id and restriction.effect is distinct from 'hide'
         and message.is_read is not true and message.deleted_at is null

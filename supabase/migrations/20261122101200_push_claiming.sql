@@ -198,7 +198,7 @@ declare
   read_on jsonb := '{}';  -- the badge that each device has set that a conversation was read on
   deferred uuid[] := '{}';
   left_due uuid[] := '{}';
-  expired_leases bigint[];
+  expired_ids bigint[];
   notifications integer := 0;
   wait_until timestamptz;
   slot jsonb;
@@ -216,21 +216,21 @@ begin
   due := array(select locked from push.lock_due_jobs(asked_jobs, now_at, p_limit) locked);
   due_ids := array(select id from unnest(due));
   -- A job that is leased and due: its worker has not reported in time, and may have sent it.
-  with expired as (
-    update push.jobs expired
+  expired_ids := array(select id from unnest(due) where lease_id is not null);
+  if expired_ids <> '{}' then
     -- The lease ends, so that it counts once, also if this claim leaves the job.
+    update push.jobs expired
     set expired_leases = expired.expired_leases + 1, state = 'pending',
       next_attempt_at = greatest(expired.next_attempt_at, expired.leased_until),
       lease_id = null, leased_until = null, leased_revision = null
-    where expired.id = any(due_ids) and expired.lease_id is not null returning expired.id
-  )
-  select coalesce(array_agg(id), '{}') into expired_leases from expired;
-  update push.decisions set best = greatest(best, 'maybe_sent')
-  where job_id = any(expired_leases) and outcome is null
-    and exists (
-      select from push.deliveries delivery
-      where delivery.job_id = decisions.job_id and delivery.status = 'sending' and decisions.message_id = any(delivery.message_ids)
-    );
+    where expired.id = any(expired_ids);
+    update push.decisions set best = greatest(best, 'maybe_sent')
+    where job_id = any(expired_ids) and outcome is null
+      and exists (
+        select from push.deliveries delivery
+        where delivery.job_id = decisions.job_id and delivery.status = 'sending' and decisions.message_id = any(delivery.message_ids)
+      );
+  end if;
   locked_people := push.deactivate_ended_devices(array(select recipient_id from unnest(due)));
   perform push.note_messages(due);
   -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
@@ -284,7 +284,7 @@ begin
 
   -- In the order of the recipients, so that two claims never wait for each other.
   waits := (
-    select jsonb_object_agg(job_id, push.reserve_recipient_share(recipient_id, number)) from (
+    select jsonb_object_agg(job_id, push.reserve_recipient_share(recipient_id, number, settings)) from (
       select (planned.job).id as job_id, (planned.job).recipient_id, cardinality(planned.pushes) as number
       from unnest(plans) planned order by 2
     ) share
@@ -299,7 +299,7 @@ begin
       left_due := left_due || plan.open_ids;
       more_due := true;
       -- A job that is not sent now takes nothing of the share of its recipient.
-      perform push.return_recipient_share(job.recipient_id, cardinality(plan.pushes));
+      perform push.return_recipient_share(job.recipient_id, cardinality(plan.pushes), settings);
     else
       notifications := notifications + cardinality(plan.pushes);
       taken := taken || plan;
@@ -310,8 +310,10 @@ begin
   perform push.lock_device_states(array(select jsonb_object_keys(read_on)::uuid) || array(
     select (planned ->> 'device_id')::uuid from unnest(taken) one cross join unnest((one).pushes) planned
     where (planned ->> 'sound')::boolean));
-  update push.device_states set badge = (read_on ->> device_id::text)::integer
-  where device_id = any(array(select jsonb_object_keys(read_on)::uuid));
+  if read_on <> '{}' then
+    update push.device_states set badge = (read_on ->> device_id::text)::integer
+    where device_id = any(array(select jsonb_object_keys(read_on)::uuid));
+  end if;
   begin
     jobs := push.lease_jobs(taken, lease, now_at, settings);
     -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
@@ -328,7 +330,7 @@ begin
     more_due := true;
     foreach plan in array taken loop
       left_due := left_due || plan.open_ids;
-      perform push.return_recipient_share((plan.job).recipient_id, cardinality(plan.pushes));
+      perform push.return_recipient_share((plan.job).recipient_id, cardinality(plan.pushes), settings);
     end loop;
   end;
 
@@ -350,12 +352,12 @@ begin
       select coalesce(jsonb_agg(key), '[]') from jsonb_each_text(asked) where value::bigint <> all(due_ids)
     ),
     'unknown', to_jsonb(array(select distinct id from unnest(p_message_ids) id where not asked ? id::text)),
-    'expired_leases', to_jsonb(expired_leases),
+    'expired_leases', to_jsonb(expired_ids),
     'examined', cardinality(due),
     'more_due', more_due,
     'later', exists (
       select from push.jobs waiting
-      where (waiting.id = any(due_ids) or waiting.id = any(asked_jobs)) and waiting.lease_id is null
+      where waiting.id = any(due_ids || asked_jobs) and waiting.lease_id is null
         and waiting.next_attempt_at < clock_timestamp() + interval '1 minute'
     ),
     'slot', slot

@@ -72,8 +72,6 @@ comment on function push.record_answers(timestamptz, jsonb[]) is
 create function push.end_leases(p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[]) returns void
 language plpgsql set search_path = '' as $$
 declare
-  -- So that the plan reads by id, as in push.record_answers: hardly any job has this lease.
-  reported_ids constant bigint[] := array(select (result ->> 'job_id')::bigint from unnest(p_results) result);
   providers constant text[] := push.configured_providers();
   settings push.settings;
 begin
@@ -83,19 +81,26 @@ begin
       job.next_attempt_at, answer.*,
       result @? '$.deliveries[*] ? (@.status == "configuration_fault")' as has_fault
     from unnest(p_results) result
-    join push.jobs job on job.id = any(reported_ids) and job.id = (result ->> 'job_id')::bigint and job.lease_id = p_lease_id
+    cross join lateral (
+      -- offset 0 keeps it apart, so that it is read by id: hardly any job has this lease. A job may have many deliveries.
+      select * from push.jobs where id = (result ->> 'job_id')::bigint offset 0
+    ) job
     cross join lateral (
       select min(attempt.due_at) as retry_at, bool_or(delivery.follow_up and attempt.due_at is null) as has_follow_up,
         max(delivery.message_at) filter (where delivery.kind = 'alert') as news_at,
         bool_or(delivery.status = 'maybe_sent') as is_unanswered
       from jsonb_to_recordset(result -> 'deliveries') reported (delivery_id bigint)
-      join push.deliveries delivery on delivery.id = reported.delivery_id and delivery.job_id = job.id
+      cross join lateral (select * from push.deliveries where id = reported.delivery_id offset 0) delivery
       cross join lateral push.is_attempt_due(delivery, delivery.digest, delivery.push_token) attempt
+      where delivery.job_id = job.id
     ) answer
+    where job.lease_id = p_lease_id
   ), unfinished as (
     select *, least(retry_at, case when exists (
       select from push.sendable_devices(answered.recipient_id, providers) device
-      cross join lateral push.last_delivery(answered.id, device.id, false) last
+      left join lateral (
+        select * from push.deliveries where job_id = answered.id and device_id = device.id and kind <> 'badge' order by id desc limit 1
+      ) last on true
       -- A device that the worker did not report.
       where (last.status = 'sending' and last.sent_at = p_claimed_at)
         -- A device that registered since the claim, or that has another token now, gets the new messages of this claim, too.
