@@ -327,8 +327,9 @@ comment on function private.one_line(text, integer) is
 create function private.message_line(
   p_message text, p_attachments jsonb, p_message_type text, p_characters integer default 2000
 ) returns text
-language sql immutable set search_path = '' as $$
-  select coalesce(
+language plpgsql immutable set search_path = '' as $$
+begin
+  return coalesce(
     private.one_line(p_message, p_characters),
     case coalesce(p_attachments -> 0 ->> 'type', p_message_type)
       when 'image' then '📷 Photo'
@@ -341,7 +342,7 @@ language sql immutable set search_path = '' as $$
       else 'New message'
     end
   );
-$$;
+end $$;
 comment on function private.message_line(text, jsonb, text, integer) is
   'Returns the text of a message as one line, or the kind of the message if its text has nothing visible.';
 

@@ -195,6 +195,13 @@ comment on function push.configured_providers() is
 create function push.note_providers(p_providers text[]) returns void
 language plpgsql set search_path = '' as $$
 begin
+  -- Most claims have nothing to note.
+  if not exists (
+    select from unnest(p_providers) asked (provider) left join push.providers known on known.provider = asked.provider
+    where known.provider is null or known.seen_at < clock_timestamp() - interval '1 minute'
+  ) then
+    return;
+  end if;
   insert into push.providers (provider)
   select provider from unnest(p_providers) provider
   where provider not in (select known.provider from push.providers known)

@@ -3,11 +3,14 @@
 
 create table push.languages (
   language text primary key check (language ~ '^[a-z]{2,8}(-[a-z0-9]{1,8})*$' and language <> 'en'),
-  plurals jsonb not null default '{}' check (jsonb_typeof(plurals) = 'object')
+  plurals jsonb not null default '{}' check (jsonb_typeof(plurals) = 'object'),
+  texts jsonb not null default '{}'
 );
 comment on table push.languages is 'The languages of push.translations: BCP 47 tags in lower case. English needs no row.';
 comment on column push.languages.plurals is
   'The plural categories of the numbers from 0 to 99, as of CLDR: {category: [[from, before], …]}. A number that is in none is other.';
+comment on column push.languages.texts is
+  'push.translations as claims return it: {source: {forms: {category: text}, plurals}}. Written by push.collect_texts.';
 
 create table push.translations (
   language text not null references push.languages (language) on delete cascade,
@@ -21,6 +24,29 @@ comment on table push.translations is
   'push.settings.default_language, then from English.';
 comment on column push.translations.source is 'The English text, with placeholders in braces.';
 comment on column push.translations.category is 'Of a source with {count}: the plural category.';
+
+create function push.collect_texts() returns trigger
+language plpgsql set search_path = '' as $$
+begin
+  update push.languages set texts = collected.texts
+  from (
+    select known.language, coalesce(jsonb_object_agg(source, jsonb_build_object('forms', forms, 'plurals', known.plurals))
+      filter (where source is not null), '{}') as texts
+    from push.languages known left join (
+      select language, source, jsonb_object_agg(category, translation) as forms from push.translations group by language, source
+    ) translated on translated.language = known.language
+    group by known.language
+  ) collected
+  where collected.language = languages.language and collected.texts <> languages.texts;
+  return null;
+end $$;
+comment on function push.collect_texts() is
+  'Keeps push.languages.texts. Translations seldom change, and each claim reads them.';
+
+create trigger collect_texts after insert or update or delete or truncate on push.translations
+  for each statement execute function push.collect_texts();
+create trigger collect_texts after update of plurals on push.languages
+  for each statement execute function push.collect_texts();
 
 -- Plural categories are those of CLDR; a test compares them with ICU's.
 insert into push.languages (language, plurals) values
@@ -86,14 +112,17 @@ comment on function push.language_chain(text) is
 create function push.language_of(p_locale text, p_default text, p_known text[]) returns text
 language plpgsql immutable set search_path = '' as $$
 declare
+  locale text;
   tag text;
 begin
-  foreach tag in array push.language_chain(p_locale) || push.language_chain(p_default) loop
-    if tag = 'en' then
-      return '';
-    elsif tag = any(p_known) then
-      return tag;
-    end if;
+  foreach locale in array array[p_locale, p_default] loop
+    foreach tag in array push.language_chain(locale) loop
+      if tag = 'en' then
+        return '';
+      elsif tag = any(p_known) then
+        return tag;
+      end if;
+    end loop;
   end loop;
   return '';
 end $$;
@@ -102,32 +131,27 @@ comment on function push.language_of(text, text, text[]) is
 
 create function push.texts_of(p_languages text[]) returns jsonb
 language plpgsql stable set search_path = '' as $$
+declare
+  default_chain constant text[] := push.language_chain((select default_language from push.settings));
+  found jsonb := '{}';
+  texts jsonb;
+  language text;
+  tag text;
 begin
-  return (
-    select coalesce(jsonb_object_agg(asked.language, texts.found), '{}')
-    from unnest(p_languages) asked (language)
-    cross join lateral (
-      select jsonb_object_agg(source, jsonb_build_object('forms', forms, 'plurals', plurals)) as found from (
-        select distinct on (given.source) given.source, given.forms, known.plurals
-        from unnest(push.language_chain(asked.language) || push.language_chain((select default_language from push.settings)))
-          with ordinality chain (tag, position)
-        join push.languages known on known.language = chain.tag
-        cross join lateral (
-          select source, jsonb_object_agg(category, translation) as forms from push.translations
-          where language = chain.tag group by source
-        ) given
-        -- What follows English is not asked.
-        where chain.position < coalesce((
-          select min(position) from unnest(push.language_chain((select default_language from push.settings)))
-            with ordinality english (tag, position) where tag = 'en'
-        ) + cardinality(push.language_chain(asked.language)), 'infinity'::float)
-        order by given.source, chain.position
-      ) best
-    ) texts
-    where asked.language <> ''
-  );
+  foreach language in array p_languages loop
+    continue when language = '';
+    texts := '{}';
+    foreach tag in array push.language_chain(language) || default_chain loop
+      -- What follows English is not asked.
+      exit when tag = 'en';
+      -- A text that is there already stays.
+      texts := coalesce((select known.texts from push.languages known where known.language = tag), '{}') || texts;
+    end loop;
+    found := found || jsonb_build_object(language, texts);
+  end loop;
+  return found;
 end $$;
 comment on function push.texts_of(text[]) is
-  'Returns the fixed texts of these languages: {language: {source: {forms: {category: text}, plurals: as of push.languages}}}.';
+  'Returns the fixed texts of these languages: {language: texts as in push.languages}.';
 
 revoke execute on all functions in schema push from public;

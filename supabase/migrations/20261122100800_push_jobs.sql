@@ -243,12 +243,14 @@ create function push.set_due(p_changed push.changed_message[], p_delay interval,
 language plpgsql set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   due_at constant timestamptz := clock_timestamp() + p_delay;
+  providers text[];
   jobs bigint[];
   to_wake push.changed_message[];
 begin
   if p_changed = '{}' then
     return;
   end if;
+  providers := push.configured_providers();
   -- Locked in one order, so that no two statements wait for each other.
   select array_agg(job.id), array_agg(row(job.room_id, job.sender_id, job.message_id)::push.changed_message) filter (
     where job.state = 'idle' or (job.state = 'pending' and job.next_attempt_at > due_at
@@ -256,7 +258,7 @@ begin
       and (job.reason is distinct from 'viewing' or job.expires_at is not null))
     -- The app has changed the only phone itself. The next sweep settles the job.
     and not (p_are_read and not exists (
-      select from push.sendable_devices(job.recipient_id) device
+      select from push.sendable_devices(job.recipient_id, providers) device
       where device.device_id is distinct from (
         select read_device_id from public.message_receipts receipt
         where receipt.message_id = job.message_id and receipt.user_id = job.recipient_id

@@ -4,39 +4,40 @@
 -- The functions that read and write take all jobs of a claim: one statement for a hundred jobs costs less than a hundred statements.
 
 -- device_limit is applied here, too: rows may be older than the limit, or written while triggers were disabled.
-create function push.sendable_devices(p_recipient_id uuid) returns setof public.user_devices
+create function push.sendable_devices(p_recipient_id uuid, p_providers text[]) returns setof public.user_devices
 language plpgsql stable set search_path = '' as $$
 begin
   return query
   select * from public.user_devices
   where user_id = p_recipient_id and is_active and push_token is not null
-    and push_provider = any(push.configured_providers())
+    and push_provider = any(p_providers)
   order by last_seen_at desc, id limit (select device_limit from push.settings);
 end $$;
-comment on function push.sendable_devices(uuid) is 'Returns the active devices of a person that pushes can be sent to.';
+comment on function push.sendable_devices(uuid, text[]) is
+  'Returns the active devices of a person that pushes can be sent to. p_providers: push.configured_providers().';
 
-create function push.note_messages(p_job_ids bigint[]) returns void
+create function push.note_messages(p_jobs push.jobs[]) returns void
 language plpgsql set search_path = '' as $$
 begin
   -- One statement, so that no message commits between the two.
   with seen as (
     select job.id as job_id, message.id, message.server_timestamp
-    from push.jobs job join public.chat_rooms room on room.id = job.room_id
+    from unnest(p_jobs) job join public.chat_rooms room on room.id = job.room_id
     cross join lateral (
       select id, server_timestamp from public.chat_messages
       where room_id = job.room_id and server_timestamp > job.decided_up_to
-        and sender_id in (room.user1_id, room.user2_id) and sender_id <> job.recipient_id
+        -- No index fits this condition. With `=`, the plan also reads all messages of the conversation, or of the sender.
+        and sender_id is not distinct from case when room.user1_id = job.recipient_id then room.user2_id else room.user1_id end
       -- More of them wait only after hours without a worker. The older ones of these are covered, but not explained.
       order by server_timestamp desc limit 1000
     ) message
-    where job.id = any(p_job_ids)
   ), noted as (
     insert into push.decisions (message_id, job_id) select id, job_id from seen on conflict (message_id) do nothing
   )
   update push.jobs job set decided_up_to = newest.at
   from (select job_id, max(server_timestamp) as at from seen group by job_id) newest where job.id = newest.job_id;
 end $$;
-comment on function push.note_messages(bigint[]) is 'Adds a decision for each new message of these jobs.';
+comment on function push.note_messages(push.jobs[]) is 'Adds a decision for each new message of these jobs.';
 
 create function push.in_quiet_hours(p_people uuid[], p_at timestamptz) returns uuid[]
 language plpgsql stable set search_path = '' as $$
@@ -68,22 +69,34 @@ comment on function push.in_quiet_hours(uuid[], timestamptz) is
   'Returns those of these people in whose quiet hours a time is. They belong to the day on which they begin, and end before their end. A time '
   'zone that the database does not know any more counts as no quiet hours.';
 
-create function push.restrictions(
-  p_job_ids bigint[], p_at timestamptz,
-  out job_id bigint, out partner_id uuid, out rule text, out effect text, out hidden tstzmultirange, out preview text,
-  out sound text
-) returns setof record
-language plpgsql stable rows 100 set search_path = '' as $$
+create type push.restriction as (
+  job_id bigint,
+  recipient_id uuid,
+  partner_id uuid,
+  rule text,
+  effect text,
+  hidden tstzmultirange,
+  preview text,
+  sound text
+);
+comment on type push.restriction is
+  'What people chose for the conversation of a job. partner_id: the other person; rule: the first that applies of blocked, request, muted, snoozed and '
+  'quiet_hours, or null. effect: hide, phones show nothing of the conversation; request, they show once, without a sound, that there is a message '
+  'request; hold, no alert, but what they show is kept right; silence, no '
+  'sound. hidden: when the recipient blocked that person; what was sent or edited then stays hidden. preview: what '
+  'devices show that have no choice of their own, or request. sound: of the conversation; null: the default.';
+
+create function push.restrictions(p_jobs push.jobs[], p_at timestamptz) returns push.restriction[]
+language plpgsql stable set search_path = '' as $$
 begin
   -- The precedence of what people choose: the first that applies.
-  return query
-  select job.id, partner.id, first.rule,
+  return array(select row(job.id, job.recipient_id, partner.id, first.rule,
     case when first.rule in ('blocked', 'muted') then 'hide'
       when first.rule = 'request' then 'request'
       when first.rule is not null then case person.while_quiet when 'none' then 'hold' else 'silence' end end,
     block.during, case when first.rule = 'request' then 'request' else coalesce(person.preview, 'full') end, choice.sound
-  from unnest(p_job_ids) with ordinality asked (id, position)
-  join push.jobs job on job.id = asked.id
+  )::push.restriction
+  from unnest(p_jobs) with ordinality job
   left join public.chat_rooms room on room.id = job.room_id
   cross join lateral (select case when room.user1_id = job.recipient_id then room.user2_id else room.user1_id end as id) partner
   cross join lateral (
@@ -101,19 +114,14 @@ begin
       when choice.muted_until > p_at then 'muted'
       when person.snoozed_until > p_at then 'snoozed'
       when job.recipient_id = any((
-        select push.in_quiet_hours(array(select recipient_id from push.jobs where id = any(p_job_ids)), p_at)
+        select push.in_quiet_hours(array(select recipient_id from unnest(p_jobs)), p_at)
       )::uuid[]) then 'quiet_hours'
     -- offset 0 keeps it apart. Otherwise it is computed, with its subqueries, for each place where the rule is used.
     end as rule offset 0
   ) first
-  order by asked.position;
+  order by job.ordinality);
 end $$;
-comment on function push.restrictions(bigint[], timestamptz) is
-  'Returns, for each of these jobs, the other person of its conversation, and the first rule that applies of blocked, request, muted, snoozed and '
-  'quiet_hours, or null. effect: hide, phones show nothing of the conversation; request, they show once, without a sound, that there is a message '
-  'request; hold, no alert, but what they show is kept right; silence, no '
-  'sound. hidden: when the recipient blocked that person; what was sent or edited then stays hidden. preview: what '
-  'devices show that have no choice of their own, or request. sound: of the conversation; null: the default.';
+comment on function push.restrictions(push.jobs[], timestamptz) is 'Returns what people chose for the conversation of each of these jobs, in their order.';
 
 create function push.finish_messages(p_job_id bigint, p_reason text) returns uuid[]
 language sql set search_path = '' as $$
@@ -128,7 +136,7 @@ language sql set search_path = '' as $$
 $$;
 comment on function push.finish_messages(bigint, text) is 'Ends all open decisions of a job for this reason; returns their messages.';
 
-create function push.decide(p_job_ids bigint[], p_at timestamptz, p_settings push.settings) returns uuid[]
+create function push.decide(p_restrictions push.restriction[], p_at timestamptz, p_settings push.settings) returns uuid[]
 language plpgsql set search_path = '' as $$
 declare
   reasons jsonb;
@@ -142,21 +150,20 @@ begin
       when message.id is null or message.deleted_at is not null then 'deleted'
       when message.is_read or exists (
         select from public.message_receipts receipt
-        where receipt.message_id = decision.message_id and receipt.user_id = job.recipient_id
+        where receipt.message_id = decision.message_id and receipt.user_id = restriction.recipient_id
           and receipt.read_at is not null
       ) then case when decision.reason = 'viewing' then 'viewing' else 'read' end
       when least(message.server_timestamp, message.created_at) <= p_at - p_settings.time_to_live then 'expired'
       when message.server_timestamp <@ restriction.hidden or message.edited_at::timestamptz <@ restriction.hidden then 'blocked'
       when restriction.effect in ('hide', 'hold') then restriction.rule
       when restriction.effect = 'request' and exists (
-        select from push.decisions earlier where earlier.job_id = job.id and earlier.outcome in ('accepted', 'maybe_sent') offset 0
+        select from push.decisions earlier where earlier.job_id = restriction.job_id and earlier.outcome in ('accepted', 'maybe_sent') offset 0
       ) then 'request'
     end as reason
-    from push.restrictions(p_job_ids, p_at) restriction
-    join push.jobs job on job.id = restriction.job_id
+    from unnest(p_restrictions) restriction
     cross join lateral (
       -- offset 0 keeps it apart. As a join, it may read the decisions of all jobs for each job while the table is small.
-      select message_id, reason from push.decisions where job_id = job.id and outcome is null offset 0
+      select message_id, reason from push.decisions where job_id = restriction.job_id and outcome is null offset 0
     ) decision
     left join public.chat_messages message on message.id = decision.message_id
   ) verdict;
@@ -168,17 +175,20 @@ begin
   where message_id = any(decided);
   return decided;
 end $$;
-comment on function push.decide(bigint[], timestamptz, push.settings) is
+comment on function push.decide(push.restriction[], timestamptz, push.settings) is
   'Ends the open decisions of these jobs about messages that must not be announced any more; returns these messages.';
 
 -- What a device shows ----------------------------------------------------------------------------
 
 create function push.last_delivery(p_job_id bigint, p_device_id uuid, p_is_badge boolean) returns push.deliveries
-language sql stable set search_path = '' as $$
-  select delivery from push.deliveries delivery
-  where job_id = p_job_id and device_id = p_device_id and (kind = 'badge') = p_is_badge
-  order by id desc limit 1;
-$$;
+language plpgsql stable set search_path = '' as $$
+begin
+  return (
+    select delivery from push.deliveries delivery
+    where job_id = p_job_id and device_id = p_device_id and (kind = 'badge') = p_is_badge
+    order by id desc limit 1
+  );
+end $$;
 comment on function push.last_delivery(bigint, uuid, boolean) is
   'Returns the last push of a conversation to a device, whatever became of it: the last badge, or the last of the other kinds.';
 
@@ -239,9 +249,10 @@ comment on type push.plan is
   'push.plan_job adds the others. finished: messages that it decided; pushes: one of push.difference for each device that is sent to '
   'now, none: the job ends for now; read_on: devices whose app has set the badge; again_at: when another device is due.';
 
-create function push.situations(p_job_ids bigint[], p_at timestamptz, p_settings push.settings) returns setof push.plan
+create function push.situations(p_restrictions push.restriction[], p_at timestamptz, p_settings push.settings) returns setof push.plan
 language plpgsql stable set search_path = '' as $$
 declare
+  providers constant text[] := push.configured_providers();
   known_languages constant text[] := array(select language from push.languages);
 begin
   return query
@@ -249,7 +260,7 @@ begin
     nullif(restriction.sound, 'none'), presence.viewing_until, open.ids, open.first_at, open.last_at, devices.views,
     unread.line_ids, unread.newest_at, unread.expires_at, unread.number, badge.number,
     null::jsonb, null::text, '{}'::uuid[], '{}'::jsonb[], '{}'::uuid[], null::timestamptz
-  from push.restrictions(p_job_ids, p_at) with ordinality restriction
+  from unnest(p_restrictions) with ordinality restriction
   join push.jobs job on job.id = restriction.job_id
   cross join lateral (
     -- A heartbeat that is missing, stale or in the future counts as absent: when in doubt, the push is sent.
@@ -265,7 +276,9 @@ begin
   ) open
   cross join lateral (
     select coalesce(array_agg(row(device.id, device.push_token, device.platform, device.push_provider, device.push_environment,
-        device.last_seen_at, case when restriction.preview = 'request' then 'request' else coalesce(chosen.preview, restriction.preview) end,
+        device.last_seen_at, case when restriction.preview = 'request' then 'request' else coalesce((
+          select preview from private.device_previews where user_id = device.user_id and device_id = device.device_id
+        ), restriction.preview) end,
         push.language_of(device.locale, p_settings.default_language, known_languages), shown.delivery, last.delivery, last_badge.delivery, told.badge, told.dismissed_at,
         exists (
           select from public.message_receipts receipt
@@ -276,7 +289,8 @@ begin
           select from unnest((shown.delivery).line_ids) line (id) left join public.chat_messages message on message.id = line.id
           where message.id is null or message.deleted_at is not null
         ),
-        (last.delivery).id is not null and exists (
+        -- The last push was sent last. Most are older, so the others are not read.
+        coalesce((last.delivery).sent_at > p_at - p_settings.sound_interval, false) and exists (
           select from (
             -- More do not fit into the interval.
             select * from push.deliveries where job_id = job.id and device_id = device.id order by id desc limit 100
@@ -290,9 +304,8 @@ begin
         )
       )::push.device_view order by device.last_seen_at desc, device.id), '{}') as views,
       max((shown.delivery).message_at) as shown_until
-    from push.sendable_devices(job.recipient_id) device
+    from push.sendable_devices(job.recipient_id, providers) device
     left join push.device_states told on told.device_id = device.id
-    left join private.device_previews chosen on chosen.user_id = device.user_id and chosen.device_id = device.device_id
     left join lateral (
       select sent as delivery from push.deliveries sent
       where job_id = job.id and device_id = device.id and kind <> 'badge' and push_token = device.push_token
@@ -310,11 +323,10 @@ begin
     ) last_badge on true
   ) devices
   cross join lateral (
-    select coalesce(array_agg(id order by at desc, id) filter (where position <= 3), '{}') as line_ids, max(at) as newest_at,
+    select coalesce((array_agg(id order by at desc, id))[:3], '{}') as line_ids, max(at) as newest_at,
       max(known_at) + p_settings.time_to_live as expires_at, count(*)::integer as number
     from (
-      select message.id, message.server_timestamp as at, least(message.server_timestamp, message.created_at) as known_at,
-        row_number() over (order by message.server_timestamp desc, message.id) as position
+      select message.id, message.server_timestamp as at, least(message.server_timestamp, message.created_at) as known_at
       from public.chat_messages message
       where message.room_id = job.room_id and message.sender_id = restriction.partner_id and restriction.effect is distinct from 'hide'
         and message.is_read is not true and message.deleted_at is null
@@ -339,32 +351,41 @@ begin
       ::integer as number
     from public.chat_rooms mine
     where (mine.user1_id = job.recipient_id or mine.user2_id = job.recipient_id)
-      -- As arrays, which are read once for a recipient.
-      and mine.id <> all (array(
-        select room_id from private.conversation_preferences where user_id = job.recipient_id and muted_until > p_at))
-      and case when mine.user1_id = job.recipient_id then mine.user2_id else mine.user1_id end <> all (array(
-        select blocked_id from private.blocks where blocker_id = job.recipient_id and upper_inf(during)))
+      and case when mine.user1_id = job.recipient_id then mine.unread_count_user1 else mine.unread_count_user2 end > 0
+      -- offset 0 keeps them apart: they are read for the few conversations with unread messages.
+      and not exists (
+        select from private.conversation_preferences
+        where user_id = job.recipient_id and room_id = mine.id and muted_until > p_at offset 0
+      )
+      and not exists (
+        select from private.blocks
+        where blocker_id = job.recipient_id and upper_inf(during)
+          and blocked_id = case when mine.user1_id = job.recipient_id then mine.user2_id else mine.user1_id end offset 0
+      )
       and (p_settings.message_requests = 'none'
         or case when mine.user1_id = job.recipient_id then mine.accepted_by_user1 else mine.accepted_by_user2 end
         or (p_settings.message_requests = 'except_guides' and mine.guide_id = job.recipient_id))
   ) badge
   order by restriction.ordinality;
 end $$;
-comment on function push.situations(bigint[], timestamptz, push.settings) is
+comment on function push.situations(push.restriction[], timestamptz, push.settings) is
   'Returns for each of these jobs what its devices should show and what they were sent: a plan that push.plan_job completes.';
 
 create function push.is_attempt_due(p_delivery push.deliveries, p_digest text, p_push_token text, out is_same boolean, out due_at timestamptz)
 language plpgsql stable set search_path = '' as $$
 begin
   is_same := coalesce(p_delivery.digest = p_digest and p_delivery.push_token = p_push_token, false);
-  -- A dismissal that is refused for a day is given up: what it would remove has expired.
-  if is_same and p_delivery.created_at > now() - push.time_to_live() then
-    due_at := case p_delivery.status
+  -- Most pushes were accepted.
+  if is_same and p_delivery.status in ('sending', 'retry', 'maybe_sent') then
+    select case p_delivery.status
       when 'sending' then '-infinity'
       when 'retry' then coalesce(p_delivery.retry_at, '-infinity')
-      when 'maybe_sent' then case when p_delivery.unanswered <= (select cardinality(unanswered_retry_delays) from push.settings)
+      when 'maybe_sent' then case when p_delivery.unanswered <= cardinality(unanswered_retry_delays)
         then coalesce(p_delivery.retry_at, '-infinity') end
-    end;
+    end into due_at
+    from push.settings
+    -- A dismissal that is refused for a day is given up: what it would remove has expired.
+    where p_delivery.created_at > now() - time_to_live;
   end if;
 end $$;
 comment on function push.is_attempt_due(push.deliveries, text, text) is

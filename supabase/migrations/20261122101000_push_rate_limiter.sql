@@ -80,22 +80,19 @@ end $$;
 comment on function push.release_send_slot(uuid, integer) is
   'Releases the part of the send slot of a claim that its worker did not use, so that other claims need not wait for it.';
 
-create function push.recipient_share_duration(p_notifications integer) returns interval
-language plpgsql stable set search_path = '' as $$
+create function push.recipient_share_duration(p_notifications integer, p_settings push.settings) returns interval
+language plpgsql immutable set search_path = '' as $$
 begin
-  return (
-    select p_notifications * interval '1 second' / (notifications_per_second * recipient_share)::double precision
-    from push.settings
-  );
+  return p_notifications * interval '1 second' / (p_settings.notifications_per_second * p_settings.recipient_share)::double precision;
 end $$;
-comment on function push.recipient_share_duration(integer) is
+comment on function push.recipient_share_duration(integer, push.settings) is
   'Returns how long so many notifications take at the share of one recipient.';
 
-create function push.reserve_recipient_share(p_recipient_id uuid, p_notifications integer) returns timestamptz
+create function push.reserve_recipient_share(p_recipient_id uuid, p_notifications integer, p_settings push.settings) returns timestamptz
 language plpgsql set search_path = '' as $$
 declare
   burst constant interval := interval '2 seconds';
-  cost constant interval := push.recipient_share_duration(p_notifications);
+  cost constant interval := push.recipient_share_duration(p_notifications, p_settings);
   recipient_free_at timestamptz;
 begin
   insert into push.recipient_rates as known (recipient_id, free_at)
@@ -113,16 +110,16 @@ begin
   returning queued_until - cost into strict recipient_free_at;
   return recipient_free_at;
 end $$;
-comment on function push.reserve_recipient_share(uuid, integer) is
+comment on function push.reserve_recipient_share(uuid, integer, push.settings) is
   'Reserves so many notifications of the recipient''s share and returns null. If the share is used up, returns the time at '
   'which the job is to be decided again.';
 
-create function push.return_recipient_share(p_recipient_id uuid, p_notifications integer) returns void
+create function push.return_recipient_share(p_recipient_id uuid, p_notifications integer, p_settings push.settings) returns void
 language sql set search_path = '' as $$
-  update push.recipient_rates set free_at = free_at - push.recipient_share_duration(p_notifications)
+  update push.recipient_rates set free_at = free_at - push.recipient_share_duration(p_notifications, p_settings)
   where recipient_id = p_recipient_id;
 $$;
-comment on function push.return_recipient_share(uuid, integer) is
+comment on function push.return_recipient_share(uuid, integer, push.settings) is
   'Returns what a claim reserved of the share of a recipient and does not send.';
 
 revoke execute on all functions in schema push from public;

@@ -25,9 +25,10 @@ comment on function push.display_name(uuid) is
   'the push gets a neutral title. An app may replace this function.';
 
 create function push.message_preview(p_message public.chat_messages) returns text
-language sql immutable set search_path = '' as $$
-  select private.message_line(p_message.message, p_message.attachments, p_message.message_type);
-$$;
+language plpgsql immutable set search_path = '' as $$
+begin
+  return private.message_line(p_message.message, p_message.attachments, p_message.message_type);
+end $$;
 comment on function push.message_preview(public.chat_messages) is
   'Returns the body of a push, before it is cut to length. An app may replace this function.';
 
@@ -50,41 +51,44 @@ comment on function push.message_image(public.chat_messages, text) is
   'Returns the URL of the first image that a push may show, or null. Allowed are the storage of the project and the prefixes '
   'in push.settings.image_url_prefixes.';
 
-create function push.compose_line(p_message_id uuid) returns text
+create function push.compose_line(p_message public.chat_messages) returns text
 language plpgsql stable set search_path = '' as $$
-declare
-  sent public.chat_messages;
 begin
-  select * into strict sent from public.chat_messages where id = p_message_id;
   -- Older rows and rows of backends may be of any size and form. A push shows 200 characters.
-  sent.message := left(sent.message, 2000);
-  if pg_column_size(sent.attachments) > 65536 or jsonb_typeof(sent.attachments) is distinct from 'array' then
-    sent.attachments := '[]';
+  p_message.message := left(p_message.message, 2000);
+  if pg_column_size(p_message.attachments) > 65536 or jsonb_typeof(p_message.attachments) is distinct from 'array' then
+    p_message.attachments := '[]';
   end if;
-  return coalesce(private.one_line(push.message_preview(sent)), 'New message');
+  return coalesce(private.one_line(push.message_preview(p_message)), 'New message');
 end $$;
-comment on function push.compose_line(uuid) is
+comment on function push.compose_line(public.chat_messages) is
   'Returns a message as a line of a push. It calls a function that an app may replace, so it may raise any error.';
 
 create function push.compose(p_sender_id uuid, p_line_ids uuid[], p_project_url text) returns jsonb
 language plpgsql stable set search_path = '' as $$
+declare
+  message_id uuid;
+  sent public.chat_messages;
+  lines text[] := '{}';
+  fixed_lines integer[] := '{}';
+  image_url text;
 begin
+  foreach message_id in array p_line_ids loop
+    select * into strict sent from public.chat_messages where id = message_id;
+    if lines = '{}' and sent.attachments <> '[]' and pg_column_size(sent.attachments) <= 65536 then
+      image_url := push.message_image(sent, p_project_url);
+    end if;
+    -- The kind of a message without a text: the worker knows its translations.
+    if private.one_line(sent.message) is null then
+      fixed_lines := fixed_lines || cardinality(lines);
+    end if;
+    lines := lines || push.compose_line(sent);
+  end loop;
   return jsonb_build_object(
     'title', private.one_line(push.display_name(p_sender_id)),
-    'body', (
-      select string_agg(push.compose_line(id), e'\n' order by position) from unnest(p_line_ids) with ordinality line (id, position)
-    ),
-    -- The kind of a message without a text: the worker knows its translations.
-    'fixed_lines', (
-      select coalesce(jsonb_agg(position - 1 order by position), '[]')
-      from unnest(p_line_ids) with ordinality line (id, position) join public.chat_messages sent on sent.id = line.id
-      where private.one_line(sent.message) is null
-    ),
-    'image_url', (
-      select url from public.chat_messages newest cross join lateral push.message_image(newest, p_project_url) url
-      where newest.id = p_line_ids[1] and newest.attachments <> '[]' and length(url) <= 2048
-        and pg_column_size(newest.attachments) <= 65536
-    )
+    'body', array_to_string(lines, e'\n'),
+    'fixed_lines', fixed_lines,
+    'image_url', case when length(image_url) <= 2048 then image_url end
   );
 end $$;
 comment on function push.compose(uuid, uuid[], text) is

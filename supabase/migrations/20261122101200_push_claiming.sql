@@ -99,7 +99,8 @@ declare
 begin
   with planned as (
     select plan.position, (plan.job).id as job_id, push, (push ->> 'device_id')::uuid as device_id, push ->> 'digest' as digest,
-      (push ->> 'kind')::push.kind as kind, (push ->> 'retried')::bigint as retried, plan.badge, plan.newest_at,
+      (push ->> 'kind')::push.kind as kind, push ->> 'retried' is not null as is_retry,
+      coalesce((push ->> 'retried')::bigint, nextval('push.deliveries_id_seq')) as delivery_id, plan.badge, plan.newest_at,
       case when push ->> 'kind' = 'alert' then plan.silenced_by end as silenced_by,
       -- An update announces messages whose alert had no answer. A viewer sees new messages in the app.
       case when push ->> 'kind' in ('alert', 'update') and plan.viewing_until is null then plan.open_ids else '{}' end as message_ids,
@@ -123,21 +124,19 @@ begin
     update push.deliveries delivery
     set status = 'sending', sent_at = p_at, badge = sent.badge, attempts = delivery.attempts + 1, sound = sent.sound, silenced_by = sent.silenced_by,
       message_ids = sent.message_ids
-    from sent where delivery.id = sent.retried
+    from sent where sent.is_retry and delivery.id = sent.delivery_id
   ), added as (
     insert into push.deliveries (
-      job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, silenced_by, follow_up, push_token, sent_at)
-    select job_id, device_id, kind, digest, message_ids, line_ids, coalesce(newest_at, '-infinity'), badge, sound, silenced_by,
+      id, job_id, device_id, kind, digest, message_ids, line_ids, message_at, badge, sound, silenced_by, follow_up, push_token, sent_at)
+    overriding system value
+    select delivery_id, job_id, device_id, kind, digest, message_ids, line_ids, coalesce(newest_at, '-infinity'), badge, sound, silenced_by,
       (push ->> 'follow_up')::boolean, push ->> 'push_token', p_at
-    from sent where retried is null order by position
-    returning id, job_id, device_id
+    from sent where not is_retry
   ), told as (
     select sent.job_id, min(sent.position) as position, bool_or(sent.digest = 'deleted') as is_neutral, jsonb_agg(
       sent.push - '{digest,follow_up,retried,is_repeated,due_at}'::text[]
-        || jsonb_build_object('delivery_id', coalesce(sent.retried, added.id), 'sound', sent.sound)
-      order by coalesce(sent.retried, added.id)) as devices
-    from sent left join added on added.job_id = sent.job_id and added.device_id = sent.device_id
-    group by sent.job_id
+        || jsonb_build_object('delivery_id', sent.delivery_id, 'sound', sent.sound) order by sent.delivery_id) as devices
+    from sent group by sent.job_id
   ), leased as (
     update push.jobs job
     set state = 'leased', is_retry = true, reason = null, attempts = job.attempts + 1, lease_id = p_lease_id,
@@ -189,6 +188,7 @@ declare
   due push.jobs[];
   due_ids bigint[];
   locked_people uuid[];
+  restrictions push.restriction[];
   job push.jobs;
   plan push.plan;
   plans push.plan[] := '{}';
@@ -198,7 +198,7 @@ declare
   read_on jsonb := '{}';  -- the badge that each device has set that a conversation was read on
   deferred uuid[] := '{}';
   left_due uuid[] := '{}';
-  expired_leases bigint[];
+  expired_ids bigint[];
   notifications integer := 0;
   wait_until timestamptz;
   slot jsonb;
@@ -216,28 +216,29 @@ begin
   due := array(select locked from push.lock_due_jobs(asked_jobs, now_at, p_limit) locked);
   due_ids := array(select id from unnest(due));
   -- A job that is leased and due: its worker has not reported in time, and may have sent it.
-  with expired as (
-    update push.jobs expired
+  expired_ids := array(select id from unnest(due) where lease_id is not null);
+  if expired_ids <> '{}' then
     -- The lease ends, so that it counts once, also if this claim leaves the job.
+    update push.jobs expired
     set expired_leases = expired.expired_leases + 1, state = 'pending',
       next_attempt_at = greatest(expired.next_attempt_at, expired.leased_until),
       lease_id = null, leased_until = null, leased_revision = null
-    where expired.id = any(due_ids) and expired.lease_id is not null returning expired.id
-  )
-  select coalesce(array_agg(id), '{}') into expired_leases from expired;
-  update push.decisions set best = greatest(best, 'maybe_sent')
-  where job_id = any(expired_leases) and outcome is null
-    and exists (
-      select from push.deliveries delivery
-      where delivery.job_id = decisions.job_id and delivery.status = 'sending' and decisions.message_id = any(delivery.message_ids)
-    );
+    where expired.id = any(expired_ids);
+    update push.decisions set best = greatest(best, 'maybe_sent')
+    where job_id = any(expired_ids) and outcome is null
+      and exists (
+        select from push.deliveries delivery
+        where delivery.job_id = decisions.job_id and delivery.status = 'sending' and decisions.message_id = any(delivery.message_ids)
+      );
+  end if;
   locked_people := push.deactivate_ended_devices(array(select recipient_id from unnest(due)));
-  perform push.note_messages(due_ids);
+  perform push.note_messages(due);
   -- The clock is read after the locks: a heartbeat that was committed meanwhile must not count as one in the future.
   planned_at := clock_timestamp();
-  finished := push.decide(due_ids, planned_at, settings);
+  restrictions := push.restrictions(due, planned_at);
+  finished := push.decide(restrictions, planned_at, settings);
 
-  for plan in select * from push.situations(due_ids, planned_at, settings) loop
+  for plan in select * from push.situations(restrictions, planned_at, settings) loop
     job := plan.job;
     -- A function of the app may be slow, and the worker waits five seconds for its claim: a few jobs are better than none.
     if job.recipient_id = any(locked_people) or clock_timestamp() > now_at + interval '2 seconds' then
@@ -283,7 +284,7 @@ begin
 
   -- In the order of the recipients, so that two claims never wait for each other.
   waits := (
-    select jsonb_object_agg(job_id, push.reserve_recipient_share(recipient_id, number)) from (
+    select jsonb_object_agg(job_id, push.reserve_recipient_share(recipient_id, number, settings)) from (
       select (planned.job).id as job_id, (planned.job).recipient_id, cardinality(planned.pushes) as number
       from unnest(plans) planned order by 2
     ) share
@@ -298,7 +299,7 @@ begin
       left_due := left_due || plan.open_ids;
       more_due := true;
       -- A job that is not sent now takes nothing of the share of its recipient.
-      perform push.return_recipient_share(job.recipient_id, cardinality(plan.pushes));
+      perform push.return_recipient_share(job.recipient_id, cardinality(plan.pushes), settings);
     else
       notifications := notifications + cardinality(plan.pushes);
       taken := taken || plan;
@@ -309,8 +310,10 @@ begin
   perform push.lock_device_states(array(select jsonb_object_keys(read_on)::uuid) || array(
     select (planned ->> 'device_id')::uuid from unnest(taken) one cross join unnest((one).pushes) planned
     where (planned ->> 'sound')::boolean));
-  update push.device_states set badge = (read_on ->> device_id::text)::integer
-  where device_id = any(array(select jsonb_object_keys(read_on)::uuid));
+  if read_on <> '{}' then
+    update push.device_states set badge = (read_on ->> device_id::text)::integer
+    where device_id = any(array(select jsonb_object_keys(read_on)::uuid));
+  end if;
   begin
     jobs := push.lease_jobs(taken, lease, now_at, settings);
     -- Last, because other claims wait for the row of push.rate_limiter until this one has committed.
@@ -327,7 +330,7 @@ begin
     more_due := true;
     foreach plan in array taken loop
       left_due := left_due || plan.open_ids;
-      perform push.return_recipient_share((plan.job).recipient_id, cardinality(plan.pushes));
+      perform push.return_recipient_share((plan.job).recipient_id, cardinality(plan.pushes), settings);
     end loop;
   end;
 
@@ -349,12 +352,12 @@ begin
       select coalesce(jsonb_agg(key), '[]') from jsonb_each_text(asked) where value::bigint <> all(due_ids)
     ),
     'unknown', to_jsonb(array(select distinct id from unnest(p_message_ids) id where not asked ? id::text)),
-    'expired_leases', to_jsonb(expired_leases),
+    'expired_leases', to_jsonb(expired_ids),
     'examined', cardinality(due),
     'more_due', more_due,
     'later', exists (
       select from push.jobs waiting
-      where (waiting.id = any(due_ids) or waiting.id = any(asked_jobs)) and waiting.lease_id is null
+      where waiting.id = any(due_ids || asked_jobs) and waiting.lease_id is null
         and waiting.next_attempt_at < clock_timestamp() + interval '1 minute'
     ),
     'slot', slot

@@ -148,15 +148,23 @@ create function push.review_tickets(p_claimed_at timestamptz, p_recorded push.de
 language plpgsql set search_path = '' as $$
 declare
   run push.receipt_runs;
-  answers constant push.answer[] := array(
+  answers push.answer[];
+  has_dead boolean;
+  finished record;
+begin
+  -- Most reports: no error, and no run that counts them.
+  if not exists (select from unnest(p_recorded) where error is not null)
+    and not exists (select from push.receipt_runs where source = 'tickets' and state = 'open')
+  then
+    return jsonb_build_object('deactivated', 0, 'held', 0);
+  end if;
+  answers := array(
     select row(device_id, push_token, p_claimed_at, error)::push.answer
     from unnest(p_recorded)
     where status in ('accepted', 'handed_over', 'failed') and not push.may_be_misconfigured(error)
       and not push.is_held(device_id, push_token)
   );
-  has_dead constant boolean := exists (select from unnest(answers) answer where push.is_dead_token(answer.error));
-  finished record;
-begin
+  has_dead := exists (select from unnest(answers) answer where push.is_dead_token(answer.error));
   -- Last in its transaction, because other workers wait for this row. The loop repeats if another worker ended the run.
   loop
     if has_dead then

@@ -72,8 +72,7 @@ comment on function push.record_answers(timestamptz, jsonb[]) is
 create function push.end_leases(p_lease_id uuid, p_claimed_at timestamptz, p_results jsonb[]) returns void
 language plpgsql set search_path = '' as $$
 declare
-  -- So that the plan reads by id, as in push.record_answers: hardly any job has this lease.
-  reported_ids constant bigint[] := array(select (result ->> 'job_id')::bigint from unnest(p_results) result);
+  providers constant text[] := push.configured_providers();
   settings push.settings;
 begin
   select * into strict settings from push.settings;
@@ -82,19 +81,26 @@ begin
       job.next_attempt_at, answer.*,
       result @? '$.deliveries[*] ? (@.status == "configuration_fault")' as has_fault
     from unnest(p_results) result
-    join push.jobs job on job.id = any(reported_ids) and job.id = (result ->> 'job_id')::bigint and job.lease_id = p_lease_id
+    cross join lateral (
+      -- offset 0 keeps it apart, so that it is read by id: hardly any job has this lease. A job may have many deliveries.
+      select * from push.jobs where id = (result ->> 'job_id')::bigint offset 0
+    ) job
     cross join lateral (
       select min(attempt.due_at) as retry_at, bool_or(delivery.follow_up and attempt.due_at is null) as has_follow_up,
         max(delivery.message_at) filter (where delivery.kind = 'alert') as news_at,
         bool_or(delivery.status = 'maybe_sent') as is_unanswered
       from jsonb_to_recordset(result -> 'deliveries') reported (delivery_id bigint)
-      join push.deliveries delivery on delivery.id = reported.delivery_id and delivery.job_id = job.id
+      cross join lateral (select * from push.deliveries where id = reported.delivery_id offset 0) delivery
       cross join lateral push.is_attempt_due(delivery, delivery.digest, delivery.push_token) attempt
+      where delivery.job_id = job.id
     ) answer
+    where job.lease_id = p_lease_id
   ), unfinished as (
     select *, least(retry_at, case when exists (
-      select from push.sendable_devices(answered.recipient_id) device
-      cross join lateral push.last_delivery(answered.id, device.id, false) last
+      select from push.sendable_devices(answered.recipient_id, providers) device
+      left join lateral (
+        select * from push.deliveries where job_id = answered.id and device_id = device.id and kind <> 'badge' order by id desc limit 1
+      ) last on true
       -- A device that the worker did not report.
       where (last.status = 'sending' and last.sent_at = p_claimed_at)
         -- A device that registered since the claim, or that has another token now, gets the new messages of this claim, too.
@@ -128,7 +134,8 @@ comment on function push.end_leases(uuid, timestamptz, jsonb[]) is
   'Ends the jobs of a report for now, or sets their next attempt. Jobs whose lease the worker has lost stay as they are.';
 
 create function push.record_device_states(p_deliveries push.deliveries[]) returns void
-language sql set search_path = '' as $$
+language plpgsql set search_path = '' as $$
+begin
   insert into push.device_states as told (device_id, badge, sounded_at, dismissed_at)
   select device.id,
     -- The background task of the app sets it on a dismissal, which iOS may run much later.
@@ -147,7 +154,7 @@ language sql set search_path = '' as $$
         select distinct at from unnest(told.dismissed_at || excluded.dismissed_at) at
         where at > clock_timestamp() - interval '1 hour'
       );
-$$;
+end $$;
 comment on function push.record_device_states(push.deliveries[]) is
   'Records what devices were told by accepted pushes: the badge, and when they were sent dismissals. Dismissals of one claim are one push.';
 

@@ -18,7 +18,7 @@ comment on function push.schedule_receipt() is
   'Sets when the receipt of an accepted delivery is due, and clears it for each other status.';
 
 create trigger schedule_receipt before insert or update of status on push.deliveries
-  for each row execute function push.schedule_receipt();
+  for each row when (new.status = 'accepted' or new.receipt_due_at is not null) execute function push.schedule_receipt();
 
 create function public.claim_due_receipts(p_limit integer default 1000) returns jsonb
 language plpgsql security definer set search_path = '' as $$

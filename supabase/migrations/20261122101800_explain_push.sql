@@ -182,7 +182,7 @@ language sql stable set search_path = '' as $$
       case provider when 'fcm' then 'FCM' else 'APNs' end, push.format_time(paused_until), failures), '' order by provider)
   from push.providers
   where paused_until > clock_timestamp() and p_decision.outcome is null
-    and provider in (select device.push_provider from push.sendable_devices(p_job.recipient_id) device);
+    and provider in (select device.push_provider from push.sendable_devices(p_job.recipient_id, push.configured_providers()) device);
 $$;
 comment on function push.explain_paused_providers(push.decisions, push.jobs) is
   'Returns a sentence for each push service of the recipient''s devices that is paused, if the message waits; null without one.';

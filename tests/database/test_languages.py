@@ -229,3 +229,17 @@ async def test_a_dialect_of_an_app_takes_the_rest_from_its_language(chat: Chat) 
     texts = await texts_of(chat, "pt-br")
     assert translated(texts, "New message") == "Nova mensagem, gente"
     assert translated(texts, "Message deleted") == "Mensagem apagada"
+
+
+async def test_a_claim_has_what_an_app_changed_last(chat: Chat) -> None:
+    await chat.connection.execute("""
+        update push.translations set translation = 'Nachricht!' where language = 'de' and source = 'New message';
+        delete from push.translations where language = 'de' and source = 'Message deleted';
+        update push.languages set plurals = '{"one": [[7, 8]]}' where language = 'de'
+    """)
+    texts = await texts_of(chat, "de")
+    assert translated(texts, "New message") == "Nachricht!"
+    assert translated(texts, "Message deleted") == "Message deleted"
+    assert texts["New message"].plurals == {"one": [(7, 8)]}
+    await chat.connection.execute("truncate push.translations")
+    assert await texts_of(chat, "de") == {}

@@ -111,6 +111,11 @@ async def new(database: Database) -> AsyncIterator[Chat]:
         yield chat
 
 
+# Of this transaction, by the indexes of a table.
+ENTRIES_READ = """
+    select sum(pg_stat_get_xact_tuples_returned(indexrelid))::integer
+    from pg_stat_user_indexes where relid = %s::regclass
+"""
 ROWS_READ = "select sum(seq_tup_read + idx_tup_fetch)::integer from pg_stat_xact_user_tables where schemaname = 'push'"
 
 
@@ -154,6 +159,18 @@ async def test_a_claim_does_not_read_the_earlier_pushes_of_its_conversation(new:
     before = await value(new.connection, ROWS_READ)
     assert len((await claim(new.connection, message))["jobs"]) == 1
     assert await value(new.connection, ROWS_READ) - before <= 200
+
+
+async def test_a_claim_reads_the_new_messages_of_a_long_conversation_only(busy: Chat) -> None:
+    async with busy.connection.transaction(force_rollback=True):
+        [long] = await rows(
+            busy.connection,
+            "select room_id, sender_id from public.chat_messages group by 1, 2 having count(*) > 50 limit 1",
+        )
+        messages = [await busy.message(**long) for _ in range(2)]
+        before = await value(busy.connection, ENTRIES_READ, "public.chat_messages")
+        assert len((await claim(busy.connection, *messages))["jobs"]) == 1
+        assert await value(busy.connection, ENTRIES_READ, "public.chat_messages") - before <= 30
 
 
 async def test_a_report_reads_only_its_own_jobs_and_pushes(busy: Chat) -> None:
