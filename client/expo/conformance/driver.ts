@@ -7,6 +7,7 @@ import { createClient } from '@supabase/supabase-js';
 
 import { ChatClient, Rejected, type Timing } from '../src/index.ts';
 import { openDatabase } from './sqlite.ts';
+import { openInFolder } from './storage.ts';
 
 interface Command {
   id: number;
@@ -34,7 +35,7 @@ async function open({ database, ...options }: Options): Promise<void> {
   const opened = await ChatClient.open({
     ...options,
     auth,
-    database: openDatabase(database),
+    database: process.argv[2] === 'async-storage' ? await openInFolder(`${database}.stored`) : openDatabase(database),
     log: (line) => process.stderr.write(`${line}\n`),
   });
   client = opened;

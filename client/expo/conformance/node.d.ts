@@ -2,6 +2,7 @@
 // they hide what React Native does not have.
 
 declare const process: {
+  argv: string[];
   pid: number;
   stdin: object;
   stdout: { write(text: string): void };
@@ -12,8 +13,10 @@ declare const process: {
 
 declare module 'node:fs' {
   export function cpSync(from: string, to: string, options: { recursive: true }): void;
+  export function mkdirSync(path: string, options: { recursive: true }): void;
   export function mkdtempSync(prefix: string): string;
   export function readFileSync(file: string, encoding: 'utf8' | 'latin1'): string;
+  export function readdirSync(path: string): string[];
   export function renameSync(from: string, to: string): void;
   export function rmSync(file: string): void;
   export function writeFileSync(file: string, content: string, encoding?: 'latin1'): void;
