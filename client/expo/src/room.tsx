@@ -460,7 +460,8 @@ const styles = StyleSheet.create({
   row: { maxWidth: '85%', marginHorizontal: 12, marginVertical: 4 },
   own: { alignSelf: 'flex-end', alignItems: 'flex-end' },
   other: { alignSelf: 'flex-start', alignItems: 'flex-start' },
-  within: { maxWidth: '100%' }, // a word may be longer than a line
+  // A word may be longer than a line. In a browser, the text of a button could not be selected.
+  within: { maxWidth: '100%', ...(Platform.OS === 'web' ? { userSelect: 'text' } : {}) },
   bubble: { borderRadius: 18, paddingHorizontal: 14, paddingVertical: 8, gap: 6 },
   photo: { width: 220, maxWidth: '100%', aspectRatio: 4 / 3, borderRadius: 10 },
   text: { fontSize: sizeOf(16) },

@@ -64,7 +64,7 @@ test('an edit and a deletion reach the other window', async () => {
   await until(gus, 'Deleted');
 });
 
-test('Enter, Space and a right click on a message show what can be done with it', async () => {
+test('Enter, Space and a right click on a message show what can be done with it, and its text can be selected', async () => {
   const [, gus] = await twoWindows('Tina', 'Gus');
   await send(gus, 'Hello Tina');
   await until(gus, 'Hello Tina', 'Delivered');
@@ -75,6 +75,12 @@ test('Enter, Space and a right click on a message show what can be done with it'
     await gus.getByRole('button', { name: 'Cancel' }).click();
     await gus.getByRole('button', { name: 'Delete' }).waitFor({ state: 'detached' });
   }
+  const { x, y, width, height } = (await message.getByText('Hello Tina').boundingBox())!;
+  await gus.mouse.move(x + 1, y + height / 2);
+  await gus.mouse.down();
+  await gus.mouse.move(x + width - 1, y + height / 2, { steps: 5 });
+  await gus.mouse.up();
+  assert.equal(await gus.evaluate(() => getSelection()?.toString()), 'Hello Tina');
 });
 
 test('a person sees that the other one types, and is in the chat', async () => {
