@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from local.aws.account import REGION
 from local.aws.lambda_runtime import FunctionError, LambdaFunction
 from local.aws.template import EventSourceMapping, Queue
@@ -105,13 +107,21 @@ class QueuePoller:
         return waiting == 0 and received == failed and self._in_work == 0
 
     def _receive(self) -> list["MessageTypeDef"]:
-        return self._sqs.receive_message(
-            QueueUrl=self._queue.url,
-            MaxNumberOfMessages=min(self._mapping.batch_size, 10),  # SQS gives no more at once
-            WaitTimeSeconds=1,
-            MessageSystemAttributeNames=["All"],
-            MessageAttributeNames=["All"],
-        ).get("Messages", [])
+        try:
+            answer = self._sqs.receive_message(
+                QueueUrl=self._queue.url,
+                MaxNumberOfMessages=min(self._mapping.batch_size, 10),  # SQS gives no more at once
+                WaitTimeSeconds=1,
+                MessageSystemAttributeNames=["All"],
+                MessageAttributeNames=["All"],
+            )
+        except ClientError as error:
+            # A server answers 500 at times, and so does moto under load. Lambda's pollers ask again.
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+                raise
+            logger.warning("SQS answered %s, it is polled again", error.response["ResponseMetadata"]["HTTPStatusCode"])
+            return []
+        return answer.get("Messages", [])
 
     async def _handle(self, messages: list["MessageTypeDef"]) -> None:
         returns_at = time.monotonic() + self._queue.visibility_timeout.total_seconds()

@@ -43,8 +43,8 @@ RECEIPTS_DUE = "update push.deliveries set receipt_due_at = clock_timestamp() wh
 
 SWEEP_SECONDS = 0.7
 PROGRESS_SECONDS = 5.0
-# A run that takes longer hangs and is ended.
-START_SECONDS, SECONDS_PER_MESSAGE = 90.0, 0.3
+# A run that takes longer hangs and is ended. Some faults wait half a minute for a push that they can strike.
+START_SECONDS, SECONDS_PER_MESSAGE = 240.0, 0.3
 DRAIN_SECONDS = 90.0
 SHOWN_VIOLATIONS = 5
 

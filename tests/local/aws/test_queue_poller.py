@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+from moto.core.botocore_stubber import MockRawResponse
 
 from local.aws.account import ACCOUNT
 from local.aws.lambda_runtime import ACCOUNT_CONCURRENCY, Account, LambdaFunction
@@ -89,6 +93,24 @@ async def test_handled_messages_are_deleted_from_the_queue(bench: Bench) -> None
     await bench.poller.until_idle()
     assert sorted("".join(bench.batches()).replace("][", ", ")) == sorted('["a", "b"]')
     assert await bench.count(bench.queue) == 0
+
+
+async def test_a_queue_that_answers_500_is_polled_again(bench: Bench) -> None:
+    answered = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def answer(request: AWSPreparedRequest, **_: object) -> Any:
+        if answered.is_set():
+            return None
+        loop.call_soon_threadsafe(answered.set)
+        return AWSResponse(request.url, 500, HTTPHeaders(), MockRawResponse(""))
+
+    bench.aws.sqs.meta.events.register("before-send.sqs.ReceiveMessage", answer)
+    await answered.wait()
+    bench.aws.sqs.meta.events.unregister("before-send.sqs.ReceiveMessage", answer)
+    await bench.send("a")
+    await bench.poller.until_idle()
+    assert bench.batches() == ['["a"]']
 
 
 async def test_a_record_has_the_fields_that_lambda_gives_it(bench: Bench) -> None:
