@@ -3,7 +3,6 @@
 import {
   blockedPersonOf,
   preferencesOf,
-  text,
   type BlockedPerson,
   type NotificationPreferences,
   type PreferenceChanges,
@@ -12,6 +11,7 @@ import {
 } from './models.ts';
 import type { Server } from './server.ts';
 import type { Store } from './store.ts';
+import type { Sync } from './sync.ts';
 
 /**
  * Each call needs the server. It throws Rejected, which names the wrong value, RateLimited, ServerUnreachable and
@@ -20,11 +20,11 @@ import type { Store } from './store.ts';
 export class Choices {
   readonly #store: Store;
   readonly #server: Server;
-  readonly #sync: () => void;
+  readonly #sync: Sync;
   readonly #leave: (conversationId: string) => void;
 
-  /** `sync` asks for a sync. `leave` ends what is live of a conversation. */
-  constructor(store: Store, server: Server, sync: () => void, leave: (conversationId: string) => void) {
+  /** `leave` ends what is live of a conversation. */
+  constructor(store: Store, server: Server, sync: Sync, leave: (conversationId: string) => void) {
     this.#store = store;
     this.#server = server;
     this.#sync = sync;
@@ -51,8 +51,7 @@ export class Choices {
   /** It is no message request any more. An answer accepts it, too. */
   async acceptConversation(conversationId: string): Promise<void> {
     await this.#server.rpc('accept_conversation', { p_room_id: conversationId });
-    const row = await this.#server.conversation(conversationId);
-    if (row) await this.#store.applyConversations([row], { all: false });
+    await this.#sync.conversation(conversationId);
   }
 
   // People ---------------------------------------------------------------------------------------
@@ -66,13 +65,13 @@ export class Choices {
       await this.#store.removeConversation(conversation.id);
     }
     // One that began before the block may have stored the conversation again.
-    this.#sync();
+    this.#sync.request();
   }
 
   /** Ends the block. What was sent or edited meanwhile stays hidden. A sync brings the conversation back. */
   async unblockUser(userId: string): Promise<void> {
     await this.#server.rpc('unblock_user', { p_user_id: userId });
-    this.#sync();
+    this.#sync.request();
   }
 
   /** Whom the person blocks, the newest first. */
@@ -81,15 +80,13 @@ export class Choices {
   }
 
   /** Tells the moderators of a message of another person. `reason`: one of the app's. Returns the id of the report. */
-  async reportMessage(messageId: string, reason: string, details: string | null = null): Promise<string> {
-    const values = { p_message_id: messageId, p_reason: reason, p_details: details };
-    return text({ id: await this.#server.rpc('report_message', values) }, 'id');
+  reportMessage(messageId: string, reason: string, details: string | null = null): Promise<string> {
+    return this.#server.text('report_message', { p_message_id: messageId, p_reason: reason, p_details: details });
   }
 
   /** Tells the moderators of a person. Returns the id of the report. */
-  async reportUser(userId: string, reason: string, details: string | null = null): Promise<string> {
-    const values = { p_user_id: userId, p_reason: reason, p_details: details };
-    return text({ id: await this.#server.rpc('report_user', values) }, 'id');
+  reportUser(userId: string, reason: string, details: string | null = null): Promise<string> {
+    return this.#server.text('report_user', { p_user_id: userId, p_reason: reason, p_details: details });
   }
 
   // Notifications --------------------------------------------------------------------------------
@@ -97,12 +94,12 @@ export class Choices {
   /** Changes what holds for all conversations. What is left out stays. */
   async setNotificationPreferences({ snoozedUntil, quietHours, whileQuiet, preview }: PreferenceChanges): Promise<void> {
     const changes = {
-      ...(snoozedUntil !== undefined && { snoozed_until: snoozedUntil?.toISOString() ?? null }),
-      ...(quietHours !== undefined && { quiet_hours: quietHours }),
-      ...(whileQuiet !== undefined && { while_quiet: whileQuiet }),
-      ...(preview !== undefined && { preview }),
+      snoozed_until: snoozedUntil && snoozedUntil.toISOString(),
+      quiet_hours: quietHours,
+      while_quiet: whileQuiet,
+      preview,
     };
-    await this.#server.rpc('set_notification_preferences', { p_preferences: changes });
+    await this.#server.rpc('set_notification_preferences', { p_preferences: changes }); // JSON leaves out what is undefined
   }
 
   /** What notifications show on this device, which must be registered; null: as setNotificationPreferences says. */

@@ -2,21 +2,20 @@
 
 import { Choices } from './choices.ts';
 import { Devices, type Device } from './devices.ts';
-import { ChatError, DatabaseError, NotSignedIn, OtherAccount, ServerUnreachable } from './errors.ts';
+import { DatabaseError, NotSignedIn, OtherAccount, ServerUnreachable } from './errors.ts';
 import { Events, type Listener } from './events.ts';
 import { Live } from './live.ts';
 import { Marks } from './marks.ts';
 import type { Attachment, Conversation, Entry, Message } from './models.ts';
 import { Outbox } from './outbox.ts';
-import { Life, type Parts } from './parts.ts';
+import { Life, reasonOf, type Parts } from './parts.ts';
 import { tapOf, type Tap } from './push.ts';
-import { text } from './models.ts';
 import { Server } from './server.ts';
 import { Session } from './session.ts';
-import { TIMING, check, type App, type Settings, type Timing } from './settings.ts';
+import { TIMING, check, type Settings, type Timing } from './settings.ts';
 import { Store } from './store.ts';
 import { Sync } from './sync.ts';
-import { Signal } from './waiting.ts';
+import type { Signal } from './waiting.ts';
 
 /**
  * Sends, syncs and shows the messages of one person.
@@ -29,6 +28,7 @@ export class ChatClient {
   /** What the person chooses: mute, block, report, quiet hours, … */
   readonly choices: Choices;
   readonly #settings: Settings;
+  readonly #url: string;
   readonly #timing: Timing;
   readonly #log: (text: string) => void;
   readonly #life = new Life();
@@ -56,7 +56,7 @@ export class ChatClient {
   static async open(settings: Settings): Promise<ChatClient> {
     const random = check(settings);
     const log = settings.log ?? ((line) => console.warn(line));
-    const events = new Events((error) => log(`a listener of the app threw ${nameOf(error)}`));
+    const events = new Events((error) => log(`a listener of the app threw ${reasonOf(error)}`));
     const { database, deviceId } = settings;
     const store = await Store.open({ database, emit: (event) => events.emit(event), log, random, deviceId });
     const client = new ChatClient(settings, store, events, log);
@@ -66,15 +66,16 @@ export class ChatClient {
 
   private constructor(settings: Settings, store: Store, events: Events, log: (text: string) => void) {
     this.#settings = settings;
+    this.#url = settings.supabaseUrl.replace(/\/+$/, '');
     this.#timing = { ...TIMING, ...settings.timing };
     this.#log = log;
     this.#events = events;
     this.#store = store;
-    this.#tokenChanged = this.#life.wakes(new Signal());
-    const { supabaseUrl, publishableKey, auth, apiUrl, attempts = 8 } = settings;
+    this.#tokenChanged = this.#life.signal();
+    const { publishableKey, auth, apiUrl, attempts = 8 } = settings;
     const http = (input: RequestInfo | URL, init?: RequestInit) => this.#fetch(input, init);
     this.#session = new Session(auth, () => store.me, () => this.#sessionChanged());
-    this.#server = new Server(supabaseUrl, publishableKey, this.#session, http);
+    this.#server = new Server(this.#url, publishableKey, this.#session, http);
     const parts: Parts = {
       store,
       server: this.#server,
@@ -87,14 +88,13 @@ export class ChatClient {
     this.#outbox = new Outbox(parts);
     this.#marks = new Marks(parts);
     this.#sync = new Sync(parts, () => this.#marks.wake());
-    this.#live = new Live(parts, supabaseUrl, publishableKey, {
+    this.#live = new Live(parts, this.#url, publishableKey, {
       joined: () => this.#reachable(),
       sync: () => this.#sync.request(),
       applied: () => this.#marks.wake(),
     });
     this.#devices = new Devices(parts, http, apiUrl);
-    const sync = () => this.#sync.request();
-    this.choices = new Choices(store, this.#server, sync, (conversationId) => this.#live.leave(conversationId));
+    this.choices = new Choices(store, this.#server, this.#sync, (conversationId) => this.#live.leave(conversationId));
   }
 
   /** Stops, and closes the local database. What waits in the outbox goes when it is opened again. */
@@ -128,7 +128,7 @@ export class ChatClient {
 
   /** Whether a file is in the storage of the project. The server of another one learns who reads a message, and when. */
   isStored(url: string): boolean {
-    return url.startsWith(`${this.#settings.supabaseUrl.replace(/\/+$/, '')}/storage/v1/`);
+    return url.startsWith(`${this.#url}/storage/v1/`);
   }
 
   /**
@@ -264,21 +264,16 @@ export class ChatClient {
   async openChat(otherId: string): Promise<string> {
     const known = (await this.#store.conversations()).find((each) => each.partner.id === otherId);
     if (known) return known.id;
-    const people = { p_user1_id: this.#me(), p_user2_id: otherId };
-    const id = text({ id: await this.#server.rpc('get_or_create_conversation', people) }, 'id');
-    const row = await this.#server.conversation(id);
-    if (row) {
-      await this.#store.applyConversations([row], { all: false });
-      await this.#store.applyPeople(await this.#server.people(await this.#store.partnersWithoutProfile()));
-    }
+    const people = { p_user1_id: this.#store.someone(), p_user2_id: otherId };
+    const id = await this.#server.text('get_or_create_conversation', people);
+    await this.#sync.conversation(id);
     return id;
   }
 
   /** Archives a conversation for this person, or brings it back. A new message brings it back, too. */
   async archive(conversationId: string, archived = true): Promise<void> {
-    this.#me();
-    await this.#store.enterArchive(conversationId, archived, now());
-    this.#outbox.wake();
+    this.#store.someone();
+    await this.#entered(this.#store.enterArchive(conversationId, archived, now()));
   }
 
   // Messages -------------------------------------------------------------------------------------
@@ -314,23 +309,18 @@ export class ChatClient {
    * Throws NotSignedIn if nobody has ever signed in, and DatabaseFull.
    */
   async send(conversationId: string, text: string, attachments: readonly Attachment[] = []): Promise<Message> {
-    this.#me();
-    const message = await this.#store.enterMessage(conversationId, text, attachments, now());
-    this.#outbox.wake();
-    return message;
+    this.#store.someone();
+    return this.#entered(this.#store.enterMessage(conversationId, text, attachments, now()));
   }
 
   /** Replaces the text of an own message, sent or not. Throws UnknownMessage. */
-  async edit(messageId: string, text: string): Promise<Message> {
-    const message = await this.#store.enterEdit(messageId, text, now());
-    this.#outbox.wake();
-    return message;
+  edit(messageId: string, text: string): Promise<Message> {
+    return this.#entered(this.#store.enterEdit(messageId, text, now()));
   }
 
   /** Deletes an own message for both people, sent or not. Throws UnknownMessage. */
-  async delete(messageId: string): Promise<void> {
-    await this.#store.enterDelete(messageId, now());
-    this.#outbox.wake();
+  delete(messageId: string): Promise<void> {
+    return this.#entered(this.#store.enterDelete(messageId, now()));
   }
 
   /** What is not sent, oldest first, with the reason of what has failed. */
@@ -339,15 +329,13 @@ export class ChatClient {
   }
 
   /** Tries a failed message, edit or deletion again. Throws UnknownMessage if none has failed. */
-  async retry(messageId: string): Promise<void> {
-    await this.#store.retry(messageId);
-    this.#outbox.wake();
+  retry(messageId: string): Promise<void> {
+    return this.#entered(this.#store.retry(messageId));
   }
 
   /** Gives up a failed message, edit or deletion. Throws UnknownMessage if none has failed. */
-  async discard(messageId: string): Promise<void> {
-    await this.#store.discard(messageId);
-    this.#outbox.wake();
+  discard(messageId: string): Promise<void> {
+    return this.#entered(this.#store.discard(messageId));
   }
 
   /** Says that its conversation was read up to this message: the newest that is visible on the screen. */
@@ -378,16 +366,14 @@ export class ChatClient {
     const loops = [...parts.map((part) => part.run()), this.#passTokens()];
     this.#loops = Promise.all(loops.map((loop) => loop.catch((error: unknown) => this.#failed('a part ended', error))));
     const { app } = this.#settings;
-    if (app) this.#follow(app);
+    if (app) {
+      this.#unfollow = app.follow({
+        active: (isActive) => (isActive ? this.foreground() : this.background()),
+        network: (isConnected) => this.networkChanged(isConnected),
+      });
+    }
     if (app?.isActive() ?? true) this.foreground();
     else this.#sync.pause(true);
-  }
-
-  #follow(app: App): void {
-    this.#unfollow = app.follow({
-      active: (isActive) => (isActive ? this.foreground() : this.background()),
-      network: (isConnected) => this.networkChanged(isConnected),
-    });
   }
 
   async #giveUp(giveUpToken: (() => Promise<void>) | undefined): Promise<void> {
@@ -401,9 +387,11 @@ export class ChatClient {
     }
   }
 
-  #me(): string {
-    if (this.#store.me === null) throw new NotSignedIn('nobody is signed in: call signIn');
-    return this.#store.me;
+  /** The outbox has changed when this has ended. */
+  async #entered<T>(change: Promise<T>): Promise<T> {
+    const result = await change;
+    this.#outbox.wake();
+    return result;
   }
 
   async #adopt(userId: string): Promise<string> {
@@ -437,7 +425,6 @@ export class ChatClient {
   async #passTokens(): Promise<void> {
     while (!this.#life.isClosed()) {
       await this.#tokenChanged.wait();
-      this.#tokenChanged.clear();
       try {
         if (!this.#life.isClosed()) await this.#live.useToken();
       } catch (error) {
@@ -454,8 +441,7 @@ export class ChatClient {
   #failed(what: string, error: unknown): void {
     if (this.#life.isClosed()) return;
     if (error instanceof DatabaseError) this.#events.emit({ type: 'databaseFailed', error });
-    // Other errors may quote what they were about.
-    this.#log(`${what}: ${error instanceof ChatError ? error.message : nameOf(error)}`);
+    this.#log(`${what}: ${reasonOf(error)}`);
   }
 
   async #fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
@@ -474,8 +460,4 @@ export class ChatClient {
 
 function now(): number {
   return Date.now() / 1000;
-}
-
-function nameOf(error: unknown): string {
-  return error instanceof Error ? error.name : typeof error;
 }

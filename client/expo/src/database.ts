@@ -2,6 +2,7 @@
 
 import { DatabaseCorrupt, DatabaseError, DatabaseFull, DatabaseInUse } from './errors.ts';
 import type { Row } from './models.ts';
+import { Turns } from './waiting.ts';
 
 export type Value = string | number | null;
 
@@ -95,7 +96,7 @@ create table if not exists read_marks (
 /** Statements on a database, one after the other, and transactions that nothing comes between. */
 export class Connection {
   readonly #database: Database;
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   constructor(database: Database) {
     this.#database = database;
@@ -111,22 +112,21 @@ export class Connection {
   /** Creates the tables. Throws DatabaseInUse, DatabaseCorrupt and DatabaseFull. */
   async prepare(): Promise<void> {
     await this.lock();
-    await translating(async () => {
-      await this.#database.execAsync(
+    await translating(() =>
+      this.#database.execAsync(
         // A message that the person saw as pending is on the disk, even if the power fails.
-        'pragma journal_mode = wal; pragma synchronous = full; pragma secure_delete = on;',
-      );
-      await this.#database.execAsync(`begin immediate; ${SCHEMA} commit;`);
-    });
+        `pragma journal_mode = wal; pragma synchronous = full; pragma secure_delete = on; begin immediate; ${SCHEMA} commit;`,
+      ),
+    );
   }
 
   async close(): Promise<void> {
-    await this.#next(() => this.#database.closeAsync());
+    await this.reading(() => this.#database.closeAsync());
   }
 
   /** Runs `work` when all before it has ended, in a transaction. */
   transaction<T>(work: () => Promise<T>): Promise<T> {
-    return this.#next(async () => {
+    return this.reading(async () => {
       await this.#database.execAsync('begin immediate');
       try {
         const result = await work();
@@ -142,7 +142,7 @@ export class Connection {
 
   /** Runs `work`, which only reads, when all before it has ended. */
   reading<T>(work: () => Promise<T>): Promise<T> {
-    return this.#next(work);
+    return this.#turns.take(() => translating(work));
   }
 
   /** Within `transaction`: executes a statement. Returns how many rows it has changed. */
@@ -158,12 +158,6 @@ export class Connection {
   /** As `all`, its first row. */
   async one(query: string, ...values: Value[]): Promise<Row | undefined> {
     return (await this.all(query, ...values))[0];
-  }
-
-  #next<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(() => translating(work));
-    this.#last = result.catch(() => undefined); // the caller gets the error
-    return result;
   }
 }
 

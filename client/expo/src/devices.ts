@@ -2,7 +2,7 @@
 
 import { RateLimited, Rejected, ServerFailed, ServerUnreachable, SessionExpired } from './errors.ts';
 import type { Parts } from './parts.ts';
-import { Signal } from './waiting.ts';
+import { Turns, type Signal } from './waiting.ts';
 
 /**
  * `pushEnvironment`: of a token of APNs; sandbox for a development build. `appVersion` is shown to operators. `locale`:
@@ -25,19 +25,19 @@ export class Devices {
   readonly #changed: Signal;
   #onScreen: string | null = null;
   #foreground = false;
-  #last: Promise<void> = Promise.resolve();
+  readonly #reports = new Turns();
 
   constructor(parts: Parts, http: typeof fetch, apiUrl: string | undefined) {
     this.#parts = parts;
     this.#http = http;
     this.#apiUrl = apiUrl?.replace(/\/+$/, '');
-    this.#changed = parts.life.wakes(new Signal());
+    this.#changed = parts.life.signal();
   }
 
   /** See ChatClient.registerDevice. */
-  async register(device: Device): Promise<void> {
+  register(device: Device): Promise<void> {
     const { pushToken, platform, pushProvider = 'expo', pushEnvironment, appVersion, locale } = device;
-    await this.#call('POST', '/api/push/register', {
+    return this.#call('POST', '/api/push/register', {
       device_id: this.#parts.store.deviceId,
       platform,
       push_token: pushToken,
@@ -49,8 +49,8 @@ export class Devices {
   }
 
   /** Removes the registration of this device. Throws what `register` throws. */
-  async unregister(): Promise<void> {
-    await this.#call('DELETE', `/api/push/unregister?device_id=${encodeURIComponent(this.#parts.store.deviceId)}`);
+  unregister(): Promise<void> {
+    return this.#call('DELETE', `/api/push/unregister?device_id=${encodeURIComponent(this.#parts.store.deviceId)}`);
   }
 
   /** The conversation on the screen; null in the background. */
@@ -76,7 +76,6 @@ export class Devices {
     // An app that the system starts in the background was not online.
     if (!this.#isForeground()) await this.#changed.wait();
     while (!life.isClosed()) {
-      this.#changed.clear();
       if (server.session.signedIn) await this.report();
       if (!life.isClosed()) await this.#changed.wait(this.#isForeground() ? timing.heartbeat : null);
     }
@@ -84,10 +83,9 @@ export class Devices {
 
   /** Reports presence as it is now, after a report that runs. It does not throw. */
   report(): Promise<void> {
-    this.#last = this.#last
-      .then(() => this.#report())
+    return this.#reports
+      .take(() => this.#report())
       .catch((error: unknown) => this.#parts.failed('presence was not reported', error));
-    return this.#last;
   }
 
   /** A method, because the answer may be another one after each `await`. */
@@ -112,43 +110,30 @@ export class Devices {
     }
   }
 
-  async #call(method: string, path: string, body?: object): Promise<void> {
-    const { session } = this.#parts.server;
-    const token = await session.token();
-    let answer = await this.#answer(method, path, token, body);
-    if (answer.status === 401) {
-      await session.renew(token);
-      answer = await this.#answer(method, path, await session.token(), body);
-    }
-    if (!answer.ok) throw await errorOf(answer);
-  }
-
-  async #answer(method: string, path: string, token: string, body?: object): Promise<Response> {
-    if (!this.#apiUrl) throw new Rejected('no_api_url', 'apiUrl is not set to the output ApiUrl of the stack');
-    const headers = { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' };
-    try {
-      return await this.#http(`${this.#apiUrl}${path}`, { method, headers, body: body ? JSON.stringify(body) : null });
-    } catch (error) {
-      throw new ServerUnreachable('the HTTP API gave no answer', { cause: error });
-    }
+  #call(method: string, path: string, body: object | null = null): Promise<void> {
+    return this.#parts.server.session.using(async (token) => {
+      if (!this.#apiUrl) throw new Rejected('no_api_url', 'apiUrl is not set to the output ApiUrl of the stack');
+      const headers = { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' };
+      let answer: Response;
+      try {
+        answer = await this.#http(`${this.#apiUrl}${path}`, { method, headers, body: body && JSON.stringify(body) });
+      } catch (error) {
+        throw new ServerUnreachable('the HTTP API gave no answer', { cause: error });
+      }
+      if (!answer.ok) throw await errorOf(answer);
+    });
   }
 }
 
+/** What an error of the API means. One of a proxy or a gateway has another shape, and is named by its status. */
 async function errorOf(answer: Response): Promise<Error> {
-  if (answer.status === 401) return new SessionExpired('the session has ended: sign in again');
-  if (answer.status === 429) return new RateLimited(Number(answer.headers.get('Retry-After')) || 10);
-  const { code, message } = await problemOf(answer);
-  return answer.status >= 500 ? new ServerFailed(`${message} (${code})`) : new Rejected(code, message);
-}
-
-/** The error of the API. One of a proxy or a gateway has another shape, and is named by its status. */
-async function problemOf(answer: Response): Promise<{ code: string; message: string }> {
+  const { status } = answer;
+  if (status === 401) return new SessionExpired();
+  if (status === 429) return new RateLimited(Number(answer.headers.get('Retry-After')) || 10);
   const body = (await answer.json().catch(() => null)) as {
     error?: { code?: string; message?: string; fields?: { field: string; message: string }[] };
   } | null;
-  const { code, message, fields } = body?.error ?? {};
-  return {
-    code: code ?? `http_${answer.status}`,
-    message: fields?.map((each) => `${each.field}: ${each.message}`).join('; ') ?? message ?? 'the HTTP API failed',
-  };
+  const { code = `http_${status}`, message = 'the HTTP API failed', fields } = body?.error ?? {};
+  const why = fields?.map((each) => `${each.field}: ${each.message}`).join('; ') ?? message;
+  return status >= 500 ? new ServerFailed(`${why} (${code})`) : new Rejected(code, why);
 }

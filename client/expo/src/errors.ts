@@ -70,6 +70,10 @@ export class NotSignedIn extends ChatError {
 /** The session has ended and could not be renewed: call signIn. The outbox is kept until then. */
 export class SessionExpired extends NotSignedIn {
   override name = 'SessionExpired';
+
+  constructor(options?: ErrorOptions) {
+    super('the session has ended: sign in again', options);
+  }
 }
 
 /** The local database belongs to another account. Call signOut to remove its data, or use another file. */

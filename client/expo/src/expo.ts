@@ -1,7 +1,8 @@
 // What an Expo app needs beside the client: the phone, pushes, and the hook for them.
 
-import { useEffect, useMemo, useRef, useSyncExternalStore } from 'react';
+import { useEffect, useMemo } from 'react';
 
+import { useKept, useLatest } from './hooks.ts';
 import type { Push, PushStatus } from './notifications.ts';
 import type { Tap } from './push.ts';
 
@@ -19,11 +20,8 @@ export function usePush(
   push: Push,
   open?: (tap: Tap) => void,
 ): PushStatus & { readonly ask: () => Promise<void>; readonly signOut: () => Promise<void> } {
-  const latest = useRef(open);
-  useEffect(() => {
-    latest.current = open;
-  });
-  useEffect(() => push.onTap((tap) => latest.current?.(tap)), [push]);
-  const status = useSyncExternalStore(push.subscribe, push.status, push.status);
+  const latest = useLatest((tap: Tap) => open?.(tap));
+  useEffect(() => push.onTap(latest), [push, latest]);
+  const status = useKept({ subscribe: push.subscribe, state: push.status });
   return useMemo(() => ({ ...status, ask: () => push.ask().catch(() => undefined), signOut: push.signOut }), [status, push]);
 }

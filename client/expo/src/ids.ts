@@ -6,7 +6,7 @@ export type Random = (bytes: Uint8Array<ArrayBuffer>) => Uint8Array;
 /** The secure source of this JavaScript engine. undefined: it has none, such as Hermes. */
 export function ofEngine(): Random | undefined {
   const { crypto } = globalThis as { crypto?: { getRandomValues?: Random } };
-  return crypto?.getRandomValues ? (bytes) => globalThis.crypto.getRandomValues(bytes) : undefined;
+  return crypto?.getRandomValues?.bind(crypto);
 }
 
 /** A random UUID, version 4. An id that can be guessed, or one that two phones make, would stand for another message. */

@@ -6,9 +6,9 @@
 import { REALTIME_SUBSCRIBE_STATES, RealtimeClient, type RealtimeChannel } from '@supabase/supabase-js';
 
 import { NotSignedIn, ServerUnreachable } from './errors.ts';
-import { MalformedRow, messageOf, optional, text, time, type Row } from './models.ts';
+import { MalformedRow, messageOf, optional, rowOf, text, time, type Row } from './models.ts';
 import type { Parts } from './parts.ts';
-import { Signal, backoff } from './waiting.ts';
+import { backoff, type Signal } from './waiting.ts';
 
 /** What the rest of the client does when a channel says something. */
 export interface Hooks {
@@ -45,10 +45,10 @@ export class Live {
 
   constructor(parts: Parts, url: string, key: string, hooks: Hooks) {
     this.#parts = parts;
-    this.#url = `${url.replace(/\/+$/, '')}/realtime/v1`;
+    this.#url = `${url}/realtime/v1`;
     this.#key = key;
     this.#hooks = hooks;
-    this.#restart = parts.life.wakes(new Signal());
+    this.#restart = parts.life.signal();
   }
 
   // What the app says ----------------------------------------------------------------------------
@@ -112,7 +112,6 @@ export class Live {
       if (!this.#wanted || !server.session.signedIn) {
         failures = 0;
         await this.#restart.wait();
-        this.#restart.clear();
         continue;
       }
       this.#restart.clear();
@@ -125,7 +124,7 @@ export class Live {
         if (error instanceof NotSignedIn) continue;
         // A server that accepts and then drops must not be called again at once.
         failures = Date.now() / 1000 - began > timing.stableConnection ? 1 : failures + 1;
-        await this.#restart.wait(backoff(failures, timing.retryBase, timing.retryCap));
+        await this.#restart.wait(backoff(failures, timing));
       }
     }
     this.#forgetTypists();
@@ -217,7 +216,7 @@ export class Live {
     failed(`the conversation ${room.id}`, new ServerUnreachable(reason));
     room.joined = false;
     this.#roomFailures += 1;
-    const delay = backoff(this.#roomFailures, timing.retryBase, timing.retryCap);
+    const delay = backoff(this.#roomFailures, timing);
     const again = () => {
       // The RealtimeClient may have joined it again by itself.
       if (this.#roomChannel !== room || room.joined) return;
@@ -234,10 +233,11 @@ export class Live {
     const { server, failed } = this.#parts;
     if (!server.session.signedIn) return; // It came with the sign-out.
     try {
-      if (event === 'message') await this.#applyMessage(payload['operation'], recordOf(payload));
+      const record = rowOf(payload['record']);
+      if (event === 'message') await this.#applyMessage(payload['operation'], record);
       else if (event === 'receipts') await this.#applyReceipts(payload);
       else if (payload['operation'] === 'DELETE') {
-        await this.#parts.store.removeConversation(text(recordOf(payload), 'id'));
+        await this.#parts.store.removeConversation(text(record, 'id'));
       } else this.#hooks.sync();
     } catch (error) {
       failed(`the event ${event} was not applied`, error);
@@ -247,8 +247,9 @@ export class Live {
 
   async #applyMessage(operation: unknown, record: Row): Promise<void> {
     const { store } = this.#parts;
+    const id = text(record, 'id');
     if (operation === 'DELETE') {
-      await store.removeMessage(text(record, 'room_id'), text(record, 'id'));
+      await store.removeMessage(text(record, 'room_id'), id);
     } else if (!('sender_id' in record)) {
       this.#hooks.sync(); // The message is too large for an event.
     } else {
@@ -307,22 +308,15 @@ class Connection {
   visits: Promise<void> = Promise.resolve(); // one channel of a conversation after the other
   readonly timers: ReturnType<typeof setTimeout>[] = [];
   readonly #left = new Set<RealtimeChannel>();
-  #resolve: () => void = () => undefined;
-  #reject: (error: Error) => void = () => undefined;
+  /** Ends it: null on purpose, else because it was lost. */
+  end!: (error: Error | null) => void;
 
   constructor(realtime: RealtimeClient) {
     this.realtime = realtime;
     this.ended = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
+      this.end = (error) => (error ? reject(error) : resolve());
     });
     this.ended.catch(() => undefined); // a loss before anybody waits
-  }
-
-  /** Ends it: null on purpose, else because it was lost. */
-  end(error: Error | null): void {
-    if (error) this.#reject(error);
-    else this.#resolve();
   }
 
   /** Joins a channel. Calls `joined` after it, or `lost` with the reason, also when it is lost later. */
@@ -343,10 +337,4 @@ class Connection {
     this.#left.add(channel);
     await this.realtime.removeChannel(channel);
   }
-}
-
-function recordOf(payload: Row): Row {
-  const record = payload['record'];
-  if (typeof record !== 'object' || record === null) throw new MalformedRow('record is no row');
-  return record as Row;
 }

@@ -2,7 +2,7 @@
 
 import { Rejected } from './errors.ts';
 import type { Parts } from './parts.ts';
-import { Signal, backoff } from './waiting.ts';
+import { backoff, type Signal } from './waiting.ts';
 
 const BATCH = 500; // message ids in one call
 
@@ -13,7 +13,7 @@ export class Marks {
 
   constructor(parts: Parts) {
     this.#parts = parts;
-    this.#changed = parts.life.wakes(new Signal());
+    this.#changed = parts.life.signal();
   }
 
   /** There may be new marks, or the server can be reached again. */
@@ -26,7 +26,7 @@ export class Marks {
     const { life, server, timing, failed } = this.#parts;
     let failures = 0;
     while (!life.isClosed()) {
-      await this.#changed.wait(failures ? backoff(failures, timing.retryBase, timing.retryCap) : null);
+      await this.#changed.wait(failures ? backoff(failures, timing) : null);
       // So that a burst of messages is one call.
       if (!failures && !life.isClosed()) await new Promise((resolve) => setTimeout(resolve, timing.marksDelay * 1000));
       this.#changed.clear();

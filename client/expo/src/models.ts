@@ -157,6 +157,16 @@ export function messageOf(row: Row): ServerMessage {
   };
 }
 
+/** The person whose profile is in a row, and whose id is in this column. Throws MalformedRow. */
+export function personOf(row: Row, idColumn: string): Person {
+  return {
+    id: text(row, idColumn),
+    displayName: optional(row, 'display_name', text),
+    avatarUrl: optional(row, 'avatar_url', text),
+    role: optional(row, 'role', text),
+  };
+}
+
 /** The person in a row of my_blocked_users. Throws MalformedRow. */
 export function blockedPersonOf(row: Row): BlockedPerson {
   return { userId: text(row, 'user_id'), blockedAt: date(row, 'blocked_at') };
@@ -174,6 +184,20 @@ export function preferencesOf(found: Row): NotificationPreferences {
     preview: found['preview'] as Preview,
     devicePreviews: found['device_previews'] as Record<string, Preview>,
   };
+}
+
+/** The value of a JSON text; null: it is none. */
+export function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return null;
+  }
+}
+
+/** An object as it is; anything else as one without fields. */
+export function rowOf(value: unknown): Row {
+  return typeof value === 'object' && value !== null ? (value as Row) : {};
 }
 
 function date(row: Row, column: string): Date {

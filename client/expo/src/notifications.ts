@@ -7,9 +7,11 @@ import type { ChatClient } from './client.ts';
 import type { Device } from './devices.ts';
 import { ChatError, NotSignedIn, RateLimited, ServerUnreachable } from './errors.ts';
 import type { ChatEvent } from './events.ts';
-import type { Conversation } from './models.ts';
+import { parsed, rowOf, type Conversation } from './models.ts';
 import { Application, Constants, ExpoDevice, Notifications, TaskManager, missingOf } from './modules.ts';
+import { reasonOf } from './parts.ts';
 import { tapOf, type Tap } from './push.ts';
+import { Turns } from './waiting.ts';
 
 const TASK = 'chat-push';
 const EXPO_GO = 'Expo Go gets no pushes of your app: use a build of your own';
@@ -78,7 +80,7 @@ export class Push {
   readonly #listeners = new Set<() => void>();
   #status: PushStatus = { isRegistered: false, error: null };
   #unread = new Map<string, number>(); // of each conversation, as the last event said
-  #registering: Promise<void> = Promise.resolve();
+  readonly #registrations = new Turns();
   #refreshing: Promise<void> | null = null;
   #isStale = false;
   #handledTap = '';
@@ -98,7 +100,7 @@ export class Push {
     });
     // At once, because the system may have started the app for this task alone.
     TaskManager.defineTask<Expo.NotificationTaskPayload>(TASK, async ({ data }) => {
-      if (!('actionIdentifier' in data)) await this.#handleSilent(parsed(data.data.dataString));
+      if (!('actionIdentifier' in data)) await this.#handleSilent(rowOf(parsed(data.data.dataString ?? '')));
     });
     this.#do('the background task', () => Notifications.registerTaskAsync(TASK));
     this.#do('the start', async () => this.#follow(await this.#opening));
@@ -185,9 +187,12 @@ export class Push {
     });
     const ended = client.subscribe((event) => this.#noted(event));
     // It brings the token of FCM or APNs. To ask for it here would call this listener again, without end.
-    const token = this.#attempt('push tokens', () =>
-      Notifications.addPushTokenListener((devicePushToken) => this.#keepRegistered(devicePushToken)),
-    );
+    let token: Expo.EventSubscription | undefined;
+    try {
+      token = Notifications.addPushTokenListener((devicePushToken) => this.#keepRegistered(devicePushToken));
+    } catch (error) {
+      this.#failed('push tokens', error); // such as in Expo Go
+    }
     this.#endings.push(ended, () => active.remove(), () => token?.remove());
     for (const { id, unread } of await client.conversations()) this.#unread.set(id, unread);
     // A start in the background is for one task only.
@@ -206,15 +211,15 @@ export class Push {
   #noted(event: ChatEvent): void {
     if (event.type === 'signedIn') {
       this.#keepRegistered();
-      this.#do('the badge', () => this.#refresh(true));
+      this.#refreshSoon(true);
     } else if (event.type === 'conversationChanged') {
       const { id, unread } = event.conversation;
       const isRead = unread < (this.#unread.get(id) ?? 0);
       this.#unread.set(id, unread);
-      if (isRead) this.#do('the badge', () => this.#refresh(false));
+      if (isRead) this.#refreshSoon();
     } else if (event.type === 'conversationRemoved') {
       this.#unread.delete(event.conversationId);
-      this.#do('the badge', () => this.#refresh(false));
+      this.#refreshSoon();
     }
   }
 
@@ -237,7 +242,7 @@ export class Push {
 
   /** Registers after a registration that runs. */
   #register(ask: boolean, devicePushToken?: Expo.DevicePushToken): Promise<void> {
-    const result = this.#registering.then(async () => {
+    return this.#registrations.take(async () => {
       try {
         if (this.#missing) throw this.#missing;
         const client = await this.#opening;
@@ -248,8 +253,6 @@ export class Push {
         throw error;
       }
     });
-    this.#registering = result.catch(() => undefined); // the caller gets the error
-    return result;
   }
 
   /** This phone with its push token. Throws PushUnavailable. */
@@ -325,7 +328,7 @@ export class Push {
     const show = !isSilent && conversation !== client.onScreen && !isForOther(client, data);
     const alert = show && data?.['kind'] !== 'update';
     // On Android, expo-notifications ignores the tag while the app is open: the older notification would stay.
-    if (show && Platform.OS === 'android') await dismiss((id) => id === conversation);
+    if (show && Platform.OS === 'android') await dismiss((request) => idOf(request) === conversation);
     return { shouldShowBanner: alert, shouldShowList: show, shouldPlaySound: alert, shouldSetBadge: show };
   }
 
@@ -343,7 +346,7 @@ export class Push {
       await this.#showUnread(client, ids, Date.parse(String(data['sentAt'])));
     } catch (error) {
       this.#failed('a push is believed', error);
-      await dismiss((conversation) => ids.includes(conversation));
+      await dismiss((request) => ids.includes(idOf(request)));
       await Notifications.setBadgeCountAsync(Number(data['badge']));
     }
     return true;
@@ -363,17 +366,14 @@ export class Push {
       this.#refreshing = null;
       if (!this.#isStale || this.#isClosed) return;
       this.#isStale = false;
-      this.#do('the badge', () => this.#refresh(false));
+      this.#refreshSoon();
     });
     return this.#refreshing;
   }
 
   async #refreshNow(sync: boolean): Promise<void> {
     const client = await this.#opening;
-    const shown = await Notifications.getPresentedNotificationsAsync();
-    for (const { request } of shown) {
-      if (isForOther(client, request.content.data)) await Notifications.dismissNotificationAsync(request.identifier);
-    }
+    const shown = await dismiss(({ content }) => isForOther(client, content.data));
     if (client.signedIn && (sync || shown.length)) await this.#showUnread(client);
     else if (client.signedIn) await Notifications.setBadgeCountAsync(badgeOf(await client.conversations()));
   }
@@ -395,38 +395,28 @@ export class Push {
       shown = await Notifications.getPresentedNotificationsAsync();
     } while (shown.some((notification) => !before.has(versionOf(notification))));
     const conversations = new Map((await client.conversations()).map((each) => [each.id, each]));
-    for (const { request } of shown) {
-      const id = conversationOf(request);
-      const state = conversations.get(id ?? request.identifier);
-      const isOver = state ? state.unread === 0 : id !== undefined;
+    await dismiss((request) => {
+      const state = conversations.get(idOf(request));
+      const isOver = state ? state.unread === 0 : conversationOf(request) !== undefined;
       const isNewer = state?.lastMessageAt != null && state.lastMessageAt.getTime() > sentAt;
-      const isDismissed = dismissed.includes(id ?? request.identifier) && !isNewer;
-      if (isOver || isDismissed) await Notifications.dismissNotificationAsync(request.identifier);
-    }
+      return isOver || (dismissed.includes(idOf(request)) && !isNewer);
+    }, shown);
     await Notifications.setBadgeCountAsync(badgeOf([...conversations.values()]));
   }
 
   // Errors ---------------------------------------------------------------------------------------
+
+  #refreshSoon(sync = false): void {
+    this.#do('the badge', () => this.#refresh(sync));
+  }
 
   /** Does work that nobody waits for. Its errors are reported. */
   #do(what: string, work: () => Promise<unknown>): void {
     work().catch((error: unknown) => this.#failed(what, error));
   }
 
-  /** What Expo returns; undefined: it has thrown, such as in Expo Go. */
-  #attempt<T>(what: string, work: () => T): T | undefined {
-    try {
-      return work();
-    } catch (error) {
-      this.#failed(what, error);
-      return undefined;
-    }
-  }
-
   #failed(what: string, error: unknown): void {
-    // Errors of others may quote what they were about.
-    const why = error instanceof ChatError ? error.message : error instanceof Error ? error.name : typeof error;
-    (this.#settings.log ?? console.warn)(`push: ${what}: ${why}`);
+    (this.#settings.log ?? console.warn)(`push: ${what}: ${reasonOf(error)}`);
   }
 }
 
@@ -491,12 +481,18 @@ function versionOf({ date, request }: Expo.Notification): string {
   return `${request.identifier} ${date}`;
 }
 
-/** Removes the notifications of these conversations, also those that the system showed while the app was closed. */
-async function dismiss(which: (conversationId: string) => boolean): Promise<void> {
-  for (const { request } of await Notifications.getPresentedNotificationsAsync()) {
-    const id = conversationOf(request) ?? request.identifier; // on iOS, the identifier is that of the conversation
-    if (which(id)) await Notifications.dismissNotificationAsync(request.identifier);
+/** Removes some of the notifications that are shown, also those that came while the app was closed. Returns all of them. */
+async function dismiss(which: (request: Expo.NotificationRequest) => boolean, shown?: Expo.Notification[]): Promise<Expo.Notification[]> {
+  shown ??= await Notifications.getPresentedNotificationsAsync();
+  for (const { request } of shown) {
+    if (which(request)) await Notifications.dismissNotificationAsync(request.identifier);
   }
+  return shown;
+}
+
+/** The id of the conversation; on iOS, it is the identifier. */
+function idOf(request: Expo.NotificationRequest): string {
+  return conversationOf(request) ?? request.identifier;
 }
 
 /** Android returns notifications that the system has drawn without their data, but with their tag. */
@@ -504,12 +500,4 @@ function conversationOf({ identifier, content }: Expo.NotificationRequest): stri
   const { data } = content;
   if (data?.['type'] === 'chat_message') return String(data['conversationId']);
   return /^expo-notifications:.*[?&]tag=([0-9a-f-]{36})(&|$)/.exec(identifier)?.[1];
-}
-
-function parsed(json: string | undefined): Record<string, unknown> | undefined {
-  try {
-    return JSON.parse(json ?? '{}') as Record<string, unknown>;
-  } catch {
-    return undefined; // a push of somebody else
-  }
 }

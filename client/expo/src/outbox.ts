@@ -14,7 +14,7 @@ import {
 } from './errors.ts';
 import { MalformedRow, messageOf, type Entry, type Row, type ServerMessage } from './models.ts';
 import type { Parts } from './parts.ts';
-import { Signal, backoff } from './waiting.ts';
+import { backoff, type Signal } from './waiting.ts';
 
 // A request that timed out may still be stored, but not later than any server lets a statement run.
 const UNCERTAIN_SECONDS = 60;
@@ -31,7 +31,7 @@ export class Outbox {
   constructor(parts: Parts, clock: () => number = () => Date.now() / 1000) {
     this.#parts = parts;
     this.#clock = clock;
-    this.#changed = parts.life.wakes(new Signal());
+    this.#changed = parts.life.signal();
   }
 
   /** An entry is new, or changed. */
@@ -49,7 +49,6 @@ export class Outbox {
   async run(): Promise<void> {
     const { life, timing, failed } = this.#parts;
     while (!life.isClosed()) {
-      this.#changed.clear();
       let delay: number | null;
       try {
         delay = await this.#startDue();
@@ -94,23 +93,22 @@ export class Outbox {
   }
 
   async #attempt({ seq }: Entry): Promise<void> {
-    const { store, attempts, failed } = this.#parts;
+    const { store, timing, attempts, failed } = this.#parts;
     const entry = await store.beginAttempt(seq, this.#clock());
     if (!entry) return;
     try {
       await this.#try(entry);
     } catch (error) {
-      if (error instanceof Rejected || error instanceof TooManyContacts) {
+      const isLast = error instanceof ServerFailed && entry.attempts + 1 >= attempts;
+      if (error instanceof Rejected || error instanceof TooManyContacts || isLast) {
         await store.fail(entry, error.message);
       } else if (error instanceof RateLimited) {
         this.#pauseAll(error.retryAfter);
         await store.postpone(entry, this.#pausedUntil, false);
-      } else if (error instanceof ServerFailed && entry.attempts + 1 >= attempts) {
-        await store.fail(entry, error.message);
       } else if (error instanceof NotSignedIn) {
         await store.postpone(entry, 0, false);
       } else {
-        await this.#postpone(entry);
+        await store.postpone(entry, this.#clock() + backoff(entry.attempts + 1, timing));
       }
       failed(`the ${entry.kind} of ${entry.id} was not sent`, error);
     }
@@ -121,15 +119,10 @@ export class Outbox {
     this.#pausedUntil = this.#clock() + seconds;
   }
 
-  #postpone(entry: Entry): Promise<void> {
-    const { store, timing } = this.#parts;
-    return store.postpone(entry, this.#clock() + backoff(entry.attempts + 1, timing.retryBase, timing.retryCap));
-  }
-
   async #try(entry: Entry): Promise<void> {
     const { store, server } = this.#parts;
     if (entry.kind === 'send') {
-      await store.finish(entry, sent(await server.sendMessage(this.#me(), entry)));
+      await store.finish(entry, sent(await server.sendMessage(store.someone(), entry)));
     } else if (entry.kind === 'edit') {
       await store.finish(entry, sent(await server.updateMessage(entry.id, { message: entry.text })));
     } else if (entry.kind === 'delete') {
@@ -146,7 +139,7 @@ export class Outbox {
       return;
     }
     // It was deleted while it was sent, and it is not known whether the server has it.
-    const row = await server.messageOfClientMsgId(this.#me(), entry.id);
+    const row = await server.messageOfClientMsgId(store.someone(), entry.id);
     if (row) {
       await store.applyMessages([sent(row)]); // It renames the entry, which is tried again.
     } else if (entry.triedAt && Math.abs(this.#clock() - entry.triedAt) < UNCERTAIN_SECONDS) {
@@ -160,16 +153,10 @@ export class Outbox {
     const { store, server } = this.#parts;
     const row = await server.conversation(entry.conversationId);
     if (!row) throw new Rejected('not_found', 'the conversation does not exist');
-    const column = `archived_by_user${row['user1_id'] === this.#me() ? 1 : 2}`;
+    const column = `archived_by_user${row['user1_id'] === store.someone() ? 1 : 2}`;
     const updated = await server.updateConversation(entry.conversationId, { [column]: entry.kind === 'archive' });
-    if (updated) await store.applyConversations([updated], { all: false });
+    if (updated) await store.applyConversations([updated]);
     await store.finish(entry, null);
-  }
-
-  #me(): string {
-    const { me } = this.#parts.store;
-    if (me === null) throw new NotSignedIn('nobody is signed in: call signIn');
-    return me;
   }
 }
 

@@ -1,10 +1,11 @@
 // What the parts of a client share.
 
+import { ChatError } from './errors.ts';
 import type { ChatEvent } from './events.ts';
 import type { Server } from './server.ts';
 import type { Timing } from './settings.ts';
 import type { Store } from './store.ts';
-import type { Signal } from './waiting.ts';
+import { Signal } from './waiting.ts';
 
 /** `failed` says what went wrong in the background: to the app if it must act, else to the log. It never throws. */
 export interface Parts {
@@ -27,8 +28,9 @@ export class Life {
     return this.#closed;
   }
 
-  /** Wakes this signal when the client is closed. */
-  wakes<T extends Signal>(signal: T): T {
+  /** A signal that also wakes its loop when the client is closed. */
+  signal(): Signal {
+    const signal = new Signal();
     this.#signals.add(signal);
     return signal;
   }
@@ -37,4 +39,10 @@ export class Life {
     this.#closed = true;
     for (const signal of this.#signals) signal.set();
   }
+}
+
+/** An error for a log. Errors of others may quote what they were about. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof ChatError) return error.message;
+  return error instanceof Error ? error.name : typeof error;
 }

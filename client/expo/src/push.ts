@@ -1,5 +1,7 @@
 // What a push opens when it is tapped. docs/client.md of the project describes the data of a push.
 
+import { parsed, rowOf } from './models.ts';
+
 /** The conversation that a push opens. `messageId`: its newest message when the push was sent, if it has one. */
 export interface Tap {
   readonly conversationId: string;
@@ -13,25 +15,12 @@ export interface Tap {
  * `data` is what Expo delivers, or what FCM or APNs deliver: with the same data as JSON or an object in `body`.
  */
 export function tapOf(data: unknown): Tap | null {
-  const fields = record(bodyOf(data));
-  if (fields?.['type'] !== 'chat_message' || fields['kind'] === 'dismiss' || fields['kind'] === 'badge') return null;
+  const body = rowOf(data)['body'] ?? data;
+  const fields = rowOf(typeof body === 'string' ? parsed(body) : body); // a push of somebody else may have any body
+  if (fields['type'] !== 'chat_message' || fields['kind'] === 'dismiss' || fields['kind'] === 'badge') return null;
   const conversationId = uuid(fields['conversationId']);
   if (!conversationId) return null;
   return { conversationId, messageId: uuid(fields['messageId']), recipientId: uuid(fields['recipientId']) };
-}
-
-function bodyOf(data: unknown): unknown {
-  const body = record(data)?.['body'] ?? data;
-  if (typeof body !== 'string') return body;
-  try {
-    return JSON.parse(body);
-  } catch {
-    return null; // the body of a push of somebody else
-  }
-}
-
-function record(value: unknown): Record<string, unknown> | null {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
 }
 
 function uuid(value: unknown): string | null {

@@ -1,9 +1,10 @@
 // Hooks for React. They show what the client's local database has; what changes is `useChat()`, the client itself.
 
-import { createContext, createElement, useCallback, useContext, useEffect, useMemo, useSyncExternalStore } from 'react';
+import { createContext, createElement, useCallback, useContext, useEffect, useMemo } from 'react';
 import type { ReactElement, ReactNode } from 'react';
 
 import type { ChatClient } from './client.ts';
+import { useKept } from './hooks.ts';
 import { ConversationView, ConversationsView, TypingView } from './views.ts';
 import type { ConversationState, ConversationsState } from './views.ts';
 
@@ -29,8 +30,7 @@ export function useChat(): ChatClient {
 /** All conversations, newest first. It is drawn again when one changes. */
 export function useConversations(): ConversationsState {
   const client = useChat();
-  const view = useMemo(() => new ConversationsView(client), [client]);
-  return useSyncExternalStore(view.subscribe, view.state, view.state);
+  return useKept(useMemo(() => new ConversationsView(client), [client]));
 }
 
 /**
@@ -46,7 +46,7 @@ export function useConversation(
   const client = useChat();
   const view = useMemo(() => new ConversationView(client, conversationId), [client, conversationId]);
   useEffect(() => (isOnScreen ? show(client, conversationId) : undefined), [client, conversationId, isOnScreen]);
-  const state = useSyncExternalStore(view.subscribe, view.state, view.state);
+  const state = useKept(view);
   return useMemo(() => ({ ...state, loadOlder: view.loadOlder }), [state, view]);
 }
 
@@ -57,7 +57,7 @@ export function useTyping(conversationId: string): {
 } {
   const client = useChat();
   const view = useMemo(() => new TypingView(client, conversationId), [client, conversationId]);
-  const isPartnerTyping = useSyncExternalStore(view.subscribe, view.state, view.state);
+  const isPartnerTyping = useKept(view);
   const typing = useCallback((isTyping?: boolean) => client.typing(isTyping), [client]);
   return useMemo(() => ({ isPartnerTyping, typing }), [isPartnerTyping, typing]);
 }

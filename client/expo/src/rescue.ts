@@ -4,10 +4,6 @@ import { Connection, type Database, type Value } from './database.ts';
 import { DatabaseCorrupt } from './errors.ts';
 import type { Row } from './models.ts';
 
-const OUTBOX = [
-  'seq', 'id', 'conversation_id', 'kind', 'text', 'attachments', 'created_at', 'attempts', 'tried_at', 'next_try', 'edited', 'state', 'error',
-] as const;
-
 /**
  * Opens the database `name`, such as `openDatabase(SQLite.openDatabaseAsync, 'chat.db')`.
  *
@@ -78,8 +74,8 @@ async function rescue(from: File, to: File, log: (text: string) => void): Promis
   const entries = await readableEntries(from.sql);
   await to.sql.prepare();
   await to.sql.transaction(async () => {
-    for (const row of meta) if (row) await insert(to.sql, 'meta', ['key', 'value'], row);
-    for (const row of entries) await insert(to.sql, 'outbox', OUTBOX, row);
+    for (const row of meta) if (row) await insert(to.sql, 'meta', row);
+    for (const row of entries) await insert(to.sql, 'outbox', row);
   });
   log(`the local database was damaged: ${from.name} is left as it is, and ${entries.length} entries of its outbox go on in ${to.name}`);
   return to;
@@ -89,7 +85,7 @@ async function rescue(from: File, to: File, log: (text: string) => void): Promis
 async function readableEntries(sql: Connection): Promise<Row[]> {
   const entries = new Map<unknown, Row>();
   for (const [beyond, start] of [['> ? order by seq', 0], ['< ? order by seq desc', Number.MAX_SAFE_INTEGER]] as const) {
-    const query = `select ${OUTBOX.join(', ')} from outbox where seq ${beyond} limit 1`;
+    const query = `select * from outbox where seq ${beyond} limit 1`;
     let row = await readable(sql, query, start);
     // Rows of a damaged file may be in a wrong order: each is read once.
     while (row && !entries.has(row['seq'])) {
@@ -106,9 +102,10 @@ async function readable(sql: Connection, query: string, ...values: Value[]): Pro
 }
 
 /** `or ignore`: an entry whose content is damaged as well, such as one without an id, is no entry. */
-async function insert(sql: Connection, table: string, columns: readonly string[], row: Row): Promise<void> {
-  const values = columns.map((column) => row[column] as Value);
-  await sql.run(`insert or ignore into ${table} (${columns.join(', ')}) values (${columns.map(() => '?').join(', ')})`, ...values);
+async function insert(sql: Connection, table: string, row: Row): Promise<void> {
+  const columns = Object.keys(row);
+  const values = Object.values(row) as Value[];
+  await sql.run(`insert or ignore into ${table} (${columns.join()}) values (${columns.map(() => '?').join()})`, ...values);
 }
 
 function ifDamaged<T>(result: T): (error: unknown) => T {

@@ -5,6 +5,7 @@ import type { ComponentRef, ReactElement, ReactNode } from 'react';
 import { AppState, FlatList, Image, KeyboardAvoidingView, Platform, Pressable, StyleSheet, Text, TextInput, View, useColorScheme } from 'react-native';
 import type { TextInputKeyPressEvent } from 'react-native';
 
+import { useLatest } from './hooks.ts';
 import type { Message, Status } from './models.ts';
 import { useChat, useConversation, useTyping } from './react.ts';
 import type { ConversationState } from './react.ts';
@@ -415,15 +416,6 @@ function Choice({ title, color, ...props }: Button): ReactElement {
 function useColors({ colors }: Look): Colors {
   const scheme = useColorScheme();
   return colors ?? (scheme === 'dark' ? DARK : LIGHT);
-}
-
-/** A function that stays the same, and calls the function of the latest call. */
-function useLatest<T>(handler: (value: T) => void): (value: T) => void {
-  const latest = useRef(handler);
-  useEffect(() => {
-    latest.current = handler;
-  });
-  return useCallback((value: T) => latest.current(value), []);
 }
 
 /** Whether the app is visible: messages that arrive in the background are not read. */

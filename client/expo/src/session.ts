@@ -61,7 +61,7 @@ export class Session {
   async token(): Promise<string> {
     if (!this.signedIn) throw new NotSignedIn('nobody is signed in: call signIn');
     if (!this.#session) await this.load();
-    if (this.current === null) throw new SessionExpired('the session has ended: sign in again');
+    if (this.current === null) throw new SessionExpired();
     return this.current;
   }
 
@@ -69,7 +69,7 @@ export class Session {
   load(): Promise<string | null> {
     return this.#turns.take(async () => {
       const { data, error } = await this.#auth.getSession();
-      if (error && isTemporary(error)) throw new ServerUnreachable('Supabase Auth gave no answer', { cause: error });
+      throwIfTemporary(error);
       if (data.session) this.#keep(data.session);
       else this.forget();
       return data.session?.user.id ?? null;
@@ -78,25 +78,23 @@ export class Session {
 
   /** Signs in. Returns the id of the person. Throws SignInRejected, RateLimited and ServerUnreachable. */
   signIn(email: string, password: string): Promise<string> {
-    return this.#turns.take(() => this.#signIn(email, password));
-  }
-
-  async #signIn(email: string, password: string): Promise<string> {
-    const { data, error } = await this.#auth.signInWithPassword({ email, password });
-    if (!error) {
-      this.#keep(data.session);
-      return data.user.id;
-    }
-    if (error.status === 429) throw new RateLimited(60);
-    if (isTemporary(error)) throw new ServerUnreachable('Supabase Auth gave no answer', { cause: error });
-    throw new SignInRejected(error.code ?? String(error.status), error.message);
+    return this.#turns.take(async () => {
+      const { data, error } = await this.#auth.signInWithPassword({ email, password });
+      if (!error) {
+        this.#keep(data.session);
+        return data.user.id;
+      }
+      if (error.status === 429) throw new RateLimited(60);
+      throwIfTemporary(error);
+      throw new SignInRejected(error.code ?? String(error.status), error.message);
+    });
   }
 
   /** Ends the session on this device. Without the server, only the stored one. Throws ServerUnreachable. */
   async signOut(): Promise<void> {
     const { error } = await this.#auth.signOut({ scope: 'local' });
     this.forget();
-    if (error && isTemporary(error)) throw new ServerUnreachable('Supabase Auth gave no answer', { cause: error });
+    throwIfTemporary(error);
   }
 
   /** Renews the session if 9 tenths of its life are over, by the clock that runs faster: one may stop in sleep. */
@@ -112,8 +110,31 @@ export class Session {
    */
   renew(rejected: string): Promise<void> {
     return this.#turns.take(async () => {
-      if (this.current === null || this.current === rejected) await this.#renew();
+      if (this.current !== null && this.current !== rejected) return;
+      const { data, error } = await this.#auth.refreshSession();
+      throwIfTemporary(error);
+      if (data.session) {
+        this.#keep(data.session);
+        return;
+      }
+      this.forget();
+      throw new SessionExpired({ cause: error });
     });
+  }
+
+  /**
+   * Makes a request with the token. If it throws SessionExpired, because the server does not accept the token any more, the
+   * session is renewed, and the request made once more.
+   */
+  async using<T>(request: (token: string) => Promise<T>): Promise<T> {
+    const token = await this.token();
+    try {
+      return await request(token);
+    } catch (error) {
+      if (!(error instanceof SessionExpired)) throw error;
+      await this.renew(token);
+      return request(await this.token());
+    }
   }
 
   /** Stops the use of the session, which has ended. */
@@ -122,17 +143,6 @@ export class Session {
     this.#session = null;
     this.#ended = true;
     this.#changed();
-  }
-
-  async #renew(): Promise<void> {
-    const { data, error } = await this.#auth.refreshSession();
-    if (error && isTemporary(error)) throw new ServerUnreachable('Supabase Auth cannot renew the session now');
-    if (data.session) {
-      this.#keep(data.session);
-      return;
-    }
-    this.forget();
-    throw new SessionExpired('the session has ended: sign in again', { cause: error });
   }
 
   #keep(session: AuthSession): void {
@@ -145,7 +155,8 @@ export class Session {
   }
 }
 
-function isTemporary(error: { status?: number | undefined }): boolean {
-  if (isAuthRetryableFetchError(error)) return true;
-  return isAuthApiError(error) && (error.status === 429 || error.status >= 500);
+/** Throws ServerUnreachable for an error after which the same request may succeed. */
+function throwIfTemporary(error: Error | null): void {
+  const isFailure = isAuthApiError(error) && (error.status === 429 || error.status >= 500);
+  if (isFailure || isAuthRetryableFetchError(error)) throw new ServerUnreachable('Supabase Auth gave no answer', { cause: error });
 }

@@ -3,17 +3,19 @@
 // What the server has and what waits in the outbox are stored apart, and laid over each other when they are read. So a
 // row of the server never overwrites what the person has written.
 
-import { Connection, type Database } from './database.ts';
-import { UnknownMessage } from './errors.ts';
+import { Connection, type Database, type Value } from './database.ts';
+import { NotSignedIn, UnknownMessage } from './errors.ts';
 import type { ChatEvent } from './events.ts';
-import { MalformedRow, optional, text, time } from './models.ts';
-import type { Attachment, Conversation, Entry, Message, Person, Row, ServerMessage, Status } from './models.ts';
+import { MalformedRow, optional, personOf, text, time } from './models.ts';
+import type { Attachment, Conversation, Entry, EntryKind, Message, Person, Row, ServerMessage, Status } from './models.ts';
 import { newId, type Random } from './ids.ts';
 import { Turns } from './waiting.ts';
 
 const FOREVER = Number.MAX_SAFE_INTEGER;
 
 const WIPE = ['people', 'conversations', 'messages', 'outbox', 'delivered_marks', 'read_marks'];
+
+const PENDING = "state = 'pending', error = null, next_try = 0";
 
 const MESSAGES = `
 select message.*, entry.kind, entry.text as new_text, entry.state, entry.error, entry.created_at as entered_at
@@ -25,7 +27,7 @@ update conversations set unread = max(0, unread - (
   select count(*) from messages where conversation_id = conversations.id and sender_id = partner_id
     and server_timestamp <= last_message_at
     and min(coalesce(read_at, deleted_at), coalesce(deleted_at, read_at)) > ?))
-where id = ? and updated_at = ?`;
+where id = ?`;
 
 // unread: what the server counted, without what this person has read since, and what came after that count.
 const CONVERSATIONS = `
@@ -42,6 +44,7 @@ from conversations conversation
 left join people person on person.id = partner_id
 left join outbox entry on entry.id = conversation.id`;
 
+type MessageChanged = Extract<ChatEvent, { type: 'messageChanged' }>;
 type Key = 'user_id' | 'cursor' | 'device_id';
 
 /** A page of the server: the conversation, its messages, what was stored before, and whether none are older. */
@@ -113,6 +116,12 @@ export class Store {
     return this.#me;
   }
 
+  /** As `me`. Throws NotSignedIn. */
+  someone(): string {
+    if (this.#me === null) throw new NotSignedIn('nobody is signed in: call signIn');
+    return this.#me;
+  }
+
   /** The id of this installation. It survives a sign-out. */
   get deviceId(): string {
     return this.#deviceId;
@@ -120,10 +129,7 @@ export class Store {
 
   /** A stored value, or null. */
   get(key: Key): Promise<string | null> {
-    return this.#sql.reading(async () => {
-      const row = await this.#sql.one('select value from meta where key = ?', key);
-      return row ? text(row, 'value') : null;
-    });
+    return this.#sql.reading(async () => (await this.#texts('select value from meta where key = ?', key))[0] ?? null);
   }
 
   /** Stores a value. */
@@ -207,13 +213,13 @@ export class Store {
     const found = new Set(page.messages.map((message) => message.id));
     await this.#transaction(async (events) => {
       const newest = page.before ? await this.#timeOf(page.before) : FOREVER;
-      const rows = await this.#sql.all(
+      const stored = await this.#texts(
         'select id from messages where conversation_id = ? and server_timestamp > ? and server_timestamp < ?',
         page.conversationId,
         oldest,
         newest,
       );
-      for (const id of rows.map((row) => text(row, 'id'))) {
+      for (const id of stored) {
         if (page.known.has(id) && !found.has(id)) await this.#removeMessage(page.conversationId, id, events);
       }
     });
@@ -221,10 +227,9 @@ export class Store {
 
   /** The ids of all stored messages of a conversation. */
   known(conversationId: string): Promise<Set<string>> {
-    return this.#sql.reading(async () => {
-      const rows = await this.#sql.all('select id from messages where conversation_id = ?', conversationId);
-      return new Set(rows.map((row) => text(row, 'id')));
-    });
+    return this.#sql.reading(
+      async () => new Set(await this.#texts('select id from messages where conversation_id = ?', conversationId)),
+    );
   }
 
   /** Removes a message that no longer exists on the server. */
@@ -269,19 +274,20 @@ export class Store {
   }
 
   /** Stores rows of chat_rooms. `all`: these are all, so others are removed. */
-  applyConversations(rows: readonly Row[], { all }: { all: boolean }): Promise<void> {
+  applyConversations(rows: readonly Row[], { all = false } = {}): Promise<void> {
     return this.#transaction(async (events) => {
-      const before = new Map((await this.#conversations()).map((each) => [each.id, JSON.stringify(each)]));
+      const before = new Map((await this.#sql.all(CONVERSATIONS)).map((row) => [text(row, 'id'), row]));
       for (const row of rows) {
         try {
-          await this.#applyConversation(row);
+          await this.#applyConversation(row, before.get(text(row, 'id')));
         } catch (error) {
           if (!(error instanceof MalformedRow)) throw error;
           this.#log(`malformed conversation: ${error.message}`);
         }
       }
       for (const conversation of await this.#conversations()) {
-        if (before.get(conversation.id) !== JSON.stringify(conversation)) {
+        const row = before.get(conversation.id);
+        if (!row || JSON.stringify(conversationFrom(row)) !== JSON.stringify(conversation)) {
           events.push({ type: 'conversationChanged', conversation });
         }
       }
@@ -297,12 +303,9 @@ export class Store {
 
   /** The partners of whom no profile is stored. */
   partnersWithoutProfile(): Promise<string[]> {
-    return this.#sql.reading(async () => {
-      const rows = await this.#sql.all(
-        'select distinct partner_id from conversations where partner_id not in (select id from people)',
-      );
-      return rows.map((row) => text(row, 'partner_id'));
-    });
+    return this.#sql.reading(() =>
+      this.#texts('select distinct partner_id from conversations where partner_id not in (select id from people)'),
+    );
   }
 
   /** Stores profiles. */
@@ -310,9 +313,7 @@ export class Store {
     return this.#transaction(async (events) => {
       for (const { id, displayName, avatarUrl, role } of people) {
         await this.#sql.run('insert or replace into people values (?, ?, ?, ?)', id, displayName, avatarUrl, role);
-        for (const row of await this.#sql.all(`${CONVERSATIONS} where partner_id = ?`, id)) {
-          events.push({ type: 'conversationChanged', conversation: conversationFrom(row) });
-        }
+        await this.#noteConversations(await this.#texts('select id from conversations where partner_id = ?', id), events);
       }
     });
   }
@@ -328,17 +329,10 @@ export class Store {
   ): Promise<Message> {
     return this.#transaction(async (events) => {
       const id = this.#newId();
-      await this.#sql.run(
-        "insert into outbox (id, conversation_id, kind, text, attachments, created_at) values (?, ?, 'send', ?, ?, ?)",
-        id,
-        conversationId,
-        content,
-        JSON.stringify(attachments),
-        now,
-      );
-      const message = await this.#message(id);
-      events.push({ type: 'messageChanged', message, replaces: null, isNew: true });
-      return message;
+      await this.#enter(id, conversationId, 'send', content, now, attachments);
+      const event = await this.#changed(id, true);
+      events.push(event);
+      return event.message;
     });
   }
 
@@ -347,14 +341,14 @@ export class Store {
     return this.#transaction(async (events) => {
       const { id, conversationId } = await this.#message(messageId);
       const changed = await this.#sql.run(
-        `update outbox set text = ?, edited = edited or attempts > 0, state = 'pending', error = null, next_try = 0
-          where id = ? and kind <> 'delete'`,
+        `update outbox set text = ?, edited = edited or attempts > 0, ${PENDING} where id = ? and kind <> 'delete'`,
         content,
         id,
       );
       if (!changed) await this.#enter(id, conversationId, 'edit', content, now);
-      events.push(await this.#changed(id));
-      return this.#message(id);
+      const event = await this.#changed(id);
+      events.push(event);
+      return event.message;
     });
   }
 
@@ -367,8 +361,7 @@ export class Store {
         await this.#sql.run('delete from outbox where id = ?', id);
       } else if (entry) {
         await this.#sql.run(
-          `update outbox set kind = 'delete', text = '', attachments = '[]', state = 'pending', error = null,
-            next_try = 0 where id = ?`,
+          `update outbox set kind = 'delete', text = '', attachments = '[]', ${PENDING} where id = ?`,
           id,
         );
       } else {
@@ -382,15 +375,7 @@ export class Store {
   /** Enters the archive flag of a conversation. */
   enterArchive(conversationId: string, archived: boolean, now: number): Promise<void> {
     return this.#transaction(async (events) => {
-      await this.#sql.run(
-        `insert into outbox (id, conversation_id, kind, created_at) values (?, ?, ?, ?)
-          on conflict (id) do update set kind = excluded.kind, attempts = 0, next_try = 0, state = 'pending',
-          error = null`,
-        conversationId,
-        conversationId,
-        archived ? 'archive' : 'unarchive',
-        now,
-      );
+      await this.#enter(conversationId, conversationId, archived ? 'archive' : 'unarchive', '', now);
       await this.#noteConversations([conversationId], events);
     });
   }
@@ -399,8 +384,7 @@ export class Store {
   retry(messageId: string): Promise<void> {
     return this.#transaction(async (events) => {
       const changed = await this.#sql.run(
-        `update outbox set state = 'pending', attempts = 0, next_try = 0, error = null
-          where id = ? and state = 'failed'`,
+        `update outbox set attempts = 0, ${PENDING} where id = ? and state = 'failed'`,
         messageId,
       );
       if (!changed) throw new UnknownMessage(`nothing has failed for the message ${messageId}`);
@@ -502,10 +486,7 @@ export class Store {
 
   /** Messages that have arrived here, of which the server does not know it. */
   deliveredMarks(limit: number): Promise<string[]> {
-    return this.#sql.reading(async () => {
-      const rows = await this.#sql.all('select message_id from delivered_marks limit ?', limit);
-      return rows.map((row) => text(row, 'message_id'));
-    });
+    return this.#sql.reading(() => this.#texts('select message_id from delivered_marks limit ?', limit));
   }
 
   /** Removes marks that the server has. */
@@ -521,10 +502,10 @@ export class Store {
   /** Notes that a conversation was read up to a message. Returns whether that is news. Throws UnknownMessage. */
   markRead(messageId: string): Promise<boolean> {
     return this.#transaction(async (events) => {
-      const { id, conversationId, serverTimestamp } = await this.#message(messageId);
-      if (!serverTimestamp) return false;
-      const row = await this.#sql.one('select server_timestamp from messages where id = ?', id);
-      const at = Number(row?.['server_timestamp']);
+      const message = await this.#message(messageId);
+      const { id, conversationId } = message;
+      if (!message.serverTimestamp) return false;
+      const at = await this.#timeOf(message);
       const marked = await this.#sql.one(
         `select max(at) as at from (select read_up_to as at from conversations where id = ?
           union all select server_timestamp from read_marks where conversation_id = ?)`,
@@ -569,6 +550,11 @@ export class Store {
 
   async #set(key: Key, value: string): Promise<void> {
     await this.#sql.run('insert or replace into meta values (?, ?)', key, value);
+  }
+
+  /** The texts of a query of one column. */
+  async #texts(query: string, ...values: Value[]): Promise<string[]> {
+    return (await this.#sql.all(query, ...values)).map((row) => Object.values(row)[0] as string);
   }
 
   async #message(messageId: string): Promise<Message> {
@@ -620,8 +606,7 @@ export class Store {
     } else if (message.senderId === this.#me && message.clientMsgId !== null) {
       replaces = await this.#settle(message.id, message.clientMsgId);
     }
-    const isNew = !old && replaces === null;
-    events.push({ type: 'messageChanged', message: await this.#message(message.id), replaces, isNew });
+    events.push(await this.#changed(message.id, !old && replaces === null, replaces));
     return true;
   }
 
@@ -633,8 +618,8 @@ export class Store {
       await this.#sql.run('delete from outbox where id = ?', clientMsgId);
     } else {
       await this.#sql.run(
-        `update outbox set id = ?, kind = case kind when 'send' then 'edit' else kind end, attempts = 0, next_try = 0,
-          edited = 0, state = 'pending', error = null where id = ?`,
+        `update outbox set id = ?, kind = case kind when 'send' then 'edit' else kind end, edited = 0, attempts = 0,
+          ${PENDING} where id = ?`,
         messageId,
         clientMsgId,
       );
@@ -664,14 +649,13 @@ export class Store {
     return row ? conversationFrom(row) : null;
   }
 
-  async #applyConversation(row: Row): Promise<void> {
+  /** `old`: what is stored of it. */
+  async #applyConversation(row: Row, old: Row | undefined): Promise<void> {
     const [me, other] = row['user1_id'] === this.#me ? [1, 2] : [2, 1];
     const updatedAt = time(row, 'updated_at');
+    if (old && Number(old['updated_at']) > updatedAt) return;
     await this.#sql.run(
-      `insert into conversations (id, partner_id, last_message, last_message_at, unread, archived, is_request, updated_at)
-        values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set partner_id = excluded.partner_id,
-        last_message = excluded.last_message, last_message_at = excluded.last_message_at, unread = excluded.unread,
-        archived = excluded.archived, is_request = excluded.is_request, updated_at = excluded.updated_at where excluded.updated_at >= updated_at`,
+      'insert or replace into conversations values (?, ?, ?, ?, ?, ?, ?, ?, ?)',
       text(row, 'id'),
       text(row, `user${other}_id`),
       optional(row, 'last_message', text),
@@ -680,8 +664,9 @@ export class Store {
       Number(row[`archived_by_user${me}`] === true),
       Number(row[`accepted_by_user${other}`] === true && row[`accepted_by_user${me}`] === false),
       updatedAt,
+      Number(old?.['read_up_to'] ?? 0),
     );
-    await this.#sql.run(UNCOUNT_LATER, updatedAt, text(row, 'id'), updatedAt);
+    await this.#sql.run(UNCOUNT_LATER, updatedAt, text(row, 'id'));
   }
 
   async #removeConversation(conversationId: string, events: ChatEvent[]): Promise<void> {
@@ -701,19 +686,29 @@ export class Store {
     }
   }
 
-  async #enter(id: string, conversationId: string, kind: string, content: string, now: number): Promise<void> {
+  /** Enters it into the outbox. An archive flag replaces the one that waits, and nothing replaces a deletion. */
+  async #enter(
+    id: string,
+    conversationId: string,
+    kind: EntryKind,
+    content: string,
+    now: number,
+    attachments: readonly Attachment[] = [],
+  ): Promise<void> {
     await this.#sql.run(
-      'insert into outbox (id, conversation_id, kind, text, created_at) values (?, ?, ?, ?, ?)',
+      `insert into outbox (id, conversation_id, kind, text, created_at, attachments) values (?, ?, ?, ?, ?, ?)
+        on conflict (id) do update set kind = excluded.kind, attempts = 0, ${PENDING} where kind <> 'delete'`,
       id,
       conversationId,
       kind,
       content,
       now,
+      JSON.stringify(attachments),
     );
   }
 
-  async #changed(messageId: string): Promise<ChatEvent> {
-    return { type: 'messageChanged', message: await this.#message(messageId), replaces: null, isNew: false };
+  async #changed(messageId: string, isNew = false, replaces: string | null = null): Promise<MessageChanged> {
+    return { type: 'messageChanged', message: await this.#message(messageId), replaces, isNew };
   }
 
   async #noteMessage(messageId: string, events: ChatEvent[]): Promise<void> {
@@ -736,13 +731,9 @@ export class Store {
     return unknown;
   }
 
-  #unsent(row: Row): Message {
-    const { id, conversationId, text, attachments, state, error } = entryFrom(row);
-    return {
-      id, conversationId, text, attachments, status: state, error,
-      senderId: this.#me ?? '', clientMsgId: id, messageType: 'text', isRead: false,
-      serverTimestamp: null, editedAt: null, deletedAt: null, deliveredAt: null, readAt: null,
-    };
+  /** The message of an entry, which has no times of the server. */
+  #unsent(entry: Row): Message {
+    return messageFrom({ ...entry, sender_id: this.#me ?? '', client_msg_id: entry['id'], message_type: 'text' });
   }
 }
 
@@ -785,12 +776,7 @@ function conversationFrom(row: Row): Conversation {
   }
   return {
     id: text(row, 'id'),
-    partner: {
-      id: text(row, 'partner_id'),
-      displayName: optional(row, 'display_name', text),
-      avatarUrl: optional(row, 'avatar_url', text),
-      role: optional(row, 'role', text),
-    },
+    partner: personOf(row, 'partner_id'),
     lastMessage,
     lastMessageAt: date(lastAt || null),
     unread: Number(row['unread_now']),

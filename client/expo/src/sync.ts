@@ -6,7 +6,7 @@
 import { ServerUnreachable } from './errors.ts';
 import { MalformedRow, isoOf, messageOf, text, time, type Message, type Row, type ServerMessage } from './models.ts';
 import type { Parts } from './parts.ts';
-import { Signal, backoff } from './waiting.ts';
+import { backoff, type Signal } from './waiting.ts';
 
 const PAGE = 500;
 
@@ -20,7 +20,7 @@ export class Sync {
   constructor(parts: Parts, applied: () => void) {
     this.#parts = parts;
     this.#applied = applied;
-    this.#requested = parts.life.wakes(new Signal());
+    this.#requested = parts.life.signal();
   }
 
   /** Asks for a sync soon. Several requests may become one. */
@@ -38,9 +38,8 @@ export class Sync {
     const { life, server, timing, failed } = this.#parts;
     let failures = 0;
     while (!life.isClosed()) {
-      const delay = failures ? backoff(failures, timing.retryBase, timing.retryCap) : timing.syncInterval;
+      const delay = failures ? backoff(failures, timing) : timing.syncInterval;
       await this.#requested.wait(this.#paused ? null : delay);
-      this.#requested.clear();
       if (life.isClosed() || !server.session.signedIn) continue;
       try {
         await this.once();
@@ -62,13 +61,13 @@ export class Sync {
     const cursor = await store.get('cursor');
     if (cursor === null) {
       // A new phone does not load the whole past: the list, and each conversation when it is opened.
-      await store.put('cursor', text({ cursor: await server.rpc('sync_cursor') }, 'cursor'));
+      await store.put('cursor', await server.text('sync_cursor'));
     } else {
       await this.#readChanges(cursor);
     }
     // After the messages: the counters of a conversation must not be older than they are.
     await store.applyConversations(await server.conversations(), { all: true });
-    await store.applyPeople(await server.people(await store.partnersWithoutProfile()));
+    await this.#readPeople();
     this.#applied();
     emit({ type: 'synced' });
   }
@@ -93,6 +92,20 @@ export class Sync {
       if (time(last, 'changed_at') > time({ newest }, 'newest')) newest = since;
       await store.applyMessages(this.#readable(rows), newest);
     }
+  }
+
+  /** Reads a conversation from the server into the local database. Throws what `page` throws. */
+  async conversation(id: string): Promise<void> {
+    const { store, server } = this.#parts;
+    const row = await server.conversation(id);
+    if (!row) return;
+    await store.applyConversations([row]);
+    await this.#readPeople();
+  }
+
+  async #readPeople(): Promise<void> {
+    const { store, server } = this.#parts;
+    await store.applyPeople(await server.people(await store.partnersWithoutProfile()));
   }
 
   /**

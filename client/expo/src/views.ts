@@ -5,6 +5,7 @@
 
 import type { ChatClient } from './client.ts';
 import type { ChatEvent } from './events.ts';
+import type { Kept } from './hooks.ts';
 import type { Conversation, Message } from './models.ts';
 
 const FRAME = 16; // ms
@@ -34,14 +35,11 @@ export interface ConversationState {
 }
 
 /** A state that is kept up to date while anybody is subscribed to it. */
-abstract class View<State> {
+abstract class View<State> implements Kept<State> {
   protected readonly client: ChatClient;
   readonly #listeners = new Set<() => void>();
   #state: State;
   #unsubscribe: (() => void) | null = null;
-  #timer: ReturnType<typeof setTimeout> | null = null;
-  #isReading = false;
-  #isStale = false;
 
   constructor(client: ChatClient, state: State) {
     this.client = client;
@@ -63,7 +61,6 @@ abstract class View<State> {
       if (this.#listeners.size) return;
       this.#unsubscribe?.();
       this.#unsubscribe = null;
-      this.#cancel();
     };
   };
 
@@ -73,63 +70,54 @@ abstract class View<State> {
   /** Something has happened. */
   protected abstract noted(event: ChatEvent): void;
 
-  /** Reads the state. Its error is shown by `failed`. */
-  protected abstract read(): Promise<State>;
-
-  /** The state with an error. */
-  protected abstract failed(error: Error): State;
-
   protected isOpen(): boolean {
     return this.#unsubscribe !== null;
-  }
-
-  /** Reads the state again, soon. */
-  protected refresh(): void {
-    this.#isStale = true;
-    if (this.#timer || this.#isReading || !this.isOpen()) return;
-    this.#timer = setTimeout(() => void this.#read(), FRAME);
-  }
-
-  /** Reads the state now. */
-  protected async readNow(): Promise<void> {
-    if (this.#isReading) this.#isStale = true;
-    else await this.#read();
   }
 
   protected set(state: State): void {
     this.#state = state;
     for (const listener of [...this.#listeners]) listener();
   }
+}
 
-  async #read(): Promise<void> {
+/** A state that is read from the local database. */
+abstract class StoredView<State extends { readonly error: Error | null }> extends View<State> {
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #isReading = false;
+  #changes = 0;
+
+  /** Reads the state. Its error is shown beside the last state. */
+  protected abstract read(): Promise<State>;
+
+  /** Reads the state again, soon. */
+  protected refresh(): void {
+    this.#changes += 1;
+    if (!this.#isReading) this.#timer ??= setTimeout(() => void this.readNow(), FRAME);
+  }
+
+  /** Reads the state now, or again after the reading that runs. */
+  protected async readNow(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#changes += 1;
+    if (this.#isReading || !this.isOpen()) return;
     this.#isReading = true;
-    this.#isStale = false;
-    this.#cancel();
+    const before = this.#changes;
     let state: State;
     try {
       state = await this.read();
     } catch (error) {
-      state = this.failed(errorOf(error));
+      state = { ...this.state(), error: errorOf(error) };
     }
     this.#isReading = false;
     if (!this.isOpen()) return;
     this.set(state);
-    this.#again();
-  }
-
-  /** Reads again what has changed during a reading. */
-  #again(): void {
-    if (this.#isStale) this.refresh();
-  }
-
-  #cancel(): void {
-    if (this.#timer) clearTimeout(this.#timer);
-    this.#timer = null;
+    if (this.#changes > before) this.refresh();
   }
 }
 
 /** The list of conversations. */
-export class ConversationsView extends View<ConversationsState> {
+export class ConversationsView extends StoredView<ConversationsState> {
   constructor(client: ChatClient) {
     super(client, { conversations: [], isLoaded: false, error: null });
   }
@@ -147,14 +135,10 @@ export class ConversationsView extends View<ConversationsState> {
     const conversations = kept(this.state().conversations, await this.client.conversations());
     return { conversations, isLoaded: true, error: null };
   }
-
-  protected override failed(error: Error): ConversationsState {
-    return { ...this.state(), error };
-  }
 }
 
 /** A conversation, from its newest message down to the oldest that the person has paged back to. */
-export class ConversationView extends View<ConversationState> {
+export class ConversationView extends StoredView<ConversationState> {
   readonly #id: string;
   #limit = PAGE;
   #isEnd: boolean | null = null; // whether there are no older messages; null: not known
@@ -210,10 +194,6 @@ export class ConversationView extends View<ConversationState> {
     };
   }
 
-  protected override failed(error: Error): ConversationState {
-    return { ...this.state(), error };
-  }
-
   #isHere(event: ChatEvent): boolean {
     if (event.type === 'messageChanged') return event.message.conversationId === this.#id;
     if (event.type === 'conversationChanged') return event.conversation.id === this.#id;
@@ -229,7 +209,7 @@ export class ConversationView extends View<ConversationState> {
   async #loadNewest(): Promise<void> {
     const length = await this.#load(null);
     if (length !== null) this.#isEnd = length < PAGE || this.#isEnd === true;
-    if (this.isOpen()) await this.readNow();
+    await this.readNow();
   }
 
   async #loadOlder(): Promise<void> {
@@ -239,7 +219,7 @@ export class ConversationView extends View<ConversationState> {
     const length = await this.#load(oldest);
     if (length !== null) this.#isEnd = length < PAGE;
     this.#limit = Math.max(this.#limit, messages.length + (length ?? 0));
-    if (this.isOpen()) await this.readNow();
+    await this.readNow();
   }
 
   /** Reads a page. Returns its length; null: it could not be read. */
@@ -270,14 +250,6 @@ export class TypingView extends View<boolean> {
 
   protected override noted(event: ChatEvent): void {
     if (event.type === 'typingChanged' && event.conversationId === this.#id) this.set(event.isTyping);
-  }
-
-  protected override read(): Promise<boolean> {
-    return Promise.resolve(this.state());
-  }
-
-  protected override failed(): boolean {
-    return this.state();
   }
 }
 

@@ -42,6 +42,14 @@ test('a message of the partner is noted to be marked as delivered, and an own on
   deepEqual(await store.deliveredMarks(10), ['theirs']);
 });
 
+test('an edit of a message that waits to be deleted changes nothing', async () => {
+  const { store } = (await openPhone(silent)).parts;
+  await store.applyMessages([message({ id: 'mine', senderId: ME })]);
+  await store.enterDelete('mine', 0);
+  equal((await store.enterEdit('mine', 'new', 0)).text, '');
+  deepEqual((await store.entries()).map(({ kind, text }) => [kind, text]), [['delete', '']]);
+});
+
 test('a conversation that was read here shows no unread messages before the server knows it', async () => {
   const { store } = (await openPhone(silent)).parts;
   await store.applyConversations([room({})], { all: true });
