@@ -48,6 +48,7 @@ begin
       and (relname, tgname) in (
         ('users', 'limit_profile'), ('chat_rooms', 'prepare_room'), ('chat_rooms', 'stamp_room'),
         ('chat_rooms', 'archive_deleted_room'), ('chat_rooms', 'send_new_rooms'), ('chat_rooms', 'send_changed_room'), ('chat_rooms', 'set_push_jobs_due'),
+        ('chat_rooms', 'set_push_jobs_due_of_people'),
         ('chat_rooms', 'send_deleted_rooms'),
         ('chat_messages', 'stamp_message'),
         ('chat_messages', 'stamp_message_change'), ('chat_messages', 'count_new_message'),
@@ -632,10 +633,10 @@ with changed as (
     accepted_by_user2 = counted.wrote2
   from (
     select each.id,
-      count(message.id) filter (where message.sender_id = each.user2_id and not message.is_read and message.deleted_at is null)
-        as unread1,
-      count(message.id) filter (where message.sender_id = each.user1_id and not message.is_read and message.deleted_at is null)
-        as unread2,
+      count(message.id) filter (where message.sender_id = each.user2_id and message.sender_id <> each.user1_id
+        and not message.is_read and message.deleted_at is null) as unread1,
+      count(message.id) filter (where message.sender_id = each.user1_id and message.sender_id <> each.user2_id
+        and not message.is_read and message.deleted_at is null) as unread2,
       coalesce(bool_or(message.sender_id = each.user1_id), false) as wrote1,
       coalesce(bool_or(message.sender_id = each.user2_id), false) as wrote2
     from public.chat_rooms each left join public.chat_messages message on message.room_id = each.id

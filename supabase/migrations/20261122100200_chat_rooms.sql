@@ -131,8 +131,8 @@ begin
     set last_message = case when length(added.message) <= 200 and added.message ~ '^[!-~]+( [!-~]+)*$' then added.message
         else private.message_line(added.message, added.attachments, added.message_type, 200) end,
       last_message_at = added.server_timestamp,
-      unread_count_user1 = unread_count_user1 + (added.sender_id = user2_id and added.is_read is not true)::integer,
-      unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.is_read is not true)::integer
+      unread_count_user1 = unread_count_user1 + (added.sender_id = user2_id and added.sender_id <> user1_id and added.is_read is not true)::integer,
+      unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.sender_id <> user2_id and added.is_read is not true)::integer
     from new_messages added
     where room.id = added.room_id and added.deleted_at is null
     returning case when added.is_read is not true and
@@ -177,8 +177,8 @@ begin
     order by message.server_timestamp desc, message.id limit 1
   ) newest on true
   cross join lateral (
-    select count(*) filter (where message.sender_id = counted.user2_id) as user1,
-      count(*) filter (where message.sender_id = counted.user1_id) as user2
+    select count(*) filter (where message.sender_id = counted.user2_id and message.sender_id <> counted.user1_id) as user1,
+      count(*) filter (where message.sender_id = counted.user1_id and message.sender_id <> counted.user2_id) as user2
     from public.chat_messages message
     where message.room_id = counted.id and message.is_read is not true and message.deleted_at is null
       and not exists (

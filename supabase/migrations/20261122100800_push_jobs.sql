@@ -40,8 +40,8 @@ create table push.jobs (
 ) with (fillfactor = 70);
 comment on table push.jobs is
   'One row for each conversation and recipient. A worker owns a job only while its lease lasts.';
--- No foreign keys: they would cost time at each insert of a message. The job of a conversation that was deleted dismisses what
--- phones still show of it, then it is deleted.
+-- No foreign keys: they would cost time at each insert of a message. The job of a conversation that was deleted, or that its
+-- recipient has left, dismisses what phones still show of it, then it is deleted.
 comment on column push.jobs.revision is 'Grows with each change of the conversation: a change during a lease makes the job due again.';
 comment on column push.jobs.decided_up_to is 'Each message of the conversation up to this server_timestamp has its row in push.decisions.';
 comment on column push.jobs.again_at is
@@ -223,7 +223,7 @@ begin
     if not found then
       insert into push.jobs (room_id, recipient_id, decided_up_to)
       select id, case when added.sender_id = user1_id then user2_id else user1_id end, added.first_at - interval '1 microsecond'
-      from public.chat_rooms where id = added.room_id and added.sender_id in (user1_id, user2_id);
+      from public.chat_rooms where id = added.room_id and added.sender_id in (user1_id, user2_id) and user1_id <> user2_id;
     end if;
   end loop;
   return null;
@@ -356,6 +356,21 @@ begin
   return null;
 end $$;
 comment on function push.set_due_after_locale() is 'Makes the jobs of a person due whose device has another language now: its notifications are replaced.';
+
+create function push.set_due_after_handover() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  -- Not for people whose account is being deleted.
+  perform push.set_rooms_due(person.id, array[new.id]) from public.users person
+  where person.id in (old.user1_id, old.user2_id, new.user1_id, new.user2_id) order by person.id;
+  return null;
+end $$;
+comment on function push.set_due_after_handover() is
+  'Makes the jobs of a conversation due whose people were exchanged: phones of the former ones stop showing it.';
+
+create trigger set_push_jobs_due_of_people after update of user1_id, user2_id on public.chat_rooms
+  for each row when ((old.user1_id, old.user2_id) is distinct from (new.user1_id, new.user2_id))
+  execute function push.set_due_after_handover();
 
 create trigger set_push_jobs_due after update of locale on public.user_devices
   for each row when (old.locale is distinct from new.locale and new.is_active and old.locale is not null)
