@@ -91,8 +91,8 @@ create function private.archive_deleted_room() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   update public.chat_rooms
-  set archived_by_user1 = archived_by_user1 or user1_id = auth.uid(),
-    archived_by_user2 = archived_by_user2 or user2_id = auth.uid()
+  set archived_by_user1 = archived_by_user1 or user1_id is not distinct from auth.uid(),
+    archived_by_user2 = archived_by_user2 or user2_id is not distinct from auth.uid()
   where id = old.id;
   return null;
 end $$;
@@ -131,8 +131,10 @@ begin
     set last_message = case when length(added.message) <= 200 and added.message ~ '^[!-~]+( [!-~]+)*$' then added.message
         else private.message_line(added.message, added.attachments, added.message_type, 200) end,
       last_message_at = added.server_timestamp,
-      unread_count_user1 = unread_count_user1 + (added.sender_id = user2_id and added.sender_id <> user1_id and added.is_read is not true)::integer,
-      unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.sender_id <> user2_id and added.is_read is not true)::integer
+      unread_count_user1 = unread_count_user1
+        + coalesce(added.sender_id = user2_id and added.sender_id <> user1_id and added.is_read is not true, false)::integer,
+      unread_count_user2 = unread_count_user2
+        + coalesce(added.sender_id = user1_id and added.sender_id <> user2_id and added.is_read is not true, false)::integer
     from new_messages added
     where room.id = added.room_id and added.deleted_at is null
     returning case when added.is_read is not true and

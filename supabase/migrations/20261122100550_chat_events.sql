@@ -33,7 +33,7 @@ begin
   ) added
   join public.chat_rooms room on room.id = added.room_id
   cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
-  where not exists (
+  where person.id is not null and not exists (
     select from private.blocks block
     where block.blocker_id = person.id and block.blocked_id = added.sender_id and upper_inf(block.during)
   );
@@ -73,7 +73,7 @@ begin
   ) edited
   join public.chat_rooms room on room.id = edited.room_id
   cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
-  where not exists (
+  where person.id is not null and not exists (
     select from private.blocks block
     where block.blocker_id = person.id and block.blocked_id = edited.sender_id
       and (edited.server_timestamp <@ block.during or edited.edited_at::timestamptz <@ block.during)
@@ -98,7 +98,8 @@ begin
     offset 0
   ) marked
   join public.chat_rooms room on room.id = marked.room_id
-  cross join lateral (values (room.user1_id), (room.user2_id)) person (id);
+  cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
+  where person.id is not null;
 end $$;
 comment on function private.send_marks(public.chat_messages[]) is
   'Sends which messages were marked to both people of their conversation: one event for each conversation and state.';
@@ -150,7 +151,8 @@ begin
   ) deleted
   -- Not found if the conversation is deleted, too: its own event says so.
   join public.chat_rooms room on room.id = deleted.room_id
-  cross join lateral (values (room.user1_id), (room.user2_id)) person (id);
+  cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
+  where person.id is not null;
   return null;
 exception when others then
   raise warning 'Chat Push: no event of a deleted message: %', sqlerrm;
@@ -170,7 +172,7 @@ begin
     case when p_operation = 'DELETE' then jsonb_build_object('id', room.id) else to_jsonb(room) - 'last_message' end)
   from unnest(p_rooms) room
   cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
-  where not exists (
+  where person.id is not null and not exists (
     select from private.blocks block
     where block.blocker_id = person.id and block.blocked_id in (room.user1_id, room.user2_id) and upper_inf(block.during)
   );

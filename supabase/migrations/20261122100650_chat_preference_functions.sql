@@ -76,7 +76,8 @@ language plpgsql security definer set search_path = '' as $$
 begin
   perform private.lock_own_room(p_room_id);
   update public.chat_rooms
-  set accepted_by_user1 = accepted_by_user1 or user1_id = auth.uid(), accepted_by_user2 = accepted_by_user2 or user2_id = auth.uid()
+  set accepted_by_user1 = accepted_by_user1 or user1_id is not distinct from auth.uid(),
+    accepted_by_user2 = accepted_by_user2 or user2_id is not distinct from auth.uid()
   where id = p_room_id;
 end $$;
 comment on function private.accept_conversation(uuid) is 'Does what public.accept_conversation says.';
