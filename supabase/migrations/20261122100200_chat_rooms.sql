@@ -201,16 +201,19 @@ language plpgsql security definer set search_path = '' as $$
 begin
   -- `except`, not a join: the session keeps the plan, and a join plan made for one row compares each row with each.
   perform private.recount_rooms(array(
-    select distinct room_id from (
-      select id, room_id, is_read, deleted_at, message, attachments, message_type from new_messages
+    select room_id from (
+      select id, room_id, sender_id, is_read, deleted_at, message, attachments, message_type from new_messages
       except
-      select id, room_id, is_read, deleted_at, message, attachments, message_type from old_messages
+      select id, room_id, sender_id, is_read, deleted_at, message, attachments, message_type from old_messages
     ) changed
+    union
+    -- A backend that merges two conversations moves their messages.
+    (select room_id from old_messages except select room_id from new_messages)
   ));
   return null;
 end $$;
 comment on function private.recount_after_change() is
-  'Recounts the rooms of messages whose content, read state or deletion changed.';
+  'Recounts the rooms of messages whose content, read state or deletion changed, or that a backend moved.';
 
 create function private.recount_after_delete() returns trigger
 language plpgsql security definer set search_path = '' as $$

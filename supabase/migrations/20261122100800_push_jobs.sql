@@ -397,6 +397,11 @@ begin
       except
       select id, room_id, sender_id, message, attachments, message_type, deleted_at from old_messages
     ) changed
+    union all
+    -- What was moved to another conversation is like deleted in the old one.
+    select row(room_id, sender_id, id)::push.changed_message from (
+      select id, room_id, sender_id from old_messages except select id, room_id, sender_id from new_messages
+    ) moved
   ), settings.edit_delay, false);
   perform push.set_due(array(
     select row(room_id, sender_id, id)::push.changed_message from (

@@ -326,3 +326,17 @@ async def test_a_conversation_of_a_person_with_themselves_notifies_nobody(chat: 
     await chat.message("another note", sender_id=chat.guide)
     await chat.connection.execute("update public.chat_messages set message = 'edited'")
     assert await chat.unread_counters() == (0, 0)
+
+
+async def test_messages_that_a_backend_moves_to_another_conversation_leave_counters_and_phones(chat: Chat) -> None:
+    await chat.device(platform="android")
+    other = await chat.conversation()
+    await chat.message("moved")
+    await sent(chat)
+    await chat.connection.execute(
+        "update public.chat_messages set room_id = %s, sender_id = %s", (other.room, other.tourist)
+    )
+    assert (await chat.see_room())["last_message"] is None
+    assert (await chat.unread_counters(), await other.unread_counters()) == ((0, 0), (0, 1))
+    await chat.pass_time(5)
+    assert [(push["room_id"], push["kind"]) for push in await sent(chat)] == [(str(chat.room), "dismiss")]
