@@ -36,7 +36,7 @@ begin
         lock_senders_of_marks,mark_messages_of_receipts,message_event,message_line,messages_since,mute_conversation,my_blocked_rooms,my_blocked_users,
         my_blocks,my_contacts,my_notification_preferences,my_partners,my_rooms,one_line,prepare_device,
         prepare_room,quiet_hours_of,recount_after_change,recount_after_delete,recount_rooms,register_device,report_message,report_presence,report_user,require_caller,require_moderator,
-        require_not_suspended,resolve_report,
+        require_not_suspended,require_session,resolve_report,
         send_changed_messages,send_changed_room,send_deleted_messages,send_deleted_rooms,send_edited_messages,send_marks,
         send_new_messages,send_new_rooms,send_rooms,serialize_registrations,serialize_writes,set_conversation_sound,set_device_preview,set_notification_preferences,
         soft_delete_messages,stamp_message,stamp_message_change,
