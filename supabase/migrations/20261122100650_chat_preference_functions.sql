@@ -207,7 +207,7 @@ begin
   quiet.quiet_from := p_quiet_hours ->> 'from';
   quiet.quiet_until := p_quiet_hours ->> 'until';
   quiet.quiet_days := array(
-    select distinct day::smallint from jsonb_array_elements_text(coalesce(p_quiet_hours -> 'days', '[1,2,3,4,5,6,7]')) day order by 1);
+    select distinct day::numeric::smallint from jsonb_array_elements_text(coalesce(p_quiet_hours -> 'days', '[1,2,3,4,5,6,7]')) day order by 1);
   return quiet;
 end $$;
 comment on function private.quiet_hours_of(jsonb) is
