@@ -56,7 +56,7 @@ begin
         ('chat_messages', 'guard_message_change'), ('chat_messages', 'soft_delete_messages'),
         ('chat_messages', 'collect_deleted_message'), ('chat_messages', 'keep_deleted_message'),
         ('chat_messages', 'create_receipts'), ('chat_messages', 'recount_after_change'),
-        ('chat_messages', 'recount_after_delete'), ('chat_messages', 'send_new_messages'),
+        ('chat_messages', 'recount_after_delete'), ('chat_messages', 'recount_after_truncate'), ('chat_messages', 'send_new_messages'),
         ('chat_messages', 'send_changed_messages'), ('chat_messages', 'send_deleted_messages'), ('chat_messages', 'create_push_job'),
         ('chat_messages', 'set_push_jobs_due'), ('chat_messages', 'set_push_jobs_due_after_delete'),
         ('chat_messages', 'set_push_jobs_due_after_truncate'), ('users', 'delete_push_jobs_of_person'),

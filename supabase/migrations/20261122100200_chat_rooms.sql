@@ -218,7 +218,11 @@ comment on function private.recount_after_change() is
 create function private.recount_after_delete() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  perform private.recount_rooms(array(select distinct room_id from old_messages));
+  if tg_op = 'TRUNCATE' then
+    update public.chat_rooms set last_message = null, last_message_at = null, unread_count_user1 = 0, unread_count_user2 = 0;
+  else
+    perform private.recount_rooms(array(select distinct room_id from old_messages));
+  end if;
   return null;
 end $$;
 comment on function private.recount_after_delete() is 'Recounts the rooms of messages whose rows were deleted.';

@@ -308,6 +308,8 @@ create trigger recount_after_change after update on public.chat_messages
 create trigger recount_after_delete after delete on public.chat_messages
   referencing old table as old_messages
   for each statement execute function private.recount_after_delete();
+create trigger recount_after_truncate after truncate on public.chat_messages
+  for each statement execute function private.recount_after_delete();
 
 revoke execute on function
   private.touch_updated_at(), private.stamp_message(), private.stamp_message_change(), private.keep_deleted_message(),

@@ -316,3 +316,10 @@ async def test_a_conversation_goes_on_whose_other_account_an_app_has_replaced_by
     assert (room["last_message"], room["archived_by_user1"], await chat.unread_counters()) == ("at once", True, (0, 0))
     topics = await rows(chat.connection, "select topic from realtime.messages where event = 'message'")
     assert [event["topic"] for event in topics] == [f"user:{chat.tourist}"] * 3
+
+
+async def test_a_truncate_leaves_no_text_and_no_unread_messages_in_the_conversations(chat: Chat) -> None:
+    await chat.message("secret")
+    await chat.connection.execute("truncate public.chat_messages cascade")
+    room = await chat.see_room()
+    assert (room["last_message"], room["last_message_at"], await chat.unread_counters()) == (None, None, (0, 0))
