@@ -242,10 +242,11 @@ comment on function private.is_expo_token(text) is 'Returns whether a push token
 create function private.canonical_push_token(p_push_token text) returns text
 -- Strict: then a match cannot be null, and the planner may use the index, which has no nulls.
 language sql immutable strict set search_path = '' as $$
-  select replace(p_push_token, 'ExpoPushToken[', 'ExponentPushToken[');
+  select case when p_push_token ~ '^[0-9A-Fa-f]+$' then lower(p_push_token)
+    else replace(p_push_token, 'ExpoPushToken[', 'ExponentPushToken[') end;
 $$;
 comment on function private.canonical_push_token(text) is
-  'Returns one spelling for the two that Expo has for the same push token.';
+  'Returns one spelling of a push token: Expo has two, and the hexadecimal ones of APNs have upper or lower case.';
 
 revoke execute on function private.is_expo_token(text), private.canonical_push_token(text) from public;
 grant execute on function private.is_expo_token(text), private.canonical_push_token(text) to authenticated, service_role;
