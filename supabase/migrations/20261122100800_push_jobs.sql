@@ -289,7 +289,7 @@ comment on function push.set_due(push.changed_message[], interval, boolean) is
   'Makes the jobs of the recipients of these messages due after the delay, and calls the webhook for those that would have waited longer, '
   'except of messages that were read on the only phone that shows them.';
 
-create function push.set_rooms_due(p_recipient_id uuid, p_room_ids uuid[]) returns void
+create function push.set_rooms_due(p_recipient_id uuid, p_room_ids uuid[], p_webhooks integer default 10) returns void
 language plpgsql set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   now_at constant timestamptz := clock_timestamp();
@@ -303,14 +303,15 @@ begin
       next_attempt_at = case job.state when 'pending' then least(job.next_attempt_at, now_at) else now_at end;
   perform push.call_webhook('UPDATE', newest.id, room.id)
   -- The next sweep takes the others.
-  from unnest(p_room_ids[:10]) room (id)
+  from unnest(p_room_ids[:p_webhooks]) room (id)
   cross join lateral (
     select id from public.chat_messages where room_id = room.id and sender_id <> p_recipient_id
     order by server_timestamp desc limit 1
   ) newest;
 end $$;
-comment on function push.set_rooms_due(uuid, uuid[]) is
-  'Makes the jobs of a recipient in these conversations due, because of a choice of the recipient. The conversations are locked before.';
+comment on function push.set_rooms_due(uuid, uuid[], integer) is
+  'Makes the jobs of a recipient in these conversations due, because of a choice of the recipient, and calls the webhook for the first p_webhooks. The '
+  'conversations are locked before.';
 
 create function push.set_due_after_preference() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -360,8 +361,8 @@ comment on function push.set_due_after_locale() is 'Makes the jobs of a person d
 create function push.set_due_after_handover() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  -- Not for people whose account is being deleted.
-  perform push.set_rooms_due(person.id, array[new.id]) from public.users person
+  -- A backend may hand over thousands of conversations, so the next sweep takes them. Not for people whose account is being deleted.
+  perform push.set_rooms_due(person.id, array[new.id], 0) from public.users person
   where person.id in (old.user1_id, old.user2_id, new.user1_id, new.user2_id) order by person.id;
   return null;
 end $$;
