@@ -43,7 +43,7 @@ def test_the_reference_of_the_package_describes_all_that_it_exports(tmp_path: Pa
 
 @pytest.mark.parametrize("has_document", [True, False])
 def test_the_tests_of_the_package_pass(has_document: bool) -> None:
-    """The tests of a process have a document, as in a browser, or none. A process for each file would load all again."""
+    """The tests of a process have a document, as in a browser, or none. One for each file would load all again."""
     tests = [file for file in (PACKAGE / "test").glob("*.test.ts") if ("dom.ts" in file.read_text()) == has_document]
     # supabase-js leaves timers after a disconnect: the process does not wait for them.
     options = ("--test", "--test-isolation=none", "--test-force-exit")
