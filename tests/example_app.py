@@ -12,7 +12,7 @@ from pathlib import Path
 from local.packages import PROJECT, node
 
 EXAMPLE = PROJECT / "client" / "expo" / "example"
-_MODULES = EXAMPLE / "node_modules"
+MODULES = EXAMPLE / "node_modules"
 _PLACEHOLDERS = {
     # test/server.mts replaces them: Metro does not notice that a variable has changed.
     "EXPO_PUBLIC_SUPABASE_URL": "http://supabase.invalid",
@@ -22,10 +22,10 @@ _PLACEHOLDERS = {
 _EXPO = {"CI": "1", "EXPO_OFFLINE": "1", "EXPO_NO_TELEMETRY": "1"}
 
 
-def export(platforms: list[str], folder: Path) -> None:
+def export(platforms: list[str], folder: Path, *more: str) -> None:
     """Bundles the app into a folder, as `eas update` and `eas build` do. Raises AssertionError with the output."""
     options = [option for platform in platforms for option in ("--platform", platform)]
-    run(_MODULES / "expo" / "bin" / "cli", "export", *options, "--output-dir", folder, **_EXPO, **_PLACEHOLDERS)
+    run(MODULES / "expo" / "bin" / "cli", "export", *options, "--output-dir", folder, *more, **_EXPO, **_PLACEHOLDERS)
 
 
 def run(*command: Path | str, **variables: str) -> None:
@@ -38,7 +38,7 @@ def run(*command: Path | str, **variables: str) -> None:
 def _install() -> None:
     """Installs the packages, unless those of package-lock.json are there. Another worker of pytest waits."""
     digest = hashlib.sha256(b"".join((EXAMPLE / name).read_bytes() for name in ("package-lock.json", ".npmrc")))
-    stamp = _MODULES / ".stamp"
+    stamp = MODULES / ".stamp"
     with (EXAMPLE / ".install.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists() and stamp.read_text() == digest.hexdigest():
