@@ -31,8 +31,9 @@ from local.providers.fcm.state import FcmService
 
 MESSAGES_PER_STRIKE = 20
 
-# How long a fault of a push service waits for a request that it can strike.
-STRIKE_SECONDS = 30.0
+# How long a fault of a push service waits for a request that it can strike, and how many more messages users may write
+# if none came: not every message causes a push of this service.
+STRIKE_SECONDS, MORE_MESSAGES = 2.0, 4
 
 _LONG = 30.0  # longer than SendChatPush waits for an answer
 
@@ -118,14 +119,13 @@ class Faults:
     async def run(self) -> None:
         """Spreads the strikes over the messages. Users pause if a fault needs more time than that."""
         plan = self._plan()
-        interval = self._traffic.messages / (len(plan) + 1)
+        interval = self._traffic.messages / (len(plan) + 2)
         for number, kind in enumerate(plan, 1):
-            for more in (1, 2):  # a fault of a push service may wait for messages that cause a push
-                await self._traffic.allow(round((number + more) * interval))
-                await self._traffic.until_written(round(number * interval))
-                if await self._kinds[kind]() is not False:
-                    self.struck[kind] += 1
-                    break
+            await self._traffic.allow(int((number + 1) * interval))
+            await self._traffic.until_written(int(number * interval))
+            while await self._kinds[kind]() is False:
+                await self._traffic.allow_more(MORE_MESSAGES)
+            self.struck[kind] += 1
         await self._traffic.allow(self._traffic.messages)
 
     def _plan(self) -> list[str]:

@@ -86,8 +86,9 @@ select marker from unnest(%s::text[]) marker where exists (
 
 async def _lock_screens(connection: psycopg.AsyncConnection, written: Set[str]) -> dict[UUID, LockScreen]:
     messages = await connection.execute(
+        # Only the rows of older_database.py have no created_at.
         "select id, room_id, sender_id, client_msg_id, message, server_timestamp, is_read is true,"
-        " deleted_at is not null from public.chat_messages"
+        " deleted_at is not null, created_at is not null from public.chat_messages"
     )
     rooms = await connection.execute("select id, user1_id, user2_id from public.chat_rooms")
     names = await connection.execute("select id, display_name from public.users where length(display_name) < 40")

@@ -15,7 +15,7 @@ HIDDEN_LINE = "Open the app to read it"
 
 @dataclass(frozen=True)
 class StoredMessage:
-    """A row of chat_messages."""
+    """A row of chat_messages. `is_counted`: False for one of an older database, which no trigger has counted."""
 
     id: UUID
     room_id: UUID
@@ -25,6 +25,7 @@ class StoredMessage:
     server_timestamp: datetime
     is_read: bool
     is_deleted: bool
+    is_counted: bool
 
 
 def lock_screens(
@@ -37,9 +38,9 @@ def lock_screens(
 ) -> dict[UUID, LockScreen]:
     """Returns the lock screen of each user.
 
-    `people`: the two users of each conversation. `written`: client_msg_id of each message of the traffic. The text of
-    other rows, and of a user without a name here, is not predicted: they are of an older database. `muted`: users, and
-    the conversations that they have muted. `previews`: what users chose; the others have the full one.
+    `people`: the two users of each conversation. `written`: client_msg_id of each message of the traffic. What is shown
+    of other rows, and of a user without a name here, is not predicted: they are odd, or of an older database. `muted`:
+    users, and the conversations that they have muted. `previews`: what users chose; the others have the full one.
     """
     unread: defaultdict[UUID, defaultdict[UUID, list[StoredMessage]]] = defaultdict(lambda: defaultdict(list))
     for message in messages:
@@ -59,11 +60,10 @@ def _lock_screen(
     for room_id, messages in rooms.items():
         messages.sort(key=lambda message: message.server_timestamp, reverse=True)
         newest[room_id] = messages[0].id
-        is_older = any(message.client_msg_id not in written for message in messages)
-        if is_older or messages[0].sender_id not in names:
+        if any(message.client_msg_id not in written for message in messages) or messages[0].sender_id not in names:
             unknown.add(room_id)
-        # Older rows were written without the triggers that count.
-        badge = None if is_older or badge is None else badge + len(messages)
+        is_counted = all(message.is_counted for message in messages)
+        badge = badge + len(messages) if is_counted and badge is not None else None
         several = len(messages) > 1
         title = names.get(messages[0].sender_id, "") + (f" ({len(messages)})" if several else "")
         if preview == "none":

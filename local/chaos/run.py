@@ -43,7 +43,7 @@ RECEIPTS_DUE = "update push.deliveries set receipt_due_at = clock_timestamp() wh
 
 SWEEP_SECONDS = 0.7
 PROGRESS_SECONDS = 5.0
-# A run that takes longer hangs and is ended. Some faults wait half a minute for a push that they can strike.
+# A run that takes longer hangs and is ended.
 START_SECONDS, SECONDS_PER_MESSAGE = 240.0, 0.3
 DRAIN_SECONDS = 90.0
 SHOWN_VIOLATIONS = 5
@@ -208,7 +208,7 @@ def report(result: Result, json_file: Path | None) -> int:
             print(f"      {violation.message_id or ''} {violation.what}")
             print(f"      {json.dumps(result.explanations.get(str(violation.message_id)))}")
     found = "every invariant held" if result.ok else "INVARIANTS VIOLATED, see above"
-    print(f"\n{result.messages} messages in {result.seconds} s: {found}")
+    print(f"\n{result.done['messages written']} messages in {result.seconds} s: {found}")
     print("docs/architecture.md#invariants explains each invariant.")
     print(f"To repeat the random choices: ./dev chaos --messages {result.messages} --seed {result.seed}")
     if json_file:

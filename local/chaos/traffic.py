@@ -53,7 +53,7 @@ class Actor:
 
 
 class Traffic:
-    """What all users do. They write at most as many messages as `allow` says. `written` and `stored` grow with each."""
+    """What all users do. They write at most as many messages as was allowed. `written` and `stored` grow with each."""
 
     def __init__(self, cloud: LocalCloud, messages: int, actors: list[Actor]) -> None:
         self.messages = messages
@@ -70,7 +70,14 @@ class Traffic:
     async def allow(self, number: int) -> None:
         """Lets users write until there are `number` messages."""
         async with self._change:
-            self._allowed = min(number, self.messages)
+            self._allowed = max(self._allowed, min(number, self.messages))
+            self._change.notify_all()
+
+    async def allow_more(self, number: int) -> None:
+        """Lets users write `number` messages more, at once and in all."""
+        async with self._change:
+            self._allowed += number
+            self.messages += number
             self._change.notify_all()
 
     async def until_written(self, number: int) -> None:

@@ -42,6 +42,7 @@ class Supabase:
                     "LITE_DATABASE_URL": self._database_url,
                     "LITE_PORT": str(self._port),
                     "LITE_JWT_SECRET": self.jwt_secret,
+                    "LITE_AUTH_BCRYPT_COST": "4",  # the least: its people are invented, and have no password to protect
                     "SUPABASE_PUBLISHABLE_KEY": self.publishable_key,
                     "SUPABASE_SECRET_KEY": self.secret_key,
                 },

@@ -36,7 +36,7 @@ begin
         lock_senders_of_marks,mark_messages_of_receipts,message_event,message_line,messages_since,mute_conversation,my_blocked_rooms,my_blocked_users,
         my_blocks,my_contacts,my_notification_preferences,my_partners,my_rooms,one_line,prepare_device,
         prepare_room,quiet_hours_of,recount_after_change,recount_after_delete,recount_rooms,register_device,report_message,report_presence,report_user,require_caller,require_moderator,
-        require_not_suspended,resolve_report,
+        require_not_suspended,require_session,resolve_report,
         send_changed_messages,send_changed_room,send_deleted_messages,send_deleted_rooms,send_edited_messages,send_marks,
         send_new_messages,send_new_rooms,send_rooms,serialize_registrations,serialize_writes,set_conversation_sound,set_device_preview,set_notification_preferences,
         soft_delete_messages,stamp_message,stamp_message_change,
@@ -48,6 +48,7 @@ begin
       and (relname, tgname) in (
         ('users', 'limit_profile'), ('chat_rooms', 'prepare_room'), ('chat_rooms', 'stamp_room'),
         ('chat_rooms', 'archive_deleted_room'), ('chat_rooms', 'send_new_rooms'), ('chat_rooms', 'send_changed_room'), ('chat_rooms', 'set_push_jobs_due'),
+        ('chat_rooms', 'set_push_jobs_due_of_people'),
         ('chat_rooms', 'send_deleted_rooms'),
         ('chat_messages', 'stamp_message'),
         ('chat_messages', 'stamp_message_change'), ('chat_messages', 'count_new_message'),
@@ -55,7 +56,7 @@ begin
         ('chat_messages', 'guard_message_change'), ('chat_messages', 'soft_delete_messages'),
         ('chat_messages', 'collect_deleted_message'), ('chat_messages', 'keep_deleted_message'),
         ('chat_messages', 'create_receipts'), ('chat_messages', 'recount_after_change'),
-        ('chat_messages', 'recount_after_delete'), ('chat_messages', 'send_new_messages'),
+        ('chat_messages', 'recount_after_delete'), ('chat_messages', 'recount_after_truncate'), ('chat_messages', 'send_new_messages'),
         ('chat_messages', 'send_changed_messages'), ('chat_messages', 'send_deleted_messages'), ('chat_messages', 'create_push_job'),
         ('chat_messages', 'set_push_jobs_due'), ('chat_messages', 'set_push_jobs_due_after_delete'),
         ('chat_messages', 'set_push_jobs_due_after_truncate'), ('users', 'delete_push_jobs_of_person'),
@@ -241,10 +242,11 @@ comment on function private.is_expo_token(text) is 'Returns whether a push token
 create function private.canonical_push_token(p_push_token text) returns text
 -- Strict: then a match cannot be null, and the planner may use the index, which has no nulls.
 language sql immutable strict set search_path = '' as $$
-  select replace(p_push_token, 'ExpoPushToken[', 'ExponentPushToken[');
+  select case when p_push_token ~ '^[0-9A-Fa-f]+$' then lower(p_push_token)
+    else replace(p_push_token, 'ExpoPushToken[', 'ExponentPushToken[') end;
 $$;
 comment on function private.canonical_push_token(text) is
-  'Returns one spelling for the two that Expo has for the same push token.';
+  'Returns one spelling of a push token: Expo has two, and the hexadecimal ones of APNs have upper or lower case.';
 
 revoke execute on function private.is_expo_token(text), private.canonical_push_token(text) from public;
 grant execute on function private.is_expo_token(text), private.canonical_push_token(text) to authenticated, service_role;
@@ -632,10 +634,10 @@ with changed as (
     accepted_by_user2 = counted.wrote2
   from (
     select each.id,
-      count(message.id) filter (where message.sender_id = each.user2_id and not message.is_read and message.deleted_at is null)
-        as unread1,
-      count(message.id) filter (where message.sender_id = each.user1_id and not message.is_read and message.deleted_at is null)
-        as unread2,
+      count(message.id) filter (where message.sender_id = each.user2_id and message.sender_id <> each.user1_id
+        and not message.is_read and message.deleted_at is null) as unread1,
+      count(message.id) filter (where message.sender_id = each.user1_id and message.sender_id <> each.user2_id
+        and not message.is_read and message.deleted_at is null) as unread2,
       coalesce(bool_or(message.sender_id = each.user1_id), false) as wrote1,
       coalesce(bool_or(message.sender_id = each.user2_id), false) as wrote2
     from public.chat_rooms each left join public.chat_messages message on message.room_id = each.id

@@ -91,8 +91,8 @@ create function private.archive_deleted_room() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   update public.chat_rooms
-  set archived_by_user1 = archived_by_user1 or user1_id = auth.uid(),
-    archived_by_user2 = archived_by_user2 or user2_id = auth.uid()
+  set archived_by_user1 = archived_by_user1 or user1_id is not distinct from auth.uid(),
+    archived_by_user2 = archived_by_user2 or user2_id is not distinct from auth.uid()
   where id = old.id;
   return null;
 end $$;
@@ -131,8 +131,10 @@ begin
     set last_message = case when length(added.message) <= 200 and added.message ~ '^[!-~]+( [!-~]+)*$' then added.message
         else private.message_line(added.message, added.attachments, added.message_type, 200) end,
       last_message_at = added.server_timestamp,
-      unread_count_user1 = unread_count_user1 + (added.sender_id = user2_id and added.is_read is not true)::integer,
-      unread_count_user2 = unread_count_user2 + (added.sender_id = user1_id and added.is_read is not true)::integer
+      unread_count_user1 = unread_count_user1
+        + coalesce(added.sender_id = user2_id and added.sender_id <> user1_id and added.is_read is not true, false)::integer,
+      unread_count_user2 = unread_count_user2
+        + coalesce(added.sender_id = user1_id and added.sender_id <> user2_id and added.is_read is not true, false)::integer
     from new_messages added
     where room.id = added.room_id and added.deleted_at is null
     returning case when added.is_read is not true and
@@ -177,8 +179,8 @@ begin
     order by message.server_timestamp desc, message.id limit 1
   ) newest on true
   cross join lateral (
-    select count(*) filter (where message.sender_id = counted.user2_id) as user1,
-      count(*) filter (where message.sender_id = counted.user1_id) as user2
+    select count(*) filter (where message.sender_id = counted.user2_id and message.sender_id <> counted.user1_id) as user1,
+      count(*) filter (where message.sender_id = counted.user1_id and message.sender_id <> counted.user2_id) as user2
     from public.chat_messages message
     where message.room_id = counted.id and message.is_read is not true and message.deleted_at is null
       and not exists (
@@ -199,21 +201,28 @@ language plpgsql security definer set search_path = '' as $$
 begin
   -- `except`, not a join: the session keeps the plan, and a join plan made for one row compares each row with each.
   perform private.recount_rooms(array(
-    select distinct room_id from (
-      select id, room_id, is_read, deleted_at, message, attachments, message_type from new_messages
+    select room_id from (
+      select id, room_id, sender_id, is_read, deleted_at, message, attachments, message_type from new_messages
       except
-      select id, room_id, is_read, deleted_at, message, attachments, message_type from old_messages
+      select id, room_id, sender_id, is_read, deleted_at, message, attachments, message_type from old_messages
     ) changed
+    union
+    -- A backend that merges two conversations moves their messages.
+    (select room_id from old_messages except select room_id from new_messages)
   ));
   return null;
 end $$;
 comment on function private.recount_after_change() is
-  'Recounts the rooms of messages whose content, read state or deletion changed.';
+  'Recounts the rooms of messages whose content, read state or deletion changed, or that a backend moved.';
 
 create function private.recount_after_delete() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  perform private.recount_rooms(array(select distinct room_id from old_messages));
+  if tg_op = 'TRUNCATE' then
+    update public.chat_rooms set last_message = null, last_message_at = null, unread_count_user1 = 0, unread_count_user2 = 0;
+  else
+    perform private.recount_rooms(array(select distinct room_id from old_messages));
+  end if;
   return null;
 end $$;
 comment on function private.recount_after_delete() is 'Recounts the rooms of messages whose rows were deleted.';

@@ -61,8 +61,9 @@ begin
       perform private.limit_new_contacts(me, new.room_id);
     end if;
     update public.chat_rooms
-    set accepted_by_user1 = accepted_by_user1 or new.sender_id = user1_id,
-      accepted_by_user2 = accepted_by_user2 or new.sender_id = user2_id
+    -- One of the two may be null in an older database, when an account was deleted.
+    set accepted_by_user1 = accepted_by_user1 or user1_id is not distinct from new.sender_id,
+      accepted_by_user2 = accepted_by_user2 or user2_id is not distinct from new.sender_id
     where id = new.room_id;
   end if;
   new.server_timestamp := clock_timestamp();
@@ -306,6 +307,8 @@ create trigger recount_after_change after update on public.chat_messages
   for each statement execute function private.recount_after_change();
 create trigger recount_after_delete after delete on public.chat_messages
   referencing old table as old_messages
+  for each statement execute function private.recount_after_delete();
+create trigger recount_after_truncate after truncate on public.chat_messages
   for each statement execute function private.recount_after_delete();
 
 revoke execute on function

@@ -37,6 +37,9 @@ begin
   if tg_op = 'INSERT' and exists (select from public.user_presence where user_id = new.user_id) then
     return new;
   end if;
+  if new.is_online then
+    perform private.require_session();
+  end if;
   -- A person who is set offline long after the last heartbeat was last seen at that heartbeat.
   if tg_op = 'UPDATE' and old.is_online and not new.is_online
     and old.updated_at < now_at - (select presence_fresh_for from push.settings)
@@ -93,6 +96,10 @@ begin
     raise invalid_parameter_value using
       message = 'p_state must be online or offline', hint = 'offline: the app is in the background, or the user logs out.';
   end if;
+  if p_state = 'online' then
+    -- A lost phone that shows a conversation must not hold back its pushes.
+    perform private.require_session();
+  end if;
   if not exists (select from public.user_devices where user_id = me and device_id = p_device_id) then
     raise invalid_parameter_value using
       message = 'p_device_id is not a device of the signed-in user', hint = 'Register the device first: POST /api/push/register.';
@@ -128,7 +135,7 @@ language sql set search_path = '' as $$
 $$;
 comment on function public.report_presence(text, text, uuid) is
   'A heartbeat of a device of the caller. p_state: online or offline; p_conversation_id: the conversation on the screen, or null. An '
-  'app repeats it every 20 seconds while it is open. An argument that is wrong is rejected (22023), and changes nothing.';
+  'app repeats it every 20 seconds while it is open. An argument that is wrong is rejected (22023), and changes nothing; so is online in a session that has ended (PT401).';
 
 revoke execute on function
   private.sum_presence(uuid), private.stamp_presence(), private.forget_presence(), private.report_presence(text, text, uuid)

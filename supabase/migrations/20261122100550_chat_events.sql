@@ -5,16 +5,16 @@
 -- The functions insert rows themselves. realtime.send inserts one row at a call, with a block for exceptions each.
 -- They set the time zone, because Realtime's times are in UTC, and so the times in events are, too.
 
-create function private.message_event(p_operation text, p_record jsonb) returns jsonb
+create function private.message_event(p_operation text, p_record jsonb, p_with_content boolean default true) returns jsonb
 language sql immutable set search_path = '' as $$
   select jsonb_build_object('operation', p_operation, 'record', case
     -- Realtime drops what has more than 256 KB (Free plan). In JSON, a byte takes six at most.
-    when pg_column_size(p_record) <= 40000 then p_record
+    when p_with_content and pg_column_size(p_record) <= 40000 then p_record
     else jsonb_build_object('id', p_record -> 'id', 'room_id', p_record -> 'room_id', 'changed_at', p_record -> 'changed_at')
   end);
 $$;
-comment on function private.message_event(text, jsonb) is
-  'Returns the payload of the event of a message. One that is too large has only id, room_id and changed_at: the app syncs.';
+comment on function private.message_event(text, jsonb, boolean) is
+  'Returns the payload of the event of a message. One that is too large, or without content, has only id, room_id and changed_at: the app syncs.';
 
 create function private.send_new_messages() returns trigger
 language plpgsql security definer set search_path = '' set timezone = 'UTC' as $$
@@ -33,7 +33,7 @@ begin
   ) added
   join public.chat_rooms room on room.id = added.room_id
   cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
-  where not exists (
+  where person.id is not null and not exists (
     select from private.blocks block
     where block.blocker_id = person.id and block.blocked_id = added.sender_id and upper_inf(block.during)
   );
@@ -64,16 +64,19 @@ begin
   insert into realtime.messages (topic, extension, event, private, inserted_at, payload)
   select 'user:' || person.id, 'broadcast', 'message', true, edited.changed_at, edited.payload
   from (
-    select room_id, sender_id, changed_at, server_timestamp, edited_at, private.message_event('UPDATE', record) as payload
+    select room_id, sender_id, changed_at, server_timestamp, edited_at, private.message_event('UPDATE', record, is_found_again) as payload
     from (
-      select room_id, sender_id, changed_at, server_timestamp, edited_at, to_jsonb(changed) as record from unnest(p_messages) changed
+      select room_id, sender_id, changed_at, server_timestamp, edited_at, to_jsonb(changed) as record,
+        -- forget_messages finds the event by edited_at. A backend may change message_type alone.
+        deleted_at is not null or coalesce(edited_at::timestamptz = changed_at, false) as is_found_again
+      from unnest(p_messages) changed
       offset 0
     ) stored
     offset 0
   ) edited
   join public.chat_rooms room on room.id = edited.room_id
   cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
-  where not exists (
+  where person.id is not null and not exists (
     select from private.blocks block
     where block.blocker_id = person.id and block.blocked_id = edited.sender_id
       and (edited.server_timestamp <@ block.during or edited.edited_at::timestamptz <@ block.during)
@@ -98,7 +101,8 @@ begin
     offset 0
   ) marked
   join public.chat_rooms room on room.id = marked.room_id
-  cross join lateral (values (room.user1_id), (room.user2_id)) person (id);
+  cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
+  where person.id is not null;
 end $$;
 comment on function private.send_marks(public.chat_messages[]) is
   'Sends which messages were marked to both people of their conversation: one event for each conversation and state.';
@@ -112,19 +116,24 @@ declare
   forgotten timestamptz[];
 begin
   select array_agg(message) filter (where is_edited), array_agg(message) filter (where is_marked),
-    array_agg(sent_at) filter (where is_edited) || array_agg(edited_at) filter (where is_edited)
+    array_agg(sent_at) filter (where is_edited) || array_agg(edited_at) filter (where is_edited or is_redated)
   into edited, marked, forgotten
   from (
     select changed::public.chat_messages as message, before.server_timestamp as sent_at, before.edited_at,
       (changed.message, changed.attachments, changed.message_type, changed.deleted_at)
         is distinct from (before.message, before.attachments, before.message_type, before.deleted_at) as is_edited,
       (changed.is_read, changed.read_at, changed.delivered_at)
-        is distinct from (before.is_read, before.read_at, before.delivered_at) as is_marked
+        is distinct from (before.is_read, before.read_at, before.delivered_at) as is_marked,
+      -- By a backend: the event of the last edit could not be found later.
+      changed.edited_at is distinct from before.edited_at as is_redated
     from new_messages changed join old_messages before on before.id = changed.id
     where changed.changed_at <> before.changed_at
   ) compared;
+  if forgotten is not null then
+    perform private.forget_messages(forgotten);
+  end if;
   if edited is not null then
-    perform private.forget_messages(forgotten), private.send_edited_messages(edited);
+    perform private.send_edited_messages(edited);
   end if;
   if marked is not null then
     perform private.send_marks(marked);
@@ -150,7 +159,8 @@ begin
   ) deleted
   -- Not found if the conversation is deleted, too: its own event says so.
   join public.chat_rooms room on room.id = deleted.room_id
-  cross join lateral (values (room.user1_id), (room.user2_id)) person (id);
+  cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
+  where person.id is not null;
   return null;
 exception when others then
   raise warning 'Chat Push: no event of a deleted message: %', sqlerrm;
@@ -170,7 +180,7 @@ begin
     case when p_operation = 'DELETE' then jsonb_build_object('id', room.id) else to_jsonb(room) - 'last_message' end)
   from unnest(p_rooms) room
   cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
-  where not exists (
+  where person.id is not null and not exists (
     select from private.blocks block
     where block.blocker_id = person.id and block.blocked_id in (room.user1_id, room.user2_id) and upper_inf(block.during)
   );
@@ -301,7 +311,7 @@ begin
 end $$;
 
 revoke execute on function
-  private.message_event(text, jsonb), private.send_new_messages(), private.forget_messages(timestamptz[]),
+  private.message_event(text, jsonb, boolean), private.send_new_messages(), private.forget_messages(timestamptz[]),
   private.send_edited_messages(public.chat_messages[]), private.send_marks(public.chat_messages[]),
   private.send_changed_messages(), private.send_deleted_messages(), private.send_rooms(text, public.chat_rooms[]),
   private.send_new_rooms(), private.send_changed_room(), private.send_deleted_rooms(), private.topic_right(text),

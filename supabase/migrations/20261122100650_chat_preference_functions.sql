@@ -76,7 +76,8 @@ language plpgsql security definer set search_path = '' as $$
 begin
   perform private.lock_own_room(p_room_id);
   update public.chat_rooms
-  set accepted_by_user1 = accepted_by_user1 or user1_id = auth.uid(), accepted_by_user2 = accepted_by_user2 or user2_id = auth.uid()
+  set accepted_by_user1 = accepted_by_user1 or user1_id is not distinct from auth.uid(),
+    accepted_by_user2 = accepted_by_user2 or user2_id is not distinct from auth.uid()
   where id = p_room_id;
 end $$;
 comment on function private.accept_conversation(uuid) is 'Does what public.accept_conversation says.';
@@ -206,7 +207,7 @@ begin
   quiet.quiet_from := p_quiet_hours ->> 'from';
   quiet.quiet_until := p_quiet_hours ->> 'until';
   quiet.quiet_days := array(
-    select distinct day::smallint from jsonb_array_elements_text(coalesce(p_quiet_hours -> 'days', '[1,2,3,4,5,6,7]')) day order by 1);
+    select distinct day::numeric::smallint from jsonb_array_elements_text(coalesce(p_quiet_hours -> 'days', '[1,2,3,4,5,6,7]')) day order by 1);
   return quiet;
 end $$;
 comment on function private.quiet_hours_of(jsonb) is

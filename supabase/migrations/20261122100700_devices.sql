@@ -131,6 +131,22 @@ comment on function private.ended_devices(public.user_devices[]) is
   'Returns the ids of those devices whose session has ended (signed out, password changed, expired), or whose account is '
   'banned or deleted. A device without a session_id has ended only with its account. No ids if Auth''s tables cannot be read.';
 
+create function private.require_session() returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  caller public.user_devices;
+begin
+  caller.user_id := auth.uid();
+  caller.session_id := (auth.jwt() ->> 'session_id')::uuid;
+  -- An access token stays valid until it expires, at most an hour later by default.
+  if caller.user_id is not null and private.ended_devices(array[caller]) <> '{}' then
+    raise sqlstate 'PT401' using
+      message = 'the session of this access token has ended, or the account is banned',
+      hint = 'Sign in again, then register the device with the new access token.';
+  end if;
+end $$;
+comment on function private.require_session() is 'Rejects a person whose session has ended: PT401, HTTP 401. Backends pass.';
+
 -- An app's own column of this name may hold other ids. Taken for ended sessions, they would end the pushes of each device.
 with changed as (
   update public.user_devices set session_id = null
@@ -163,12 +179,7 @@ begin
   if tg_op = 'INSERT' or (me = new.user_id and new.is_active) then
     new.last_seen_at := clock_timestamp();
     new.session_id := (auth.jwt() ->> 'session_id')::uuid;
-    -- An access token stays valid until it expires, at most an hour later by default.
-    if me is not null and private.ended_devices(array[new]) <> '{}' then
-      raise sqlstate 'PT401' using
-        message = 'the session of this access token has ended, or the account is banned',
-        hint = 'Sign in again, then register the device with the new access token.';
-    end if;
+    perform private.require_session();
   elsif me is not null then
     new.last_seen_at := old.last_seen_at;
   end if;
@@ -366,7 +377,7 @@ comment on function public.my_devices() is
 
 revoke execute on function private.limit_registration_rate(uuid), private.serialize_registrations(),
   private.lock_push_tokens(text[]), private.try_lock_push_tokens(text[]),
-  private.check_device(public.user_devices, public.user_devices), private.ended_devices(public.user_devices[]),
+  private.check_device(public.user_devices, public.user_devices), private.ended_devices(public.user_devices[]), private.require_session(),
   private.prepare_device(), push.limit_devices(),
   private.device_json(public.user_devices), private.register_device(text, text, text, text, text, text, text) from public;
 grant execute on function private.device_json(public.user_devices),

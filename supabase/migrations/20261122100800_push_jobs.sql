@@ -40,8 +40,8 @@ create table push.jobs (
 ) with (fillfactor = 70);
 comment on table push.jobs is
   'One row for each conversation and recipient. A worker owns a job only while its lease lasts.';
--- No foreign keys: they would cost time at each insert of a message. The job of a conversation that was deleted dismisses what
--- phones still show of it, then it is deleted.
+-- No foreign keys: they would cost time at each insert of a message. The job of a conversation that was deleted, or that its
+-- recipient has left, dismisses what phones still show of it, then it is deleted.
 comment on column push.jobs.revision is 'Grows with each change of the conversation: a change during a lease makes the job due again.';
 comment on column push.jobs.decided_up_to is 'Each message of the conversation up to this server_timestamp has its row in push.decisions.';
 comment on column push.jobs.again_at is
@@ -223,7 +223,7 @@ begin
     if not found then
       insert into push.jobs (room_id, recipient_id, decided_up_to)
       select id, case when added.sender_id = user1_id then user2_id else user1_id end, added.first_at - interval '1 microsecond'
-      from public.chat_rooms where id = added.room_id and added.sender_id in (user1_id, user2_id);
+      from public.chat_rooms where id = added.room_id and added.sender_id in (user1_id, user2_id) and user1_id <> user2_id;
     end if;
   end loop;
   return null;
@@ -289,7 +289,7 @@ comment on function push.set_due(push.changed_message[], interval, boolean) is
   'Makes the jobs of the recipients of these messages due after the delay, and calls the webhook for those that would have waited longer, '
   'except of messages that were read on the only phone that shows them.';
 
-create function push.set_rooms_due(p_recipient_id uuid, p_room_ids uuid[]) returns void
+create function push.set_rooms_due(p_recipient_id uuid, p_room_ids uuid[], p_webhooks integer default 10) returns void
 language plpgsql set search_path = '' set enable_seqscan = off set jit = off as $$
 declare
   now_at constant timestamptz := clock_timestamp();
@@ -303,14 +303,15 @@ begin
       next_attempt_at = case job.state when 'pending' then least(job.next_attempt_at, now_at) else now_at end;
   perform push.call_webhook('UPDATE', newest.id, room.id)
   -- The next sweep takes the others.
-  from unnest(p_room_ids[:10]) room (id)
+  from unnest(p_room_ids[:p_webhooks]) room (id)
   cross join lateral (
     select id from public.chat_messages where room_id = room.id and sender_id <> p_recipient_id
     order by server_timestamp desc limit 1
   ) newest;
 end $$;
-comment on function push.set_rooms_due(uuid, uuid[]) is
-  'Makes the jobs of a recipient in these conversations due, because of a choice of the recipient. The conversations are locked before.';
+comment on function push.set_rooms_due(uuid, uuid[], integer) is
+  'Makes the jobs of a recipient in these conversations due, because of a choice of the recipient, and calls the webhook for the first p_webhooks. The '
+  'conversations are locked before.';
 
 create function push.set_due_after_preference() returns trigger
 language plpgsql security definer set search_path = '' as $$
@@ -357,6 +358,21 @@ begin
 end $$;
 comment on function push.set_due_after_locale() is 'Makes the jobs of a person due whose device has another language now: its notifications are replaced.';
 
+create function push.set_due_after_handover() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  -- A backend may hand over thousands of conversations, so the next sweep takes them. Not for people whose account is being deleted.
+  perform push.set_rooms_due(person.id, array[new.id], 0) from public.users person
+  where person.id in (old.user1_id, old.user2_id, new.user1_id, new.user2_id) order by person.id;
+  return null;
+end $$;
+comment on function push.set_due_after_handover() is
+  'Makes the jobs of a conversation due whose people were exchanged: phones of the former ones stop showing it.';
+
+create trigger set_push_jobs_due_of_people after update of user1_id, user2_id on public.chat_rooms
+  for each row when ((old.user1_id, old.user2_id) is distinct from (new.user1_id, new.user2_id))
+  execute function push.set_due_after_handover();
+
 create trigger set_push_jobs_due after update of locale on public.user_devices
   for each row when (old.locale is distinct from new.locale and new.is_active and old.locale is not null)
   execute function push.set_due_after_locale();
@@ -382,6 +398,11 @@ begin
       except
       select id, room_id, sender_id, message, attachments, message_type, deleted_at from old_messages
     ) changed
+    union all
+    -- What was moved to another conversation is like deleted in the old one.
+    select row(room_id, sender_id, id)::push.changed_message from (
+      select id, room_id, sender_id from old_messages except select id, room_id, sender_id from new_messages
+    ) moved
   ), settings.edit_delay, false);
   perform push.set_due(array(
     select row(room_id, sender_id, id)::push.changed_message from (

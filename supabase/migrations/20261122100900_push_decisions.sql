@@ -27,7 +27,7 @@ begin
       select id, server_timestamp from public.chat_messages
       where room_id = job.room_id and server_timestamp > job.decided_up_to
         -- No index fits this condition. With `=`, the plan also reads all messages of the conversation, or of the sender.
-        and sender_id is not distinct from case when room.user1_id = job.recipient_id then room.user2_id else room.user1_id end
+        and sender_id is not distinct from case job.recipient_id when room.user1_id then room.user2_id when room.user2_id then room.user1_id end
       -- More of them wait only after hours without a worker. The older ones of these are covered, but not explained.
       order by server_timestamp desc limit 1000
     ) message
@@ -80,7 +80,7 @@ create type push.restriction as (
   sound text
 );
 comment on type push.restriction is
-  'What people chose for the conversation of a job. partner_id: the other person; rule: the first that applies of blocked, request, muted, snoozed and '
+  'What people chose for the conversation of a job. partner_id: the other person, or null; rule: the first that applies of blocked, request, muted, snoozed and '
   'quiet_hours, or null. effect: hide, phones show nothing of the conversation; request, they show once, without a sound, that there is a message '
   'request; hold, no alert, but what they show is kept right; silence, no '
   'sound. hidden: when the recipient blocked that person; what was sent or edited then stays hidden. preview: what '
@@ -98,7 +98,10 @@ begin
   )::push.restriction
   from unnest(p_jobs) with ordinality job
   left join public.chat_rooms room on room.id = job.room_id
-  cross join lateral (select case when room.user1_id = job.recipient_id then room.user2_id else room.user1_id end as id) partner
+  -- Null for somebody who is not in the conversation any more, or whose other person is the same.
+  cross join lateral (
+    select nullif(case job.recipient_id when room.user1_id then room.user2_id when room.user2_id then room.user1_id end, job.recipient_id) as id
+  ) partner
   cross join lateral (
     select range_agg(during) as during from private.blocks where blocker_id = job.recipient_id and blocked_id = partner.id
   ) block
@@ -148,6 +151,7 @@ begin
     select decision.message_id, case
       -- The row of the message is missing if it was deleted.
       when message.id is null or message.deleted_at is not null then 'deleted'
+      when message.sender_id is distinct from restriction.partner_id then 'left'
       when message.is_read or exists (
         select from public.message_receipts receipt
         where receipt.message_id = decision.message_id and receipt.user_id = restriction.recipient_id
@@ -568,7 +572,9 @@ begin
     shows_until := p_plan.expires_at;
   end if;
   due_at := least(p_plan.again_at, shows_until);
-  if due_at is null and not exists (select from public.chat_rooms where id = job.room_id) then
+  if due_at is null and not exists (
+    select from public.chat_rooms where id = job.room_id and job.recipient_id in (user1_id, user2_id)
+  ) then
     delete from push.jobs where id = job.id;
     return;
   end if;

@@ -128,7 +128,7 @@ begin
   from ended where job.id = ended.id;
   delete from push.jobs job using unnest(p_results) result
   where job.id = (result ->> 'job_id')::bigint and job.next_attempt_at is null
-    and not exists (select from public.chat_rooms where id = job.room_id);
+    and not exists (select from public.chat_rooms where id = job.room_id and job.recipient_id in (user1_id, user2_id));
 end $$;
 comment on function push.end_leases(uuid, timestamptz, jsonb[]) is
   'Ends the jobs of a report for now, or sets their next attempt. Jobs whose lease the worker has lost stay as they are.';

@@ -11,6 +11,7 @@ create function push.explain_reason(p_reason text) returns text
 language sql stable set search_path = '' as $$
   select case p_reason
     when 'deleted' then 'the message was deleted'
+    when 'left' then 'its sender or its recipient is not in the conversation any more'
     when 'read' then 'the recipient had read it'
     when 'viewing' then 'the recipient was looking at the conversation and read it there'
     when 'blocked' then 'the recipient had blocked its sender'

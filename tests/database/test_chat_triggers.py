@@ -295,3 +295,31 @@ async def test_a_message_of_a_sender_outside_the_conversation_makes_no_push_job(
     """Such as a system message, stored by a backend."""
     await chat.message(sender_id=await person(chat.connection))
     assert await rows(chat.connection, "table push.jobs") == []
+
+
+async def test_a_conversation_goes_on_whose_other_account_an_app_has_replaced_by_null(chat: Chat) -> None:
+    await chat.connection.execute("""
+        alter table public.chat_rooms alter user2_id drop not null, drop constraint chat_rooms_user2_id_fkey,
+          add foreign key (user2_id) references public.users (id) on delete set null
+    """)
+    await chat.connection.execute("delete from public.users where id = %s", (chat.guide,))
+    async with as_user(chat.connection, chat.tourist):
+        await chat.message("single")
+        await chat.connection.execute(
+            "insert into public.chat_messages (room_id, sender_id, message) values (%(room)s, %(me)s, 'two'),"
+            " (%(room)s, %(me)s, 'at once')",
+            {"room": chat.room, "me": chat.tourist},
+        )
+        await chat.connection.execute("select public.accept_conversation(%s)", (chat.room,))
+        await chat.connection.execute("delete from public.chat_rooms where id = %s", (chat.room,))
+    room = await chat.see_room()
+    assert (room["last_message"], room["archived_by_user1"], await chat.unread_counters()) == ("at once", True, (0, 0))
+    topics = await rows(chat.connection, "select topic from realtime.messages where event = 'message'")
+    assert [event["topic"] for event in topics] == [f"user:{chat.tourist}"] * 3
+
+
+async def test_a_truncate_leaves_no_text_and_no_unread_messages_in_the_conversations(chat: Chat) -> None:
+    await chat.message("secret")
+    await chat.connection.execute("truncate public.chat_messages cascade")
+    room = await chat.see_room()
+    assert (room["last_message"], room["last_message_at"], await chat.unread_counters()) == (None, None, (0, 0))

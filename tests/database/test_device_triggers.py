@@ -162,6 +162,13 @@ async def test_a_late_logout_keeps_a_push_token_that_moved_to_another_account(ch
     assert await devices(chat) == {(chat.tourist, "phone", ONE, True)}
 
 
+async def test_a_token_of_apns_counts_as_one_token_in_upper_and_lower_case(chat: Chat) -> None:
+    token = "0a" * 32
+    await register(chat, chat.guide, token, push_provider="apns")
+    await register(chat, chat.tourist, token.upper(), push_provider="apns")
+    assert await devices(chat) == {(chat.guide, "phone", None, False), (chat.tourist, "phone", token.upper(), True)}
+
+
 @pytest.mark.parametrize(
     ("token", "valid"),
     [

@@ -99,6 +99,16 @@ async def test_after_a_deletion_realtime_keeps_no_text_of_the_message(chat: Chat
         assert newest == {"operation": "DELETE", "record": {"id": str(chat.room)}}
 
 
+@pytest.mark.parametrize("change", ["message_type = 'note'", "edited_at = null"])
+async def test_a_change_by_a_backend_hides_no_event_from_a_later_deletion(chat: Chat, change: str) -> None:
+    message = await chat.message("first")
+    async with as_user(chat.connection, chat.tourist):
+        await chat.connection.execute("update chat_messages set message = %s where id = %s", (TEXT, message))
+    await chat.connection.execute(f"update chat_messages set {change}".encode())
+    await chat.connection.execute("update chat_messages set deleted_at = now()")
+    assert TEXT not in await sent_text(chat)
+
+
 async def test_marks_of_a_statement_are_one_event_of_the_conversation_for_both_people(chat: Chat) -> None:
     messages = {str(await chat.message()) for _ in range(3)}
     await forget(chat)

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from tests.database.chat import Chat, Row, as_user, claim, explain, record, value, worker_report
+from tests.database.chat import Chat, Row, as_user, claim, explain, person, record, rows, value, worker_report
 
 
 async def sent(chat: Chat, *answers: str) -> list[Row]:
@@ -281,3 +281,62 @@ async def test_a_job_without_anything_shown_is_idle(chat: Chat) -> None:
     await chat.message()
     await sent(chat)
     assert await value(chat.connection, "select state from push.jobs") == "idle"
+
+
+async def test_after_a_handover_the_successor_is_notified_and_the_former_person_is_not(chat: Chat) -> None:
+    former = await chat.device(platform="android")
+    await chat.message("for the former guide")
+    await sent(chat)
+    successor = await person(chat.connection, "guide")
+    device = await chat.device(user_id=successor)
+    await chat.connection.execute("update public.chat_rooms set user2_id = %s", (successor,))
+    await chat.message("for the successor")
+    pushes = {push["device_id"]: push for push in await sent(chat)}
+    assert {push["kind"] for push in pushes.values()} == {"dismiss", "alert"}
+    assert pushes[str(former["id"])]["kind"] == "dismiss"
+    assert pushes[str(device["id"])]["body"].startswith("for the successor")
+    await chat.message("more", sender_id=successor)
+    await chat.message("and more")
+    assert [push["device_id"] for push in await sent(chat)] == [str(device["id"])]
+    # A job that has nothing more to dismiss is deleted.
+    recipients = await rows(chat.connection, "select recipient_id from push.jobs")
+    assert {job["recipient_id"] for job in recipients} == {chat.tourist, successor}
+
+
+async def test_a_waiting_message_ends_when_its_sender_leaves_the_conversation(chat: Chat) -> None:
+    await chat.device()
+    await chat.look(chat.room)
+    message = await chat.message()
+    assert await sent(chat) == []
+    successor = await person(chat.connection)
+    await chat.connection.execute("update public.chat_rooms set user1_id = %s", (successor,))
+    await chat.look(None)
+    [finished] = (await claim(chat.connection))["finished"]
+    assert (finished["message_id"], finished["reason"]) == (str(message), "left")
+    assert "not in the conversation any more" in (await explain(chat.connection, message))["explanation"]
+
+
+async def test_a_conversation_of_a_person_with_themselves_notifies_nobody(chat: Chat) -> None:
+    # No person can create one, but an older database may have some.
+    await chat.connection.execute("update public.chat_rooms set user1_id = user2_id")
+    await chat.device()
+    await chat.message("a note", sender_id=chat.guide)
+    assert await sent(chat) == []
+    assert await chat.unread_counters() == (0, 0)
+    await chat.message("another note", sender_id=chat.guide)
+    await chat.connection.execute("update public.chat_messages set message = 'edited'")
+    assert await chat.unread_counters() == (0, 0)
+
+
+async def test_messages_that_a_backend_moves_to_another_conversation_leave_counters_and_phones(chat: Chat) -> None:
+    await chat.device(platform="android")
+    other = await chat.conversation()
+    await chat.message("moved")
+    await sent(chat)
+    await chat.connection.execute(
+        "update public.chat_messages set room_id = %s, sender_id = %s", (other.room, other.tourist)
+    )
+    assert (await chat.see_room())["last_message"] is None
+    assert (await chat.unread_counters(), await other.unread_counters()) == ((0, 0), (0, 1))
+    await chat.pass_time(5)
+    assert [(push["room_id"], push["kind"]) for push in await sent(chat)] == [(str(chat.room), "dismiss")]

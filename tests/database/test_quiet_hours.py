@@ -249,6 +249,11 @@ async def test_a_field_that_is_left_out_stays_as_it_is(chat: Chat) -> None:
     assert await preferences(chat, chat.tourist) == defaults
 
 
+async def test_a_weekday_may_be_written_with_a_fraction_of_zero(chat: Chat) -> None:
+    await choose(chat, quiet_hours={**NIGHT, "days": [1.0, 7]})
+    assert (await preferences(chat, chat.guide))["quiet_hours"]["days"] == [1, 7]
+
+
 WRONG: dict[str, Row] = {
     "no field colour": {"colour": "red"},
     "while_quiet must": {"while_quiet": "loud"},

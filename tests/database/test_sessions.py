@@ -208,3 +208,25 @@ async def test_pushes_go_on_if_sessions_cannot_be_read(alone: Chat, database: Da
             assert await sent_to(chat) == ["ExponentPushToken[lost]"], prevent
             assert (await registered(chat, uuid4(), "new"))["is_active"], prevent
     assert await value(alone.connection, "select count(*) from user_devices") == 1
+
+
+HEARTBEATS = {
+    "of a device": "select public.report_presence('phone', %(state)s, %(room)s)",
+    "of the person": "insert into public.user_presence (user_id, is_online, current_conversation_id)"
+    " values (%(me)s, %(state)s = 'online', %(room)s)",
+}
+
+
+@pytest.mark.parametrize("how", ENDED)
+@pytest.mark.parametrize("heartbeat", HEARTBEATS)
+async def test_a_lost_phone_that_shows_the_conversation_holds_back_no_push(
+    chat: Chat, how: str, heartbeat: str
+) -> None:
+    session = await session_of(chat.connection, chat.guide)
+    await registered(chat, session)
+    statement, names = HEARTBEATS[heartbeat].encode(), {"me": chat.guide, "room": chat.room}
+    await chat.connection.execute(ENDED[how].encode())
+    async with as_user(chat.connection, chat.guide, session_id=str(session)):
+        async with refused(chat.connection, "PT401", "session"):
+            await chat.connection.execute(statement, {**names, "state": "online"})
+        await chat.connection.execute(statement, {**names, "state": "offline"})

@@ -11,7 +11,6 @@ import boto3
 import botocore.handlers
 import pytest
 from moto import mock_aws
-from moto.cloudformation import parsing
 
 from local.aws.account import ACCOUNT, REGION
 from operate.__main__ import main
@@ -31,6 +30,8 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Account:
 
 @pytest.fixture
 def stack(breakable: BreakableCloud, account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    from moto.cloudformation import parsing  # slow, and each worker of pytest imports all tests
+
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     created_by_tests = ("CloudWatch::Alarm", "Lambda::Function", "Scheduler::Schedule", "SecretsManager::Secret")
     for kind in created_by_tests:

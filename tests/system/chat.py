@@ -80,12 +80,13 @@ async def reset(cloud: LocalCloud) -> None:
     for service in (cloud.expo, cloud.fcm, cloud.apns):
         service.reset()
     cloud.realtime.reset()
-    for statement in RESET:
-        await execute(cloud, statement)
-    # A webhook of an earlier test would be taken for one of the next test.
-    async with asyncio.timeout(30), await psycopg.AsyncConnection.connect(cloud.database_url, autocommit=True) as queue:
-        while (await queue.execute("select from net.http_request_queue")).rowcount:  # noqa: ASYNC110 - pg_net sends no event
-            await asyncio.sleep(0.02)
+    async with await psycopg.AsyncConnection.connect(cloud.database_url, autocommit=True) as connection:
+        for statement in RESET:
+            await connection.execute(statement)
+        # A webhook of an earlier test would be taken for one of the next test.
+        async with asyncio.timeout(30):
+            while (await connection.execute("select from net.http_request_queue")).rowcount:  # noqa: ASYNC110 - pg_net sends no event
+                await asyncio.sleep(0.02)
     async with asyncio.timeout(60):
         while await delayed(cloud):  # noqa: ASYNC110 - SQS sends no event
             await asyncio.sleep(0.05)

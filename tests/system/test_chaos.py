@@ -20,7 +20,5 @@ async def test_every_invariant_holds_while_every_fault_strikes(
     assert (code, written["ok"], [v.violations for v in result.verdicts if v.violations]) == (0, True, [])
     assert min(result.done.values()) >= 1, "an action or an attack never succeeded"
     assert min(result.faults.values()) >= 1, "a kind of fault never struck"
-    # In runs of more than 100 s, no phone was left whose badge is predicted. Why is not known yet.
-    unchecked = {verdict.invariant for verdict in result.verdicts if not verdict.checked}
-    assert unchecked <= {"the badge of each phone is the number of unread messages of its user"}
+    assert [verdict.invariant for verdict in result.verdicts if not verdict.checked] == []
     assert "--messages 150 --seed 1" in capsys.readouterr().out

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from local.aws.account import REGION
 from local.aws.cloudformation import Stack, translate
@@ -64,10 +63,16 @@ def published(template: Path, parameters: Mapping[str, str] = PARAMETERS) -> dic
     return found
 
 
+def _schema_of_a_version() -> Any:
+    from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER  # slow, and each worker of pytest imports all tests
+
+    return PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, "AWS::Lambda::Version").schema
+
+
 def _replaced() -> set[str]:
     """The properties of a version that CloudFormation cannot change without publishing another one."""
-    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, "AWS::Lambda::Version").schema
-    return {pointer.removeprefix("/properties/") for pointer in schema["createOnlyProperties"]}
+    pointers = _schema_of_a_version()["createOnlyProperties"]
+    return {pointer.removeprefix("/properties/") for pointer in pointers}
 
 
 def new_versions(before: Mapping[str, Published], after: Mapping[str, Published]) -> set[str]:
@@ -144,7 +149,7 @@ def _named_in(part: Any, parameters: Mapping[str, Any]) -> set[str]:
 def test_the_longest_parameters_fit_into_a_version_description() -> None:
     longest = PARAMETERS | {name: "https://".ljust(100, "x") for name in ("SupabaseUrl", "ExpoUrl")}
     stack = Stack(translate(TEMPLATE), longest, ENDPOINT)
-    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, "AWS::Lambda::Version").schema
+    schema = _schema_of_a_version()
     for _, version in stack.of_type("AWS::Lambda::Version"):
         assert len(version.take("Description", str)) <= schema["properties"]["Description"]["maxLength"]
 

@@ -333,6 +333,7 @@ REQUEST_CASES = {
     "no response in time": (httpx.ReadTimeout("slow"), ("maybe_sent", "ReadTimeout", 1)),
     # Expo accepted it, but the tickets cannot be assigned to recipients.
     "truncated JSON": (httpx.Response(200, text='{"data":[{"status":"ok","id":"019b'), UNREADABLE),
+    "nested too deeply": (httpx.Response(200, text="[" * 200_000), UNREADABLE),
     "null": (httpx.Response(200, json=None), UNREADABLE),
     "a list": (httpx.Response(200, json=[]), UNREADABLE),
     "no data": (httpx.Response(200, json={}), UNREADABLE),
@@ -382,6 +383,12 @@ class TestErrors:
         assert RECIPIENT_CASES.keys() >= RECIPIENT_ERRORS.keys()
         for code, status in RECIPIENT_ERRORS.items():
             assert status != "configuration_fault" or f"{code}: " in CONFIGURATION_FAULT
+
+    @pytest.mark.parametrize("no_errors", [[], None])
+    def test_tickets_beside_an_empty_list_of_errors_are_kept(self, no_errors: list[object] | None) -> None:
+        send = Sender(httpx.Response(200, json={"data": [{"status": "ok", "id": "a"}], "errors": no_errors}))
+        [outcome] = send(ONE)
+        assert (outcome.status, outcome.ticket_id) == ("accepted", "a")
 
     @pytest.mark.parametrize(("answer", "expected"), REQUEST_CASES.values(), ids=REQUEST_CASES)
     def test_each_error_of_a_whole_request_has_its_outcome_code_and_number_of_calls(
@@ -602,6 +609,8 @@ class TestRetry:
             ("0", 0.5),
             ("Sun, 06 Nov 1994 08:49:37 GMT", 0.5),
             ("Tue, 31 Nov 2026 10:00:00 GMT", 0.5),
+            (f"Tue, 01 Nov {'9' * 20} 10:00:00 GMT", 0.5),
+            (f"Tue, 01 Nov 2026 10:00:00 +{'9' * 20}", 0.5),
             ("-5", 0.5),
             ("soon", 0.5),
             ("", 0.5),

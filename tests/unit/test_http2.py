@@ -221,6 +221,11 @@ class TestLostConnections:
         assert statuses(client_of(Reset(code)).send(1)) == [expected]
 
 
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"[" * 200_000])
+def test_a_body_that_is_no_json_object_is_empty(body: bytes) -> None:
+    assert Answer(200, {}, body).json() == {}
+
+
 class TestTime:
     def test_a_request_without_an_answer_does_not_affect_the_others(self, client_of: ClientOf) -> None:
         client = client_of(Reply(), Hang())

@@ -269,6 +269,9 @@ class TestKeySet:
             httpx.Response(429),
             httpx.Response(404, text="no project"),
             httpx.Response(200, html="<h1>Log in to the hotel's network</h1>"),
+            httpx.Response(200, json=[]),
+            httpx.Response(200, json={"keys": None}),
+            httpx.Response(200, json={"keys": [{"kid": "key", "kty": "EC", "alg": "ES256"}]}),
         ],
         ids=repr,
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
+
 from chat_client import ChatClient, Settings, Timing
 from chat_client.errors import ChatError, Rejected
 
@@ -23,6 +25,8 @@ _PARSERS: dict[object, Callable[[str], object]] = {
     UUID | None: UUID,
     datetime | None: datetime.fromisoformat,
 }
+
+_certificates = httpx.create_ssl_context()  # Each process would read them again.
 
 
 class Driver:
@@ -72,7 +76,7 @@ class Driver:
             attempts=options["attempts"],
             timing=Timing(**options["timing"]),
         )
-        client = ChatClient(settings)
+        client = ChatClient(settings, transport=httpx.AsyncHTTPTransport(verify=_certificates))
         self._telling = asyncio.create_task(_tell(client))
         self._client = await self._opened.enter_async_context(client)
 

@@ -48,12 +48,18 @@ class Response:
 
     def json(self) -> dict[str, Any]:
         """The body. A `data` of another shape than requested is left out; the SDK then raises PushServerError."""
-        body = self._response.json()
+        try:
+            body = self._response.json()
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         if not isinstance(body, dict):
             raise ValueError("not a JSON object")
         data = self._valid_data(body.pop("data", None))
         if data is not None:
             body["data"] = data
+            # The SDK takes the mere key for an error, and drops the tickets.
+            if not body.get("errors"):
+                body.pop("errors", None)
         return body
 
     def _valid_data(self, data: object) -> list[Any] | dict[str, Any] | None:

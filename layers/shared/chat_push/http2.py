@@ -74,7 +74,7 @@ class Answer:
         """The body as a JSON object; empty if it is none."""
         try:
             value = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 

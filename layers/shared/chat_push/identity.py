@@ -137,14 +137,20 @@ class Auth:
             return self._keys
         self._keys_requested_at = now
         try:
-            listed = self._json(self._get("/.well-known/jwks.json", {})).get("keys", [])
+            self._keys = self._read_keys()
         except AuthUnavailable:
             if fresh:
                 return self._keys
             raise
-        self._keys = {key["kid"]: jwt.PyJWK(key) for key in listed if key.get("alg") in ("ES256", "RS256")}
         self._keys_read_at = now
         return self._keys
+
+    def _read_keys(self) -> dict[str, jwt.PyJWK]:
+        body = self._json(self._get("/.well-known/jwks.json", {}))
+        try:
+            return {key["kid"]: jwt.PyJWK(key) for key in body.get("keys", []) if key.get("alg") in ("ES256", "RS256")}
+        except (AttributeError, KeyError, TypeError, jwt.PyJWTError) as error:
+            raise AuthUnavailable(f"Supabase Auth: unreadable keys, {type(error).__name__}") from None
 
     def _get(self, path: str, headers: dict[str, str]) -> httpx.Response:
         try:

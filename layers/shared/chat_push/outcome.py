@@ -84,6 +84,6 @@ def parse_retry_after(value: str) -> float | None:
     """A Retry-After header in seconds, from 0 to MAX_RETRY_AFTER_SECONDS; None if absent or unreadable."""
     try:
         wait = float(value) if value.isdecimal() else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return min(max(0.0, wait), MAX_RETRY_AFTER_SECONDS)

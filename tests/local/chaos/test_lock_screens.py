@@ -14,7 +14,17 @@ NOTHING = LockScreen({}, {}, 0)
 
 def message(number: int, text: str = "") -> StoredMessage:
     at = NOON + timedelta(seconds=number)
-    return StoredMessage(UUID(int=100 + number), ROOM, TINA, f"c{number}", text or f"text {number}", at, False, False)
+    return StoredMessage(
+        id=UUID(int=100 + number),
+        room_id=ROOM,
+        sender_id=TINA,
+        client_msg_id=f"c{number}",
+        text=text or f"text {number}",
+        server_timestamp=at,
+        is_read=False,
+        is_deleted=False,
+        is_counted=True,
+    )
 
 
 def of(*messages: StoredMessage) -> LockScreen:
@@ -38,10 +48,14 @@ def test_read_and_deleted_messages_are_not_shown() -> None:
     assert of(replace(message(1), is_read=True), replace(message(2), is_deleted=True)) == NOTHING
 
 
-def test_a_conversation_with_a_row_of_an_older_database_is_not_predicted() -> None:
+def test_what_is_shown_of_a_message_outside_the_traffic_is_not_predicted_but_it_counts() -> None:
     screen = of(message(1), replace(message(2), client_msg_id=None))
-    assert screen.unknown == {ROOM}
-    assert screen.badge is None
+    assert (screen.unknown, screen.badge) == (frozenset({ROOM}), 2)
+
+
+def test_a_row_of_an_older_database_makes_the_badge_unknown() -> None:
+    screen = of(message(1), replace(message(2), client_msg_id=None, is_counted=False))
+    assert (screen.unknown, screen.badge) == (frozenset({ROOM}), None)
 
 
 def test_a_muted_conversation_is_neither_shown_nor_counted() -> None:
