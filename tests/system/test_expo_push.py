@@ -47,8 +47,11 @@ async def registered(cloud: LocalCloud, app: ExpoPhone) -> list[Any]:
 
 async def until(cloud: LocalCloud, query: str, *parameters: Any) -> None:
     """Wait until the query returns a row."""
-    async with asyncio.timeout(30):
-        while not await rows(cloud, query, *parameters):  # noqa: ASYNC110 - there is no event to await
+    async with (
+        asyncio.timeout(30),
+        await psycopg.AsyncConnection.connect(cloud.database_url, autocommit=True) as database,
+    ):
+        while not (await database.execute(query.encode(), parameters)).rowcount:  # noqa: ASYNC110 - no event says it
             await asyncio.sleep(0.05)
 
 
