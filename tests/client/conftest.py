@@ -73,7 +73,7 @@ def server() -> FakeServer:
 def room(server: FakeServer, store: Store) -> UUID:
     """A conversation that is stored."""
     room = server.open_room()
-    store.apply_conversations(list(server.rooms.values()), all_of_them=True)
+    store.apply_conversations(list(server.rooms.values()))
     return room
 
 

@@ -18,6 +18,26 @@ from tests.client.conftest import TIMING, Client
 from tests.client.fake_server import ME, PARTNER, FakeServer, Json
 
 
+async def test_a_conversation_that_begins_while_a_sync_reads_the_list_stays_with_its_messages(
+    client: Client, server: FakeServer
+) -> None:
+    listed = list(server.rooms.values())
+
+    def begin(request: httpx.Request) -> httpx.Response | None:
+        if request.url.path != "/rest/v1/chat_rooms":
+            return None
+        server.fault = lambda request: None
+        client.store.apply_conversations([server.rooms[str(room := server.open_room())]])
+        client.store.enter_message(room, "hello", (), client.clock())
+        return httpx.Response(200, json=listed)
+
+    server.fault = begin
+    await client.sync.once()
+
+    assert [each.partner.id for each in client.store.conversations()] == [PARTNER]
+    assert [entry.text for entry in client.store.entries()] == ["hello"]
+
+
 async def test_a_new_phone_loads_the_list_of_conversations_and_no_messages(
     client: Client, server: FakeServer, events: list[Event]
 ) -> None:

@@ -215,7 +215,7 @@ class ChatClient:
         found = await self._server.rpc("get_or_create_conversation", p_user1_id=str(me), p_user2_id=str(other_id))
         row = await self._server.conversation(UUID(found))
         if row is not None:
-            self._store.apply_conversations([row], all_of_them=False)
+            self._store.apply_conversations([row])
             self._store.apply_people(await self._server.people(self._store.partners_without_profile()))
         return UUID(found)
 

@@ -182,7 +182,7 @@ class Outbox:
             entry.conversation_id, **{f"archived_by_user{number}": entry.kind == "archive"}
         )
         if row is not None:
-            self._store.apply_conversations([row], all_of_them=False)
+            self._store.apply_conversations([row])
         self._store.finish(entry, None)
 
     def _me(self) -> UUID:

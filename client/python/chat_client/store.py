@@ -260,8 +260,8 @@ class Store:
         row = self._one(f"{_CONVERSATIONS} where conversation.id = ?", conversation_id)
         return None if row is None else conversation_of(row)
 
-    def apply_conversations(self, rows: Sequence[Json], *, all_of_them: bool) -> None:
-        """Stores rows of chat_rooms. `all_of_them`: removes the conversations that are not among them."""
+    def apply_conversations(self, rows: Sequence[Json], *, known: Iterable[UUID] = ()) -> None:
+        """Stores rows of chat_rooms. `known`: those of these conversations that are not among the rows are removed."""
         me = self.me
         with self._transaction() as events:
             before = {each.id: each for each in self.conversations()}
@@ -272,9 +272,8 @@ class Store:
                     _log.warning("malformed conversation %s: %s", row.get("id"), type(error).__name__)
             after = {each.id: each for each in self.conversations()}
             events.extend(ConversationChanged(each) for each in after.values() if before.get(each.id) != each)
-            if all_of_them:
-                for gone in before.keys() - {UUID(row["id"]) for row in rows if "id" in row}:
-                    self._remove_conversation(gone, events)
+            for gone in set(known) - {UUID(row["id"]) for row in rows if "id" in row}:
+                self._remove_conversation(gone, events)
 
     def remove_conversation(self, conversation_id: UUID) -> None:
         """Removes a conversation and its messages."""

@@ -83,7 +83,9 @@ class Sync:
             else:
                 await self._read_changes(datetime.fromisoformat(stored))
             # After the messages: the counters of a conversation must not be older than they are.
-            self._store.apply_conversations(await self._server.conversations(), all_of_them=True)
+            # One that begins while they are read may not be among them, and stays.
+            known = [each.id for each in self._store.conversations()]
+            self._store.apply_conversations(await self._server.conversations(), known=known)
             self._store.apply_people(await self._server.people(self._store.partners_without_profile()))
             self._applied()
             self._emit(Synced())
