@@ -202,4 +202,4 @@ class FakeServer(httpx.AsyncBaseTransport):
         if arguments["p_cursor_timestamp"]:
             before = datetime.fromisoformat(arguments["p_cursor_timestamp"])
             rows = [row for row in rows if datetime.fromisoformat(row["server_timestamp"]) < before]
-        return rows[: arguments["p_limit"]]
+        return rows[: min(arguments["p_limit"], 200)]

@@ -363,6 +363,62 @@ async def test_the_deletion_of_a_message_that_was_not_stored_waits_until_it_can_
     assert (client.store.entries(), server.rows) == ([], {})
 
 
+async def test_a_message_does_not_wait_for_the_deletion_of_one_that_may_still_arrive(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    server.fault = lambda request: LOST if request.method == "POST" else None
+    for text in ("oops", "once more"):
+        pending = write(room, text)
+        await client.send_due()
+        client.store.enter_delete(pending.id, client.clock())
+    server.fault = lambda request: None
+    write(room, "one")
+    write(room, "two")
+
+    await client.send_due()
+
+    assert [entry.kind for entry in client.store.entries()] == ["delete", "delete"]
+    assert server.texts(room) == ["one", "two"]
+
+
+async def test_a_message_that_was_sent_after_all_is_deleted_although_others_wait_to_be_deleted(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    def lose(request: httpx.Request) -> httpx.ReadTimeout | None:
+        if b"arrives" in request.content:
+            server._answer(request)
+        return LOST if request.method == "POST" else None
+
+    server.fault = lose
+    for text in ("lost", "arrives"):
+        pending = write(room, text)
+        await client.send_due()
+        client.store.enter_delete(pending.id, client.clock())
+    server.fault = lambda request: None
+
+    await client.send_due()
+
+    assert server.texts(room) == [""]
+    assert [entry.kind for entry in client.store.entries()] == ["delete"]
+
+
+async def test_the_deletion_of_a_message_that_was_retried_deletes_it_on_the_server(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    pending = write(room, "oops")
+    server.after.append(LOST)
+    await client.send_due()
+    server.before.extend([error(500, "57014")] * 2)
+    await client.send_all()
+    assert client.store.message(pending.id).status == "failed"
+
+    client.store.retry(pending.id)
+    client.store.enter_delete(pending.id, client.clock())
+    await client.send_all()
+
+    assert server.texts(room) == [""]
+
+
 async def test_edit_and_deletion_of_a_sent_message_show_at_once_and_reach_the_server(
     client: Client, server: FakeServer, room: UUID
 ) -> None:
@@ -421,6 +477,21 @@ async def test_the_last_archive_flag_of_a_conversation_reaches_the_server(
     assert server.rooms[str(room)]["archived_by_user1"] is True
     [conversation] = client.store.conversations()
     assert (conversation.archived, client.store.entries()) == (True, [])
+
+
+async def test_a_message_that_is_deleted_cannot_be_edited_and_stays_deleted(
+    client: Client, server: FakeServer, room: UUID
+) -> None:
+    message_id = UUID(server.write(room, "hello", ME)["id"])
+    await client.sync.page(room, None, 30)
+    client.store.enter_delete(message_id, client.clock())
+
+    for _ in ("it waits to be deleted", "it is deleted"):
+        with pytest.raises(UnknownMessage, match="is deleted"):
+            client.store.enter_edit(message_id, "hello!", client.clock())
+        await client.send_all()
+
+    assert server.texts(room) == [""]
 
 
 async def test_a_message_that_does_not_exist_can_be_neither_edited_nor_deleted(client: Client) -> None:

@@ -153,6 +153,16 @@ async def test_pages_reach_back_to_the_first_message(client: Client, server: Fak
     assert [message.text for message in read] == [f"{number}" for number in reversed(range(75))]
 
 
+async def test_a_page_that_is_larger_than_the_server_allows_removes_no_older_message(
+    client: Client, server: FakeServer, room: UUID
+) -> None:
+    client.store.apply_messages(message_of(server.write(room, "hello")) for _ in range(300))
+
+    page = await client.sync.page(room, None, 250)
+
+    assert (len(page), len(client.store.known(room))) == (200, 300)
+
+
 async def test_a_message_that_a_backend_deleted_for_good_is_removed_when_its_page_is_loaded(
     client: Client, server: FakeServer, room: UUID, events: list[Event]
 ) -> None:

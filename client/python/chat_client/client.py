@@ -236,6 +236,7 @@ class ChatClient:
     ) -> list[Message]:
         """As `messages`, after a page was read from the server. Without the server, what the local database has.
 
+        A page has at most 200 messages.
         Call it when a conversation is opened, and with the oldest message on the screen to page back. Raises Rejected
         and NotSignedIn.
         """

@@ -317,6 +317,8 @@ class Store:
     def enter_edit(self, message_id: UUID, text: str, now: float) -> Message:
         """Enters an edit of an own message, or changes the message that waits to be sent. Raises UnknownMessage."""
         message = self.message(message_id)
+        if message.deleted_at is not None:
+            raise UnknownMessage(f"the message {message_id} is deleted")
         with self._transaction() as events:
             changed = self._connection.execute(
                 "update outbox set text = ?, edited = edited or attempts > 0, state = 'pending', error = null,"
@@ -370,7 +372,8 @@ class Store:
         """Makes a failed entry pending again. Raises UnknownMessage if none has failed for this message."""
         with self._transaction() as events:
             changed = self._connection.execute(
-                "update outbox set state = 'pending', attempts = 0, next_try = 0, error = null"
+                # Not 0 attempts: an earlier one may have stored the message.
+                "update outbox set state = 'pending', attempts = 1, next_try = 0, error = null"
                 " where id = ? and state = 'failed'",
                 (str(message_id),),
             )
@@ -395,10 +398,14 @@ class Store:
         return [entry_of(row) for row in self._all("select * from outbox order by seq")]
 
     def next_entries(self) -> list[Entry]:
-        """The oldest pending entry of each conversation, whether or not it is due."""
+        """The oldest pending entry of each conversation, whether or not it is due.
+
+        The deletion of a message that may still arrive is one of its own: other messages do not wait for it.
+        """
         rows = self._all(
             "select * from outbox where seq in"
-            " (select min(seq) from outbox where state = 'pending' group by conversation_id) order by seq"
+            " (select min(seq) from outbox where state = 'pending'"
+            " group by conversation_id, iif(kind = 'delete' and tried_at > 0, seq, 0)) order by seq"
         )
         return [entry_of(row) for row in rows]
 

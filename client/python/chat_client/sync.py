@@ -20,6 +20,7 @@ from chat_client.waiting import backoff, wait
 
 _log = logging.getLogger(__name__)
 _PAGE = 500
+_LARGEST_PAGE = 200  # of get_messages_paginated
 
 
 class Sync:
@@ -113,6 +114,7 @@ class Sync:
 
         Raises ServerUnreachable, Rejected and NotSignedIn.
         """
+        limit = min(limit, _LARGEST_PAGE)  # A page with fewer rows than were asked for would count as the last one.
         known = self._store.known(conversation_id)
         at = before.server_timestamp if before else None
         rows = await self._server.rpc(
