@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self
 from uuid import UUID
@@ -17,7 +16,6 @@ from chat_client.errors import (
     ChatError,
     DatabaseError,
     NotSignedIn,
-    OtherAccount,
     ServerUnreachable,
 )
 from chat_client.events import DatabaseFailed, Event, Events, SessionEnded
@@ -120,12 +118,7 @@ class ChatClient:
 
         Raises SignInRejected, ServerUnreachable, RateLimited, and OtherAccount if the file has data of somebody else.
         """
-        user_id = await self._server.sign_in(email, password)
-        if self._store.me not in (None, user_id):
-            with suppress(ServerUnreachable):
-                await self._server.end_session()
-            self._server.drop_session()
-            raise OtherAccount("the local database belongs to another account: call sign_out, or use another file")
+        user_id = await self._server.sign_in(email, password, self._store.me)
         self._store.put("user_id", str(user_id))
         self._server.keep_session()
         self._told_ended = False
@@ -141,12 +134,13 @@ class ChatClient:
         self.background()
         self._told_ended = True  # by the person
         if self._server.signed_in:
-            try:
-                if self._settings.api_url is not None:
-                    await self._devices.unregister()
-                await self._server.end_session()
-            except ChatError as error:
-                _log.warning("signed out without the server: %s", type(error).__name__)
+            # Each by itself: the end of the session also ends the pushes of a device that is still registered.
+            unregister = () if self._settings.api_url is None else (self._devices.unregister,)
+            for end in (*unregister, self._server.end_session):
+                try:
+                    await end()
+                except ChatError as error:
+                    _log.warning("signed out without the server: %s", type(error).__name__)
             self._server.forget_session()
         self._store.wipe()
 

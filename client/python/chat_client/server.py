@@ -7,18 +7,20 @@ some time after it was issued, or when the server says that it has expired.
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
 from postgrest.exceptions import APIError
-from supabase_auth.errors import AuthApiError, AuthError, AuthRetryableError
+from supabase_auth.errors import AuthApiError, AuthError
 from supabase_auth.types import Session
 
 from chat_client.errors import (
     NotSignedIn,
+    OtherAccount,
     RateLimited,
     Rejected,
     ServerFailed,
@@ -52,22 +54,26 @@ class Server:
         save: Callable[[str | None], None],
         http: httpx.AsyncClient,
     ) -> None:
+        self._url = url
+        self._key = key
         self._save = save
         self._http = http
         self._session = Session.model_validate_json(stored) if stored else None
         self._renewed_at = time.monotonic()
         self._renewing = asyncio.Lock()
         self._sessions = 0  # how often somebody has signed in or out
-        headers = {"Authorization": f"Bearer {self._session.access_token}"} if self._session else {}
-        self._client = AsyncClient(
-            url,
-            key,
+        self._client = self._client_of(self._session)
+
+    def _client_of(self, session: Session | None) -> AsyncClient:
+        return AsyncClient(
+            self._url,
+            self._key,
             AsyncClientOptions(
-                headers=headers,
+                headers={"Authorization": f"Bearer {session.access_token}"} if session else {},
                 auto_refresh_token=False,
                 persist_session=False,
                 postgrest_client_retry=False,
-                httpx_client=http,
+                httpx_client=self._http,
             ),
         )
 
@@ -90,23 +96,31 @@ class Server:
         """The URL of Realtime."""
         return str(self._client.realtime_url)
 
-    async def sign_in(self, email: str, password: str) -> UUID:
-        """Signs in, without storing it: `keep_session` does. Returns the id of the person. Raises SignInRejected."""
+    async def sign_in(self, email: str, password: str, owner: UUID | None) -> UUID:
+        """Signs in, without storing it: `keep_session` does. Returns the id of the person.
+
+        `owner`: who alone may sign in. Raises SignInRejected, ServerUnreachable, RateLimited and OtherAccount.
+        """
         async with self._renewing:  # a session that cannot be renewed must not end one that has just begun
+            # Until it is known who signs in, requests go on with the session of the owner.
+            client = self._client_of(None)
             try:
-                answer = await self._client.auth.sign_in_with_password({"email": email, "password": password})
+                with _from_auth():
+                    answer = await client.auth.sign_in_with_password({"email": email, "password": password})
             except AuthApiError as error:
-                if error.status == 429:
-                    raise RateLimited(60) from error
                 raise SignInRejected(error.code or str(error.status), error.message) from error
-            except (AuthError, httpx.TransportError) as error:
-                raise ServerUnreachable("Supabase Auth gave no answer") from error
             if answer.session is None:
                 raise SignInRejected("no_session", "Supabase Auth returned no session")
+            user_id = UUID(answer.session.user.id)
+            if owner not in (None, user_id):
+                with suppress(ServerUnreachable):
+                    await _end(client, answer.session.access_token)
+                raise OtherAccount("the local database belongs to another account: call sign_out, or use another file")
+            self._client = client
             self._session = answer.session
             self._sessions += 1
             self._renewed_at = time.monotonic()
-            return UUID(answer.session.user.id)
+            return user_id
 
     def keep_session(self) -> None:
         """Stores the session."""
@@ -129,15 +143,9 @@ class Server:
             if rejected is not None and self._session.access_token != rejected:
                 return
             try:
-                answer = await self._client.auth.refresh_session(self._session.refresh_token)
+                with _from_auth():
+                    answer = await self._client.auth.refresh_session(self._session.refresh_token)
             except AuthApiError as error:
-                if error.status == 429 or error.status >= 500:
-                    raise ServerUnreachable("Supabase Auth cannot renew the session now") from error
-                self.forget_session()
-                raise SessionExpired("the session has ended: sign in again") from error
-            except (AuthRetryableError, httpx.TransportError) as error:
-                raise ServerUnreachable("Supabase Auth gave no answer") from error
-            except AuthError as error:
                 self.forget_session()
                 raise SessionExpired("the session has ended: sign in again") from error
             if answer.session is None:
@@ -146,24 +154,15 @@ class Server:
             self._renewed_at = time.monotonic()
             self.keep_session()
 
-    def drop_session(self) -> None:
-        """Ends the use of a session that was not stored."""
-        self._session = None
-        self._sessions += 1
-
     def forget_session(self) -> None:
         """Removes the session, also the stored one, without telling the server."""
-        self.drop_session()
+        self._session = None
+        self._sessions += 1
         self._save(None)
 
     async def end_session(self) -> None:
         """Ends the session on the server. Raises ServerUnreachable."""
-        try:
-            await self._client.auth.admin.sign_out(self.access_token, "local")
-        except (AuthRetryableError, httpx.TransportError) as error:
-            raise ServerUnreachable("Supabase Auth gave no answer") from error
-        except AuthError:
-            pass  # It has ended already.
+        await _end(self._client, self.access_token)
 
     # Requests -----------------------------------------------------------------------------------
 
@@ -301,6 +300,26 @@ class Server:
         except ValueError as error:  # a proxy answered with something that is no JSON
             raise ServerUnreachable("the Data API gave an answer that is no JSON") from error
         return answer.data
+
+
+@contextmanager
+def _from_auth() -> Iterator[None]:
+    """Raises what is no decision of Supabase Auth as ServerUnreachable or RateLimited. A refusal is an AuthApiError."""
+    try:
+        yield
+    except AuthApiError as error:
+        if error.status == 429:
+            raise RateLimited(60) from error
+        if error.status >= 500:
+            raise ServerUnreachable("Supabase Auth cannot answer now") from error
+        raise
+    except (AuthError, httpx.RequestError, ValueError) as error:  # such as a page of a proxy
+        raise ServerUnreachable("Supabase Auth gave no answer") from error
+
+
+async def _end(client: AsyncClient, token: str) -> None:
+    with suppress(AuthApiError), _from_auth():  # A session that is refused has ended already.
+        await client.auth.admin.sign_out(token, "local")
 
 
 def _translated(error: APIError) -> Exception:
