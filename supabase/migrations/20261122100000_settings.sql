@@ -54,8 +54,9 @@ comment on column private.chat_settings.report_kept_for is
 create table push.settings (
   only_row boolean primary key default true check (only_row),
   -- Decisions
-  time_to_live interval not null default '24 hours' check (time_to_live > '0'),
-  presence_fresh_for interval not null default '45 seconds' check (presence_fresh_for > '0'),
+  -- FCM rejects a longer one.
+  time_to_live interval not null default '24 hours' check (time_to_live > '0' and time_to_live <= '28 days'),
+  presence_fresh_for interval not null default '45 seconds' check (presence_fresh_for > '0' and presence_fresh_for <= '1 day'),
   default_language text not null default 'en' check (default_language ~* '^[a-z]{2,8}(-[a-z0-9]{1,8})*$'),
   message_requests text not null default 'none' check (message_requests in ('none', 'except_guides', 'all')),
   image_url_prefixes text[] not null default '{}'

@@ -9,6 +9,8 @@ from tests.database.chat import Chat, refused
     "change",
     [
         "push.settings set time_to_live = '0'",
+        "push.settings set time_to_live = '29 days'",
+        "push.settings set presence_fresh_for = '25 hours'",
         "push.settings set max_attempts = 0",
         "push.settings set retry_cap = '0.5 second'",
         "push.settings set receipt_after = '0'",
