@@ -65,7 +65,7 @@ class Slot:
     def __init__(self, connection: Connection, name: str, publication: str) -> None:
         self._connection = connection
         self._name, self._publication = name, publication
-        self._end = ""  # of the WAL, when there was no change before it
+        self._end = ""  # of the WAL, when nothing was left before it
 
     async def read(self, limit: int) -> list[Change]:
         """The next changes: whole transactions, until there are `limit` changes."""
@@ -78,7 +78,7 @@ class Slot:
                 %s, null, %s, 'proto_version', '1', 'publication_names', %s)""",
             (self._name, limit, self._publication),
         )
+        messages = await cursor.fetchall()
+        self._end = "" if messages else end  # The limit may have left some.
         decoder = Decoder()
-        changes = [change for (data,) in await cursor.fetchall() for change in decoder.decode(data)]
-        self._end = "" if changes else end  # The limit may have left some.
-        return changes
+        return [change for (data,) in messages for change in decoder.decode(data)]

@@ -2,6 +2,10 @@
 
 from collections.abc import Callable
 
+from local.supabase.postgres import SUPERUSER, Postgres
+from local.supabase.project import Supabase
+from local.supabase.realtime.database import replication_slot
+from local.supabase.realtime.postgres_changes import PUBLICATION
 from tests.local.supabase.realtime.clients import Client
 from tests.local.supabase.realtime.conftest import Connect, Sql
 
@@ -190,3 +194,14 @@ async def test_two_bindings_of_a_channel_that_match_receive_the_row_once_each(
     await sql("insert into logs values (%s)", number + 1_000_000)
     await client.events.until("row", new={"id": number + 1_000_000, "line": None})
     assert [row["new"]["id"] for row in client.events.all("row")] == [number, number]
+
+
+async def test_each_change_is_read_once_also_what_is_left_when_nothing_more_is_written(
+    server: Postgres, project: Supabase, sql: Sql, number: int
+) -> None:
+    async with replication_slot(server.dsn(role=SUPERUSER), "test", PUBLICATION) as slot:
+        assert await slot.read(1) == []
+        await sql("insert into logs values (%s)", number)
+        await sql("insert into logs values (%s)", -number)
+        read = [[change.new["id"] for change in await slot.read(1)] for _ in range(3)]
+    assert read == [[str(number)], [str(-number)], []]
