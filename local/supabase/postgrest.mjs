@@ -42,6 +42,29 @@ export class PostgrestConnection extends PostgresConnection {
     return super.withContext(vars, limited, rpc ? { ...options, rpc } : options);
   }
 
+  // PostgREST makes all settings of a request in one statement. Lite has one for each: half of its statements.
+
+  async applyJwtSessionContext(transaction, { auth, storage }) {
+    const role = auth?.role || "anon";
+    await set(transaction, {
+      role,
+      "request.jwt.claim.sub": String(auth?.uid ?? ""),
+      "request.jwt.claim.role": role,
+      "storage.operation": String(storage?.operation ?? ""),
+      ...(auth?.jwt && typeof auth.jwt === "object" && { "request.jwt.claims": JSON.stringify(auth.jwt) }),
+    });
+  }
+
+  async applyRpcRequestGucs(transaction, { method, path, requestHeaders }) {
+    await set(transaction, {
+      "response.status": "",
+      "response.headers": "",
+      "request.method": method,
+      "request.path": path,
+      "request.headers": JSON.stringify(requestHeaders ?? {}),
+    });
+  }
+
   /** Whether no function of this name is volatile. Lite by itself lets stable functions write, unless by GET. */
   async #isReadOnly({ path }) {
     const name = path.slice(path.lastIndexOf("/") + 1);
@@ -61,6 +84,11 @@ export class PostgrestConnection extends PostgresConnection {
     if (/^E?CONN/.test(error?.code)) return answer(503, "PGRST001", LOST, error.message);
     return error;
   }
+}
+
+function set(transaction, settings) {
+  const each = Object.entries(settings).map(([name, value]) => sql`set_config(${name}, ${value}, true)`);
+  return sql`select ${sql.join(each)}`.execute(transaction);
 }
 
 const LOST = "Database client error. Retrying the connection.";

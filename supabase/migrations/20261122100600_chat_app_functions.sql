@@ -29,7 +29,17 @@ begin
     exception
       when unique_violation then
         null;  -- The other person created it at the same time: select it.
+      when not_null_violation or foreign_key_violation then
+        if sqlstate = '23502' and num_nulls(p_user1_id, p_user2_id) = 0 then
+          raise;  -- It is a column of the app.
+        end if;
+        raise invalid_parameter_value using
+          message = 'p_user1_id or p_user2_id is nobody', hint = 'Pass the ids of the signed-in user and of another person of this app.';
       when check_violation then
+        if p_user1_id = p_user2_id then
+          raise invalid_parameter_value using
+            message = 'p_user1_id and p_user2_id are the same person', hint = 'Pass the id of another person.';
+        end if;
         -- Existing apps may have a check such as user1_id < user2_id.
         insert into public.chat_rooms (user1_id, user2_id) values (p_user2_id, p_user1_id)
         returning id into conversation;

@@ -307,6 +307,7 @@ begin
     raise insufficient_privilege using message = 'no user is signed in';
   end if;
   select field, rule into wrong from (values
+    ('device_id', length(p_device_id) between 1 and 200, 'device_id must have 1 to 200 characters'),
     ('platform', p_platform in ('ios', 'android', 'web'), 'platform must be ios, android or web'),
     ('push_provider', p_push_provider in ('expo', 'fcm', 'apns'), 'push_provider must be expo, fcm or apns'),
     ('push_provider', p_platform = any(case p_push_provider when 'fcm' then array['android', 'web'] when 'apns' then array['ios']

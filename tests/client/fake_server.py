@@ -98,8 +98,8 @@ class FakeServer(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer to a request."""
         self.requests.append(f"{request.method} {request.url.path}")
-        if request.url.path == "/auth/v1/token":
-            return self._token(json.loads(request.content))
+        if not request.url.path.startswith("/rest/"):
+            return self._other(request)
         if request.headers["authorization"].removeprefix("Bearer ") not in self.access_tokens:
             return error(401, "PGRST301", "JWT expired")
         fault = self.before.popleft() if self.before else self.fault(request)
@@ -108,6 +108,14 @@ class FakeServer(httpx.AsyncBaseTransport):
         if isinstance(lost or answer, Exception):
             raise lost or answer  # type: ignore[misc]
         return lost or answer  # type: ignore[return-value]
+
+    def _other(self, request: httpx.Request) -> httpx.Response:
+        fault = self.fault(request)
+        if isinstance(fault, Exception):
+            raise fault
+        if fault is None and request.url.path == "/auth/v1/token":
+            return self._token(json.loads(request.content))
+        return fault or httpx.Response(204)
 
     def _token(self, body: Json) -> httpx.Response:
         if body.get("refresh_token", self.refresh_token) != self.refresh_token:
@@ -174,6 +182,8 @@ class FakeServer(httpx.AsyncBaseTransport):
 
     def _function(self, name: str, arguments: Json) -> httpx.Response:
         match name:
+            case "report_presence":
+                return httpx.Response(204)
             case "sync_cursor":
                 return httpx.Response(200, json=self.now.isoformat())
             case "get_changed_messages":
@@ -202,4 +212,4 @@ class FakeServer(httpx.AsyncBaseTransport):
         if arguments["p_cursor_timestamp"]:
             before = datetime.fromisoformat(arguments["p_cursor_timestamp"])
             rows = [row for row in rows if datetime.fromisoformat(row["server_timestamp"]) < before]
-        return rows[: arguments["p_limit"]]
+        return rows[: min(arguments["p_limit"], 200)]

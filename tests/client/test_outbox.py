@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from chat_client.errors import UnknownMessage
+from chat_client.errors import DatabaseError, UnknownMessage
 from chat_client.events import Event, MessageChanged, SessionEnded
 from chat_client.models import Message
 from chat_client.store import Store
@@ -134,6 +134,62 @@ async def test_a_message_that_is_rejected_fails_and_the_next_one_of_its_conversa
     assert server.texts(room) == ["hello"]
     failed = client.store.message(poison.id)
     assert (failed.status, failed.error) == ("failed", "message is too long (22001)")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            httpx.Response(status, html="<html>a proxy</html>")
+            for status in (200, 302, 502, 511, 520, 522, 524, 530, 540)
+        ),
+        httpx.Response(200),
+        httpx.Response(204),
+        httpx.Response(200, json="ok"),
+        httpx.Response(200, json=["ok"]),
+        httpx.DecodingError("not compressed"),
+        LookupError("a bug"),
+    ],
+    ids=str,
+)
+async def test_an_answer_of_a_proxy_or_an_unexpected_error_makes_no_message_fail(
+    client: Client, server: FakeServer, room: UUID, write: Write, answer: httpx.Response | Exception
+) -> None:
+    write(room, "a secret")
+    server.before.extend([answer] * 5)
+
+    await client.send_all()
+
+    assert (server.texts(room), len(client.failures)) == (["a secret"], 5)
+
+
+async def test_an_unexpected_error_of_a_message_delays_no_other_conversation(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    other = server.open_room()
+    server.fault = lambda request: LookupError("a bug") if b"poison" in request.content else None
+    write(room, "poison")
+    await client.send_due()
+
+    write(other, "hello")
+    await client.send_due()
+
+    assert server.texts(other) == ["hello"]
+
+
+async def test_an_outbox_that_cannot_be_read_is_read_again(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    write(room, "hello")
+    client.store._connection.execute("alter table outbox rename to gone")
+    assert await client.send_due() == 0.02
+    [failure] = client.failures
+    assert isinstance(failure, DatabaseError)
+
+    client.store._connection.execute("alter table gone rename to outbox")
+    await client.send_due()
+
+    assert server.texts(room) == ["hello"]
 
 
 async def test_a_message_at_which_the_server_fails_blocks_no_other_conversation_and_fails_in_the_end(
@@ -363,6 +419,62 @@ async def test_the_deletion_of_a_message_that_was_not_stored_waits_until_it_can_
     assert (client.store.entries(), server.rows) == ([], {})
 
 
+async def test_a_message_does_not_wait_for_the_deletion_of_one_that_may_still_arrive(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    server.fault = lambda request: LOST if request.method == "POST" else None
+    for text in ("oops", "once more"):
+        pending = write(room, text)
+        await client.send_due()
+        client.store.enter_delete(pending.id, client.clock())
+    server.fault = lambda request: None
+    write(room, "one")
+    write(room, "two")
+
+    await client.send_due()
+
+    assert [entry.kind for entry in client.store.entries()] == ["delete", "delete"]
+    assert server.texts(room) == ["one", "two"]
+
+
+async def test_a_message_that_was_sent_after_all_is_deleted_although_others_wait_to_be_deleted(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    def lose(request: httpx.Request) -> httpx.ReadTimeout | None:
+        if b"arrives" in request.content:
+            server._answer(request)
+        return LOST if request.method == "POST" else None
+
+    server.fault = lose
+    for text in ("lost", "arrives"):
+        pending = write(room, text)
+        await client.send_due()
+        client.store.enter_delete(pending.id, client.clock())
+    server.fault = lambda request: None
+
+    await client.send_due()
+
+    assert server.texts(room) == [""]
+    assert [entry.kind for entry in client.store.entries()] == ["delete"]
+
+
+async def test_the_deletion_of_a_message_that_was_retried_deletes_it_on_the_server(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    pending = write(room, "oops")
+    server.after.append(LOST)
+    await client.send_due()
+    server.before.extend([error(500, "57014")] * 2)
+    await client.send_all()
+    assert client.store.message(pending.id).status == "failed"
+
+    client.store.retry(pending.id)
+    client.store.enter_delete(pending.id, client.clock())
+    await client.send_all()
+
+    assert server.texts(room) == [""]
+
+
 async def test_edit_and_deletion_of_a_sent_message_show_at_once_and_reach_the_server(
     client: Client, server: FakeServer, room: UUID
 ) -> None:
@@ -421,6 +533,21 @@ async def test_the_last_archive_flag_of_a_conversation_reaches_the_server(
     assert server.rooms[str(room)]["archived_by_user1"] is True
     [conversation] = client.store.conversations()
     assert (conversation.archived, client.store.entries()) == (True, [])
+
+
+async def test_a_message_that_is_deleted_cannot_be_edited_and_stays_deleted(
+    client: Client, server: FakeServer, room: UUID
+) -> None:
+    message_id = UUID(server.write(room, "hello", ME)["id"])
+    await client.sync.page(room, None, 30)
+    client.store.enter_delete(message_id, client.clock())
+
+    for _ in ("it waits to be deleted", "it is deleted"):
+        with pytest.raises(UnknownMessage, match="is deleted"):
+            client.store.enter_edit(message_id, "hello!", client.clock())
+        await client.send_all()
+
+    assert server.texts(room) == [""]
 
 
 async def test_a_message_that_does_not_exist_can_be_neither_edited_nor_deleted(client: Client) -> None:

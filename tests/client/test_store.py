@@ -178,7 +178,7 @@ def test_the_unread_counter_follows_live_messages_marks_and_deletions(
     store: Store, room: UUID, server: FakeServer
 ) -> None:
     first, second = server.write(room, "one"), server.write(room, "two")
-    store.apply_conversations(list(server.rooms.values()), all_of_them=True)
+    store.apply_conversations(list(server.rooms.values()))
     assert unread(store, room) == 2  # by the server's count: the messages are not loaded
     store.apply_messages([message_of(first), message_of(second)])
     assert unread(store, room) == 2
@@ -202,7 +202,7 @@ def test_the_unread_counter_does_not_count_a_mark_twice_that_the_server_has_coun
     marked = server.change(rows[0]["id"], is_read=True)
     server.rooms[str(room)] |= {"unread_count_user1": 2, "updated_at": server.tick()}
 
-    store.apply_conversations(list(server.rooms.values()), all_of_them=True)
+    store.apply_conversations(list(server.rooms.values()))
     store.apply_messages([message_of(marked)])
 
     assert unread(store, room) == 2
@@ -217,9 +217,9 @@ def test_a_list_that_was_read_before_a_mark_does_not_bring_the_unread_messages_b
     at = datetime.fromisoformat(server.tick())
 
     store.apply_marks(room, [UUID(row["id"]) for row in rows[:2]], at, at, is_read=True, changed_at=at)
-    store.apply_conversations(late, all_of_them=True)
+    store.apply_conversations(late)
     assert unread(store, room) == 1
-    store.apply_conversations(late, all_of_them=True)
+    store.apply_conversations(late)
     assert unread(store, room) == 1
 
 
@@ -228,12 +228,12 @@ def test_what_this_person_has_read_counts_as_read_before_the_server_knows_it(
 ) -> None:
     rows = [server.write(room, text) for text in ("one", "two", "three")]
     store.apply_messages(message_of(row) for row in rows)
-    store.apply_conversations(list(server.rooms.values()), all_of_them=True)
+    store.apply_conversations(list(server.rooms.values()))
 
     assert store.mark_read(store.message(UUID(rows[1]["id"])))
     assert unread(store, room) == 1
     assert not store.mark_read(store.message(UUID(rows[0]["id"])))
-    store.apply_conversations(list(server.rooms.values()), all_of_them=True)
+    store.apply_conversations(list(server.rooms.values()))
     assert (unread(store, room), store.read_marks()) == (1, [(room, UUID(rows[1]["id"]))])
     store.mark_read(store.message(UUID(rows[2]["id"])))
     assert unread(store, room) == 0
@@ -256,6 +256,9 @@ def test_the_preview_follows_new_messages_edits_and_messages_without_text(
     picture = server.write(room, "", attachments=[{"type": "image", "url": "https://example.com"}])
     store.apply_messages([message_of(picture)])
     assert preview() == "[image]"
+    for attachment in ("https://example.com", None, {"type": None}):
+        store.apply_messages([message_of(server.write(room, "", attachments=[attachment]))])
+        assert preview() == "[attachment]"
 
 
 def test_messages_of_others_wait_to_be_marked_as_delivered_and_own_messages_do_not(
@@ -274,7 +277,7 @@ def test_a_conversation_that_the_server_no_longer_has_is_removed_with_its_messag
     store: Store, room: UUID, server: FakeServer
 ) -> None:
     store.apply_messages([message_of(server.write(room, "hello"))])
-    store.apply_conversations([], all_of_them=True)
+    store.apply_conversations([], known=[room])
     assert (store.conversations(), store.messages(room)) == ([], [])
 
 

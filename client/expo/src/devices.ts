@@ -120,7 +120,8 @@ export class Devices {
       } catch (error) {
         throw new ServerUnreachable('the HTTP API gave no answer', { cause: error });
       }
-      if (!answer.ok) throw await errorOf(answer);
+      // A network that asks to log in answers with a page of its own.
+      if (!answer.ok || answer.headers.get('Content-Type')?.includes('html')) throw await errorOf(answer);
     });
   }
 }
@@ -135,5 +136,5 @@ async function errorOf(answer: Response): Promise<Error> {
   } | null;
   const { code = `http_${status}`, message = 'the HTTP API failed', fields } = body?.error ?? {};
   const why = fields?.map((each) => `${each.field}: ${each.message}`).join('; ') ?? message;
-  return status >= 500 ? new ServerFailed(`${why} (${code})`) : new Rejected(code, why);
+  return status < 400 || status >= 500 ? new ServerFailed(`${why} (${code})`) : new Rejected(code, why);
 }

@@ -17,9 +17,7 @@ import type { Session } from './session.ts';
 
 // https://docs.postgrest.org/en/stable/references/errors.html and https://www.postgresql.org/docs/current/errcodes-appendix.html
 const TOKEN_CODES = /^PGRST30[1-3]$/;
-const TEMPORARY_CODES = /^PGRST00[0-3]$/;
 const TEMPORARY_CLASSES = /^(08|25|40|53|55|57|58|XX)...$/;
-const TEMPORARY_STATUSES = new Set([0, 408, 425, 502, 503, 504]);
 const LEAST_ID = '00000000-0000-0000-0000-000000000000';
 
 interface Answer {
@@ -182,7 +180,8 @@ function dataOf({ data, error, status }: Answer): unknown {
     const until = rowOf(parsed(error.details))['suspended_until'];
     throw new Suspended(error.message, typeof until === 'string' ? new Date(until) : null);
   }
-  if (TEMPORARY_STATUSES.has(status) || TEMPORARY_CODES.test(code)) {
+  // Below 400: no answer, or a page of a network that asks to log in. From 502 on: of a gateway, such as 522 of Cloudflare.
+  if (status < 400 || status === 408 || status === 425 || status > 501) {
     throw new ServerUnreachable(`the Data API cannot answer now (${code || status})`);
   }
   if (status >= 500 || TEMPORARY_CLASSES.test(code)) {

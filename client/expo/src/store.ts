@@ -273,8 +273,8 @@ export class Store {
     return this.#sql.reading(() => this.#conversation(conversationId));
   }
 
-  /** Stores rows of chat_rooms. `all`: these are all, so others are removed. */
-  applyConversations(rows: readonly Row[], { all = false } = {}): Promise<void> {
+  /** Stores rows of chat_rooms. Removes the conversations of `known` that are not among them. */
+  applyConversations(rows: readonly Row[], known: readonly string[] = []): Promise<void> {
     return this.#transaction(async (events) => {
       const before = new Map((await this.#sql.all(CONVERSATIONS)).map((row) => [text(row, 'id'), row]));
       for (const row of rows) {
@@ -292,7 +292,7 @@ export class Store {
         }
       }
       const found = new Set(rows.map((row) => row['id']));
-      for (const id of all ? before.keys() : []) if (!found.has(id)) await this.#removeConversation(id, events);
+      for (const id of known) if (!found.has(id)) await this.#removeConversation(id, events);
     });
   }
 

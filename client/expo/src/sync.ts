@@ -66,7 +66,9 @@ export class Sync {
       await this.#readChanges(cursor);
     }
     // After the messages: the counters of a conversation must not be older than they are.
-    await store.applyConversations(await server.conversations(), { all: true });
+    // A conversation that begins while they are read may not be among them: only those that were known can be gone.
+    const known = (await store.conversations()).map(({ id }) => id);
+    await store.applyConversations(await server.conversations(), known);
     await this.#readPeople();
     this.#applied();
     emit({ type: 'synced' });

@@ -3,9 +3,11 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 
+import { AuthUnknownError } from '@supabase/supabase-js';
+
 import { openDatabase } from '../conformance/sqlite.ts';
-import { ChatClient, DatabaseInUse, NotSignedIn, ServerUnreachable } from '../src/index.ts';
-import { ROOM, auth, openPhone } from './phone.ts';
+import { ChatClient, DatabaseInUse, NotSignedIn, ServerUnreachable, type Settings } from '../src/index.ts';
+import { ME, ROOM, auth, openPhone } from './phone.ts';
 
 /** The settings of a client without an account, whose server answers nothing. */
 function settings(file = ':memory:') {
@@ -40,6 +42,25 @@ test('a second client on one database is refused', async () => {
   await rejects(ChatClient.open(settings(file)), DatabaseInUse);
   await client.close();
   await (await ChatClient.open(settings(file))).close();
+});
+
+test('a page of a network that asks to log in registers no device', async () => {
+  const fetch = () => Promise.resolve(new Response('<html>Log in</html>', { headers: { 'Content-Type': 'text/html' } }));
+  const client = await ChatClient.open({ ...settings(), auth: auth(ME), apiUrl: 'http://api.test', fetch });
+  await client.useSession();
+  await rejects(client.registerDevice({ pushToken: 'token', platform: 'ios' }), ServerUnreachable);
+  await rejects(client.unregisterDevice(), ServerUnreachable);
+  await client.close();
+});
+
+test('a page of a proxy ends no session', async () => {
+  const error = new AuthUnknownError('<html>a proxy</html>', new SyntaxError());
+  const answer = () => Promise.resolve({ data: { session: null }, error });
+  const proxied = { ...auth(ME), signInWithPassword: answer, getSession: answer } as unknown as Settings['auth'];
+  const client = await ChatClient.open({ ...settings(), auth: proxied });
+  await rejects(client.signIn('me@example.com', 'password'), ServerUnreachable);
+  await rejects(client.useSession(), ServerUnreachable);
+  await client.close();
 });
 
 test('a request without a server throws a typed error', async () => {

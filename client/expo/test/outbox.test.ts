@@ -1,8 +1,9 @@
 import { deepEqual, equal } from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { messageOf } from '../src/models.ts';
+import { messageOf, type Row } from '../src/models.ts';
 import { Outbox } from '../src/outbox.ts';
+import { Server } from '../src/server.ts';
 import { ME, OTHER_ROOM, ROOM, has, openPhone, rowOf, type Phone, type Script } from './phone.ts';
 
 const accepts: Script = ({ body }) => [201, [rowOf(body)]];
@@ -87,6 +88,27 @@ test('a server that always fails at a message fails it after the attempts of the
   await phone.parts.store.enterMessage(ROOM, 'crash', [], 1);
   await sending(phone, async () => void (await phone.until(has('crash', 'failed'))));
   equal(phone.requests.length, 3);
+});
+
+test('a message waits while something between the phone and the server answers', async () => {
+  for (const status of [200, 302, 408, 425, 502, 511, 520, 522, 524, 530, 540]) {
+    let isBetween = true;
+    const phone = await openPhone(accepts);
+    const http: typeof fetch = async (_input, init) => {
+      if (isBetween) return new Response('<html>a page</html>', { status });
+      return new Response(JSON.stringify([rowOf(JSON.parse(String(init?.body)) as Row)]), { status: 201 });
+    };
+    const parts = { ...phone.parts, server: new Server('http://supabase.test', 'key', phone.parts.server.session, http) };
+    const counted = countAttempts(phone);
+    await parts.store.enterMessage(ROOM, 'patience', [], 1);
+    await sending({ ...phone, parts }, async () => {
+      const isPending = async () => (await parts.store.entries())[0]?.state === 'pending';
+      while (counted.length < 5 && (await isPending())) await new Promise((resolve) => setTimeout(resolve, 1));
+      equal(await isPending(), true); // after more attempts than a server has that fails
+      isBetween = false;
+      await phone.until(has('patience', 'sent'));
+    });
+  }
 });
 
 test('a message over the rate limit is sent later, and that attempt does not count', async () => {

@@ -52,7 +52,7 @@ test('an edit of a message that waits to be deleted changes nothing', async () =
 
 test('a conversation that was read here shows no unread messages before the server knows it', async () => {
   const { store } = (await openPhone(silent)).parts;
-  await store.applyConversations([room({})], { all: true });
+  await store.applyConversations([room({})]);
   await store.applyMessages([message({ id: 'm1' })]);
   equal((await store.conversation(ROOM))?.unread, 1);
   equal(await store.markRead('m1'), true);
@@ -67,14 +67,14 @@ test('a list that was read before a mark does not bring the unread messages back
   const at = 1e15 + 5;
   await store.applyReceipts(ROOM, ['m1'], { deliveredAt: at, readAt: at, isRead: true, changedAt: at });
   for (let time = 1; time <= 2; time++) {
-    await store.applyConversations([room({ unread_count_user2: 2 })], { all: true });
+    await store.applyConversations([room({ unread_count_user2: 2 })]);
     equal((await store.conversation(ROOM))?.unread, 1);
   }
 });
 
 test('a new message counts as unread before the conversation was read again', async () => {
   const { store } = (await openPhone(silent)).parts;
-  await store.applyConversations([room({ unread_count_user2: 0 })], { all: true });
+  await store.applyConversations([room({ unread_count_user2: 0 })]);
   await store.applyMessages([message({ id: 'm2', serverTimestamp: 1e15 + 5, text: ' two\nlines ' })]);
   const conversation = await store.conversation(ROOM);
   deepEqual([conversation?.unread, conversation?.lastMessage], [1, 'two lines']);
@@ -82,8 +82,8 @@ test('a new message counts as unread before the conversation was read again', as
 
 test('a malformed conversation is skipped, and removes no stored one', async () => {
   const { store } = (await openPhone(silent)).parts;
-  await store.applyConversations([room({})], { all: true });
-  await store.applyConversations([room({ updated_at: 'yesterday' })], { all: true });
+  await store.applyConversations([room({})]);
+  await store.applyConversations([room({ updated_at: 'yesterday' })]);
   equal((await store.conversations()).length, 1);
 });
 

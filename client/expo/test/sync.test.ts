@@ -4,9 +4,13 @@ import { test } from 'node:test';
 import { tapOf } from '../src/index.ts';
 import { Events } from '../src/events.ts';
 import { Sync } from '../src/sync.ts';
-import { PARTNER, ROOM, openPhone, rowOf, type Script } from './phone.ts';
+import { ME, OTHER_ROOM, PARTNER, ROOM, openPhone, rowOf, type Script } from './phone.ts';
 
 const row = (text: string) => rowOf({ room_id: ROOM, sender_id: PARTNER, message: text });
+
+const conversation = (id: string) => ({
+  id, user1_id: PARTNER, user2_id: ME, last_message: null, last_message_at: null, updated_at: '2026-01-01T00:00:00Z',
+});
 
 /** A server with these pages of changes. */
 function withPages(...pages: object[][]): Script {
@@ -38,6 +42,23 @@ test('a page of the overlap alone does not put the cursor back', async () => {
   await parts.store.put('cursor', '2030-01-01T00:00:00.000000Z');
   await new Sync(parts, () => undefined).once();
   equal(await parts.store.get('cursor'), '2030-01-01T00:00:00.000000Z');
+});
+
+test('a conversation that begins during a sync stays, and one that the server no longer has goes with its outbox', async () => {
+  const { parts } = await openPhone(({ path }) => [200, path.endsWith('/sync_cursor') ? '2026-01-01T00:00:00+00:00' : []]);
+  const { store, server } = parts;
+  const list = server.conversations.bind(server);
+  await store.applyConversations([conversation(OTHER_ROOM)]);
+  await store.enterMessage(OTHER_ROOM, 'gone', [], 1);
+  server.conversations = async () => {
+    const rows = await list();
+    await store.applyConversations([conversation(ROOM)]); // as openChat does
+    await store.enterMessage(ROOM, 'waits', [], 1);
+    return rows;
+  };
+  await new Sync(parts, () => undefined).once();
+  deepEqual((await store.conversations()).map(({ id }) => id), [ROOM]);
+  deepEqual((await store.entries()).map(({ text }) => text), ['waits']);
 });
 
 test('a malformed message is skipped, and the others are stored', async () => {

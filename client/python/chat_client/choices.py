@@ -50,7 +50,7 @@ class Choices:
         await self._server.rpc("accept_conversation", p_room_id=str(conversation_id))
         row = await self._server.conversation(conversation_id)
         if row is not None:
-            self._store.apply_conversations([row], all_of_them=False)
+            self._store.apply_conversations([row])
 
     # People -------------------------------------------------------------------------------------
 

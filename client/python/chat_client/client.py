@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self
 from uuid import UUID
@@ -17,7 +16,7 @@ from chat_client.errors import (
     ChatError,
     DatabaseError,
     NotSignedIn,
-    OtherAccount,
+    Rejected,
     ServerUnreachable,
 )
 from chat_client.events import DatabaseFailed, Event, Events, SessionEnded
@@ -30,6 +29,7 @@ from chat_client.server import Server
 from chat_client.settings import Settings
 from chat_client.store import Store
 from chat_client.sync import Sync
+from chat_client.waiting import backoff
 
 _log = logging.getLogger(__name__)
 
@@ -59,16 +59,15 @@ class ChatClient:
             self._save_session,
             self._http,
         )
-        ended, failed = self._session_ended, self._database_failed
-        self._outbox = Outbox(self._store, self._server, timing, settings.attempts, ended, failed)
-        self._marks = Marks(self._store, self._server, timing, ended, failed)
-        self._sync = Sync(self._store, self._server, timing, self._emit, self._marks.wake, ended, failed)
+        failed = self._failed
+        self._outbox = Outbox(self._store, self._server, timing, settings.attempts, failed)
+        self._marks = Marks(self._store, self._server, timing, failed)
+        self._sync = Sync(self._store, self._server, timing, self._emit, self._marks.wake, failed)
         self._live = Live(
             self._store, self._server, settings.publishable_key, timing, self._emit,
-            joined=self._reachable, sync=self._sync.request, applied=self._marks.wake,
-            session_ended=ended, database_failed=failed,
+            joined=self._reachable, sync=self._sync.request, applied=self._marks.wake, failed=failed,
         )  # fmt: skip
-        self._devices = Devices(self._store, self._server, self._http, settings.api_url, timing, ended)
+        self._devices = Devices(self._store, self._server, self._http, settings.api_url, timing, failed)
         #: What the person chooses: mute, block, report, quiet hours, …
         self.choices = Choices(self._store, self._server, self._sync.request, self._live.leave)
         self._tasks: list[asyncio.Task[None]] = []
@@ -120,12 +119,7 @@ class ChatClient:
 
         Raises SignInRejected, ServerUnreachable, RateLimited, and OtherAccount if the file has data of somebody else.
         """
-        user_id = await self._server.sign_in(email, password)
-        if self._store.me not in (None, user_id):
-            with suppress(ServerUnreachable):
-                await self._server.end_session()
-            self._server.drop_session()
-            raise OtherAccount("the local database belongs to another account: call sign_out, or use another file")
+        user_id = await self._server.sign_in(email, password, self._store.me)
         self._store.put("user_id", str(user_id))
         self._server.keep_session()
         self._told_ended = False
@@ -141,12 +135,13 @@ class ChatClient:
         self.background()
         self._told_ended = True  # by the person
         if self._server.signed_in:
-            try:
-                if self._settings.api_url is not None:
-                    await self._devices.unregister()
-                await self._server.end_session()
-            except ChatError as error:
-                _log.warning("signed out without the server: %s", type(error).__name__)
+            # Each by itself: the end of the session also ends the pushes of a device that is still registered.
+            unregister = () if self._settings.api_url is None else (self._devices.unregister,)
+            for end in (*unregister, self._server.end_session):
+                try:
+                    await end()
+                except ChatError as error:
+                    _log.warning("signed out without the server: %s", type(error).__name__)
             self._server.forget_session()
         self._store.wipe()
 
@@ -215,7 +210,7 @@ class ChatClient:
         found = await self._server.rpc("get_or_create_conversation", p_user1_id=str(me), p_user2_id=str(other_id))
         row = await self._server.conversation(UUID(found))
         if row is not None:
-            self._store.apply_conversations([row], all_of_them=False)
+            self._store.apply_conversations([row])
             self._store.apply_people(await self._server.people(self._store.partners_without_profile()))
         return UUID(found)
 
@@ -236,6 +231,7 @@ class ChatClient:
     ) -> list[Message]:
         """As `messages`, after a page was read from the server. Without the server, what the local database has.
 
+        A page has at most 200 messages.
         Call it when a conversation is opened, and with the oldest message on the screen to page back. Raises Rejected
         and NotSignedIn.
         """
@@ -331,33 +327,41 @@ class ChatClient:
         self._marks.wake()
         self._outbox.make_due()
 
-    def _session_ended(self) -> None:
-        if not self._server.signed_in and not self._told_ended:
+    def _failed(self, what: str, error: Exception) -> None:
+        """Says what went wrong in the background: to the app if it must act, and to the log."""
+        if isinstance(error, NotSignedIn) and not self._server.signed_in and not self._told_ended:
             self._told_ended = True
             self._emit(SessionEnded())
-
-    def _database_failed(self, error: DatabaseError) -> None:
-        _log.error("the local database failed: %s", error)
-        self._emit(DatabaseFailed(error))
+        if isinstance(error, DatabaseError):
+            self._emit(DatabaseFailed(error))
+        # Errors of others may quote what they were about.
+        reason = error if isinstance(error, ChatError) else type(error).__name__
+        _log.log(_level(error), "%s: %s", what, reason)
 
     async def _keep_session_fresh(self) -> None:
         """Renews the session before it expires, so that neither requests nor Realtime meet an expired token."""
         timing = self._settings.timing
+        failures = 0
         while True:
-            await asyncio.sleep(max(timing.retry_base, min(self._server.seconds_until_renewal(), timing.retry_cap)))
+            delay = max(timing.retry_base, min(self._server.seconds_until_renewal(), timing.retry_cap))
+            await asyncio.sleep(backoff(failures, timing.retry_base, timing.retry_cap) if failures else delay)
             if not self._server.signed_in:
+                failures = 0
                 continue
-            if self._server.seconds_until_renewal() == 0:
-                try:
+            try:
+                if self._server.seconds_until_renewal() == 0:
                     await self._server.renew()
-                except ServerUnreachable as error:
-                    _log.info("the session was not renewed: %s", error)
-                except NotSignedIn:
-                    self._session_ended()
-                    continue
-                except DatabaseError as error:
-                    self._database_failed(error)
-            await self._live.use_token()
+                failures = 0
+                await self._live.use_token()
+            except Exception as error:
+                failures += 1
+                self._failed("the session was not renewed", error)
+
+
+def _level(error: Exception) -> int:
+    if isinstance(error, ServerUnreachable | NotSignedIn):
+        return logging.INFO
+    return logging.WARNING if isinstance(error, Rejected) else logging.ERROR
 
 
 async def _logged(part: Callable[[], Coroutine[Any, Any, None]]) -> None:

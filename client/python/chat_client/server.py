@@ -6,19 +6,23 @@ some time after it was issued, or when the server says that it has expired.
 
 import asyncio
 import json
+import math
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
 from postgrest.exceptions import APIError
-from supabase_auth.errors import AuthApiError, AuthError, AuthRetryableError
+from supabase_auth.errors import AuthApiError, AuthError
 from supabase_auth.types import Session
 
 from chat_client.errors import (
     NotSignedIn,
+    OtherAccount,
     RateLimited,
     Rejected,
     ServerFailed,
@@ -52,22 +56,27 @@ class Server:
         save: Callable[[str | None], None],
         http: httpx.AsyncClient,
     ) -> None:
+        self._url = url
+        self._key = key
         self._save = save
         self._http = http
+        http.event_hooks["response"].append(_refuse_page)
         self._session = Session.model_validate_json(stored) if stored else None
         self._renewed_at = time.monotonic()
         self._renewing = asyncio.Lock()
         self._sessions = 0  # how often somebody has signed in or out
-        headers = {"Authorization": f"Bearer {self._session.access_token}"} if self._session else {}
-        self._client = AsyncClient(
-            url,
-            key,
+        self._client = self._client_of(self._session)
+
+    def _client_of(self, session: Session | None) -> AsyncClient:
+        return AsyncClient(
+            self._url,
+            self._key,
             AsyncClientOptions(
-                headers=headers,
+                headers={"Authorization": f"Bearer {session.access_token}"} if session else {},
                 auto_refresh_token=False,
                 persist_session=False,
                 postgrest_client_retry=False,
-                httpx_client=http,
+                httpx_client=self._http,
             ),
         )
 
@@ -90,23 +99,31 @@ class Server:
         """The URL of Realtime."""
         return str(self._client.realtime_url)
 
-    async def sign_in(self, email: str, password: str) -> UUID:
-        """Signs in, without storing it: `keep_session` does. Returns the id of the person. Raises SignInRejected."""
+    async def sign_in(self, email: str, password: str, owner: UUID | None) -> UUID:
+        """Signs in, without storing it: `keep_session` does. Returns the id of the person.
+
+        `owner`: who alone may sign in. Raises SignInRejected, ServerUnreachable, RateLimited and OtherAccount.
+        """
         async with self._renewing:  # a session that cannot be renewed must not end one that has just begun
+            # Until it is known who signs in, requests go on with the session of the owner.
+            client = self._client_of(None)
             try:
-                answer = await self._client.auth.sign_in_with_password({"email": email, "password": password})
+                with _from_auth():
+                    answer = await client.auth.sign_in_with_password({"email": email, "password": password})
             except AuthApiError as error:
-                if error.status == 429:
-                    raise RateLimited(60) from error
                 raise SignInRejected(error.code or str(error.status), error.message) from error
-            except (AuthError, httpx.TransportError) as error:
-                raise ServerUnreachable("Supabase Auth gave no answer") from error
             if answer.session is None:
                 raise SignInRejected("no_session", "Supabase Auth returned no session")
+            user_id = UUID(answer.session.user.id)
+            if owner not in (None, user_id):
+                with suppress(ServerUnreachable):
+                    await _end(client, answer.session.access_token)
+                raise OtherAccount("the local database belongs to another account: call sign_out, or use another file")
+            self._client = client
             self._session = answer.session
             self._sessions += 1
             self._renewed_at = time.monotonic()
-            return UUID(answer.session.user.id)
+            return user_id
 
     def keep_session(self) -> None:
         """Stores the session."""
@@ -129,15 +146,9 @@ class Server:
             if rejected is not None and self._session.access_token != rejected:
                 return
             try:
-                answer = await self._client.auth.refresh_session(self._session.refresh_token)
+                with _from_auth():
+                    answer = await self._client.auth.refresh_session(self._session.refresh_token)
             except AuthApiError as error:
-                if error.status == 429 or error.status >= 500:
-                    raise ServerUnreachable("Supabase Auth cannot renew the session now") from error
-                self.forget_session()
-                raise SessionExpired("the session has ended: sign in again") from error
-            except (AuthRetryableError, httpx.TransportError) as error:
-                raise ServerUnreachable("Supabase Auth gave no answer") from error
-            except AuthError as error:
                 self.forget_session()
                 raise SessionExpired("the session has ended: sign in again") from error
             if answer.session is None:
@@ -146,24 +157,15 @@ class Server:
             self._renewed_at = time.monotonic()
             self.keep_session()
 
-    def drop_session(self) -> None:
-        """Ends the use of a session that was not stored."""
-        self._session = None
-        self._sessions += 1
-
     def forget_session(self) -> None:
         """Removes the session, also the stored one, without telling the server."""
-        self.drop_session()
+        self._session = None
+        self._sessions += 1
         self._save(None)
 
     async def end_session(self) -> None:
         """Ends the session on the server. Raises ServerUnreachable."""
-        try:
-            await self._client.auth.admin.sign_out(self.access_token, "local")
-        except (AuthRetryableError, httpx.TransportError) as error:
-            raise ServerUnreachable("Supabase Auth gave no answer") from error
-        except AuthError:
-            pass  # It has ended already.
+        await _end(self._client, self.access_token)
 
     # Requests -----------------------------------------------------------------------------------
 
@@ -186,17 +188,16 @@ class Server:
             "client_msg_id": client_msg_id,
         }
         try:
-            rows = await self.request(lambda client: client.table("chat_messages").insert(row).execute())
+            return _first(await self.rows(lambda client: client.table("chat_messages").insert(row).execute()))
         except Rejected as error:
             if error.code != "23505":
                 raise
             return await self.message_of_client_msg_id(sender_id, client_msg_id)
-        return _first(rows)
 
     async def message_of_client_msg_id(self, sender_id: UUID, client_msg_id: str) -> Json | None:
         """The row of a message by the id that its sender gave it, or None."""
         return _first(
-            await self.request(
+            await self.rows(
                 lambda client: (
                     client.table("chat_messages")
                     .select("*")
@@ -210,7 +211,7 @@ class Server:
     async def update_message(self, message_id: UUID, **columns: Any) -> Json | None:
         """Edits or deletes an own message. Returns its row; None: there is no such message of this person."""
         return _first(
-            await self.request(
+            await self.rows(
                 lambda client: client.table("chat_messages").update(columns).eq("id", str(message_id)).execute()
             )
         )
@@ -218,7 +219,7 @@ class Server:
     async def conversation(self, conversation_id: UUID) -> Json | None:
         """The row of a conversation, or None."""
         return _first(
-            await self.request(
+            await self.rows(
                 lambda client: client.table("chat_rooms").select("*").eq("id", str(conversation_id)).execute()
             )
         )
@@ -226,7 +227,7 @@ class Server:
     async def update_conversation(self, conversation_id: UUID, **columns: Any) -> Json | None:
         """Updates a conversation. Returns its row, or None if there is none."""
         return _first(
-            await self.request(
+            await self.rows(
                 lambda client: client.table("chat_rooms").update(columns).eq("id", str(conversation_id)).execute()
             )
         )
@@ -237,7 +238,7 @@ class Server:
         while True:
             # A project may return fewer rows at once than are asked for, so only an empty page is the last one.
             after = found[-1]["id"] if found else "00000000-0000-0000-0000-000000000000"
-            page = await self.request(
+            page = await self.rows(
                 lambda client, after=after: (
                     client.table("chat_rooms").select("*").gt("id", after).order("id").limit(500).execute()
                 )
@@ -251,7 +252,7 @@ class Server:
         people = []
         for start in range(0, len(ids), 100):  # the ids are in the URL
             listed = [str(each) for each in ids[start : start + 100]]
-            rows = await self.request(
+            rows = await self.rows(
                 lambda client, listed=listed: (
                     client.table("users").select("id,display_name,avatar_url,role").in_("id", listed).execute()
                 )
@@ -291,16 +292,40 @@ class Server:
             raise NotSignedIn("the person has signed out during the request")
         return data
 
+    async def rows(self, build: Callable[..., Awaitable[Any]]) -> list[Json]:
+        """As `request`, for rows."""
+        return rows_of(await self.request(build))
+
     async def _request(self, build: Callable[..., Awaitable[Any]]) -> Any:
         try:
             answer = await build(self._client)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ServerUnreachable(f"the Data API gave no answer: {type(error).__name__}") from error
         except APIError as error:
             raise _translated(error) from error
         except ValueError as error:  # a proxy answered with something that is no JSON
             raise ServerUnreachable("the Data API gave an answer that is no JSON") from error
         return answer.data
+
+
+@contextmanager
+def _from_auth() -> Iterator[None]:
+    """Raises what is no decision of Supabase Auth as ServerUnreachable or RateLimited. A refusal is an AuthApiError."""
+    try:
+        yield
+    except AuthApiError as error:
+        if error.status == 429:
+            raise RateLimited(60) from error
+        if error.status >= 500:
+            raise ServerUnreachable("Supabase Auth cannot answer now") from error
+        raise
+    except (AuthError, httpx.RequestError, ValueError) as error:  # such as a page of a proxy
+        raise ServerUnreachable("Supabase Auth gave no answer") from error
+
+
+async def _end(client: AsyncClient, token: str) -> None:
+    with suppress(AuthApiError), _from_auth():  # A session that is refused has ended already.
+        await client.auth.admin.sign_out(token, "local")
 
 
 def _translated(error: APIError) -> Exception:
@@ -310,13 +335,16 @@ def _translated(error: APIError) -> Exception:
     if code in ("PT429", "429"):
         details = _json(error.details)
         limited = TooManyContacts if details.get("limit") == "new_contact_limit" else RateLimited
-        return limited(_retry_after(details), message)
+        return limited(seconds_to_wait(details.get("retry_after_seconds")), message)
     if code == "PT403":
         until = _json(error.details).get("suspended_until")
         return Suspended(message, datetime.fromisoformat(until) if isinstance(until, str) else None)
-    if code in ("502", "503", "504", "") or code in _TEMPORARY_CODES:
+    status = int(code) if re.fullmatch("[1-9][0-9]{2}", code) else None
+    # Of a proxy: a redirection or a page instead of rows, or a failure, such as 522 of Cloudflare.
+    is_of_proxy = code == "" or (status is not None and (status < 400 or status > 501))
+    if is_of_proxy or code in _TEMPORARY_CODES:
         return ServerUnreachable(f"the Data API cannot answer now ({code})")
-    if (code.isdigit() and len(code) == 3 and code >= "500") or (len(code) == 5 and code[:2] in _TEMPORARY_CLASSES):
+    if (status is not None and status >= 500) or (len(code) == 5 and code[:2] in _TEMPORARY_CLASSES):
         return ServerFailed(f"{message} ({code})")
     return Rejected(code, message)
 
@@ -329,14 +357,31 @@ def _json(details: object) -> Json:
     return found if isinstance(found, dict) else {}
 
 
-def _retry_after(details: Json) -> float:
+def seconds_to_wait(said: object) -> float:
+    """How long a server says to wait. A proxy may say it in another form, such as a date."""
     try:
-        return float(details["retry_after_seconds"])
-    except (ValueError, KeyError, TypeError):
+        seconds = float(str(said))
+    except ValueError:
         return 10.0
+    return seconds if 0 < seconds < math.inf else 10.0
 
 
-def _first(rows: Any) -> Json | None:
+async def _refuse_page(answer: httpx.Response) -> None:
+    """Refuses an answer of a proxy. The client of Supabase would take an empty one for no rows."""
+    has_no_rows = answer.status_code == 204 and "/rpc/" in answer.url.path
+    is_json = "json" in answer.headers.get("content-type", "")
+    if "/rest/v1/" in answer.url.path and answer.is_success and not has_no_rows and not is_json:
+        raise ServerUnreachable("the Data API gave an answer that is no JSON")
+
+
+def rows_of(data: Any) -> list[Json]:
+    """The rows of an answer. Raises ServerUnreachable for anything else, which is of a proxy."""
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        raise ServerUnreachable("the Data API gave an answer that is no list of rows")
+    return data
+
+
+def _first(rows: list[Json]) -> Json | None:
     return rows[0] if rows else None
 
 

@@ -260,8 +260,8 @@ class Store:
         row = self._one(f"{_CONVERSATIONS} where conversation.id = ?", conversation_id)
         return None if row is None else conversation_of(row)
 
-    def apply_conversations(self, rows: Sequence[Json], *, all_of_them: bool) -> None:
-        """Stores rows of chat_rooms. `all_of_them`: removes the conversations that are not among them."""
+    def apply_conversations(self, rows: Sequence[Json], *, known: Iterable[UUID] = ()) -> None:
+        """Stores rows of chat_rooms. `known`: those of these conversations that are not among the rows are removed."""
         me = self.me
         with self._transaction() as events:
             before = {each.id: each for each in self.conversations()}
@@ -272,9 +272,10 @@ class Store:
                     _log.warning("malformed conversation %s: %s", row.get("id"), type(error).__name__)
             after = {each.id: each for each in self.conversations()}
             events.extend(ConversationChanged(each) for each in after.values() if before.get(each.id) != each)
-            if all_of_them:
-                for gone in before.keys() - {UUID(row["id"]) for row in rows if "id" in row}:
-                    self._remove_conversation(gone, events)
+            found = {row.get("id") for row in rows}
+            for each in known:
+                if str(each) not in found:
+                    self._remove_conversation(each, events)
 
     def remove_conversation(self, conversation_id: UUID) -> None:
         """Removes a conversation and its messages."""
@@ -318,6 +319,8 @@ class Store:
     def enter_edit(self, message_id: UUID, text: str, now: float) -> Message:
         """Enters an edit of an own message, or changes the message that waits to be sent. Raises UnknownMessage."""
         message = self.message(message_id)
+        if message.deleted_at is not None:
+            raise UnknownMessage(f"the message {message_id} is deleted")
         with self._transaction() as events:
             changed = self._connection.execute(
                 "update outbox set text = ?, edited = edited or attempts > 0, state = 'pending', error = null,"
@@ -371,7 +374,8 @@ class Store:
         """Makes a failed entry pending again. Raises UnknownMessage if none has failed for this message."""
         with self._transaction() as events:
             changed = self._connection.execute(
-                "update outbox set state = 'pending', attempts = 0, next_try = 0, error = null"
+                # Not 0 attempts: an earlier one may have stored the message.
+                "update outbox set state = 'pending', attempts = 1, next_try = 0, error = null"
                 " where id = ? and state = 'failed'",
                 (str(message_id),),
             )
@@ -396,10 +400,14 @@ class Store:
         return [entry_of(row) for row in self._all("select * from outbox order by seq")]
 
     def next_entries(self) -> list[Entry]:
-        """The oldest pending entry of each conversation, whether or not it is due."""
+        """The oldest pending entry of each conversation, whether or not it is due.
+
+        The deletion of a message that may still arrive is one of its own: other messages do not wait for it.
+        """
         rows = self._all(
             "select * from outbox where seq in"
-            " (select min(seq) from outbox where state = 'pending' group by conversation_id) order by seq"
+            " (select min(seq) from outbox where state = 'pending'"
+            " group by conversation_id, iif(kind = 'delete' and tried_at > 0, seq, 0)) order by seq"
         )
         return [entry_of(row) for row in rows]
 
