@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from local.app import Person, chat_app
+from local.app import Person
 from local.cloud import LocalCloud
 from local.packages import NODE_MODULES, node
 from local.processes import free_port, run
@@ -23,6 +23,12 @@ from tests.system.expo_phone import APP, ExpoPhone, expo_phone, notification
 def tina(people: dict[str, Person]) -> Person:
     """A tourist who writes to the user of the app."""
     return people["tina"]
+
+
+@pytest.fixture
+def omar(people: dict[str, Person]) -> Person:
+    """Another one."""
+    return people["omar"]
 
 
 @pytest.fixture
@@ -74,13 +80,11 @@ async def until_refreshed(app: ExpoPhone) -> None:
             await asyncio.sleep(0.05)
 
 
-async def new_conversation(app: ExpoPhone, cloud: LocalCloud, unread: int) -> str:
-    """Another user writes that many messages to Gus. Returns the conversation."""
-    async with chat_app(cloud.supabase, cloud.api_url) as others:
-        omar = await others.sign_up("Omar", "tourist")
-        conversation: str = await app.do("openChat", str(omar.id))
-        for _ in range(unread):
-            await omar.send(UUID(conversation), "Hello")
+async def new_conversation(app: ExpoPhone, partner: Person, unread: int) -> str:
+    """The partner writes that many messages to Gus. Returns the conversation."""
+    conversation: str = await app.do("openChat", str(partner.id))
+    for _ in range(unread):
+        await partner.send(UUID(conversation), "Hello")
     return conversation
 
 
@@ -392,11 +396,11 @@ async def test_a_sign_out_reports_offline(app: ExpoPhone, cloud: LocalCloud, tin
 # Notifications --------------------------------------------------------------------------------------
 
 
-async def test_a_start_removes_the_notifications_of_another_account(cloud: LocalCloud) -> None:
+async def test_a_start_removes_the_notifications_of_another_account(cloud: LocalCloud, omar: Person) -> None:
     """The system shows pushes without the app while it is closed."""
     async with expo_phone(cloud) as app:
         await app.sign_up("Gus")
-        conversation = await new_conversation(app, cloud, unread=1)
+        conversation = await new_conversation(app, omar, unread=1)
         other, own, old = [of_a_message(user, conversation) for user in (str(uuid4()), app.user_id, None)]
         await app.do("phone", {"presented": [other, own, old], "allowed": True})
         await app.do("start")
@@ -415,11 +419,12 @@ async def test_the_conversation_on_the_screen_shows_no_banner(app: ExpoPhone, cl
 
 
 async def test_a_dismissal_removes_what_was_read_elsewhere_and_sets_the_badge(
-    app: ExpoPhone, cloud: LocalCloud
+    app: ExpoPhone, people: dict[str, Person]
 ) -> None:
     await until_refreshed(app)
-    read = [await new_conversation(app, cloud, unread=0) for _ in range(2)]
-    unread = [await new_conversation(app, cloud, unread=number) for number in (1, 2)]
+    tina, gus, omar, greta = people.values()
+    read = [await new_conversation(app, partner, unread=0) for partner in (tina, gus)]
+    unread = [await new_conversation(app, omar, unread=1), await new_conversation(app, greta, unread=2)]
     others = [of_a_message(app.user_id, unread[0]), drawn_by_android(unread[1])]
     presented = [of_a_message(app.user_id, read[0]), drawn_by_android(read[1]), *others]
     await app.do("phone", {"presented": presented, "badges": []})
@@ -427,23 +432,21 @@ async def test_a_dismissal_removes_what_was_read_elsewhere_and_sets_the_badge(
     assert (await app.state("presented"), (await app.state("badges"))[-1]) == (others, 3)
 
 
-async def test_a_dismissal_removes_an_unread_conversation_without_a_newer_message(
-    app: ExpoPhone, cloud: LocalCloud
-) -> None:
+async def test_a_dismissal_removes_an_unread_conversation_without_a_newer_message(app: ExpoPhone, omar: Person) -> None:
     """The time to live of its messages is over: they still count in the badge."""
     await until_refreshed(app)
-    conversation = await new_conversation(app, cloud, unread=2)
+    conversation = await new_conversation(app, omar, unread=2)
     await app.do("phone", {"presented": [drawn_by_android(conversation)], "badges": []})
     await app.do("pushInBackground", silent_push(app, conversation, badge=2, sentAt="2100-01-01T00:00:00Z"))
     assert (await app.state("presented"), (await app.state("badges"))[-1]) == ([], 2)
 
 
 async def test_a_dismissal_that_the_system_held_back_keeps_the_notification_of_a_newer_message(
-    app: ExpoPhone, cloud: LocalCloud
+    app: ExpoPhone, omar: Person
 ) -> None:
     """Android delays such a push while the phone is unused, but not the push of a new message."""
     await until_refreshed(app)
-    conversation = await new_conversation(app, cloud, unread=1)
+    conversation = await new_conversation(app, omar, unread=1)
     presented = [drawn_by_android(conversation)]
     await app.do("phone", {"presented": presented, "badges": []})
     await app.do("pushInBackground", silent_push(app, conversation, badge=0, sentAt="2026-01-01T00:00:00Z"))
@@ -463,9 +466,9 @@ async def test_a_silent_push_is_believed_if_the_server_cannot_be_asked(app: Expo
     assert (await app.state("presented"), await app.state("badges")) == ([drawn_by_android(kept)], [4])
 
 
-async def test_a_badge_push_sets_the_badge_and_removes_nothing(app: ExpoPhone, cloud: LocalCloud) -> None:
+async def test_a_badge_push_sets_the_badge_and_removes_nothing(app: ExpoPhone, omar: Person) -> None:
     await until_refreshed(app)
-    presented = [drawn_by_android(await new_conversation(app, cloud, unread=4))]
+    presented = [drawn_by_android(await new_conversation(app, omar, unread=4))]
     await app.do("phone", {"presented": presented})
     await app.do("pushInBackground", silent_push(app, kind="badge", badge=4))
     assert (await app.state("presented"), await app.state("badge")) == (presented, 4)
@@ -480,10 +483,10 @@ async def test_a_silent_push_for_another_account_changes_nothing(app: ExpoPhone)
     assert (await app.state("presented"), await app.state("badge")) == (presented, 1)
 
 
-async def test_a_badge_push_in_the_foreground_is_not_shown(app: ExpoPhone, cloud: LocalCloud) -> None:
+async def test_a_badge_push_in_the_foreground_is_not_shown(app: ExpoPhone, omar: Person) -> None:
     """On iOS, it comes to the handler of notifications."""
     await until_refreshed(app)
-    await new_conversation(app, cloud, unread=1)
+    await new_conversation(app, omar, unread=1)
     arrived = of_a_message(app.user_id)
     arrived["request"]["content"] = {"title": None, "body": None, "data": silent_push(app, kind="badge", badge=1)}
     assert not any((await app.do("arrive", arrived)).values())
@@ -508,11 +511,11 @@ async def test_a_push_in_the_foreground_replaces_the_notification_of_its_convers
 
 
 async def test_a_return_to_the_app_removes_only_what_was_read_elsewhere_and_sets_the_badge(
-    app: ExpoPhone, cloud: LocalCloud
+    app: ExpoPhone, omar: Person, tina: Person
 ) -> None:
     """The push that says so may be lost: iOS limits such pushes, and starts no app that was swiped away."""
     await until_refreshed(app)
-    read, unread = await new_conversation(app, cloud, unread=0), await new_conversation(app, cloud, unread=1)
+    read, unread = await new_conversation(app, tina, unread=0), await new_conversation(app, omar, unread=1)
     await app.do("moveTo", "background")
     of_the_app = {"date": 1, "request": {"identifier": str(uuid4()), "content": {"title": "Tour at 9", "data": {}}}}
     former = drawn_by_android(str(uuid4()))  # of a deleted conversation, or of a former account
@@ -525,7 +528,7 @@ async def test_a_return_to_the_app_removes_only_what_was_read_elsewhere_and_sets
 
 
 async def test_a_notification_that_arrives_while_the_app_reads_what_is_unread_stays(
-    app: ExpoPhone, cloud: LocalCloud, tina: Person
+    app: ExpoPhone, tina: Person
 ) -> None:
     await until_refreshed(app)
     conversation = await app.do("openChat", str(tina.id))
@@ -543,10 +546,10 @@ async def test_a_notification_that_arrives_while_the_app_reads_what_is_unread_st
 
 
 async def test_reading_on_this_phone_removes_the_notification_and_sets_the_badge(
-    app: ExpoPhone, cloud: LocalCloud, tina: Person
+    app: ExpoPhone, cloud: LocalCloud, tina: Person, omar: Person
 ) -> None:
     await app.do("ask")
-    other = await new_conversation(app, cloud, unread=2)
+    other = await new_conversation(app, omar, unread=2)
     _, shown = await push_from(tina, app, cloud)
     _, later = await push_from(tina, app, cloud)
     await app.do("sync")

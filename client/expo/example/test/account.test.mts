@@ -1,22 +1,22 @@
 import { test } from 'node:test';
 
-import { send, signIn, twoWindows, until, windowOf } from './windows.mts';
+import { send, signIn, until, windowOf, windowWith } from './windows.mts';
 
 test('a link opens its conversation after the sign-in, with the list behind it', async () => {
-  const [, gus] = await twoWindows('Tina', 'Gus');
+  const gus = await windowWith('Tina', 'Gus');
   await gus.getByLabel(/back/).click();
   await gus.getByRole('link', { name: 'Tina' }).waitFor();
 });
 
 test('a sign-out removes the chat from the device, and the next sign-in brings it back', async () => {
-  const [, gus] = await twoWindows('Tina', 'Gus');
+  const gus = await windowWith('Tina', 'Gus');
   await send(gus, 'Hello Tina');
-  await until(gus, 'Hello Tina', 'Delivered');
+  await until(gus, 'Hello Tina', 'Sent');
   await gus.goto(new URL('/settings', gus.url()).href);
   await gus.getByRole('button', { name: 'Sign out' }).click();
   await signIn(gus);
   await gus.getByRole('link', { name: 'Tina' }).click();
-  await until(gus, 'Hello Tina', 'Delivered');
+  await until(gus, 'Hello Tina', 'Sent');
 });
 
 test('a wrong password is named, and the person can try again', async () => {

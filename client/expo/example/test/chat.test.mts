@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { send, shown, twoWindows, until } from './windows.mts';
+import { send, shown, twoWindows, until, windowWith } from './windows.mts';
 
 // Red, 1 by 1 pixel.
 const PHOTO = Buffer.from(
@@ -65,9 +65,9 @@ test('an edit and a deletion reach the other window', async () => {
 });
 
 test('Enter, Space and a right click on a message show what can be done with it, and its text can be selected', async () => {
-  const [, gus] = await twoWindows('Tina', 'Gus');
+  const gus = await windowWith('Tina', 'Gus');
   await send(gus, 'Hello Tina');
-  await until(gus, 'Hello Tina', 'Delivered');
+  await until(gus, 'Hello Tina', 'Sent');
   const message = gus.getByTestId('message');
   for (const open of [() => message.press('Enter'), () => message.press('Space'), () => message.click({ button: 'right' })]) {
     await open();

@@ -3,10 +3,10 @@ import { test } from 'node:test';
 
 import type { Page } from 'playwright-core';
 
-import { send, twoWindows, until } from './windows.mts';
+import { send, twoWindows, until, windowWith } from './windows.mts';
 
 test('in a language that is written from right to left, own messages are on the left', async () => {
-  const [, gus] = await twoWindows('Tina', 'Gus', { locale: 'ar' });
+  const gus = await windowWith('Tina', 'Gus', { locale: 'ar' });
   await send(gus, 'مرحبا');
   await until(gus, 'مرحبا');
   const message = (await gus.getByTestId('message').boundingBox())!;
@@ -35,7 +35,7 @@ test('text that is twice as large is shown whole on each screen', async () => {
 });
 
 test('in dark mode, text is light on a dark ground', async () => {
-  const [, gus] = await twoWindows('Tina', 'Gus', { colorScheme: 'dark' });
+  const gus = await windowWith('Tina', 'Gus', { colorScheme: 'dark' });
   const input = gus.getByLabel('Message', { exact: true });
   const [text, ground] = await input.evaluate((element) => {
     const style = getComputedStyle(element);
@@ -45,7 +45,7 @@ test('in dark mode, text is light on a dark ground', async () => {
 });
 
 test('the line to write in grows with its lines, up to a limit, and shrinks again', async () => {
-  const [, gus] = await twoWindows('Tina', 'Gus');
+  const gus = await windowWith('Tina', 'Gus');
   const input = gus.getByLabel('Message', { exact: true });
   const heightOf = async (text: string) => {
     await input.fill(text);

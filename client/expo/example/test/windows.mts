@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, afterEach, before } from 'node:test';
 
 import binary from '@sparticuz/chromium';
+import { createClient } from '@supabase/supabase-js';
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
 
 import { serve } from './server.mts';
@@ -13,6 +14,7 @@ const { SUPABASE_URL, SUPABASE_PUBLISHABLE_KEY } = process.env;
 if (!SUPABASE_URL || !SUPABASE_PUBLISHABLE_KEY) throw new Error('SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY are not set');
 
 const PASSWORD = 'correct horse battery staple';
+const supabase = createClient(SUPABASE_URL, SUPABASE_PUBLISHABLE_KEY, { auth: { autoRefreshToken: false } });
 
 const emails = new WeakMap<Page, string>();
 const errors: Error[] = []; // of the app: unhandled errors and rejections
@@ -54,11 +56,31 @@ export async function windowOf(name: string, path = '/', { hoursOff = 0, ...opti
   await page.goto(server.url + path);
   await page.getByRole('button', { name: 'I am new here' }).click();
   await page.getByLabel('Name').fill(name);
-  emails.set(page, `${crypto.randomUUID()}@example.com`);
+  emails.set(page, newEmail());
   await fillCredentials(page, PASSWORD);
   await page.getByRole('button', { name: 'Create account' }).click();
   await page.getByLabel('Password').waitFor({ state: 'detached' });
   return page;
+}
+
+/** A window of a new person, who has opened the conversation with somebody whose phone is off. */
+export async function windowWith(absent: string, name: string, phone: Phone = {}): Promise<Page> {
+  const page = await windowOf(name, `/with/${await signUp(absent)}`, phone);
+  await page.getByRole('heading', { name: absent }).waitFor();
+  return page;
+}
+
+/** The id of a new person without a window. */
+async function signUp(name: string): Promise<string> {
+  const { data, error } = await supabase.auth.signUp({ email: newEmail(), password: PASSWORD });
+  if (error) throw error;
+  const id = data.user!.id;
+  await supabase.from('users').insert({ id, display_name: name, role: 'tourist' }).throwOnError();
+  return id;
+}
+
+function newEmail(): string {
+  return `${crypto.randomUUID()}@example.com`;
 }
 
 /** Fills in the sign-in of the person of a window, and presses the button. */
