@@ -5,9 +5,10 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from botocore import session as sessions
 
 from local.app import Person, chat_app, new_phone
 from local.cloud import LocalCloud, local_cloud
@@ -133,6 +135,13 @@ class BreakableCloud:
         phone = new_phone(self.cloud.expo, platform)
         await person.log_in_on(phone, device_id)
         return phone
+
+
+@pytest.fixture(scope="session", autouse=True)
+def descriptions_of_aws() -> Iterator[None]:
+    """Parses the description of each AWS service once, not for each session of boto3; a test has several of them."""
+    with patch.object(sessions, "create_loader", cache(sessions.create_loader)):
+        yield
 
 
 @pytest.fixture(scope="session")
