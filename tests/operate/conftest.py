@@ -17,6 +17,7 @@ from uuid import uuid4
 import botocore.session
 import psycopg
 import pytest
+from botocore import session as sessions
 
 from local.app import Person, chat_app, new_phone
 from local.cloud import LocalCloud, local_cloud
@@ -143,6 +144,13 @@ class BreakableCloud:
         phone = new_phone(self.cloud.expo, platform)
         await person.log_in_on(phone, device_id)
         return phone
+
+
+@pytest.fixture(scope="session", autouse=True)
+def descriptions_of_aws() -> Iterator[None]:
+    """Parses the description of each AWS service once, not for each session of boto3; a test has several of them."""
+    with patch.object(sessions, "create_loader", cache(sessions.create_loader)):
+        yield
 
 
 @pytest.fixture(scope="session")
