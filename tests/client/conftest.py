@@ -9,8 +9,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from chat_client.errors import DatabaseError
-from chat_client.events import DatabaseFailed, Event, SessionEnded
+from chat_client.errors import NotSignedIn
+from chat_client.events import Event, SessionEnded
 from chat_client.outbox import Outbox
 from chat_client.server import Server
 from chat_client.settings import Timing
@@ -85,9 +85,10 @@ class Client:
         self.clock = Clock()
         session = store.get("session") or json.dumps(server.session())
         self.server = Server(URL, KEY, session, self._save, http)
-        self.outbox = Outbox(store, self.server, TIMING, 3, self._ended, self._failed, self.clock)
-        self.sync = Sync(store, self.server, TIMING, events.append, lambda: None, self._ended, self._failed)
+        self.outbox = Outbox(store, self.server, TIMING, 3, self._failed, self.clock)
+        self.sync = Sync(store, self.server, TIMING, events.append, lambda: None, self._failed)
         self._events = events
+        self.failures: list[Exception] = []  # of the background
 
     def _save(self, session: str | None) -> None:
         if session is None:
@@ -95,11 +96,10 @@ class Client:
         else:
             self.store.put("session", session)
 
-    def _ended(self) -> None:
-        self._events.append(SessionEnded())
-
-    def _failed(self, error: DatabaseError) -> None:
-        self._events.append(DatabaseFailed(error))
+    def _failed(self, what: str, error: Exception) -> None:
+        self.failures.append(error)
+        if isinstance(error, NotSignedIn):
+            self._events.append(SessionEnded())
 
     async def send_due(self) -> float | None:
         """Sends what is due by the clock of the test. Returns the seconds until more is due, or None."""

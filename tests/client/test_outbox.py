@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from chat_client.errors import UnknownMessage
+from chat_client.errors import DatabaseError, UnknownMessage
 from chat_client.events import Event, MessageChanged, SessionEnded
 from chat_client.models import Message
 from chat_client.store import Store
@@ -134,6 +134,62 @@ async def test_a_message_that_is_rejected_fails_and_the_next_one_of_its_conversa
     assert server.texts(room) == ["hello"]
     failed = client.store.message(poison.id)
     assert (failed.status, failed.error) == ("failed", "message is too long (22001)")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            httpx.Response(status, html="<html>a proxy</html>")
+            for status in (200, 302, 502, 511, 520, 522, 524, 530, 540)
+        ),
+        httpx.Response(200),
+        httpx.Response(204),
+        httpx.Response(200, json="ok"),
+        httpx.Response(200, json=["ok"]),
+        httpx.DecodingError("not compressed"),
+        LookupError("a bug"),
+    ],
+    ids=str,
+)
+async def test_an_answer_of_a_proxy_or_an_unexpected_error_makes_no_message_fail(
+    client: Client, server: FakeServer, room: UUID, write: Write, answer: httpx.Response | Exception
+) -> None:
+    write(room, "a secret")
+    server.before.extend([answer] * 5)
+
+    await client.send_all()
+
+    assert (server.texts(room), len(client.failures)) == (["a secret"], 5)
+
+
+async def test_an_unexpected_error_of_a_message_delays_no_other_conversation(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    other = server.open_room()
+    server.fault = lambda request: LookupError("a bug") if b"poison" in request.content else None
+    write(room, "poison")
+    await client.send_due()
+
+    write(other, "hello")
+    await client.send_due()
+
+    assert server.texts(other) == ["hello"]
+
+
+async def test_an_outbox_that_cannot_be_read_is_read_again(
+    client: Client, server: FakeServer, room: UUID, write: Write
+) -> None:
+    write(room, "hello")
+    client.store._connection.execute("alter table outbox rename to gone")
+    assert await client.send_due() == 0.02
+    [failure] = client.failures
+    assert isinstance(failure, DatabaseError)
+
+    client.store._connection.execute("alter table gone rename to outbox")
+    await client.send_due()
+
+    assert server.texts(room) == ["hello"]
 
 
 async def test_a_message_at_which_the_server_fails_blocks_no_other_conversation_and_fails_in_the_end(

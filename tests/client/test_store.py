@@ -256,6 +256,9 @@ def test_the_preview_follows_new_messages_edits_and_messages_without_text(
     picture = server.write(room, "", attachments=[{"type": "image", "url": "https://example.com"}])
     store.apply_messages([message_of(picture)])
     assert preview() == "[image]"
+    for attachment in ("https://example.com", None, {"type": None}):
+        store.apply_messages([message_of(server.write(room, "", attachments=[attachment]))])
+        assert preview() == "[attachment]"
 
 
 def test_messages_of_others_wait_to_be_marked_as_delivered_and_own_messages_do_not(

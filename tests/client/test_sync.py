@@ -140,6 +140,44 @@ async def test_a_malformed_row_is_skipped_and_logged_and_the_others_arrive(
     assert "a secret" not in caplog.text
 
 
+@pytest.mark.parametrize("function", ["sync_cursor", "get_changed_messages", "chat_rooms"])
+@pytest.mark.parametrize(
+    "answer", ["", "<html>Log in to the Wi-Fi</html>", '"<html>"', '["<html>"]', '{"status": "ok"}']
+)
+async def test_an_answer_of_a_proxy_is_not_stored_and_removes_nothing_and_the_next_sync_brings_all(
+    client: Client, server: FakeServer, room: UUID, function: str, answer: str
+) -> None:
+    headers = {"Content-Type": "text/html" if answer.startswith("<") else "application/json"} if answer else {}
+    if function != "sync_cursor":
+        await client.sync.once()
+    server.write(room, "hello")
+    client.store.enter_message(room, "waits", (), client.clock())
+    page = httpx.Response(200, text=answer, headers=headers)
+    server.fault = lambda request: page if request.url.path.endswith(function) else None
+
+    with pytest.raises(ServerUnreachable):
+        await client.sync.once()
+
+    server.fault = lambda request: None
+    await client.sync.once()
+    assert client.store.conversations()[0].last_message == "hello"
+    assert [entry.text for entry in client.store.entries()] == ["waits"]
+
+
+async def test_a_row_without_a_time_stops_a_sync_and_none_after_it(
+    client: Client, server: FakeServer, room: UUID
+) -> None:
+    await client.sync.once()
+    row = server.write(room, "hello")
+    server.before.append(httpx.Response(200, json=[{**row, "changed_at": None}]))
+    with pytest.raises(ServerUnreachable):
+        await client.sync.once()
+
+    await client.sync.once()
+
+    assert [message.text for message in client.store.messages(room)] == ["hello"]
+
+
 async def test_pages_reach_back_to_the_first_message(client: Client, server: FakeServer, room: UUID) -> None:
     for number in range(75):
         server.write(room, f"{number}")
@@ -217,7 +255,7 @@ async def test_a_read_mark_is_sent_before_or_after_a_sync_but_not_while_it_count
     message = message_of(server.write(room, "hello"))
     client.store.apply_messages([message])
     client.store.mark_read(message)
-    marks = Marks(client.store, client.server, replace(TIMING, marks_delay=0), lambda: None, lambda error: None)
+    marks = Marks(client.store, client.server, replace(TIMING, marks_delay=0), lambda what, error: None)
 
     async def turns() -> None:
         """The fake server answers within a few turns of the loop."""

@@ -16,6 +16,7 @@ from chat_client.errors import (
     ChatError,
     DatabaseError,
     NotSignedIn,
+    Rejected,
     ServerUnreachable,
 )
 from chat_client.events import DatabaseFailed, Event, Events, SessionEnded
@@ -28,6 +29,7 @@ from chat_client.server import Server
 from chat_client.settings import Settings
 from chat_client.store import Store
 from chat_client.sync import Sync
+from chat_client.waiting import backoff
 
 _log = logging.getLogger(__name__)
 
@@ -57,16 +59,15 @@ class ChatClient:
             self._save_session,
             self._http,
         )
-        ended, failed = self._session_ended, self._database_failed
-        self._outbox = Outbox(self._store, self._server, timing, settings.attempts, ended, failed)
-        self._marks = Marks(self._store, self._server, timing, ended, failed)
-        self._sync = Sync(self._store, self._server, timing, self._emit, self._marks.wake, ended, failed)
+        failed = self._failed
+        self._outbox = Outbox(self._store, self._server, timing, settings.attempts, failed)
+        self._marks = Marks(self._store, self._server, timing, failed)
+        self._sync = Sync(self._store, self._server, timing, self._emit, self._marks.wake, failed)
         self._live = Live(
             self._store, self._server, settings.publishable_key, timing, self._emit,
-            joined=self._reachable, sync=self._sync.request, applied=self._marks.wake,
-            session_ended=ended, database_failed=failed,
+            joined=self._reachable, sync=self._sync.request, applied=self._marks.wake, failed=failed,
         )  # fmt: skip
-        self._devices = Devices(self._store, self._server, self._http, settings.api_url, timing, ended)
+        self._devices = Devices(self._store, self._server, self._http, settings.api_url, timing, failed)
         #: What the person chooses: mute, block, report, quiet hours, …
         self.choices = Choices(self._store, self._server, self._sync.request, self._live.leave)
         self._tasks: list[asyncio.Task[None]] = []
@@ -326,33 +327,41 @@ class ChatClient:
         self._marks.wake()
         self._outbox.make_due()
 
-    def _session_ended(self) -> None:
-        if not self._server.signed_in and not self._told_ended:
+    def _failed(self, what: str, error: Exception) -> None:
+        """Says what went wrong in the background: to the app if it must act, and to the log."""
+        if isinstance(error, NotSignedIn) and not self._server.signed_in and not self._told_ended:
             self._told_ended = True
             self._emit(SessionEnded())
-
-    def _database_failed(self, error: DatabaseError) -> None:
-        _log.error("the local database failed: %s", error)
-        self._emit(DatabaseFailed(error))
+        if isinstance(error, DatabaseError):
+            self._emit(DatabaseFailed(error))
+        # Errors of others may quote what they were about.
+        reason = error if isinstance(error, ChatError) else type(error).__name__
+        _log.log(_level(error), "%s: %s", what, reason)
 
     async def _keep_session_fresh(self) -> None:
         """Renews the session before it expires, so that neither requests nor Realtime meet an expired token."""
         timing = self._settings.timing
+        failures = 0
         while True:
-            await asyncio.sleep(max(timing.retry_base, min(self._server.seconds_until_renewal(), timing.retry_cap)))
+            delay = max(timing.retry_base, min(self._server.seconds_until_renewal(), timing.retry_cap))
+            await asyncio.sleep(backoff(failures, timing.retry_base, timing.retry_cap) if failures else delay)
             if not self._server.signed_in:
+                failures = 0
                 continue
-            if self._server.seconds_until_renewal() == 0:
-                try:
+            try:
+                if self._server.seconds_until_renewal() == 0:
                     await self._server.renew()
-                except ServerUnreachable as error:
-                    _log.info("the session was not renewed: %s", error)
-                except NotSignedIn:
-                    self._session_ended()
-                    continue
-                except DatabaseError as error:
-                    self._database_failed(error)
-            await self._live.use_token()
+                failures = 0
+                await self._live.use_token()
+            except Exception as error:
+                failures += 1
+                self._failed("the session was not renewed", error)
+
+
+def _level(error: Exception) -> int:
+    if isinstance(error, ServerUnreachable | NotSignedIn):
+        return logging.INFO
+    return logging.WARNING if isinstance(error, Rejected) else logging.ERROR
 
 
 async def _logged(part: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -1,7 +1,6 @@
 """This device: its registration for pushes over the HTTP API, and the heartbeats that say what is on its screen."""
 
 import asyncio
-import logging
 import re
 from collections.abc import Callable
 from locale import getlocale
@@ -10,13 +9,11 @@ from uuid import UUID
 
 import httpx
 
-from chat_client.errors import NotSignedIn, RateLimited, Rejected, ServerFailed, ServerUnreachable, SessionExpired
-from chat_client.server import Server
+from chat_client.errors import RateLimited, Rejected, ServerFailed, ServerUnreachable, SessionExpired
+from chat_client.server import Server, seconds_to_wait
 from chat_client.settings import Timing
 from chat_client.store import Store
 from chat_client.waiting import wait
-
-_log = logging.getLogger(__name__)
 
 
 class Devices:
@@ -29,14 +26,14 @@ class Devices:
         http: httpx.AsyncClient,
         api_url: str | None,
         timing: Timing,
-        session_ended: Callable[[], None],
+        failed: Callable[[str, Exception], None],
     ) -> None:
         self._store = store
         self._server = server
         self._http = http
         self._api_url = api_url.rstrip("/") if api_url else None
         self._timing = timing
-        self._session_ended = session_ended
+        self._failed = failed
         self._on_screen: UUID | None = None
         self._foreground = True
         self._changed = asyncio.Event()
@@ -91,10 +88,8 @@ class Devices:
             if self._server.signed_in:
                 try:
                     await self.report_presence()
-                except (ServerUnreachable, Rejected) as error:
-                    _log.info("presence was not reported: %s", error)
-                except NotSignedIn:
-                    self._session_ended()
+                except Exception as error:
+                    self._failed("presence was not reported", error)
             await wait(self._changed, self._timing.heartbeat if self._foreground else None)
 
     async def report_presence(self, *, online: bool | None = None) -> None:
@@ -135,7 +130,7 @@ class Devices:
             case 401:
                 raise SessionExpired("the session has ended: sign in again")
             case 429:
-                raise RateLimited(float(answer.headers.get("Retry-After", 10)))
+                raise RateLimited(seconds_to_wait(answer.headers.get("Retry-After")))
             case status if status >= 500:
                 raise ServerFailed(f"{message} ({code})")
         raise Rejected(code, message)
@@ -144,7 +139,7 @@ class Devices:
         headers = {"Authorization": f"Bearer {self._server.access_token}"}
         try:
             return await self._http.request(method, f"{self._api_url}{path}", headers=headers, **content)  # type: ignore[arg-type]
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ServerUnreachable(f"the HTTP API gave no answer: {type(error).__name__}") from error
 
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from realtime import AsyncRealtimeChannel, AsyncRealtimeClient, RealtimeChannelOptions, RealtimeSubscribeStates
 
-from chat_client.errors import DatabaseError, NotSignedIn, ServerUnreachable
+from chat_client.errors import NotSignedIn, ServerUnreachable
 from chat_client.events import ConnectionChanged, Event, PresenceChanged, TypingChanged
 from chat_client.models import Json, message_of
 from chat_client.server import Server
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 logging.getLogger("realtime").setLevel(logging.CRITICAL)
 
 
-class _ChannelLost(Exception):
+class _ChannelLost(ServerUnreachable):
     """A channel could not be joined, or was closed or lost."""
 
 
@@ -60,8 +60,7 @@ class Live:
         joined: Callable[[], None],
         sync: Callable[[], None],
         applied: Callable[[], None],
-        session_ended: Callable[[], None],
-        database_failed: Callable[[DatabaseError], None],
+        failed: Callable[[str, Exception], None],
     ) -> None:
         self._store = store
         self._server = server
@@ -71,8 +70,7 @@ class Live:
         self._joined = joined
         self._sync = sync
         self._applied = applied
-        self._session_ended = session_ended
-        self._database_failed = database_failed
+        self._failed = failed
         self._wanted = asyncio.Event()
         self._restart = asyncio.Event()
         self._room: UUID | None = None
@@ -144,21 +142,17 @@ class Live:
                 self._wanted.clear()
                 continue
             began = monotonic()
-            lost = False
             try:
                 await self._until_restart(self._stay_connected())
-            except (_ChannelLost, ServerUnreachable) as error:
-                lost = True
-                _log.info("the live connection was lost: %s", error)
-            except NotSignedIn:
-                self._session_ended()
-                self._wanted.clear()
-            except DatabaseError as error:
-                lost = True
-                self._database_failed(error)
-            if not lost:
                 failures = 0
                 continue
+            except NotSignedIn as error:
+                self._failed("the live connection has ended", error)
+                self._wanted.clear()
+                failures = 0
+                continue
+            except Exception as error:
+                self._failed("the live connection was lost", error)
             # A server that accepts and then drops must not be called again at once.
             failures = 1 if monotonic() - began > self._timing.stable_connection else failures + 1
             delay = backoff(failures, self._timing.retry_base, self._timing.retry_cap)
@@ -266,7 +260,7 @@ class Live:
                 try:
                     await self._visit(connection, room)
                     failures = 0
-                except (_ChannelLost, ServerUnreachable, TimeoutError) as error:
+                except (ServerUnreachable, TimeoutError) as error:
                     failures += 1
                     delay = backoff(failures, self._timing.retry_base, self._timing.retry_cap)
                     _log.info("the channel of the conversation %s was lost: %s", room, error)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from chat_client.errors import DatabaseError, NotSignedIn, Rejected, ServerUnreachable
+from chat_client.errors import Rejected
 from chat_client.server import Server
 from chat_client.settings import Timing
 from chat_client.store import Store
@@ -22,14 +22,12 @@ class Marks:
         store: Store,
         server: Server,
         timing: Timing,
-        session_ended: Callable[[], None],
-        database_failed: Callable[[DatabaseError], None],
+        failed: Callable[[str, Exception], None],
     ) -> None:
         self._store = store
         self._server = server
         self._timing = timing
-        self._session_ended = session_ended
-        self._database_failed = database_failed
+        self._failed = failed
         self._changed = asyncio.Event()
 
     def wake(self) -> None:
@@ -46,17 +44,14 @@ class Marks:
                 await asyncio.sleep(self._timing.marks_delay)  # so that a burst of messages is one call
             self._changed.clear()
             if not self._server.signed_in:
+                failures = 0
                 continue
             try:
                 await self._send()
                 failures = 0
-            except ServerUnreachable:
+            except Exception as error:
                 failures += 1
-            except NotSignedIn:
-                self._session_ended()
-            except DatabaseError as error:
-                failures += 1
-                self._database_failed(error)
+                self._failed("the marks were not sent", error)
 
     async def _send(self) -> None:
         me, device_id = str(self._store.me), self._store.device_id()

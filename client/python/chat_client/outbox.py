@@ -5,7 +5,6 @@ the server rejects has failed: it stays until the app retries or discards it, an
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from uuid import UUID
@@ -25,8 +24,6 @@ from chat_client.settings import Timing
 from chat_client.store import Store
 from chat_client.waiting import backoff, wait
 
-_log = logging.getLogger(__name__)
-
 # A request that timed out may still be stored, but not later than any server lets a statement run.
 _UNCERTAIN_SECONDS = 60
 
@@ -40,16 +37,14 @@ class Outbox:
         server: Server,
         timing: Timing,
         attempts: int,
-        session_ended: Callable[[], None],
-        database_failed: Callable[[DatabaseError], None],
+        failed: Callable[[str, Exception], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._server = server
         self._timing = timing
         self._attempts = attempts
-        self._session_ended = session_ended
-        self._database_failed = database_failed
+        self._failed = failed
         self._clock = clock
         self._changed = asyncio.Event()
         self._sending: dict[UUID, asyncio.Task[None]] = {}
@@ -76,7 +71,11 @@ class Outbox:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._changed.clear()
-                delay = self._start_due(group)
+                try:
+                    delay = self._start_due(group)
+                except Exception as error:
+                    delay = self._timing.retry_cap
+                    self._failed("the outbox was not read", error)
                 if not self._sending:
                     return delay
                 await wait(self._changed, delay)
@@ -103,9 +102,9 @@ class Outbox:
     async def _send(self, entry: Entry) -> None:
         try:
             await self._attempt(entry)
-        except DatabaseError as error:
+        except Exception as error:  # of the database: when the entry is tried again could not be stored
             self._pause_all(self._timing.retry_cap)
-            self._database_failed(error)
+            self._failed(f"the {entry.kind} of {entry.id} was not sent", error)
         finally:
             del self._sending[entry.conversation_id]
             self.wake()
@@ -116,29 +115,28 @@ class Outbox:
             return
         try:
             await self._try(entry)
-        except (Rejected, TooManyContacts) as error:
-            _log.warning("the server rejected the %s of %s: %s", entry.kind, entry.id, getattr(error, "code", "PT429"))
+        except DatabaseError:
+            raise
+        except Exception as error:
+            self._keep(entry, error)
+            self._failed(f"the {entry.kind} of {entry.id} was not sent", error)
+
+    def _keep(self, entry: Entry, error: Exception) -> None:
+        """Decides what becomes of an entry that was not sent."""
+        is_last = isinstance(error, ServerFailed) and entry.attempts + 1 >= self._attempts
+        if is_last or isinstance(error, Rejected | TooManyContacts):
             self._store.fail(entry, str(error))
-        except RateLimited as error:
+        elif isinstance(error, RateLimited):
             self._pause_all(error.retry_after)
             self._store.postpone(entry, self._paused_until, count=False)
-        except ServerFailed as error:
-            if entry.attempts + 1 >= self._attempts:
-                self._store.fail(entry, str(error))
-            else:
-                self._postpone(entry)
-        except ServerUnreachable:
-            self._postpone(entry)
-        except NotSignedIn:
+        elif isinstance(error, NotSignedIn):
             self._store.postpone(entry, 0, count=False)
-            self._session_ended()
+        else:
+            delay = backoff(entry.attempts + 1, self._timing.retry_base, self._timing.retry_cap)
+            self._store.postpone(entry, self._clock() + delay)
 
     def _pause_all(self, seconds: float) -> None:
         self._pause, self._paused_until = seconds, self._clock() + seconds
-
-    def _postpone(self, entry: Entry) -> None:
-        delay = backoff(entry.attempts + 1, self._timing.retry_base, self._timing.retry_cap)
-        self._store.postpone(entry, self._clock() + delay)
 
     async def _try(self, entry: Entry) -> None:
         match entry.kind:

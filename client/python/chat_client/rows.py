@@ -64,7 +64,9 @@ def conversation_of(row: sqlite3.Row) -> Conversation:
 
 def _kind_line(attachments: list[Json], message_type: str) -> str:
     """What the list shows for a message without text: its kind."""
-    kind = attachments[0].get("type") if attachments else message_type
+    kind = message_type
+    if attachments:  # Without a setting of the server, an attachment may be anything.
+        kind = attachments[0].get("type", "") if isinstance(attachments[0], dict) else ""
     return f"[{kind or 'attachment'}]"
 
 

@@ -6,6 +6,8 @@ some time after it was issued, or when the server says that it has expired.
 
 import asyncio
 import json
+import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,6 +60,7 @@ class Server:
         self._key = key
         self._save = save
         self._http = http
+        http.event_hooks["response"].append(_refuse_page)
         self._session = Session.model_validate_json(stored) if stored else None
         self._renewed_at = time.monotonic()
         self._renewing = asyncio.Lock()
@@ -185,17 +188,16 @@ class Server:
             "client_msg_id": client_msg_id,
         }
         try:
-            rows = await self.request(lambda client: client.table("chat_messages").insert(row).execute())
+            return _first(await self.rows(lambda client: client.table("chat_messages").insert(row).execute()))
         except Rejected as error:
             if error.code != "23505":
                 raise
             return await self.message_of_client_msg_id(sender_id, client_msg_id)
-        return _first(rows)
 
     async def message_of_client_msg_id(self, sender_id: UUID, client_msg_id: str) -> Json | None:
         """The row of a message by the id that its sender gave it, or None."""
         return _first(
-            await self.request(
+            await self.rows(
                 lambda client: (
                     client.table("chat_messages")
                     .select("*")
@@ -209,7 +211,7 @@ class Server:
     async def update_message(self, message_id: UUID, **columns: Any) -> Json | None:
         """Edits or deletes an own message. Returns its row; None: there is no such message of this person."""
         return _first(
-            await self.request(
+            await self.rows(
                 lambda client: client.table("chat_messages").update(columns).eq("id", str(message_id)).execute()
             )
         )
@@ -217,7 +219,7 @@ class Server:
     async def conversation(self, conversation_id: UUID) -> Json | None:
         """The row of a conversation, or None."""
         return _first(
-            await self.request(
+            await self.rows(
                 lambda client: client.table("chat_rooms").select("*").eq("id", str(conversation_id)).execute()
             )
         )
@@ -225,7 +227,7 @@ class Server:
     async def update_conversation(self, conversation_id: UUID, **columns: Any) -> Json | None:
         """Updates a conversation. Returns its row, or None if there is none."""
         return _first(
-            await self.request(
+            await self.rows(
                 lambda client: client.table("chat_rooms").update(columns).eq("id", str(conversation_id)).execute()
             )
         )
@@ -236,7 +238,7 @@ class Server:
         while True:
             # A project may return fewer rows at once than are asked for, so only an empty page is the last one.
             after = found[-1]["id"] if found else "00000000-0000-0000-0000-000000000000"
-            page = await self.request(
+            page = await self.rows(
                 lambda client, after=after: (
                     client.table("chat_rooms").select("*").gt("id", after).order("id").limit(500).execute()
                 )
@@ -250,7 +252,7 @@ class Server:
         people = []
         for start in range(0, len(ids), 100):  # the ids are in the URL
             listed = [str(each) for each in ids[start : start + 100]]
-            rows = await self.request(
+            rows = await self.rows(
                 lambda client, listed=listed: (
                     client.table("users").select("id,display_name,avatar_url,role").in_("id", listed).execute()
                 )
@@ -290,10 +292,14 @@ class Server:
             raise NotSignedIn("the person has signed out during the request")
         return data
 
+    async def rows(self, build: Callable[..., Awaitable[Any]]) -> list[Json]:
+        """As `request`, for rows."""
+        return rows_of(await self.request(build))
+
     async def _request(self, build: Callable[..., Awaitable[Any]]) -> Any:
         try:
             answer = await build(self._client)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise ServerUnreachable(f"the Data API gave no answer: {type(error).__name__}") from error
         except APIError as error:
             raise _translated(error) from error
@@ -329,13 +335,16 @@ def _translated(error: APIError) -> Exception:
     if code in ("PT429", "429"):
         details = _json(error.details)
         limited = TooManyContacts if details.get("limit") == "new_contact_limit" else RateLimited
-        return limited(_retry_after(details), message)
+        return limited(seconds_to_wait(details.get("retry_after_seconds")), message)
     if code == "PT403":
         until = _json(error.details).get("suspended_until")
         return Suspended(message, datetime.fromisoformat(until) if isinstance(until, str) else None)
-    if code in ("502", "503", "504", "") or code in _TEMPORARY_CODES:
+    status = int(code) if re.fullmatch("[1-9][0-9]{2}", code) else None
+    # Of a proxy: a redirection or a page instead of rows, or a failure, such as 522 of Cloudflare.
+    is_of_proxy = code == "" or (status is not None and (status < 400 or status > 501))
+    if is_of_proxy or code in _TEMPORARY_CODES:
         return ServerUnreachable(f"the Data API cannot answer now ({code})")
-    if (code.isdigit() and len(code) == 3 and code >= "500") or (len(code) == 5 and code[:2] in _TEMPORARY_CLASSES):
+    if (status is not None and status >= 500) or (len(code) == 5 and code[:2] in _TEMPORARY_CLASSES):
         return ServerFailed(f"{message} ({code})")
     return Rejected(code, message)
 
@@ -348,14 +357,31 @@ def _json(details: object) -> Json:
     return found if isinstance(found, dict) else {}
 
 
-def _retry_after(details: Json) -> float:
+def seconds_to_wait(said: object) -> float:
+    """How long a server says to wait. A proxy may say it in another form, such as a date."""
     try:
-        return float(details["retry_after_seconds"])
-    except (ValueError, KeyError, TypeError):
+        seconds = float(str(said))
+    except ValueError:
         return 10.0
+    return seconds if 0 < seconds < math.inf else 10.0
 
 
-def _first(rows: Any) -> Json | None:
+async def _refuse_page(answer: httpx.Response) -> None:
+    """Refuses an answer of a proxy. The client of Supabase would take an empty one for no rows."""
+    has_no_rows = answer.status_code == 204 and "/rpc/" in answer.url.path
+    is_json = "json" in answer.headers.get("content-type", "")
+    if "/rest/v1/" in answer.url.path and answer.is_success and not has_no_rows and not is_json:
+        raise ServerUnreachable("the Data API gave an answer that is no JSON")
+
+
+def rows_of(data: Any) -> list[Json]:
+    """The rows of an answer. Raises ServerUnreachable for anything else, which is of a proxy."""
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        raise ServerUnreachable("the Data API gave an answer that is no list of rows")
+    return data
+
+
+def _first(rows: list[Json]) -> Json | None:
     return rows[0] if rows else None
 
 

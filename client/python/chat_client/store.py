@@ -272,8 +272,10 @@ class Store:
                     _log.warning("malformed conversation %s: %s", row.get("id"), type(error).__name__)
             after = {each.id: each for each in self.conversations()}
             events.extend(ConversationChanged(each) for each in after.values() if before.get(each.id) != each)
-            for gone in set(known) - {UUID(row["id"]) for row in rows if "id" in row}:
-                self._remove_conversation(gone, events)
+            found = {row.get("id") for row in rows}
+            for each in known:
+                if str(each) not in found:
+                    self._remove_conversation(each, events)
 
     def remove_conversation(self, conversation_id: UUID) -> None:
         """Removes a conversation and its messages."""

@@ -7,13 +7,13 @@ server adds. It runs on start, on foreground, after each (re)join of the live ch
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
-from chat_client.errors import DatabaseError, NotSignedIn, Rejected, ServerUnreachable
+from chat_client.errors import ServerUnreachable
 from chat_client.events import Event, Synced
 from chat_client.models import Json, Message, message_of
-from chat_client.server import Server, iso
+from chat_client.server import Server, iso, rows_of
 from chat_client.settings import Timing
 from chat_client.store import Store
 from chat_client.waiting import backoff, wait
@@ -33,16 +33,14 @@ class Sync:
         timing: Timing,
         emit: Callable[[Event], None],
         applied: Callable[[], None],
-        session_ended: Callable[[], None],
-        database_failed: Callable[[DatabaseError], None],
+        failed: Callable[[str, Exception], None],
     ) -> None:
         self._store = store
         self._server = server
         self._timing = timing
         self._emit = emit
         self._applied = applied
-        self._session_ended = session_ended
-        self._database_failed = database_failed
+        self._failed = failed
         self._requested = asyncio.Event()
 
     def request(self) -> None:
@@ -61,18 +59,14 @@ class Sync:
             await wait(self._requested, delay)
             self._requested.clear()
             if not self._server.signed_in:
+                failures = 0
                 continue
             try:
                 await self.once()
                 failures = 0
-            except (ServerUnreachable, Rejected) as error:
+            except Exception as error:
                 failures += 1
-                _log.info("sync failed: %s", error)
-            except NotSignedIn:
-                self._session_ended()
-            except DatabaseError as error:
-                failures += 1
-                self._database_failed(error)
+                self._failed("the sync failed", error)
 
     async def once(self) -> None:
         """Syncs now. Raises ServerUnreachable, Rejected, NotSignedIn and DatabaseError."""
@@ -80,7 +74,7 @@ class Sync:
             stored = self._store.get("cursor")
             if stored is None:
                 # A new phone does not load the whole past: the list, and each conversation when it is opened.
-                self._store.put("cursor", await self._server.rpc("sync_cursor"))
+                self._store.put("cursor", iso(_time(await self._server.rpc("sync_cursor"))))
             else:
                 await self._read_changes(datetime.fromisoformat(stored))
             # After the messages: the counters of a conversation must not be older than they are.
@@ -101,13 +95,13 @@ class Sync:
                 p_after_id=after,
                 p_limit=_PAGE,
             )
-            if not rows:
+            if not rows_of(rows):
                 return
+            last, after = _time(rows[-1].get("changed_at")), str(rows[-1].get("id"))
             # The first page overlaps: its last row may be older than the cursor.
-            last = datetime.fromisoformat(rows[-1]["changed_at"])
-            stored = datetime.fromisoformat(self._store.get("cursor") or rows[-1]["changed_at"])
-            self._store.apply_messages(readable(rows), max(stored, last))
-            cursor, after = last, rows[-1]["id"]
+            stored = self._store.get("cursor")
+            self._store.apply_messages(readable(rows), max(datetime.fromisoformat(stored), last) if stored else last)
+            cursor = last
 
     async def page(self, conversation_id: UUID, before: Message | None, limit: int) -> list[Message]:
         """Reads a page of a conversation, newest first, from the server into the local database.
@@ -124,9 +118,16 @@ class Sync:
             p_cursor_timestamp=iso(at) if at else None,
             p_cursor_id=str(before.id) if before else None,
         )
-        self._store.apply_page(conversation_id, readable(rows), before, known, complete=len(rows) < limit)
+        self._store.apply_page(conversation_id, readable(rows_of(rows)), before, known, complete=len(rows) < limit)
         self._applied()
         return self._store.messages(conversation_id, before, limit)
+
+
+def _time(value: object) -> datetime:
+    try:
+        return datetime.fromisoformat(str(value)).astimezone(UTC)
+    except ValueError as error:
+        raise ServerUnreachable("the Data API gave an answer that has no time") from error
 
 
 def readable(rows: list[Json]) -> list[Message]:
