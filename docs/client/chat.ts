@@ -26,7 +26,7 @@ export const retryAfter = (error: { code?: string; details?: string }): number |
 export const page = async (conversationId: string, before?: { server_timestamp: string; id: string }) =>
   (await supabase.rpc('get_messages_paginated', {
     p_conversation_id: conversationId,
-    p_limit: 30,
+    p_limit: 30, // at most 200
     p_cursor_timestamp: before?.server_timestamp ?? null,
     p_cursor_id: before?.id ?? null,
   }).throwOnError()).data;
