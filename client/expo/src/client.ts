@@ -8,7 +8,7 @@ import { Live } from './live.ts';
 import { Marks } from './marks.ts';
 import type { Attachment, Conversation, Entry, Message } from './models.ts';
 import { Outbox } from './outbox.ts';
-import { Life, reasonOf, type Parts } from './parts.ts';
+import { Life, logOf, reasonOf, type Parts } from './parts.ts';
 import { tapOf, type Tap } from './push.ts';
 import { Server } from './server.ts';
 import { Session } from './session.ts';
@@ -46,6 +46,7 @@ export class ChatClient {
   #loops: Promise<unknown> = Promise.resolve();
   #unfollow: () => void = () => undefined;
   #toldEnded = false;
+  #closing: Promise<void> | null = null;
 
   /**
    * Opens the local database and starts to work, with the session that `auth` has stored, if any: in the foreground, unless
@@ -55,12 +56,17 @@ export class ChatClient {
    */
   static async open(settings: Settings): Promise<ChatClient> {
     const random = check(settings);
-    const log = settings.log ?? ((line) => console.warn(line));
+    const log = logOf(settings.log);
     const events = new Events((error) => log(`a listener of the app threw ${reasonOf(error)}`));
     const { database, deviceId } = settings;
     const store = await Store.open({ database, emit: (event) => events.emit(event), log, random, deviceId });
     const client = new ChatClient(settings, store, events, log);
-    client.#start();
+    try {
+      client.#start();
+    } catch (error) {
+      await client.close(); // of the setting `app`: the next client has to open the database
+      throw error;
+    }
     return client;
   }
 
@@ -98,8 +104,12 @@ export class ChatClient {
   }
 
   /** Stops, and closes the local database. What waits in the outbox goes when it is opened again. */
-  async close(): Promise<void> {
-    if (this.#life.isClosed()) return;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#unfollow();
     this.#live.disconnect();
     this.#life.close();
@@ -195,8 +205,11 @@ export class ChatClient {
       try {
         await this.#session.renewIfOld();
       } finally {
-        this.#live.connect();
-        this.#reachable();
+        // The app may have left the screen meanwhile.
+        if (this.#devices.isForeground()) {
+          this.#live.connect();
+          this.#reachable();
+        }
       }
     });
   }
@@ -286,8 +299,8 @@ export class ChatClient {
   /**
    * As `messages`, after a page was read from the server. Without the server, what the local database has.
    *
-   * Call it when a conversation is opened, and with the oldest message on the screen to page back. Throws Rejected and
-   * NotSignedIn.
+   * Call it when a conversation is opened, and with the oldest message on the screen to page back. A page has at most 200
+   * messages. Throws Rejected and NotSignedIn.
    */
   async loadMessages(conversationId: string, before: Message | null = null, limit = 30): Promise<Message[]> {
     try {
@@ -450,7 +463,8 @@ export class ChatClient {
     this.#aborts.add(abort);
     if (this.#life.isClosed()) abort.abort();
     try {
-      return await (this.#settings.fetch ?? fetch)(input, { ...init, signal: abort.signal });
+      const answer = await (this.#settings.fetch ?? fetch)(input, { ...init, signal: abort.signal });
+      return new Response((await answer.text()) || null, answer); // its body within the time, too
     } finally {
       clearTimeout(timer);
       this.#aborts.delete(abort);

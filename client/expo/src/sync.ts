@@ -111,12 +111,13 @@ export class Sync {
   }
 
   /**
-   * Reads a page of a conversation, newest first, from the server into the local database.
+   * Reads a page of a conversation, newest first, from the server into the local database: at most 200 messages.
    *
    * Throws ServerUnreachable, Rejected and NotSignedIn.
    */
   async page(conversationId: string, before: Message | null, limit: number): Promise<Message[]> {
     const { store, server } = this.#parts;
+    limit = Math.min(limit, 200); // the server's: a page that is shorter than the limit is the last one
     const known = await store.known(conversationId);
     const rows = await server.rows('get_messages_paginated', {
       p_conversation_id: conversationId,

@@ -4,7 +4,8 @@ import { mock, test } from 'node:test';
 import { openClient, server, written } from './client.ts';
 import { mount } from './dom.ts';
 import { broadcast, joined } from './live.ts';
-import { ME, ROOM } from './phone.ts';
+import { ME, ROOM, auth } from './phone.ts';
+import type { Settings } from '../src/index.ts';
 import { useConversation } from '../src/react.ts';
 
 const CHANNEL = `realtime:user:${ME}`;
@@ -34,5 +35,27 @@ test('a burst of 500 live events is drawn once in a frame', async () => {
     mock.timers.reset();
   }
   await screen.unmount();
+  await client.close();
+});
+
+test('an app that leaves the screen while its session is renewed does not connect', async () => {
+  let [isRenewing, isJoined] = [false, false];
+  let renew: () => void = () => undefined;
+  const session = { access_token: 'token', expires_in: -1, user: { id: ME } };
+  const answer = () => ({ data: { session }, error: null });
+  const renewed = {
+    ...auth(ME),
+    getSession: () => Promise.resolve(answer()),
+    refreshSession: () => new Promise((resolve) => ((isRenewing = true), (renew = () => resolve(answer())))),
+  } as unknown as Settings['auth'];
+  const { client } = await openClient(server([]), undefined, { auth: renewed });
+  void joined(CHANNEL).then(() => (isJoined = true));
+  while (!isRenewing) await new Promise(setImmediate);
+  client.background();
+  renew();
+  await client.sync(); // it takes longer than a join
+  equal(isJoined, false);
+  client.foreground();
+  while (!isJoined) await new Promise((resolve) => setImmediate(resolve, renew()));
   await client.close();
 });

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 
 import { tapOf } from '../src/index.ts';
 import { Events } from '../src/events.ts';
+import { messageOf } from '../src/models.ts';
 import { Sync } from '../src/sync.ts';
 import { ME, OTHER_ROOM, PARTNER, ROOM, openPhone, rowOf, type Script } from './phone.ts';
 
@@ -59,6 +60,14 @@ test('a conversation that begins during a sync stays, and one that the server no
   await new Sync(parts, () => undefined).once();
   deepEqual((await store.conversations()).map(({ id }) => id), [ROOM]);
   deepEqual((await store.entries()).map(({ text }) => text), ['waits']);
+});
+
+test('a page that is asked for more messages than the server returns removes no stored one', async () => {
+  const rows = Array.from({ length: 300 }, (_, n) => row(`${n}`));
+  const { parts } = await openPhone(({ body }) => [200, rows.slice(-Math.min(Number(body['p_limit']), 200)).reverse()]);
+  await parts.store.applyMessages(rows.map(messageOf));
+  equal((await new Sync(parts, () => undefined).page(ROOM, null, 250)).length, 200);
+  equal((await parts.store.messages(ROOM, null, 1000)).length, 300);
 });
 
 test('a malformed message is skipped, and the others are stored', async () => {
