@@ -326,7 +326,7 @@ export class ChatClient {
     return this.#entered(this.#store.enterMessage(conversationId, text, attachments, now()));
   }
 
-  /** Replaces the text of an own message, sent or not. Throws UnknownMessage. */
+  /** Replaces the text of an own message, sent or not. Throws UnknownMessage, also if it is deleted. */
   edit(messageId: string, text: string): Promise<Message> {
     return this.#entered(this.#store.enterEdit(messageId, text, now()));
   }

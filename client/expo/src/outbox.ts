@@ -1,7 +1,8 @@
 // Sends what the local database's outbox has: messages, edits, deletions and archive flags.
 //
 // Entries of one conversation go one after the other, in order; conversations do not wait for each other. An entry that
-// the server rejects has failed: it stays until the app retries or discards it, and the next one goes.
+// the server rejects has failed: it stays until the app retries or discards it, and the next one goes. So does the next one
+// of the deletion of a message that the server may still get.
 
 import {
   DatabaseError,
@@ -74,8 +75,11 @@ export class Outbox {
       // A phone's clock that was put back must not make an entry wait for hours.
       const longest = now + Math.max(timing.retryCap, this.#pause);
       const due = Math.min(Math.max(entry.nextTry, this.#pausedUntil), longest);
-      if (due <= now) this.#sending.set(entry.conversationId, this.#send(entry));
-      else waits.push(due - now);
+      if (due > now) waits.push(due - now);
+      else {
+        busy.add(entry.conversationId);
+        this.#sending.set(entry.conversationId, this.#send(entry));
+      }
     }
     return waits.length ? Math.min(...waits) : null;
   }
