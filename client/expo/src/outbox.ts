@@ -13,7 +13,7 @@ import {
   ServerUnreachable,
   TooManyContacts,
 } from './errors.ts';
-import { MalformedRow, messageOf, type Entry, type Row, type ServerMessage } from './models.ts';
+import { messageOf, type Entry, type Row, type ServerMessage } from './models.ts';
 import type { Parts } from './parts.ts';
 import { backoff, type Signal } from './waiting.ts';
 
@@ -166,10 +166,5 @@ export class Outbox {
 
 function sent(row: Row | null): ServerMessage {
   if (!row) throw new Rejected('not_found', 'the message does not exist');
-  try {
-    return messageOf(row);
-  } catch (error) {
-    if (!(error instanceof MalformedRow)) throw error;
-    throw new ServerFailed(`malformed message: ${error.message}`, { cause: error });
-  }
+  return messageOf(row);
 }

@@ -6,7 +6,7 @@
 import { Connection, type Database, type Value } from './database.ts';
 import { NotSignedIn, UnknownMessage } from './errors.ts';
 import type { ChatEvent } from './events.ts';
-import { MalformedRow, optional, personOf, text, time } from './models.ts';
+import { MalformedRow, optional, personOf, rowOf, text, time } from './models.ts';
 import type { Attachment, Conversation, Entry, EntryKind, Message, Person, Row, ServerMessage, Status } from './models.ts';
 import { newId, type Random } from './ids.ts';
 import { Turns } from './waiting.ts';
@@ -749,13 +749,14 @@ export class Store {
 function messageFrom(row: Row): Message {
   const kind = row['kind'];
   const isDeleted = kind === 'delete';
+  const attachments = JSON.parse(text(row, 'attachments')) as unknown[];
   const sent: Status = row['is_read'] ? 'read' : row['delivered_at'] ? 'delivered' : 'sent';
   return {
     id: text(row, 'id'),
     conversationId: text(row, 'conversation_id'),
     senderId: text(row, 'sender_id'),
     text: isDeleted ? '' : text(row, kind === 'edit' ? 'new_text' : 'text'),
-    attachments: isDeleted ? [] : (JSON.parse(text(row, 'attachments')) as Attachment[]),
+    attachments: isDeleted ? [] : attachments.map(rowOf),
     messageType: text(row, 'message_type'),
     clientMsgId: optional(row, 'client_msg_id', text),
     serverTimestamp: date(row['server_timestamp']),

@@ -3,8 +3,7 @@
 // A sync reads all messages that changed since the cursor, which is a time of the server, with an overlap that the
 // server adds. It runs on start, on foreground, after each (re)join of the live channel, and now and then.
 
-import { ServerUnreachable } from './errors.ts';
-import { MalformedRow, isoOf, messageOf, text, time, type Message, type Row, type ServerMessage } from './models.ts';
+import { MalformedRow, isoOf, messageOf, text, time, type Message, type Row } from './models.ts';
 import type { Parts } from './parts.ts';
 import { backoff, type Signal } from './waiting.ts';
 
@@ -86,13 +85,13 @@ export class Sync {
         p_after_id: after,
         p_limit: PAGE,
       });
-      const last = rows.at(-1);
+      const last = this.#readable(rows, (row) => ({ id: text(row, 'id'), at: time(row, 'changed_at') })).at(-1);
       if (!last) return;
-      since = isoOf(time(last, 'changed_at'));
-      after = text(last, 'id');
+      since = isoOf(last.at);
+      after = last.id;
       // The first page overlaps: its last row may be older than the cursor.
-      if (time(last, 'changed_at') > time({ newest }, 'newest')) newest = since;
-      await store.applyMessages(this.#readable(rows), newest);
+      if (last.at > time({ newest }, 'newest')) newest = since;
+      await store.applyMessages(this.#readable(rows, messageOf), newest);
     }
   }
 
@@ -126,22 +125,21 @@ export class Sync {
       p_cursor_id: before?.id ?? null,
     });
     const complete = rows.length < limit;
-    await store.applyPage({ conversationId, messages: this.#readable(rows), before, known, complete });
+    await store.applyPage({ conversationId, messages: this.#readable(rows, messageOf), before, known, complete });
     this.#applied();
     return store.messages(conversationId, before, limit);
   }
 
-  /** The messages in rows. Malformed rows are logged, without their content, and left out. */
-  #readable(rows: readonly Row[]): ServerMessage[] {
-    const messages: ServerMessage[] = [];
-    for (const row of rows) {
+  /** What is read from rows. Malformed rows are logged, without their content, and left out. */
+  #readable<T>(rows: readonly Row[], read: (row: Row) => T): T[] {
+    return rows.flatMap((row) => {
       try {
-        messages.push(messageOf(row));
+        return [read(row)];
       } catch (error) {
         if (!(error instanceof MalformedRow)) throw error;
-        this.#parts.failed('a malformed message was skipped', new ServerUnreachable(error.message));
+        this.#parts.failed('a malformed message was skipped', error);
+        return [];
       }
-    }
-    return messages;
+    });
   }
 }

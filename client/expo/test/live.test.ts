@@ -4,8 +4,9 @@ import { mock, test } from 'node:test';
 import { openClient, server, written } from './client.ts';
 import { mount } from './dom.ts';
 import { broadcast, joined } from './live.ts';
-import { ME, ROOM, auth } from './phone.ts';
+import { ME, PARTNER, ROOM, auth } from './phone.ts';
 import type { Settings } from '../src/index.ts';
+import type { Row } from '../src/models.ts';
 import { useConversation } from '../src/react.ts';
 
 const CHANNEL = `realtime:user:${ME}`;
@@ -57,5 +58,18 @@ test('an app that leaves the screen while its session is renewed does not connec
   equal(isJoined, false);
   client.foreground();
   while (!isJoined) await new Promise((resolve) => setImmediate(resolve, renew()));
+  await client.close();
+});
+
+test('a malformed typing event of the partner is ignored', async () => {
+  const { client } = await openClient(server([]));
+  const topic = `realtime:room:${ROOM}`;
+  const heard = new Promise<void>((resolve) => client.subscribe(({ type }) => type === 'typingChanged' && resolve()));
+  await joined(CHANNEL);
+  client.lookAt(ROOM);
+  await joined(topic);
+  for (const payload of [undefined, null, 'text', { user_id: 1 }]) broadcast(topic, 'typing', payload as Row);
+  broadcast(topic, 'typing', { user_id: PARTNER, is_typing: true });
+  await heard;
   await client.close();
 });

@@ -71,10 +71,12 @@ test('a page that is asked for more messages than the server returns removes no 
 });
 
 test('a malformed message is skipped, and the others are stored', async () => {
-  const { parts } = await openPhone(withPages([{ ...row('bad'), attachments: 'none' }, row('good')]));
+  const bad = [{ attachments: 'none' }, { changed_at: null }, { id: 1 }].map((fields) => ({ ...row('bad'), ...fields }));
+  const { parts, events } = await openPhone(withPages([...bad.slice(0, 1), row('good'), ...bad]));
   await parts.store.put('cursor', '2025-01-01T00:00:00.000000Z');
   await new Sync(parts, () => undefined).once();
   deepEqual((await parts.store.messages(ROOM, null, 10)).map(({ text }) => text), ['good']);
+  equal(events.at(-1)?.type, 'synced');
 });
 
 test('a listener that throws ends nothing', () => {
