@@ -297,16 +297,23 @@ export class ChatClient {
   }
 
   /**
-   * As `messages`, after a page was read from the server. Without the server, what the local database has.
+   * As `messages`, after a page was read from the server. Without the server, what the local database has: `offline` is
+   * called then.
    *
    * Call it when a conversation is opened, and with the oldest message on the screen to page back. A page has at most 200
    * messages. Throws Rejected and NotSignedIn.
    */
-  async loadMessages(conversationId: string, before: Message | null = null, limit = 30): Promise<Message[]> {
+  async loadMessages(
+    conversationId: string,
+    before: Message | null = null,
+    limit = 30,
+    offline?: () => void,
+  ): Promise<Message[]> {
     try {
       return await this.#sync.page(conversationId, before, limit);
     } catch (error) {
       if (!(error instanceof ServerUnreachable)) throw error;
+      offline?.();
       return this.#store.messages(conversationId, before, limit);
     }
   }
