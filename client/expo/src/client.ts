@@ -15,7 +15,6 @@ import { Session } from './session.ts';
 import { TIMING, check, type Settings, type Timing } from './settings.ts';
 import { Store } from './store.ts';
 import { Sync } from './sync.ts';
-import type { Signal } from './waiting.ts';
 
 /**
  * Sends, syncs and shows the messages of one person.
@@ -34,7 +33,6 @@ export class ChatClient {
   readonly #life = new Life();
   readonly #events: Events;
   readonly #aborts = new Set<AbortController>();
-  readonly #tokenChanged: Signal;
   readonly #store: Store;
   readonly #session: Session;
   readonly #server: Server;
@@ -59,7 +57,7 @@ export class ChatClient {
     const log = logOf(settings.log);
     const events = new Events((error) => log(`a listener of the app threw ${reasonOf(error)}`));
     const { database, deviceId } = settings;
-    const store = await Store.open({ database, emit: (event) => events.emit(event), log, random, deviceId });
+    const store = await Store.open({ database, emit: events.emit, log, random, deviceId });
     const client = new ChatClient(settings, store, events, log);
     try {
       client.#start();
@@ -77,7 +75,6 @@ export class ChatClient {
     this.#log = log;
     this.#events = events;
     this.#store = store;
-    this.#tokenChanged = this.#life.signal();
     const { publishableKey, auth, apiUrl, attempts = 8 } = settings;
     const http = (input: RequestInfo | URL, init?: RequestInit) => this.#fetch(input, init);
     this.#session = new Session(auth, () => store.me, () => this.#sessionChanged());
@@ -87,7 +84,7 @@ export class ChatClient {
       server: this.#server,
       timing: this.#timing,
       attempts,
-      emit: (event) => events.emit(event),
+      emit: events.emit,
       failed: (what, error) => this.#failed(what, error),
       life: this.#life,
     };
@@ -383,8 +380,9 @@ export class ChatClient {
 
   #start(): void {
     const parts = [this.#outbox, this.#marks, this.#sync, this.#live, this.#devices];
-    const loops = [...parts.map((part) => part.run()), this.#passTokens()];
-    this.#loops = Promise.all(loops.map((loop) => loop.catch((error: unknown) => this.#failed('a part ended', error))));
+    this.#loops = Promise.all(
+      parts.map((part) => part.run().catch((error: unknown) => this.#failed('a part ended', error))),
+    );
     const { app } = this.#settings;
     if (app) {
       this.#unfollow = app.follow({
@@ -434,22 +432,11 @@ export class ChatClient {
 
   #sessionChanged(): void {
     if (this.#session.signedIn) {
-      this.#tokenChanged.set();
+      this.#background('the new token for Realtime', () => this.#live.useToken());
     } else if (!this.#toldEnded && this.#store.me !== null) {
       this.#toldEnded = true;
       this.#live.disconnect();
       this.#events.emit({ type: 'sessionEnded' });
-    }
-  }
-
-  async #passTokens(): Promise<void> {
-    while (!this.#life.isClosed()) {
-      await this.#tokenChanged.wait();
-      try {
-        if (!this.#life.isClosed()) await this.#live.useToken();
-      } catch (error) {
-        this.#failed('the token was not passed to Realtime', error);
-      }
     }
   }
 

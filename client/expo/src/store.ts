@@ -360,11 +360,6 @@ export class Store {
       const entry = await this.#sql.one('select * from outbox where id = ?', id);
       if (entry?.['kind'] === 'send' && entry['attempts'] === 0) {
         await this.#sql.run('delete from outbox where id = ?', id);
-      } else if (entry) {
-        await this.#sql.run(
-          `update outbox set kind = 'delete', text = '', attachments = '[]', ${PENDING} where id = ?`,
-          id,
-        );
       } else {
         await this.#enter(id, conversationId, 'delete', '', now);
       }
@@ -693,7 +688,7 @@ export class Store {
     }
   }
 
-  /** Enters it into the outbox. An archive flag replaces the one that waits. */
+  /** Enters it into the outbox. It replaces the entry that waits for the same id. */
   async #enter(
     id: string,
     conversationId: string,
@@ -704,7 +699,8 @@ export class Store {
   ): Promise<void> {
     await this.#sql.run(
       `insert into outbox (id, conversation_id, kind, text, created_at, attachments) values (?, ?, ?, ?, ?, ?)
-        on conflict (id) do update set kind = excluded.kind, attempts = 0, ${PENDING}`,
+        on conflict (id) do update
+          set kind = excluded.kind, text = excluded.text, attachments = excluded.attachments, attempts = 0, ${PENDING}`,
       id,
       conversationId,
       kind,
@@ -749,14 +745,13 @@ export class Store {
 function messageFrom(row: Row): Message {
   const kind = row['kind'];
   const isDeleted = kind === 'delete';
-  const attachments = JSON.parse(text(row, 'attachments')) as unknown[];
   const sent: Status = row['is_read'] ? 'read' : row['delivered_at'] ? 'delivered' : 'sent';
   return {
     id: text(row, 'id'),
     conversationId: text(row, 'conversation_id'),
     senderId: text(row, 'sender_id'),
     text: isDeleted ? '' : text(row, kind === 'edit' ? 'new_text' : 'text'),
-    attachments: isDeleted ? [] : attachments.map(rowOf),
+    attachments: isDeleted ? [] : (JSON.parse(text(row, 'attachments')) as unknown[]).map(rowOf),
     messageType: text(row, 'message_type'),
     clientMsgId: optional(row, 'client_msg_id', text),
     serverTimestamp: date(row['server_timestamp']),

@@ -75,7 +75,7 @@ export class Sync {
 
   async #readChanges(cursor: string): Promise<void> {
     const { store, server } = this.#parts;
-    let newest = cursor;
+    let newest = time({ cursor }, 'cursor');
     let since = cursor;
     let after: string | null = null;
     for (;;) {
@@ -89,9 +89,8 @@ export class Sync {
       if (!last) return;
       since = isoOf(last.at);
       after = last.id;
-      // The first page overlaps: its last row may be older than the cursor.
-      if (last.at > time({ newest }, 'newest')) newest = since;
-      await store.applyMessages(this.#readable(rows, messageOf), newest);
+      newest = Math.max(newest, last.at); // the first page overlaps: its last row may be older than the cursor
+      await store.applyMessages(this.#readable(rows, messageOf), isoOf(newest));
     }
   }
 
