@@ -24,7 +24,7 @@ export default function Chat() {
       <FlatList
         inverted
         data={messages}
-        keyExtractor={(message) => message.clientMsgId ?? message.id}
+        keyExtractor={(message) => message.senderId + (message.clientMsgId ?? message.id)}
         onEndReached={() => void loadOlder()}
         renderItem={({ item: { senderId, text, deletedAt, status } }) => (
           <Text style={{ textAlign: senderId === chat.userId ? 'right' : 'left' }}>

@@ -8,14 +8,13 @@ import { Live } from './live.ts';
 import { Marks } from './marks.ts';
 import type { Attachment, Conversation, Entry, Message } from './models.ts';
 import { Outbox } from './outbox.ts';
-import { Life, reasonOf, type Parts } from './parts.ts';
+import { Life, logOf, reasonOf, type Parts } from './parts.ts';
 import { tapOf, type Tap } from './push.ts';
 import { Server } from './server.ts';
 import { Session } from './session.ts';
 import { TIMING, check, type Settings, type Timing } from './settings.ts';
 import { Store } from './store.ts';
 import { Sync } from './sync.ts';
-import type { Signal } from './waiting.ts';
 
 /**
  * Sends, syncs and shows the messages of one person.
@@ -34,7 +33,6 @@ export class ChatClient {
   readonly #life = new Life();
   readonly #events: Events;
   readonly #aborts = new Set<AbortController>();
-  readonly #tokenChanged: Signal;
   readonly #store: Store;
   readonly #session: Session;
   readonly #server: Server;
@@ -46,6 +44,7 @@ export class ChatClient {
   #loops: Promise<unknown> = Promise.resolve();
   #unfollow: () => void = () => undefined;
   #toldEnded = false;
+  #closing: Promise<void> | null = null;
 
   /**
    * Opens the local database and starts to work, with the session that `auth` has stored, if any: in the foreground, unless
@@ -55,12 +54,17 @@ export class ChatClient {
    */
   static async open(settings: Settings): Promise<ChatClient> {
     const random = check(settings);
-    const log = settings.log ?? ((line) => console.warn(line));
+    const log = logOf(settings.log);
     const events = new Events((error) => log(`a listener of the app threw ${reasonOf(error)}`));
     const { database, deviceId } = settings;
-    const store = await Store.open({ database, emit: (event) => events.emit(event), log, random, deviceId });
+    const store = await Store.open({ database, emit: events.emit, log, random, deviceId });
     const client = new ChatClient(settings, store, events, log);
-    client.#start();
+    try {
+      client.#start();
+    } catch (error) {
+      await client.close(); // of the setting `app`: the next client has to open the database
+      throw error;
+    }
     return client;
   }
 
@@ -71,7 +75,6 @@ export class ChatClient {
     this.#log = log;
     this.#events = events;
     this.#store = store;
-    this.#tokenChanged = this.#life.signal();
     const { publishableKey, auth, apiUrl, attempts = 8 } = settings;
     const http = (input: RequestInfo | URL, init?: RequestInit) => this.#fetch(input, init);
     this.#session = new Session(auth, () => store.me, () => this.#sessionChanged());
@@ -81,7 +84,7 @@ export class ChatClient {
       server: this.#server,
       timing: this.#timing,
       attempts,
-      emit: (event) => events.emit(event),
+      emit: events.emit,
       failed: (what, error) => this.#failed(what, error),
       life: this.#life,
     };
@@ -98,8 +101,12 @@ export class ChatClient {
   }
 
   /** Stops, and closes the local database. What waits in the outbox goes when it is opened again. */
-  async close(): Promise<void> {
-    if (this.#life.isClosed()) return;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#unfollow();
     this.#live.disconnect();
     this.#life.close();
@@ -195,8 +202,11 @@ export class ChatClient {
       try {
         await this.#session.renewIfOld();
       } finally {
-        this.#live.connect();
-        this.#reachable();
+        // The app may have left the screen meanwhile.
+        if (this.#devices.isForeground()) {
+          this.#live.connect();
+          this.#reachable();
+        }
       }
     });
   }
@@ -284,16 +294,23 @@ export class ChatClient {
   }
 
   /**
-   * As `messages`, after a page was read from the server. Without the server, what the local database has.
+   * As `messages`, after a page was read from the server. Without the server, what the local database has: `offline` is
+   * called then.
    *
-   * Call it when a conversation is opened, and with the oldest message on the screen to page back. Throws Rejected and
-   * NotSignedIn.
+   * Call it when a conversation is opened, and with the oldest message on the screen to page back. A page has at most 200
+   * messages. Throws Rejected and NotSignedIn.
    */
-  async loadMessages(conversationId: string, before: Message | null = null, limit = 30): Promise<Message[]> {
+  async loadMessages(
+    conversationId: string,
+    before: Message | null = null,
+    limit = 30,
+    offline?: () => void,
+  ): Promise<Message[]> {
     try {
       return await this.#sync.page(conversationId, before, limit);
     } catch (error) {
       if (!(error instanceof ServerUnreachable)) throw error;
+      offline?.();
       return this.#store.messages(conversationId, before, limit);
     }
   }
@@ -313,7 +330,7 @@ export class ChatClient {
     return this.#entered(this.#store.enterMessage(conversationId, text, attachments, now()));
   }
 
-  /** Replaces the text of an own message, sent or not. Throws UnknownMessage. */
+  /** Replaces the text of an own message, sent or not. Throws UnknownMessage, also if it is deleted. */
   edit(messageId: string, text: string): Promise<Message> {
     return this.#entered(this.#store.enterEdit(messageId, text, now()));
   }
@@ -363,8 +380,9 @@ export class ChatClient {
 
   #start(): void {
     const parts = [this.#outbox, this.#marks, this.#sync, this.#live, this.#devices];
-    const loops = [...parts.map((part) => part.run()), this.#passTokens()];
-    this.#loops = Promise.all(loops.map((loop) => loop.catch((error: unknown) => this.#failed('a part ended', error))));
+    this.#loops = Promise.all(
+      parts.map((part) => part.run().catch((error: unknown) => this.#failed('a part ended', error))),
+    );
     const { app } = this.#settings;
     if (app) {
       this.#unfollow = app.follow({
@@ -414,22 +432,11 @@ export class ChatClient {
 
   #sessionChanged(): void {
     if (this.#session.signedIn) {
-      this.#tokenChanged.set();
+      this.#background('the new token for Realtime', () => this.#live.useToken());
     } else if (!this.#toldEnded && this.#store.me !== null) {
       this.#toldEnded = true;
       this.#live.disconnect();
       this.#events.emit({ type: 'sessionEnded' });
-    }
-  }
-
-  async #passTokens(): Promise<void> {
-    while (!this.#life.isClosed()) {
-      await this.#tokenChanged.wait();
-      try {
-        if (!this.#life.isClosed()) await this.#live.useToken();
-      } catch (error) {
-        this.#failed('the token was not passed to Realtime', error);
-      }
     }
   }
 
@@ -450,7 +457,8 @@ export class ChatClient {
     this.#aborts.add(abort);
     if (this.#life.isClosed()) abort.abort();
     try {
-      return await (this.#settings.fetch ?? fetch)(input, { ...init, signal: abort.signal });
+      const answer = await (this.#settings.fetch ?? fetch)(input, { ...init, signal: abort.signal });
+      return new Response((await answer.text()) || null, answer); // its body within the time, too
     } finally {
       clearTimeout(timer);
       this.#aborts.delete(abort);

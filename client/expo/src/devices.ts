@@ -74,10 +74,10 @@ export class Devices {
   async run(): Promise<void> {
     const { life, server, timing } = this.#parts;
     // An app that the system starts in the background was not online.
-    if (!this.#isForeground()) await this.#changed.wait();
+    if (!this.isForeground()) await this.#changed.wait();
     while (!life.isClosed()) {
       if (server.session.signedIn) await this.report();
-      if (!life.isClosed()) await this.#changed.wait(this.#isForeground() ? timing.heartbeat : null);
+      if (!life.isClosed()) await this.#changed.wait(this.isForeground() ? timing.heartbeat : null);
     }
   }
 
@@ -88,8 +88,8 @@ export class Devices {
       .catch((error: unknown) => this.#parts.failed('presence was not reported', error));
   }
 
-  /** A method, because the answer may be another one after each `await`. */
-  #isForeground(): boolean {
+  /** Whether the app is in the foreground. A method, because the answer may be another one after each `await`. */
+  isForeground(): boolean {
     return this.#foreground;
   }
 

@@ -40,12 +40,12 @@ export class Events {
   }
 
   /** Passes an event on. Without a listener, it keeps only what the database does not show. */
-  emit(event: ChatEvent): void {
+  readonly emit = (event: ChatEvent): void => {
     if (!this.#listeners.size && (event.type === 'sessionEnded' || event.type === 'databaseFailed')) {
       this.#early.push(event);
     }
     for (const listener of [...this.#listeners]) this.#tell(listener, event);
-  }
+  };
 
   /** Calls the listener with the events from now on. Returns a function that ends it. */
   subscribe(listener: Listener): () => void {

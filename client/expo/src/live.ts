@@ -195,7 +195,7 @@ export class Live {
     const channel = connection.realtime.channel(`room:${id}`, { config: { private: true, presence: { key: me } } });
     const room: Room = { id, channel, joined: false, isLost: false };
     this.#roomChannel = room;
-    channel.on('broadcast', { event: 'typing' }, ({ payload }) => this.#applyTyping(id, payload as Row));
+    channel.on('broadcast', { event: 'typing' }, ({ payload }) => this.#applyTyping(id, rowOf(payload)));
     channel.on('presence', { event: 'sync' }, () => {
       const userIds = Object.keys(channel.presenceState());
       if (this.#roomChannel === room) this.#parts.emit({ type: 'presenceChanged', conversationId: id, userIds });

@@ -1,5 +1,7 @@
 // What the client stores and returns: messages, conversations and people. All times are the server's.
 
+import { ServerFailed } from './errors.ts';
+
 export type Attachment = Readonly<Record<string, unknown>>; // such as {type: 'image', url: 'https://…'}
 export type Status = 'pending' | 'failed' | 'sent' | 'delivered' | 'read';
 export type Row = Record<string, unknown>;
@@ -132,9 +134,7 @@ export interface ServerMessage {
 }
 
 /** The row is not one of the table that it should be of. The message has no content of it. */
-export class MalformedRow extends Error {
-  override name = 'MalformedRow';
-}
+export class MalformedRow extends ServerFailed {}
 
 /** The message in a row of chat_messages. Throws MalformedRow. */
 export function messageOf(row: Row): ServerMessage {

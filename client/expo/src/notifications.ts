@@ -9,7 +9,7 @@ import { ChatError, NotSignedIn, RateLimited, ServerUnreachable } from './errors
 import type { ChatEvent } from './events.ts';
 import { parsed, rowOf, type Conversation } from './models.ts';
 import { Application, Constants, ExpoDevice, Notifications, TaskManager, missingOf } from './modules.ts';
-import { reasonOf } from './parts.ts';
+import { logOf, reasonOf } from './parts.ts';
 import { tapOf, type Tap } from './push.ts';
 import { Turns } from './waiting.ts';
 
@@ -144,9 +144,10 @@ export class Push {
    */
   readonly signOut = async (): Promise<void> => {
     const client = await this.#opening;
-    await client.signOut(() => Notifications.unregisterForNotificationsAsync());
+    const isMissing = missingOf('expo-notifications'); // then this phone shows no push, and has no token to give up
+    await client.signOut(isMissing ? undefined : () => Notifications.unregisterForNotificationsAsync());
     this.#unread.clear();
-    if (!missingOf('expo-notifications')) {
+    if (!isMissing) {
       await Notifications.dismissAllNotificationsAsync();
       await Notifications.setBadgeCountAsync(0);
     }
@@ -416,7 +417,7 @@ export class Push {
   }
 
   #failed(what: string, error: unknown): void {
-    (this.#settings.log ?? console.warn)(`push: ${what}: ${reasonOf(error)}`);
+    logOf(this.#settings.log)(`push: ${what}: ${reasonOf(error)}`);
   }
 }
 

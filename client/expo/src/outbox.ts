@@ -1,7 +1,8 @@
 // Sends what the local database's outbox has: messages, edits, deletions and archive flags.
 //
 // Entries of one conversation go one after the other, in order; conversations do not wait for each other. An entry that
-// the server rejects has failed: it stays until the app retries or discards it, and the next one goes.
+// the server rejects has failed: it stays until the app retries or discards it, and the next one goes. So does the next one
+// of the deletion of a message that the server may still get.
 
 import {
   DatabaseError,
@@ -12,7 +13,7 @@ import {
   ServerUnreachable,
   TooManyContacts,
 } from './errors.ts';
-import { MalformedRow, messageOf, type Entry, type Row, type ServerMessage } from './models.ts';
+import { messageOf, type Entry, type Row, type ServerMessage } from './models.ts';
 import type { Parts } from './parts.ts';
 import { backoff, type Signal } from './waiting.ts';
 
@@ -74,8 +75,11 @@ export class Outbox {
       // A phone's clock that was put back must not make an entry wait for hours.
       const longest = now + Math.max(timing.retryCap, this.#pause);
       const due = Math.min(Math.max(entry.nextTry, this.#pausedUntil), longest);
-      if (due <= now) this.#sending.set(entry.conversationId, this.#send(entry));
-      else waits.push(due - now);
+      if (due > now) waits.push(due - now);
+      else {
+        busy.add(entry.conversationId);
+        this.#sending.set(entry.conversationId, this.#send(entry));
+      }
     }
     return waits.length ? Math.min(...waits) : null;
   }
@@ -162,10 +166,5 @@ export class Outbox {
 
 function sent(row: Row | null): ServerMessage {
   if (!row) throw new Rejected('not_found', 'the message does not exist');
-  try {
-    return messageOf(row);
-  } catch (error) {
-    if (!(error instanceof MalformedRow)) throw error;
-    throw new ServerFailed(`malformed message: ${error.message}`, { cause: error });
-  }
+  return messageOf(row);
 }

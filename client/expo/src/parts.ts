@@ -41,6 +41,19 @@ export class Life {
   }
 }
 
+type Log = (text: string) => void;
+
+/** The `log` of the app, or that of the console. One that throws ends nothing. */
+export function logOf(log: Log | undefined): Log {
+  return (text) => {
+    try {
+      (log ?? console.warn)(text);
+    } catch {
+      // There is nobody else to tell.
+    }
+  };
+}
+
 /** An error for a log. Errors of others may quote what they were about. */
 export function reasonOf(error: unknown): string {
   if (error instanceof ChatError) return error.message;

@@ -3,6 +3,7 @@
 import { Connection, type Database, type Value } from './database.ts';
 import { DatabaseCorrupt } from './errors.ts';
 import type { Row } from './models.ts';
+import { logOf } from './parts.ts';
 
 /**
  * Opens the database `name`, such as `openDatabase(SQLite.openDatabaseAsync, 'chat.db')`.
@@ -16,7 +17,7 @@ import type { Row } from './models.ts';
 export async function openDatabase(
   open: (name: string) => Promise<Database>,
   name: string,
-  log: (text: string) => void = (line) => console.warn(line),
+  log?: (text: string) => void,
 ): Promise<Database> {
   const opened: File[] = [];
   const file = async (number: number) => {
@@ -34,7 +35,7 @@ export async function openDatabase(
     for (let number = 1; number < 100; number++) {
       const next = await file(number);
       if (await isNew(next.sql)) {
-        used = (await isHealthy(last.sql)) ? last : await rescue(last, next, log);
+        used = (await isHealthy(last.sql)) ? last : await rescue(last, next, logOf(log));
         return used.database;
       }
       last = next;

@@ -276,7 +276,7 @@ export const MessageBubble = memo(function MessageBubble(
   const notes = [serverTimestamp && timeOf(serverTimestamp), editedAt && !deletedAt && words.edited, isOwn && words.statuses[status]]
     .filter(Boolean)
     .join(' · ');
-  const photos = message.attachments.flatMap(({ type, url }) => (type === 'image' && chat.isStored(String(url)) ? [String(url)] : []));
+  const photos = message.attachments.flatMap(({ type, url }) => (type === 'image' && typeof url === 'string' && chat.isStored(url) ? [url] : []));
   const text = deletedAt ? words.deleted : message.text || (message.attachments.length > photos.length ? words.attachment : '');
   const open = (isOpened: boolean) => onOpen?.(isOpened ? message.id : null);
   const onContextMenu = (event: Event) => {
@@ -441,8 +441,8 @@ function sizeOf(size: number): number {
 }
 
 /** The same before and after a message is sent, so that it keeps its place in the list. */
-function keyOf({ clientMsgId, id }: Message): string {
-  return clientMsgId ?? id;
+function keyOf({ senderId, clientMsgId, id }: Message): string {
+  return senderId + (clientMsgId ?? id); // another person may send the same clientMsgId
 }
 
 // start and end, not left and right: in Arabic and Hebrew the own messages are on the left.

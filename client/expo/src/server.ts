@@ -15,9 +15,8 @@ import {
 import { parsed, personOf, rowOf, text, type Entry, type Person, type Row } from './models.ts';
 import type { Session } from './session.ts';
 
-// https://docs.postgrest.org/en/stable/references/errors.html and https://www.postgresql.org/docs/current/errcodes-appendix.html
+// https://docs.postgrest.org/en/stable/references/errors.html
 const TOKEN_CODES = /^PGRST30[1-3]$/;
-const TEMPORARY_CLASSES = /^(08|25|40|53|55|57|58|XX)...$/;
 const LEAST_ID = '00000000-0000-0000-0000-000000000000';
 
 interface Answer {
@@ -169,7 +168,7 @@ export class Server {
 /** The data of an answer. Throws what its error means. */
 function dataOf({ data, error, status }: Answer): unknown {
   if (!error) return data;
-  const code = error.code ?? '';
+  const code = error.code || String(status);
   if (TOKEN_CODES.test(code) || status === 401) throw new SessionExpired();
   if (code === 'PT429' || status === 429) {
     const details = rowOf(parsed(error.details));
@@ -182,10 +181,9 @@ function dataOf({ data, error, status }: Answer): unknown {
   }
   // Below 400: no answer, or a page of a network that asks to log in. From 502 on: of a gateway, such as 522 of Cloudflare.
   if (status < 400 || status === 408 || status === 425 || status > 501) {
-    throw new ServerUnreachable(`the Data API cannot answer now (${code || status})`);
+    throw new ServerUnreachable(`the Data API cannot answer now (${code})`);
   }
-  if (status >= 500 || TEMPORARY_CLASSES.test(code)) {
-    throw new ServerFailed(`${error.message} (${code || status})`);
-  }
-  throw new Rejected(code || String(status), error.message);
+  // 405: the database was read-only, such as during a failover.
+  if (status >= 500 || status === 405) throw new ServerFailed(`${error.message} (${code})`);
+  throw new Rejected(code, error.message);
 }

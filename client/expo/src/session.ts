@@ -3,7 +3,7 @@
 // No decision here depends on the phone's clock, which may be hours off: a token is renewed some time after it was
 // received, or when the server says that it has expired.
 
-import { isAuthApiError, type Session as AuthSession } from '@supabase/supabase-js';
+import type { AuthError, Session as AuthSession } from '@supabase/supabase-js';
 
 import { NotSignedIn, RateLimited, ServerUnreachable, SessionExpired, SignInRejected } from './errors.ts';
 import type { Settings } from './settings.ts';
@@ -156,8 +156,8 @@ export class Session {
 }
 
 /** Throws ServerUnreachable for an error after which the same request may succeed. */
-function throwIfTemporary(error: Error | null): void {
-  const isFailure = isAuthApiError(error) && (error.status === 429 || error.status >= 500);
+function throwIfTemporary(error: AuthError | null): void {
+  const { name = '', status = 0 } = error ?? {};
   // Unknown: of something between the phone and the server, such as a page of a proxy.
-  if (isFailure || /^Auth(RetryableFetch|Unknown)Error$/.test(error?.name ?? '')) throw new ServerUnreachable('Supabase Auth gave no answer', { cause: error });
+  if (status === 429 || status >= 500 || /^Auth(RetryableFetch|Unknown)Error$/.test(name)) throw new ServerUnreachable('Supabase Auth gave no answer', { cause: error });
 }

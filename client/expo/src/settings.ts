@@ -66,9 +66,8 @@ export interface Settings {
 export function check(settings: Settings): Random {
   // Without types, or from a variable that was not set when the app was built.
   const given: Partial<Settings> = settings;
-  for (const name of ['supabaseUrl', 'apiUrl'] as const) {
-    const value: unknown = settings[name];
-    if (name === 'apiUrl' && value === undefined) continue;
+  const { supabaseUrl, apiUrl = supabaseUrl } = settings;
+  for (const [name, value] of Object.entries<unknown>({ supabaseUrl, apiUrl })) {
     if (typeof value !== 'string' || !/^https?:\/\/./.test(value)) {
       throw new TypeError(`${name} must be a URL such as https://example.com, not ${JSON.stringify(value)}`);
     }

@@ -6,7 +6,7 @@
 import { Connection, type Database, type Value } from './database.ts';
 import { NotSignedIn, UnknownMessage } from './errors.ts';
 import type { ChatEvent } from './events.ts';
-import { MalformedRow, optional, personOf, text, time } from './models.ts';
+import { MalformedRow, optional, personOf, rowOf, text, time } from './models.ts';
 import type { Attachment, Conversation, Entry, EntryKind, Message, Person, Row, ServerMessage, Status } from './models.ts';
 import { newId, type Random } from './ids.ts';
 import { Turns } from './waiting.ts';
@@ -339,9 +339,10 @@ export class Store {
   /** Enters an edit of an own message, or changes the message that waits to be sent. Throws UnknownMessage. */
   enterEdit(messageId: string, content: string, now: number): Promise<Message> {
     return this.#transaction(async (events) => {
-      const { id, conversationId } = await this.#message(messageId);
+      const { id, conversationId, deletedAt } = await this.#message(messageId);
+      if (deletedAt) throw new UnknownMessage(`the message ${id} is deleted`);
       const changed = await this.#sql.run(
-        `update outbox set text = ?, edited = edited or attempts > 0, ${PENDING} where id = ? and kind <> 'delete'`,
+        `update outbox set text = ?, edited = edited or attempts > 0, ${PENDING} where id = ?`,
         content,
         id,
       );
@@ -359,11 +360,6 @@ export class Store {
       const entry = await this.#sql.one('select * from outbox where id = ?', id);
       if (entry?.['kind'] === 'send' && entry['attempts'] === 0) {
         await this.#sql.run('delete from outbox where id = ?', id);
-      } else if (entry) {
-        await this.#sql.run(
-          `update outbox set kind = 'delete', text = '', attachments = '[]', ${PENDING} where id = ?`,
-          id,
-        );
       } else {
         await this.#enter(id, conversationId, 'delete', '', now);
       }
@@ -384,7 +380,8 @@ export class Store {
   retry(messageId: string): Promise<void> {
     return this.#transaction(async (events) => {
       const changed = await this.#sql.run(
-        `update outbox set attempts = 0, ${PENDING} where id = ? and state = 'failed'`,
+        // Not 0: the server may have the message, for a later edit or deletion.
+        `update outbox set attempts = 1, ${PENDING} where id = ? and state = 'failed'`,
         messageId,
       );
       if (!changed) throw new UnknownMessage(`nothing has failed for the message ${messageId}`);
@@ -409,12 +406,17 @@ export class Store {
     return this.#sql.reading(async () => (await this.#sql.all('select * from outbox order by seq')).map(entryFrom));
   }
 
-  /** The oldest pending entry of each conversation, whether or not it is due. */
+  /**
+   * The oldest pending entry of each conversation, whether or not it is due.
+   *
+   * A deletion of a message that the server may still get is one beside it: no other entry waits for that.
+   */
   nextEntries(): Promise<Entry[]> {
     return this.#sql.reading(async () => {
       const rows = await this.#sql.all(
         `select * from outbox where seq in
-          (select min(seq) from outbox where state = 'pending' group by conversation_id) order by seq`,
+          (select min(seq) from outbox where state = 'pending'
+            group by conversation_id, kind = 'delete' and tried_at > 0) order by seq`,
       );
       return rows.map(entryFrom);
     });
@@ -619,7 +621,7 @@ export class Store {
     } else {
       await this.#sql.run(
         `update outbox set id = ?, kind = case kind when 'send' then 'edit' else kind end, edited = 0, attempts = 0,
-          ${PENDING} where id = ?`,
+          tried_at = 0, ${PENDING} where id = ?`,
         messageId,
         clientMsgId,
       );
@@ -686,7 +688,7 @@ export class Store {
     }
   }
 
-  /** Enters it into the outbox. An archive flag replaces the one that waits, and nothing replaces a deletion. */
+  /** Enters it into the outbox. It replaces the entry that waits for the same id. */
   async #enter(
     id: string,
     conversationId: string,
@@ -697,7 +699,8 @@ export class Store {
   ): Promise<void> {
     await this.#sql.run(
       `insert into outbox (id, conversation_id, kind, text, created_at, attachments) values (?, ?, ?, ?, ?, ?)
-        on conflict (id) do update set kind = excluded.kind, attempts = 0, ${PENDING} where kind <> 'delete'`,
+        on conflict (id) do update
+          set kind = excluded.kind, text = excluded.text, attachments = excluded.attachments, attempts = 0, ${PENDING}`,
       id,
       conversationId,
       kind,
@@ -748,7 +751,7 @@ function messageFrom(row: Row): Message {
     conversationId: text(row, 'conversation_id'),
     senderId: text(row, 'sender_id'),
     text: isDeleted ? '' : text(row, kind === 'edit' ? 'new_text' : 'text'),
-    attachments: isDeleted ? [] : (JSON.parse(text(row, 'attachments')) as Attachment[]),
+    attachments: isDeleted ? [] : (JSON.parse(text(row, 'attachments')) as unknown[]).map(rowOf),
     messageType: text(row, 'message_type'),
     clientMsgId: optional(row, 'client_msg_id', text),
     serverTimestamp: date(row['server_timestamp']),

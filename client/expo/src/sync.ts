@@ -3,8 +3,7 @@
 // A sync reads all messages that changed since the cursor, which is a time of the server, with an overlap that the
 // server adds. It runs on start, on foreground, after each (re)join of the live channel, and now and then.
 
-import { ServerUnreachable } from './errors.ts';
-import { MalformedRow, isoOf, messageOf, text, time, type Message, type Row, type ServerMessage } from './models.ts';
+import { MalformedRow, isoOf, messageOf, text, time, type Message, type Row } from './models.ts';
 import type { Parts } from './parts.ts';
 import { backoff, type Signal } from './waiting.ts';
 
@@ -76,7 +75,7 @@ export class Sync {
 
   async #readChanges(cursor: string): Promise<void> {
     const { store, server } = this.#parts;
-    let newest = cursor;
+    let newest = time({ cursor }, 'cursor');
     let since = cursor;
     let after: string | null = null;
     for (;;) {
@@ -86,13 +85,12 @@ export class Sync {
         p_after_id: after,
         p_limit: PAGE,
       });
-      const last = rows.at(-1);
+      const last = this.#readable(rows, (row) => ({ id: text(row, 'id'), at: time(row, 'changed_at') })).at(-1);
       if (!last) return;
-      since = isoOf(time(last, 'changed_at'));
-      after = text(last, 'id');
-      // The first page overlaps: its last row may be older than the cursor.
-      if (time(last, 'changed_at') > time({ newest }, 'newest')) newest = since;
-      await store.applyMessages(this.#readable(rows), newest);
+      since = isoOf(last.at);
+      after = last.id;
+      newest = Math.max(newest, last.at); // the first page overlaps: its last row may be older than the cursor
+      await store.applyMessages(this.#readable(rows, messageOf), isoOf(newest));
     }
   }
 
@@ -111,12 +109,13 @@ export class Sync {
   }
 
   /**
-   * Reads a page of a conversation, newest first, from the server into the local database.
+   * Reads a page of a conversation, newest first, from the server into the local database: at most 200 messages.
    *
    * Throws ServerUnreachable, Rejected and NotSignedIn.
    */
   async page(conversationId: string, before: Message | null, limit: number): Promise<Message[]> {
     const { store, server } = this.#parts;
+    limit = Math.min(limit, 200); // the server's: a page that is shorter than the limit is the last one
     const known = await store.known(conversationId);
     const rows = await server.rows('get_messages_paginated', {
       p_conversation_id: conversationId,
@@ -125,22 +124,21 @@ export class Sync {
       p_cursor_id: before?.id ?? null,
     });
     const complete = rows.length < limit;
-    await store.applyPage({ conversationId, messages: this.#readable(rows), before, known, complete });
+    await store.applyPage({ conversationId, messages: this.#readable(rows, messageOf), before, known, complete });
     this.#applied();
     return store.messages(conversationId, before, limit);
   }
 
-  /** The messages in rows. Malformed rows are logged, without their content, and left out. */
-  #readable(rows: readonly Row[]): ServerMessage[] {
-    const messages: ServerMessage[] = [];
-    for (const row of rows) {
+  /** What is read from rows. Malformed rows are logged, without their content, and left out. */
+  #readable<T>(rows: readonly Row[], read: (row: Row) => T): T[] {
+    return rows.flatMap((row) => {
       try {
-        messages.push(messageOf(row));
+        return [read(row)];
       } catch (error) {
         if (!(error instanceof MalformedRow)) throw error;
-        this.#parts.failed('a malformed message was skipped', new ServerUnreachable(error.message));
+        this.#parts.failed('a malformed message was skipped', error);
+        return [];
       }
-    }
-    return messages;
+    });
   }
 }

@@ -144,6 +144,7 @@ export class ConversationView extends StoredView<ConversationState> {
   #isEnd: boolean | null = null; // whether there are no older messages; null: not known
   #hereIds: readonly string[] = [];
   #error: Error | null = null;
+  #isStale = false; // a page could not be read from the server
   #older: Promise<void> | null = null;
 
   constructor(client: ChatClient, id: string) {
@@ -171,9 +172,10 @@ export class ConversationView extends StoredView<ConversationState> {
   protected override noted(event: ChatEvent): void {
     if (event.type === 'connectionChanged') {
       this.#hereIds = [];
-      this.#isEnd = null; // Without a network, the stored messages ended it.
-      if (event.state === 'online') void this.#loadNewest();
+      if (event.state === 'online') this.#reload();
       else this.refresh();
+    } else if (event.type === 'synced') {
+      if (this.#isStale) this.#reload();
     } else if (this.#isHere(event)) {
       if (event.type === 'presenceChanged') this.#hereIds = event.userIds;
       else if (event.type === 'messageChanged' && event.isNew && this.#isShown(event.message)) this.#limit += 1;
@@ -206,6 +208,13 @@ export class ConversationView extends StoredView<ConversationState> {
     return serverTimestamp === null || (oldest != null && serverTimestamp >= oldest);
   }
 
+  /** The server can be reached again. */
+  #reload(): void {
+    this.#isStale = false;
+    this.#isEnd = null; // without the server, the stored messages ended it
+    void this.#loadNewest();
+  }
+
   async #loadNewest(): Promise<void> {
     const length = await this.#load(null);
     if (length !== null) this.#isEnd = length < PAGE || this.#isEnd === true;
@@ -214,9 +223,10 @@ export class ConversationView extends StoredView<ConversationState> {
 
   async #loadOlder(): Promise<void> {
     const { messages } = this.state();
+    if (!messages.length) return;
     const oldest = messages.findLast((message) => message.serverTimestamp !== null);
-    if (!oldest) return;
-    const length = await this.#load(oldest);
+    // Where none is sent, the next ones are stored: in the outbox, or below it.
+    const length = oldest ? await this.#load(oldest) : messages.length < this.#limit ? 0 : PAGE;
     if (length !== null) this.#isEnd = length < PAGE;
     this.#limit = Math.max(this.#limit, messages.length + (length ?? 0));
     await this.readNow();
@@ -225,11 +235,12 @@ export class ConversationView extends StoredView<ConversationState> {
   /** Reads a page. Returns its length; null: it could not be read. */
   async #load(before: Message | null): Promise<number | null> {
     try {
-      const page = await this.client.loadMessages(this.#id, before, PAGE);
+      const page = await this.client.loadMessages(this.#id, before, PAGE, () => (this.#isStale = true));
       this.#error = null;
       return page.length;
     } catch (error) {
       this.#error = errorOf(error);
+      this.#isStale = true;
       return null;
     }
   }

@@ -7,6 +7,7 @@ import { AuthUnknownError } from '@supabase/supabase-js';
 
 import { openDatabase } from '../conformance/sqlite.ts';
 import { ChatClient, DatabaseInUse, NotSignedIn, ServerUnreachable, type Settings } from '../src/index.ts';
+import { MissingModule } from '../src/modules.ts';
 import { ME, ROOM, auth, openPhone } from './phone.ts';
 
 /** The settings of a client without an account, whose server answers nothing. */
@@ -17,7 +18,7 @@ function settings(file = ':memory:') {
     auth: auth(null),
     database: openDatabase(file),
     log: () => undefined,
-    fetch: () => Promise.reject(new TypeError('no network')),
+    fetch: (): Promise<Response> => Promise.reject(new TypeError('no network')),
   };
 }
 
@@ -61,6 +62,53 @@ test('a page of a proxy ends no session', async () => {
   await rejects(client.signIn('me@example.com', 'password'), ServerUnreachable);
   await rejects(client.useSession(), ServerUnreachable);
   await client.close();
+});
+
+test('a body that never ends is a timeout, and holds up neither a sync nor the end of the client', async () => {
+  const fetch = (_input: unknown, { signal }: RequestInit = {}) => {
+    const start = (controller: ReadableStreamDefaultController) => {
+      const end = () => controller.error(signal?.reason);
+      if (signal?.aborted) end();
+      else signal?.addEventListener('abort', end);
+    };
+    return Promise.resolve(new Response(new ReadableStream({ start })));
+  };
+  const client = await ChatClient.open({ ...settings(), auth: auth(ME), fetch, timing: { requestTimeout: 0.01 } });
+  await client.useSession();
+  await rejects(client.sync(), ServerUnreachable);
+  await client.close();
+});
+
+test('a log that throws ends nothing', async () => {
+  const log = () => {
+    throw new Error('of the app');
+  };
+  const client = await ChatClient.open({ ...settings(), auth: auth(ME), log, timing: { retryBase: 0.001, retryCap: 0.001 } });
+  await client.useSession();
+  const { id } = await client.send(ROOM, 'Hello');
+  while (((await client.outbox())[0]?.attempts ?? 0) < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+  await client.delete(id);
+  await client.close(); // an error that nobody handles would fail this test
+});
+
+test('a phone that cannot be followed leaves the local database free', async () => {
+  const file = `${mkdtempSync(`${tmpdir()}/chat-`)}/chat.db`;
+  const follow = () => {
+    throw new MissingModule('expo-network', null);
+  };
+  await rejects(ChatClient.open({ ...settings(file), app: { isActive: () => true, follow } }), MissingModule);
+  await (await ChatClient.open(settings(file))).close();
+});
+
+test('each close ends when the local database is closed', async () => {
+  const database = openDatabase(':memory:');
+  let isClosed = false;
+  const closeAsync = () => database.closeAsync().then(() => (isClosed = true));
+  const client = await ChatClient.open({ ...settings(), database: { ...database, closeAsync } });
+  const first = client.close();
+  await client.close();
+  equal(isClosed, true);
+  await first;
 });
 
 test('a request without a server throws a typed error', async () => {

@@ -1,6 +1,6 @@
 // A client on SQLite of Node.js, with a scripted server and without Realtime.
 
-import { ChatClient, type Database } from '../src/index.ts';
+import { ChatClient, type Database, type Settings } from '../src/index.ts';
 import { openDatabase } from '../conformance/sqlite.ts';
 import { ME, PARTNER, ROOM, auth, rowOf, scripted, type Request, type Script } from './phone.ts';
 import type { Row } from '../src/models.ts';
@@ -11,7 +11,7 @@ export interface OpenClient {
 }
 
 /** Opens a client in which ME is signed in. Close it at the end of the test. */
-export async function openClient(script: Script, database: Database = openDatabase(':memory:')): Promise<OpenClient> {
+export async function openClient(script: Script, database: Database = openDatabase(':memory:'), settings: Partial<Settings> = {}): Promise<OpenClient> {
   const requests: Request[] = [];
   const client = await ChatClient.open({
     supabaseUrl: 'http://127.0.0.1:9', // discard: nothing listens there
@@ -21,6 +21,7 @@ export async function openClient(script: Script, database: Database = openDataba
     fetch: scripted(script, requests),
     log: () => undefined,
     timing: { retryBase: 1000, retryCap: 1000, requestTimeout: 2, marksDelay: 0.01 },
+    ...settings,
   });
   await client.useSession();
   return { client, requests };

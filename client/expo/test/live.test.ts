@@ -4,7 +4,9 @@ import { mock, test } from 'node:test';
 import { openClient, server, written } from './client.ts';
 import { mount } from './dom.ts';
 import { broadcast, joined } from './live.ts';
-import { ME, ROOM } from './phone.ts';
+import { ME, PARTNER, ROOM, auth } from './phone.ts';
+import type { Settings } from '../src/index.ts';
+import type { Row } from '../src/models.ts';
 import { useConversation } from '../src/react.ts';
 
 const CHANNEL = `realtime:user:${ME}`;
@@ -34,5 +36,40 @@ test('a burst of 500 live events is drawn once in a frame', async () => {
     mock.timers.reset();
   }
   await screen.unmount();
+  await client.close();
+});
+
+test('an app that leaves the screen while its session is renewed does not connect', async () => {
+  let [isRenewing, isJoined] = [false, false];
+  let renew: () => void = () => undefined;
+  const session = { access_token: 'token', expires_in: -1, user: { id: ME } };
+  const answer = () => ({ data: { session }, error: null });
+  const renewed = {
+    ...auth(ME),
+    getSession: () => Promise.resolve(answer()),
+    refreshSession: () => new Promise((resolve) => ((isRenewing = true), (renew = () => resolve(answer())))),
+  } as unknown as Settings['auth'];
+  const { client } = await openClient(server([]), undefined, { auth: renewed });
+  void joined(CHANNEL).then(() => (isJoined = true));
+  while (!isRenewing) await new Promise(setImmediate);
+  client.background();
+  renew();
+  await client.sync(); // it takes longer than a join
+  equal(isJoined, false);
+  client.foreground();
+  while (!isJoined) await new Promise((resolve) => setImmediate(resolve, renew()));
+  await client.close();
+});
+
+test('a malformed typing event of the partner is ignored', async () => {
+  const { client } = await openClient(server([]));
+  const topic = `realtime:room:${ROOM}`;
+  const heard = new Promise<void>((resolve) => client.subscribe(({ type }) => type === 'typingChanged' && resolve()));
+  await joined(CHANNEL);
+  client.lookAt(ROOM);
+  await joined(topic);
+  for (const payload of [undefined, null, 'text', { user_id: 1 }]) broadcast(topic, 'typing', payload as Row);
+  broadcast(topic, 'typing', { user_id: PARTNER, is_typing: true });
+  await heard;
   await client.close();
 });

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
 import { ChatError } from '../src/index.ts';
+import { openClient } from './client.ts';
 
 interface Package {
   readonly peerDependencies: Record<string, string>;
@@ -39,6 +40,13 @@ test('each package of Expo is looked for when the package is imported, so that t
 test('the settings of a client throw the error that names the missing package', async () => {
   throws(() => expoApp(), isMissing('expo-crypto'));
   await rejects(deviceId(), isMissing('expo-crypto'));
+});
+
+test('without expo-notifications a person can sign out while the server cannot be reached', async () => {
+  const { client } = await openClient(() => null, undefined, { apiUrl: 'http://api.test' });
+  await new Push(client, { log: () => undefined }).signOut();
+  equal(client.userId, null);
+  await client.close();
 });
 
 test('pushes without a package say in their status, in ask and once in the log what is missing', async () => {

@@ -148,6 +148,47 @@ test('a conversation does not wait for another one', async () => {
   await sending(phone, async () => void (await phone.until(has('free', 'sent'))));
 });
 
+test('no message waits for the deletion of one that the server may still get', async () => {
+  const phone = await openPhone((request) => (request.method === 'POST' ? accepts(request) : [200, []]));
+  const { store } = phone.parts;
+  const { id } = await store.enterMessage(ROOM, 'first', [], 1);
+  const [entry] = await store.nextEntries();
+  await store.beginAttempt(entry?.seq ?? 0, Date.now() / 1000); // without an answer
+  await store.enterDelete(id, 2);
+  for (const text of ['second', 'third']) await store.enterMessage(ROOM, text, [], 3);
+  await sending(phone, async () => void (await phone.until(has('third', 'sent'))));
+  deepEqual([texts(phone), (await store.entries()).map(({ kind }) => kind)], [['second', 'third'], ['delete']]);
+});
+
+test('the next message waits for the deletion of one that the server has', async () => {
+  const { parts } = await openPhone(accepts);
+  const { store } = parts;
+  const { id } = await store.enterMessage(ROOM, 'first', [], 1);
+  const [entry] = await store.nextEntries();
+  await store.beginAttempt(entry?.seq ?? 0, 1);
+  await store.enterDelete(id, 2);
+  await store.enterMessage(ROOM, 'second', [], 3);
+  await store.applyMessages([messageOf(rowOf({ room_id: ROOM, sender_id: ME, message: 'first', client_msg_id: id }))]);
+  deepEqual((await store.nextEntries()).map(({ kind }) => kind), ['delete']);
+});
+
+test('a message that has failed, and that the server may have, is edited and deleted there after it is tried again', async () => {
+  const { parts } = await openPhone(accepts);
+  const { store } = parts;
+  for (const change of ['edit', 'delete']) {
+    const { id } = await store.enterMessage(ROOM, 'secret', [], 1);
+    const [entry] = await store.nextEntries();
+    const tried = await store.beginAttempt(entry?.seq ?? 0, 1);
+    if (tried) await store.fail(tried, 'the server failed');
+    await store.retry(id);
+    await (change === 'edit' ? store.enterEdit(id, 'new', 2) : store.enterDelete(id, 2));
+    const stored = messageOf(rowOf({ room_id: ROOM, sender_id: ME, message: 'secret', client_msg_id: id }));
+    await store.applyMessages([stored]);
+    deepEqual((await store.entries()).map(({ id, kind }) => [id, kind]), [[stored.id, change]]);
+    await store.removeMessage(ROOM, stored.id);
+  }
+});
+
 test('a message that is deleted before it was tried is never sent', async () => {
   const phone = await openPhone(accepts);
   const { store } = phone.parts;

@@ -61,6 +61,40 @@ test('paging back ends at the first message', async () => {
   await client.close();
 });
 
+test('paging back goes on after the server could not be reached', async () => {
+  const answers = server(written(100));
+  let isDown = false;
+  const { client } = await openClient((request) => {
+    if (request.path.endsWith('/get_changed_messages')) return [200, []];
+    return isDown && request.path.endsWith('/get_messages_paginated') ? null : answers(request);
+  });
+  const screen = await mount(client, () => useConversation(ROOM));
+  const { loadOlder } = await screen.until(({ messages, hasOlder }) => messages.length === 30 && hasOlder);
+  isDown = true;
+  await loadOlder();
+  await screen.until(({ hasOlder }) => !hasOlder);
+  isDown = false;
+  await client.sync();
+  await screen.until(({ hasOlder }) => hasOlder);
+  await loadOlder();
+  await screen.until(({ messages }) => messages.length === 60);
+  await screen.unmount();
+  await client.close();
+});
+
+test('paging back shows the messages before any number of those that are not sent', async () => {
+  const answers = server(written(40));
+  const { client } = await openClient((request) => (request.method === 'POST' && request.path.endsWith('/chat_messages') ? null : answers(request)));
+  for (let n = 0; n < 65; n++) await client.send(ROOM, 'waits');
+  const screen = await mount(client, () => useConversation(ROOM));
+  await screen.until(({ messages }) => messages.length === 30);
+  const last = () => screen.results.at(-1);
+  for (let tries = 0; last()?.hasOlder && tries < 10; tries++) await last()?.loadOlder();
+  deepEqual([last()?.messages.length, last()?.hasOlder], [105, false]);
+  await screen.unmount();
+  await client.close();
+});
+
 test('a message that is sent is shown at once, pending, and never twice', async () => {
   const { client } = await openClient(server([]));
   await client.sync();
@@ -114,9 +148,7 @@ test('a local database that cannot be read is an error of each hook, until it ca
   messages.push(...written(1));
   await client.sync();
   await list.until(({ error, isLoaded }) => error === null && isLoaded);
-  const { loadOlder } = await screen.until(({ messages }) => messages.length === 2);
-  void loadOlder();
-  await screen.until(({ error }) => error === null);
+  await screen.until(({ error, messages }) => error === null && messages.length === 2);
   await list.unmount();
   await screen.unmount();
   await client.close();

@@ -159,8 +159,27 @@ test('photos of the project are drawn above the text, other attachments by their
   deepEqual(await bubble('Look', [photo, photo]), [[photo.url, photo.url], 'Photo, Look, Sending']);
   deepEqual(await bubble('', [photo, { type: 'file' }]), [[photo.url], 'Photo, Attachment, Sending']);
   deepEqual(await bubble('', [spy]), [[], 'Attachment, Sending']);
-  deepEqual(await bubble('', [{ type: 'image' }]), [[], 'Attachment, Sending']);
+  for (const other of [{ type: 'image' }, { type: 'image', url: { toString: null } }, null, 'text']) {
+    deepEqual(await bubble('', [other as Attachment]), [[], 'Attachment, Sending']);
+  }
   deepEqual(await bubble('', [photo], () => createElement('span', null, 'mine')), [[], 'Photo, Sending']);
+  await client.close();
+});
+
+test('a message of the partner with the id of an own one is drawn once', async () => {
+  const id = '11111111-1111-4111-8111-111111111111';
+  const messages = [[ME, 'mine'], [PARTNER, 'theirs']].map(([sender, message]) =>
+    rowOf({ room_id: ROOM, sender_id: sender, message, client_msg_id: id }),
+  );
+  const { client } = await openClient(server(messages));
+  await client.sync();
+  const screen = await room(client);
+  await screen.until(/mine/);
+  messages.push(rowOf({ room_id: ROOM, sender_id: PARTNER, message: 'later' }));
+  await client.sync();
+  await screen.until(/later/);
+  deepEqual(screen.labels().filter((label) => label.startsWith('theirs')).length, 1);
+  await screen.unmount();
   await client.close();
 });
 

@@ -42,11 +42,11 @@ test('a message of the partner is noted to be marked as delivered, and an own on
   deepEqual(await store.deliveredMarks(10), ['theirs']);
 });
 
-test('an edit of a message that waits to be deleted changes nothing', async () => {
+test('a message that is deleted, or waits to be, cannot be edited', async () => {
   const { store } = (await openPhone(silent)).parts;
-  await store.applyMessages([message({ id: 'mine', senderId: ME })]);
+  await store.applyMessages([message({ id: 'mine', senderId: ME }), message({ id: 'gone', senderId: ME, deletedAt: 1e15 })]);
   await store.enterDelete('mine', 0);
-  equal((await store.enterEdit('mine', 'new', 0)).text, '');
+  for (const id of ['mine', 'gone']) await rejects(store.enterEdit(id, 'new', 0), UnknownMessage);
   deepEqual((await store.entries()).map(({ kind, text }) => [kind, text]), [['delete', '']]);
 });
 

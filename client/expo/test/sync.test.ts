@@ -3,6 +3,7 @@ import { test } from 'node:test';
 
 import { tapOf } from '../src/index.ts';
 import { Events } from '../src/events.ts';
+import { messageOf } from '../src/models.ts';
 import { Sync } from '../src/sync.ts';
 import { ME, OTHER_ROOM, PARTNER, ROOM, openPhone, rowOf, type Script } from './phone.ts';
 
@@ -61,11 +62,21 @@ test('a conversation that begins during a sync stays, and one that the server no
   deepEqual((await store.entries()).map(({ text }) => text), ['waits']);
 });
 
+test('a page that is asked for more messages than the server returns removes no stored one', async () => {
+  const rows = Array.from({ length: 300 }, (_, n) => row(`${n}`));
+  const { parts } = await openPhone(({ body }) => [200, rows.slice(-Math.min(Number(body['p_limit']), 200)).reverse()]);
+  await parts.store.applyMessages(rows.map(messageOf));
+  equal((await new Sync(parts, () => undefined).page(ROOM, null, 250)).length, 200);
+  equal((await parts.store.messages(ROOM, null, 1000)).length, 300);
+});
+
 test('a malformed message is skipped, and the others are stored', async () => {
-  const { parts } = await openPhone(withPages([{ ...row('bad'), attachments: 'none' }, row('good')]));
+  const bad = [{ attachments: 'none' }, { changed_at: null }, { id: 1 }].map((fields) => ({ ...row('bad'), ...fields }));
+  const { parts, events } = await openPhone(withPages([...bad.slice(0, 1), row('good'), ...bad]));
   await parts.store.put('cursor', '2025-01-01T00:00:00.000000Z');
   await new Sync(parts, () => undefined).once();
   deepEqual((await parts.store.messages(ROOM, null, 10)).map(({ text }) => text), ['good']);
+  equal(events.at(-1)?.type, 'synced');
 });
 
 test('a listener that throws ends nothing', () => {
