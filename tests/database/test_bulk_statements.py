@@ -96,7 +96,7 @@ BULKS = {
 async def session(request: pytest.FixtureRequest, server: Postgres) -> AsyncIterator[Connection]:
     """One session for all, on the oldest and the newest PostgreSQL that the migrations support.
 
-    A plan that is good in both is good in those between them.
+    16 reads as many blocks as 15, and 17 as many as 18, also with a plan that compares each row with each.
     """
     if request.param == 18:
         async with used_session(server) as connection:
