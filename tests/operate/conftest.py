@@ -14,7 +14,6 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
-import botocore.session
 import psycopg
 import pytest
 from botocore import session as sessions
@@ -27,14 +26,6 @@ from operate.doctor import system
 from operate.doctor.command import CHECKS, examine, report
 from operate.doctor.results import Finding, NotExamined, Result
 from operate.doctor.system import System
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_loader() -> Iterator[None]:
-    """All sessions of boto3 share what they load. Each doctor would read the descriptions of AWS's services again."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
-        yield
 
 
 def vault_update(name: str, value: str) -> str:
