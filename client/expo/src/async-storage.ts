@@ -1,7 +1,7 @@
 // The local database of an app without a native SQLite: SQLite in JavaScript (sql.js), with AsyncStorage as its disk.
 
 import type { Database, Value } from './database.ts';
-import { DatabaseFull, DatabaseInUse } from './errors.ts';
+import { DatabaseInUse } from './errors.ts';
 import { Turns } from './waiting.ts';
 
 /** The part of AsyncStorage that is used. Versions 2 and 3 have it. */
@@ -61,7 +61,7 @@ export function inAsyncStorage(storage: AsyncStorage, initSqlJs: () => Promise<S
         } catch (cause) {
           sqlite.close();
           sqlite = undefined; // it goes on with what is stored
-          throw new DatabaseFull('the local database cannot grow: the disk is full', { cause });
+          throw new Error('error code 13', { cause }); // as that of a full disk: it becomes DatabaseFull
         }
         return result;
       });

@@ -41,7 +41,7 @@ export class Live {
   #room: string | null = null;
   #roomChannel: Room | null = null;
   #roomFailures = 0;
-  #typedAt: number | null = null;
+  #typedAt = 0; // seconds; 0: the person does not type
 
   constructor(parts: Parts, url: string, key: string, hooks: Hooks) {
     this.#parts = parts;
@@ -75,7 +75,7 @@ export class Live {
   lookAt(conversationId: string | null): void {
     if (conversationId === this.#room) return;
     this.#room = conversationId;
-    this.#typedAt = null;
+    this.#typedAt = 0;
     this.#visit();
   }
 
@@ -90,9 +90,8 @@ export class Live {
     const { store, timing } = this.#parts;
     if (!this.#roomChannel?.joined) return;
     // A clock that was put back must not end the events.
-    if (isTyping && this.#typedAt !== null && Math.abs(now - this.#typedAt) < timing.typingInterval) return;
-    if (!isTyping && this.#typedAt === null) return;
-    this.#typedAt = isTyping ? now : null;
+    if (isTyping ? Math.abs(now - this.#typedAt) < timing.typingInterval : !this.#typedAt) return;
+    this.#typedAt = isTyping ? now : 0;
     const payload = { user_id: store.me, is_typing: isTyping };
     await this.#roomChannel.channel.send({ type: 'broadcast', event: 'typing', payload });
   }

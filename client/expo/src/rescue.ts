@@ -67,11 +67,8 @@ async function isHealthy(sql: Connection): Promise<boolean> {
 /** Copies what can be read, in one transaction. Returns `to`. */
 async function rescue(from: File, to: File, log: (text: string) => void): Promise<File> {
   // Without the cursor: the messages are gone, so this is a new phone.
-  const meta = [
-    await readable(from.sql, "select key, value from meta where key = 'user_id'"),
-    await readable(from.sql, "select key, value from meta where key = 'device_id'"),
-    { key: 'rescued_from', value: from.name },
-  ];
+  const meta: (Row | undefined)[] = [{ key: 'rescued_from', value: from.name }];
+  for (const key of ['user_id', 'device_id']) meta.push(await readable(from.sql, 'select * from meta where key = ?', key));
   const entries = await readableEntries(from.sql);
   await to.sql.prepare();
   await to.sql.transaction(async () => {

@@ -83,7 +83,7 @@ export function check(settings: Settings): Random {
   const random = settings.app?.random ?? ofEngine();
   if (!random) {
     throw new TypeError(
-      'app is not set, and this JavaScript engine has no crypto.getRandomValues: pass expoApp() of chat-push-client/expo',
+      'app is not set, and this engine has no crypto.getRandomValues: pass expoApp() of chat-push-client/expo',
     );
   }
   if (!given.database) throw new TypeError('database is not set: pass an open database of expo-sqlite');
