@@ -44,13 +44,14 @@ export class ChatClient {
   #loops: Promise<unknown> = Promise.resolve();
   #unfollow: () => void = () => undefined;
   #toldEnded = false;
-  #closing: Promise<void> | null = null;
+  #closed: Promise<void> = Promise.resolve();
 
   /**
    * Opens the local database and starts to work, with the session that `auth` has stored, if any: in the foreground, unless
    * the setting `app` says that the app is not visible.
    *
-   * Throws TypeError for a wrong setting, DatabaseInUse if another client has the database open, and DatabaseError.
+   * Throws TypeError for a wrong setting, DatabaseInUse if another client has the database open, and DatabaseError. If the
+   * setting `app` throws, the database is closed.
    */
   static async open(settings: Settings): Promise<ChatClient> {
     const random = check(settings);
@@ -101,19 +102,16 @@ export class ChatClient {
   }
 
   /** Stops, and closes the local database. What waits in the outbox goes when it is opened again. */
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  async #close(): Promise<void> {
-    this.#unfollow();
-    this.#live.disconnect();
-    this.#life.close();
-    this.#session.close();
-    for (const abort of this.#aborts) abort.abort();
-    await this.#loops;
-    await this.#store.close();
+  async close(): Promise<void> {
+    if (!this.#life.isClosed()) {
+      this.#unfollow();
+      this.#live.disconnect();
+      this.#life.close();
+      this.#session.close();
+      for (const abort of this.#aborts) abort.abort();
+      this.#closed = this.#loops.then(() => this.#store.close());
+    }
+    await this.#closed;
   }
 
   // Account --------------------------------------------------------------------------------------
