@@ -416,7 +416,7 @@ export class Store {
       const rows = await this.#sql.all(
         `select * from outbox where seq in
           (select min(seq) from outbox where state = 'pending'
-            group by conversation_id, kind = 'delete' and tried_at > 0) order by seq`,
+            group by conversation_id, iif(kind = 'delete' and tried_at > 0, seq, 0)) order by seq`,
       );
       return rows.map(entryFrom);
     });

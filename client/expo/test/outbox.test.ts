@@ -148,16 +148,19 @@ test('a conversation does not wait for another one', async () => {
   await sending(phone, async () => void (await phone.until(has('free', 'sent'))));
 });
 
-test('no message waits for the deletion of one that the server may still get', async () => {
+test('neither a message nor a deletion waits for the deletion of a message that the server may still get', async () => {
   const phone = await openPhone((request) => (request.method === 'POST' ? accepts(request) : [200, []]));
   const { store } = phone.parts;
-  const { id } = await store.enterMessage(ROOM, 'first', [], 1);
-  const [entry] = await store.nextEntries();
-  await store.beginAttempt(entry?.seq ?? 0, Date.now() / 1000); // without an answer
-  await store.enterDelete(id, 2);
-  for (const text of ['second', 'third']) await store.enterMessage(ROOM, text, [], 3);
-  await sending(phone, async () => void (await phone.until(has('third', 'sent'))));
-  deepEqual([texts(phone), (await store.entries()).map(({ kind }) => kind)], [['second', 'third'], ['delete']]);
+  for (const text of ['first', 'second']) {
+    const { id } = await store.enterMessage(ROOM, text, [], 1);
+    const entry = (await store.nextEntries()).at(-1);
+    await store.beginAttempt(entry?.seq ?? 0, Date.now() / 1000); // without an answer
+    await store.enterDelete(id, 2);
+  }
+  for (const text of ['third', 'fourth']) await store.enterMessage(ROOM, text, [], 3);
+  deepEqual((await store.nextEntries()).map(({ kind }) => kind), ['delete', 'delete', 'send']);
+  await sending(phone, async () => void (await phone.until(has('fourth', 'sent'))));
+  deepEqual([texts(phone), (await store.entries()).map(({ kind }) => kind)], [['third', 'fourth'], ['delete', 'delete']]);
 });
 
 test('the next message waits for the deletion of one that the server has', async () => {
