@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from chat_client.errors import DatabaseError, UnknownMessage
-from chat_client.events import Event, MessageChanged, SessionEnded
+from chat_client.events import ConversationChanged, Event, MessageChanged, SessionEnded
 from chat_client.models import Message
 from chat_client.store import Store
 from tests.client.conftest import Client
@@ -533,6 +533,21 @@ async def test_the_last_archive_flag_of_a_conversation_reaches_the_server(
     assert server.rooms[str(room)]["archived_by_user1"] is True
     [conversation] = client.store.conversations()
     assert (conversation.archived, client.store.entries()) == (True, [])
+
+
+async def test_an_archive_flag_that_is_rejected_can_be_discarded_and_that_of_the_server_returns(
+    client: Client, events: list[Event], room: UUID
+) -> None:
+    client.store.enter_archive(room, True, client.clock())
+    [entry] = client.store.next_entries()
+    client.store.fail(entry, "rejected")
+    events.clear()
+
+    client.store.discard(room)
+
+    [event] = events
+    assert isinstance(event, ConversationChanged)
+    assert not event.conversation.archived
 
 
 async def test_a_message_that_is_deleted_cannot_be_edited_and_stays_deleted(

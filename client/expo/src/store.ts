@@ -398,6 +398,7 @@ export class Store {
       const conversationId = text(entry, 'conversation_id');
       if (entry['kind'] === 'send') events.push({ type: 'messageRemoved', conversationId, messageId });
       else await this.#noteMessage(messageId, events);
+      await this.#noteConversations([conversationId], events);
     });
   }
 

@@ -50,6 +50,18 @@ test('a message that is deleted, or waits to be, cannot be edited', async () => 
   deepEqual((await store.entries()).map(({ kind, text }) => [kind, text]), [['delete', '']]);
 });
 
+test('an archive flag that is rejected can be discarded, and that of the server returns', async () => {
+  const { events, parts } = await openPhone(silent);
+  const { store } = parts;
+  await store.applyConversations([room({})]);
+  await store.enterArchive(ROOM, true, 0);
+  const [entry] = await store.nextEntries();
+  if (entry) await store.fail(entry, 'rejected');
+  events.length = 0;
+  await store.discard(ROOM);
+  deepEqual(events.map((event) => event.type === 'conversationChanged' && event.conversation.archived), [false]);
+});
+
 test('a conversation that was read here shows no unread messages before the server knows it', async () => {
   const { store } = (await openPhone(silent)).parts;
   await store.applyConversations([room({})]);

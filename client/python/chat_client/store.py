@@ -394,6 +394,7 @@ class Store:
                 events.append(MessageRemoved(UUID(entry["conversation_id"]), message_id))
             else:
                 events.extend(self._message_event(message_id))
+            self._emit_conversations({UUID(entry["conversation_id"])}, events)
 
     def entries(self) -> list[Entry]:
         """All entries of the outbox, oldest first."""
