@@ -2,6 +2,7 @@
 
 import { RateLimited, ServerUnreachable, SignInRejected } from 'chat-push-client';
 import { PushUnavailable } from 'chat-push-client/expo';
+import { router } from 'expo-router';
 import { Alert, Linking } from 'react-native';
 
 import { opening, push } from './client';
@@ -33,6 +34,14 @@ export async function signIn(email: string, password: string): Promise<string | 
 export async function createProfile(displayName: string, role: 'tourist' | 'guide'): Promise<void> {
   const userId = await (await opening).useSession();
   await supabase.from('users').insert({ id: userId, display_name: displayName, role }).throwOnError();
+}
+//#endregion
+
+//#region begin
+/** Opens the conversation with another person, such as from a profile. A new one needs the server. */
+export async function chatWith(userId: string): Promise<void> {
+  const chat = await opening;
+  router.push(`/chat/${await chat.openChat(userId)}`);
 }
 //#endregion
 

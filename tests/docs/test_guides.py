@@ -25,7 +25,7 @@ def resources(kind: str) -> set[str]:
 @pytest.mark.parametrize("block", blocks("ts", "tsx"), ids=str)
 def test_typescript_in_the_guides_is_quoted_from_files_that_are_type_checked(block: Any) -> None:
     checked = [PROJECT / "docs" / "client", PROJECT / "client" / "expo" / "test"]
-    files = [file.read_text() for folder in checked for file in (*folder.glob("*.ts"), *folder.glob("*.tsx"))]
+    files = [file.read_text() for folder in checked for file in folder.rglob("*.ts*")]
     assert any(block.text in text for text in files)
 
 

@@ -1,11 +1,9 @@
-// app/_layout.tsx
-
 import { usePush } from 'chat-push-client/expo';
 import { ChatProvider } from 'chat-push-client/react';
 import { Stack, router } from 'expo-router';
 import { Suspense, use } from 'react';
 
-import { opening, push } from './client';
+import { opening, push } from '../client';
 
 export default function Layout() {
   return (

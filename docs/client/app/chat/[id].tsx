@@ -1,5 +1,3 @@
-// app/chat/[id].tsx
-
 import { ChatRoom } from 'chat-push-client/react-native';
 import { useIsFocused, useLocalSearchParams } from 'expo-router';
 

@@ -1,5 +1,3 @@
-// app/index.tsx
-
 import { useConversations } from 'chat-push-client/react';
 import { Link } from 'expo-router';
 import { FlatList, Text } from 'react-native';
