@@ -215,8 +215,11 @@ async def test_a_phone_that_can_get_no_pushes_says_why(
         assert (refused.value.name, refused.value.code) == ("PushUnavailable", reason)
 
 
-async def test_a_build_without_a_package_of_pushes_chats_and_signs_out(cloud: LocalCloud, tina: Person) -> None:
-    async with expo_phone(cloud, MISSING="expo-notifications") as app:
+@pytest.mark.parametrize("environment", [{"MISSING": "expo-notifications"}, {"PHONE_PLATFORM": "web"}], ids=str)
+async def test_an_app_that_can_have_no_pushes_chats_and_signs_out(
+    cloud: LocalCloud, tina: Person, environment: dict[str, str]
+) -> None:
+    async with expo_phone(cloud, **environment) as app:
         await app.sign_up("Gus")
         await app.do("follow")
         conversation = await app.do("openChat", str(tina.id))

@@ -75,7 +75,7 @@ export interface PushSettings {
 export class Push {
   readonly #settings: PushSettings;
   readonly #opening: Promise<ChatClient>;
-  readonly #missing = missingModule();
+  readonly #unavailable = unavailable();
   readonly #endings: (() => void)[] = [];
   readonly #listeners = new Set<() => void>();
   #status: PushStatus = { isRegistered: false, error: null };
@@ -90,9 +90,9 @@ export class Push {
   constructor(client: ChatClient | Promise<ChatClient>, settings: PushSettings = {}) {
     this.#settings = settings;
     this.#opening = Promise.resolve(client);
-    if (this.#missing) {
-      this.#set({ isRegistered: false, error: this.#missing });
-      this.#failed('the start', this.#missing);
+    if (this.#unavailable) {
+      this.#set({ isRegistered: false, error: this.#unavailable });
+      this.#failed('the start', this.#unavailable);
       return;
     }
     Notifications.setNotificationHandler({
@@ -144,21 +144,21 @@ export class Push {
    */
   readonly signOut = async (): Promise<void> => {
     const client = await this.#opening;
-    const isMissing = missingOf('expo-notifications'); // then this phone shows no push, and has no token to give up
+    const isMissing = isBrowser() || missingOf('expo-notifications'); // then nothing shows a push or has a token to give up
     await client.signOut(isMissing ? undefined : () => Notifications.unregisterForNotificationsAsync());
     this.#unread.clear();
     if (!isMissing) {
       await Notifications.dismissAllNotificationsAsync();
       await Notifications.setBadgeCountAsync(0);
     }
-    this.#set({ isRegistered: false, error: this.#missing });
+    this.#set({ isRegistered: false, error: this.#unavailable });
   };
 
   // Taps -----------------------------------------------------------------------------------------
 
   /** Calls `open` for each tapped push, also the one that started the app. Returns a function that ends it. */
   onTap(open: (tap: Tap) => void): () => void {
-    if (this.#missing) return () => undefined;
+    if (this.#unavailable) return () => undefined;
     const handle = (response: Expo.NotificationResponse | null) => {
       if (response) this.#do('a tap', () => this.#open(response, open));
     };
@@ -245,7 +245,7 @@ export class Push {
   #register(ask: boolean, devicePushToken?: Expo.DevicePushToken): Promise<void> {
     return this.#registrations.take(async () => {
       try {
-        if (this.#missing) throw this.#missing;
+        if (this.#unavailable) throw this.#unavailable;
         const client = await this.#opening;
         await client.registerDevice(await this.#device(ask, devicePushToken));
         this.#set({ isRegistered: true, error: null });
@@ -258,10 +258,6 @@ export class Push {
 
   /** This phone with its push token. Throws PushUnavailable. */
   async #device(ask: boolean, devicePushToken?: Expo.DevicePushToken): Promise<Device> {
-    const { OS: platform } = Platform;
-    if (platform !== 'ios' && platform !== 'android') {
-      throw new PushUnavailable('web', 'only iPhones and Android phones get the pushes of this package');
-    }
     if (isExpoGo()) throw new PushUnavailable('expo_go', EXPO_GO);
     if (!ExpoDevice.isDevice) {
       throw new PushUnavailable('simulator', 'simulators get no pushes: use a real phone');
@@ -271,7 +267,7 @@ export class Push {
     await this.#allow(ask);
     const token = projectId === null ? await nativeToken(devicePushToken) : await expoToken(projectId, devicePushToken);
     const appVersion = Application.nativeApplicationVersion;
-    return { platform, ...token, ...(appVersion === null ? {} : { appVersion }) };
+    return { platform: Platform.OS as 'ios' | 'android', ...token, ...(appVersion === null ? {} : { appVersion }) };
   }
 
   async #createChannels(): Promise<void> {
@@ -421,13 +417,19 @@ export class Push {
   }
 }
 
-/** Why there are no pushes if a package that they need is not in this build. */
-function missingModule(): PushUnavailable | null {
+/** Why there are no pushes in a browser, or without a package that they need. */
+function unavailable(): PushUnavailable | null {
+  if (isBrowser()) return new PushUnavailable('web', 'only iPhones and Android phones get the pushes of this package');
   const cause = missingOf('expo-constants', 'expo-application', 'expo-device', 'expo-notifications', 'expo-task-manager');
   if (!cause) return null;
   // In Expo Go for Android, the import of expo-notifications throws.
   if (!missingOf('expo-constants') && isExpoGo()) return new PushUnavailable('expo_go', EXPO_GO, { cause });
   return new PushUnavailable('missing_module', cause.message, { cause });
+}
+
+/** On the web, calls of expo-notifications throw. */
+function isBrowser(): boolean {
+  return Platform.OS === 'web';
 }
 
 function isExpoGo(): boolean {

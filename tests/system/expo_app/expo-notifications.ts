@@ -51,6 +51,11 @@ function listen<T>(listeners: Set<Listener<T>>, listener: Listener<T>): EventSub
   return { remove: () => void listeners.delete(listener) };
 }
 
+/** In a browser, expo-notifications throws where it has no native module. */
+function notInBrowsers(name: string): void {
+  if (process.env['PHONE_PLATFORM'] === 'web') throw new Error(`ExpoNotifications.${name} is not available on web`);
+}
+
 /** A push arrives while the app is open. Returns how the app wants to show it. */
 export async function arrive(notification: Notification): Promise<NotificationBehavior> {
   if (!handler) throw new Error('no handler is set');
@@ -133,6 +138,7 @@ export function addNotificationResponseReceivedListener(listener: Listener<Notif
 }
 
 export function getLastNotificationResponse(): NotificationResponse | null {
+  notInBrowsers('getLastNotificationResponse');
   return phone.tappedBeforeStart;
 }
 
@@ -149,6 +155,7 @@ export async function dismissNotificationAsync(identifier: string): Promise<void
 }
 
 export async function dismissAllNotificationsAsync(): Promise<void> {
+  notInBrowsers('dismissAllNotificationsAsync');
   phone.presented = [];
 }
 
