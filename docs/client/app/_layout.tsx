@@ -18,7 +18,9 @@ function WithChat() {
   usePush(push, ({ conversationId }) => router.push(`/chat/${conversationId}`));
   return (
     <ChatProvider client={client}>
-      <Stack />
+      <Stack>
+        <Stack.Screen name="index" options={{ title: 'Chats' }} />
+      </Stack>
     </ChatProvider>
   );
 }
