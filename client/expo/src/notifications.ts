@@ -417,11 +417,12 @@ export class Push {
   }
 }
 
-/** Why there are no pushes in a browser, or without a package that they need. */
+/** Why there are no pushes without a package that they need, or in a browser. */
 function unavailable(): PushUnavailable | null {
-  if (isBrowser()) return new PushUnavailable('web', 'only iPhones and Android phones get the pushes of this package');
   const cause = missingOf('expo-constants', 'expo-application', 'expo-device', 'expo-notifications', 'expo-task-manager');
-  if (!cause) return null;
+  if (!cause) {
+    return isBrowser() ? new PushUnavailable('web', 'only iPhones and Android phones get the pushes of this package') : null;
+  }
   // In Expo Go for Android, the import of expo-notifications throws.
   if (!missingOf('expo-constants') && isExpoGo()) return new PushUnavailable('expo_go', EXPO_GO, { cause });
   return new PushUnavailable('missing_module', cause.message, { cause });
