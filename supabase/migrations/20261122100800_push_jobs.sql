@@ -441,10 +441,12 @@ create trigger set_push_jobs_due_after_truncate after truncate on public.chat_me
 
 create function push.delete_jobs_of_person() returns trigger
 language plpgsql security definer set search_path = '' as $$
+declare
+  -- Locked before their jobs: the insert of a message has its conversation, and waits for the job.
+  rooms constant uuid[] := array(
+    select id from public.chat_rooms where user1_id = old.id or user2_id = old.id order by id for update);
 begin
-  delete from push.jobs
-  where recipient_id = old.id and room_id in (
-    select id from public.chat_rooms where user1_id = old.id or user2_id = old.id);
+  delete from push.jobs where recipient_id = old.id and room_id = any(rooms);
   return old;
 end $$;
 comment on function push.delete_jobs_of_person() is
