@@ -459,9 +459,12 @@ create function push.delete_device_states() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   delete from push.device_states where device_id = any(array(select id from deleted));
+  -- A phone that has logged out shows no conversation, and must not hold back the pushes of the others.
+  delete from private.device_presence seen using deleted
+  where seen.user_id = deleted.user_id and seen.device_id = deleted.device_id;
   return null;
 end $$;
-comment on function push.delete_device_states() is 'Deletes what deleted devices were told.';
+comment on function push.delete_device_states() is 'Deletes what deleted devices were told, and their last heartbeats.';
 
 create trigger delete_device_states after delete on public.user_devices
   referencing old table as deleted
