@@ -200,7 +200,10 @@ begin
   end if;
   -- No claim has seen the message yet, or it made nothing due: it is history, or was read or deleted from the start.
   select * into message from public.chat_messages where id = p_message_id;
-  select * into job from push.jobs where room_id = message.room_id and recipient_id <> message.sender_id;
+  -- The conversation may also have jobs of people who have left it.
+  select found.* into job from public.chat_rooms room join push.jobs found on found.room_id = room.id
+    and found.recipient_id = case message.sender_id when room.user1_id then room.user2_id when room.user2_id then room.user1_id end
+  where room.id = message.room_id and found.recipient_id <> message.sender_id;
   decision.message_id := message.id;
   decision.job_id := job.id;
   -- A new message makes its job due at once.
@@ -208,7 +211,11 @@ begin
     or job.state = 'idle' or (job.state = 'pending' and job.next_attempt_at > clock_timestamp())
   then
     decision.outcome := 'skipped';
-    decision.reason := case when message.deleted_at is not null then 'deleted' when message.is_read then 'read'
+    decision.reason := case when message.deleted_at is not null then 'deleted'
+      when not exists (
+        select from public.chat_rooms
+        where id = message.room_id and message.sender_id in (user1_id, user2_id) and user1_id <> user2_id) then 'left'
+      when message.is_read then 'read'
       when least(message.created_at, message.server_timestamp) <= message.server_timestamp - push.time_to_live() then 'expired'
       else 'not_noted' end;
   end if;

@@ -375,3 +375,17 @@ async def test_a_message_that_no_worker_saw_while_it_was_new_is_explained(chat: 
         "Skipped: no worker saw it while it was new:"
         " it was stored as read, deleted or old, or with a thousand newer ones."
     )
+
+
+async def test_a_message_to_nobody_is_explained_although_somebody_has_left_the_conversation(chat: Chat) -> None:
+    """Their job is still there, to remove what their phones show."""
+    await chat.message("This one creates the job.")
+    await chat.connection.execute("alter table chat_rooms alter user2_id drop not null")
+    await chat.connection.execute("update chat_rooms set user2_id = null")
+    message = await chat.message()
+    for _ in range(2):
+        explained = await explain(chat.connection, message)
+        assert explained["recipient_id"] is None
+        reason = "its sender or its recipient is not in the conversation any more"
+        assert explained["explanation"] == f"Skipped: {reason}."
+        await claim(chat.connection)
