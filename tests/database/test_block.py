@@ -294,6 +294,15 @@ async def test_blocking_again_and_again_leaves_no_rows(chat: Chat) -> None:
     assert await value(chat.connection, "select count(*) from private.blocks") == 0
 
 
+async def test_a_block_ends_although_the_clock_of_the_database_was_set_back(chat: Chat) -> None:
+    await block(chat)
+    await chat.connection.execute(
+        "update private.blocks set during = tstzrange(lower(during) + interval '1 hour', null)"
+    )
+    await unblock(chat)
+    assert await rows(chat.connection, "select from private.blocks") == []
+
+
 async def test_a_third_person_is_not_affected_by_a_block(chat: Chat) -> None:
     other = await chat.conversation()
     await chat.device()
