@@ -692,3 +692,13 @@ async def test_a_push_shows_the_name_of_the_usual_columns(chat: Chat, columns: s
     await chat.connection.execute(f"alter table users add {added}".encode())
     await chat.connection.execute(f"update users set display_name = null; update users set {content}".encode())
     assert await value(chat.connection, "select push.display_name(%s)", chat.tourist) == name
+
+
+async def test_a_profile_with_columns_of_other_types_can_be_changed(server: Postgres, whole_app: str) -> None:
+    """A value of the type json cannot be compared with another one."""
+    async with app_without(server, whole_app, ["users.display_name", "users.avatar_url"]) as connection:
+        await connection.execute("alter table users add display_name json, add avatar_url json")
+        await apply(connection)
+        await connection.execute("""update users set display_name = '{"en": "Tina"}', avatar_url = '{}'""")
+        async with refused(connection, "22001", "display_name is too long"):
+            await connection.execute("update users set display_name = to_json(repeat('x', 10000))")
