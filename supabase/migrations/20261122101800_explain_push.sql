@@ -50,6 +50,10 @@ language sql stable set search_path = '' as $$
         when 'failed' then 'Failed on every device'
       end,
       '; not sent again because ' || push.explain_reason(p_decision.reason), '.')
+    -- No claim has seen the message.
+    when p_job.state = 'leased' and p_job.leased_until > clock_timestamp() and p_decision.created_at is null then
+      format('Waiting: a worker sends what came before in the conversation; sent after its report, or after %s.',
+        push.format_time(p_job.leased_until))
     when p_job.state = 'leased' and p_job.leased_until > clock_timestamp() then
       format('Being sent: a worker has leased it until %s.', push.format_time(p_job.leased_until))
     when p_job.state = 'leased' and p_job.next_attempt_at <= clock_timestamp() then
@@ -228,7 +232,8 @@ language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
     'message_id', (decision).message_id,
     'recipient_id', (job).recipient_id,
-    'state', case when (decision).outcome is not null then 'done' when (job).state = 'leased' then 'leased' else 'pending' end,
+    'state', case when (decision).outcome is not null then 'done' when (job).state = 'leased' and (decision).created_at is not null then 'leased'
+      else 'pending' end,
     'outcome', (decision).outcome,
     'reason', coalesce((decision).reason, case when (decision).outcome is null then (job).reason end),
     'attempts', case when (decision).outcome is null then (job).attempts else coalesce((

@@ -117,6 +117,15 @@ async def test_a_leased_message_is_explained(chat: Chat) -> None:
     assert await explanation_of(chat, message) == "Being sent: a worker has leased it until T."
 
 
+async def test_a_message_that_came_while_a_worker_has_the_conversation_is_explained(chat: Chat) -> None:
+    await chat.device()
+    await claim_one(chat.connection, await chat.message())
+    message = await chat.message()
+    assert (await explain(chat.connection, message))["state"] == "pending"
+    explanation = "Waiting: a worker sends what came before in the conversation; sent after its report, or after T."
+    assert await explanation_of(chat, message) == explanation
+
+
 async def test_a_message_whose_lease_expired_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await chat.message()
