@@ -617,6 +617,19 @@ insert into push.migration_report (what, subject, affected_rows)
 select 'rows filled in', 'chat_messages: server_timestamp, sender_role, is_read, message_type, attachments, changed_at', count(*)
 from changed having count(*) > 0;
 
+-- An app may have marked by receipts alone. Such a message could never be marked again, and would count as unread for ever.
+with changed as (
+  update public.chat_messages message
+  set is_read = true, read_at = coalesce(message.read_at, receipt.read_at),
+    delivered_at = coalesce(message.delivered_at, receipt.delivered_at, receipt.read_at)
+  from public.message_receipts receipt
+  where receipt.message_id = message.id and receipt.user_id <> message.sender_id and receipt.read_at is not null
+    and not message.is_read
+  returning 1
+)
+insert into push.migration_report (what, subject, affected_rows)
+select 'rows filled in', 'chat_messages: is_read, from receipts', count(*) from changed having count(*) > 0;
+
 alter table public.chat_messages
   alter column attachments set not null,
   alter column server_timestamp set default now(),

@@ -35,13 +35,13 @@ declare
   max_bytes constant integer := (select profile_bytes_limit from private.chat_settings);
 begin
   -- As text, because an existing app may have columns of other types.
-  if tg_op = 'INSERT' or new.display_name is distinct from old.display_name then
+  if tg_op = 'INSERT' or new.display_name::text is distinct from old.display_name::text then
     perform private.limit_bytes('display_name', new.display_name::text, max_bytes);
   end if;
-  if tg_op = 'INSERT' or new.avatar_url is distinct from old.avatar_url then
+  if tg_op = 'INSERT' or new.avatar_url::text is distinct from old.avatar_url::text then
     perform private.limit_bytes('avatar_url', new.avatar_url::text, max_bytes);
   end if;
-  if tg_op = 'INSERT' or new.locale is distinct from old.locale then
+  if tg_op = 'INSERT' or new.locale::text is distinct from old.locale::text then
     perform private.limit_bytes('locale', new.locale::text, max_bytes);
   end if;
   return new;

@@ -8,6 +8,8 @@ declare
 begin
   if tg_op = 'UPDATE' then
     before := old;
+    -- Apps name it in an upsert. With the times of another message, one could be read before it was sent.
+    new.message_id := old.message_id;
   else
     perform private.lock_messages(array[new.message_id]);
   end if;

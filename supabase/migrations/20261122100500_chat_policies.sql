@@ -25,13 +25,15 @@ language sql stable security definer rows 20 set search_path = '' as $$
   select user2_id from public.chat_rooms
   where user1_id = (select auth.uid()) and accepted_by_user1 and accepted_by_user2
     and user2_id not in (select blocker_id from private.blocks where blocked_id = (select auth.uid()) and upper_inf(during))
+    and user2_id not in (select blocked_id from private.my_blocks() where upper_inf(during))
   union all
   select user1_id from public.chat_rooms
   where user2_id = (select auth.uid()) and accepted_by_user1 and accepted_by_user2
-    and user1_id not in (select blocker_id from private.blocks where blocked_id = (select auth.uid()) and upper_inf(during));
+    and user1_id not in (select blocker_id from private.blocks where blocked_id = (select auth.uid()) and upper_inf(during))
+    and user1_id not in (select blocked_id from private.my_blocks() where upper_inf(during));
 $$;
 comment on function private.my_contacts() is
-  'Returns the ids of the people with whom the caller has a conversation that both have accepted, and who do not block the caller: the '
+  'Returns the ids of the people with whom the caller has a conversation that both have accepted, without a block of either: the '
   'caller may see their presence.';
 
 revoke execute on function private.my_rooms(), private.my_partners(), private.my_contacts() from public;

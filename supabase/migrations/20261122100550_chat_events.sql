@@ -102,10 +102,14 @@ begin
   ) marked
   join public.chat_rooms room on room.id = marked.room_id
   cross join lateral (values (room.user1_id), (room.user2_id)) person (id)
-  where person.id is not null;
+  where person.id is not null and not exists (
+    select from private.blocks block
+    where block.blocker_id = person.id and block.blocked_id in (room.user1_id, room.user2_id) and upper_inf(block.during)
+  );
 end $$;
 comment on function private.send_marks(public.chat_messages[]) is
-  'Sends which messages were marked to both people of their conversation: one event for each conversation and state.';
+  'Sends which messages were marked to both people of their conversation, except to one who blocks the other: one event for each '
+  'conversation and state.';
 
 create function private.send_changed_messages() returns trigger
 -- A session keeps the plan. A plan from the time of a single row would compare each old row with each new one.

@@ -17,7 +17,7 @@ declare
   conversation uuid;
 begin
   perform private.require_caller(case when p_user2_id = auth.uid() then p_user2_id else p_user1_id end, 'p_user_id');
-  loop
+  for attempt in 1..2 loop
     conversation := private.conversation_of(p_user1_id, p_user2_id);
     if conversation is not null then
       return conversation;
@@ -28,7 +28,10 @@ begin
       return conversation;
     exception
       when unique_violation then
-        null;  -- The other person created it at the same time: select it.
+        if attempt = 2 then
+          raise;  -- It is a unique index of the app.
+        end if;
+        -- The other person created it at the same time: select it.
       when not_null_violation or foreign_key_violation then
         if sqlstate = '23502' and num_nulls(p_user1_id, p_user2_id) = 0 then
           raise;  -- It is a column of the app.

@@ -135,7 +135,7 @@ declare
   rooms constant uuid[] := private.lock_rooms_with(p_user_id);
   ended tstzrange;
 begin
-  update private.blocks set during = tstzrange(lower(during), clock_timestamp())
+  update private.blocks set during = tstzrange(lower(during), greatest(clock_timestamp(), lower(during)))
   where blocker_id = auth.uid() and blocked_id = p_user_id and upper_inf(during)
   returning during into ended;
   if not found then

@@ -441,10 +441,12 @@ create trigger set_push_jobs_due_after_truncate after truncate on public.chat_me
 
 create function push.delete_jobs_of_person() returns trigger
 language plpgsql security definer set search_path = '' as $$
+declare
+  -- Locked before their jobs: the insert of a message has its conversation, and waits for the job.
+  rooms constant uuid[] := array(
+    select id from public.chat_rooms where user1_id = old.id or user2_id = old.id order by id for update);
 begin
-  delete from push.jobs
-  where recipient_id = old.id and room_id in (
-    select id from public.chat_rooms where user1_id = old.id or user2_id = old.id);
+  delete from push.jobs where recipient_id = old.id and room_id = any(rooms);
   return old;
 end $$;
 comment on function push.delete_jobs_of_person() is
@@ -457,9 +459,12 @@ create function push.delete_device_states() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   delete from push.device_states where device_id = any(array(select id from deleted));
+  -- A phone that has logged out shows no conversation, and must not hold back the pushes of the others.
+  delete from private.device_presence seen using deleted
+  where seen.user_id = deleted.user_id and seen.device_id = deleted.device_id;
   return null;
 end $$;
-comment on function push.delete_device_states() is 'Deletes what deleted devices were told.';
+comment on function push.delete_device_states() is 'Deletes what deleted devices were told, and their last heartbeats.';
 
 create trigger delete_device_states after delete on public.user_devices
   referencing old table as deleted

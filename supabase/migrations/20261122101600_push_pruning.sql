@@ -35,7 +35,11 @@ begin
   ));
   get diagnostics offline = row_count;
   perform set_config('chat_push.writes_presence_sum', '', true);
-  delete from private.device_presence where updated_at < now_at - interval '1 day';
+  delete from private.device_presence
+  where (user_id, device_id) in (
+    select user_id, device_id from private.device_presence
+    where updated_at < now_at - interval '1 day' for update skip locked
+  );
 
   update public.user_devices set is_active = false
   where id = any(array(
@@ -98,7 +102,11 @@ begin
     limit p_limit for update skip locked
   );
 
-  delete from push.recipient_rates where greatest(free_at, queued_until) < now_at - interval '1 minute';
+  delete from push.recipient_rates
+  where recipient_id = any(array(
+    select recipient_id from push.recipient_rates
+    where greatest(free_at, queued_until) < now_at - interval '1 minute' for update skip locked
+  ));
   delete from push.receipt_runs where state <> 'held' and began_at < now_at - settings.job_kept_for;
 
   return jsonb_build_object(

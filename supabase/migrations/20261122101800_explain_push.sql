@@ -50,6 +50,10 @@ language sql stable set search_path = '' as $$
         when 'failed' then 'Failed on every device'
       end,
       '; not sent again because ' || push.explain_reason(p_decision.reason), '.')
+    -- No claim has seen the message.
+    when p_job.state = 'leased' and p_job.leased_until > clock_timestamp() and p_decision.created_at is null then
+      format('Waiting: a worker sends what came before in the conversation; sent after its report, or after %s.',
+        push.format_time(p_job.leased_until))
     when p_job.state = 'leased' and p_job.leased_until > clock_timestamp() then
       format('Being sent: a worker has leased it until %s.', push.format_time(p_job.leased_until))
     when p_job.state = 'leased' and p_job.next_attempt_at <= clock_timestamp() then
@@ -200,7 +204,10 @@ begin
   end if;
   -- No claim has seen the message yet, or it made nothing due: it is history, or was read or deleted from the start.
   select * into message from public.chat_messages where id = p_message_id;
-  select * into job from push.jobs where room_id = message.room_id and recipient_id <> message.sender_id;
+  -- The conversation may also have jobs of people who have left it.
+  select found.* into job from public.chat_rooms room join push.jobs found on found.room_id = room.id
+    and found.recipient_id = case message.sender_id when room.user1_id then room.user2_id when room.user2_id then room.user1_id end
+  where room.id = message.room_id and found.recipient_id <> message.sender_id;
   decision.message_id := message.id;
   decision.job_id := job.id;
   -- A new message makes its job due at once.
@@ -208,7 +215,11 @@ begin
     or job.state = 'idle' or (job.state = 'pending' and job.next_attempt_at > clock_timestamp())
   then
     decision.outcome := 'skipped';
-    decision.reason := case when message.deleted_at is not null then 'deleted' when message.is_read then 'read'
+    decision.reason := case when message.deleted_at is not null then 'deleted'
+      when not exists (
+        select from public.chat_rooms
+        where id = message.room_id and message.sender_id in (user1_id, user2_id) and user1_id <> user2_id) then 'left'
+      when message.is_read then 'read'
       when least(message.created_at, message.server_timestamp) <= message.server_timestamp - push.time_to_live() then 'expired'
       else 'not_noted' end;
   end if;
@@ -221,7 +232,8 @@ language sql stable security definer set search_path = '' as $$
   select jsonb_build_object(
     'message_id', (decision).message_id,
     'recipient_id', (job).recipient_id,
-    'state', case when (decision).outcome is not null then 'done' when (job).state = 'leased' then 'leased' else 'pending' end,
+    'state', case when (decision).outcome is not null then 'done' when (job).state = 'leased' and (decision).created_at is not null then 'leased'
+      else 'pending' end,
     'outcome', (decision).outcome,
     'reason', coalesce((decision).reason, case when (decision).outcome is null then (job).reason end),
     'attempts', case when (decision).outcome is null then (job).attempts else coalesce((

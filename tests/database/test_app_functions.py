@@ -52,6 +52,14 @@ async def test_a_conversation_with_an_unknown_person_with_oneself_or_with_null_i
         await open_chat(chat, chat.tourist, chat.tourist, others[other])
 
 
+async def test_a_conversation_that_a_unique_index_of_the_app_forbids_is_an_error(chat: Chat) -> None:
+    """An endless search for the conversation that seems to be there would hold the connection."""
+    await chat.connection.execute("alter table chat_rooms add booking integer default 1 unique")
+    await chat.connection.execute("set local statement_timeout = '10 s'")
+    async with refused(chat.connection, "23505", "chat_rooms_booking_key"):
+        await open_chat(chat, chat.guide, chat.guide, await person(chat.connection))
+
+
 # Pages -----------------------------------------------------------------------------------------
 
 

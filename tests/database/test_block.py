@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.database.chat import Chat, Row, as_user, claim, decision, explain, person, refused, rows, value
+from tests.database.chat import Chat, Row, as_user, claim, decision, explain, insert, person, refused, rows, value
 from tests.database.test_events import events, forget
 from tests.database.test_notification_state import edit, kinds, sent
 
@@ -191,8 +191,11 @@ async def test_a_blocked_person_sees_exactly_what_they_would_see_otherwise(chat:
 
 
 async def test_the_person_who_blocks_gets_no_event_of_the_other(chat: Chat) -> None:
+    await chat.message(sender_id=chat.guide)
     await block(chat)
     await forget(chat)
+    await as_tourist(chat, "select public.mark_messages_read(%s, %s)", chat.tourist, chat.room)
+    assert len(await events(chat, chat.tourist, "receipts")) == 1
     message = await write(chat)
     await edit(chat, message, "edited")
     await as_tourist(chat, "update public.chat_messages set deleted_at = now() returning id")
@@ -228,16 +231,25 @@ async def test_no_message_of_a_blocked_person_is_marked_as_delivered_or_read(cha
     assert (await chat.see_message(during))["delivered_at"] is None
 
 
-async def test_a_blocked_person_does_not_see_the_presence_of_the_other(chat: Chat) -> None:
+async def test_while_a_block_lasts_neither_person_sees_the_presence_of_the_other(chat: Chat) -> None:
     await write(chat)
     await chat.message(sender_id=chat.guide)
+    await insert(chat.connection, "public.user_presence", user_id=chat.tourist, is_online=True)
     await chat.look(None)
-    presence = "select from public.user_presence where user_id = %s"
-    assert len(await as_tourist(chat, presence, chat.guide)) == 1
+
+    async def see_each_other() -> list[int]:
+        seen = []
+        for who, other in ((chat.tourist, chat.guide), (chat.guide, chat.tourist)):
+            async with as_user(chat.connection, who):
+                presence = "select from public.user_presence where user_id = %s"
+                seen.append(len(await rows(chat.connection, presence, other)))
+        return seen
+
+    assert await see_each_other() == [1, 1]
     await block(chat)
-    assert await as_tourist(chat, presence, chat.guide) == []
+    assert await see_each_other() == [0, 0]
     await unblock(chat)
-    assert len(await as_tourist(chat, presence, chat.guide)) == 1
+    assert await see_each_other() == [1, 1]
 
 
 async def test_only_the_person_who_blocks_leaves_the_channel_for_typing(chat: Chat) -> None:
@@ -292,6 +304,15 @@ async def test_blocking_again_and_again_leaves_no_rows(chat: Chat) -> None:
         await block(chat)
         await unblock(chat)
     assert await value(chat.connection, "select count(*) from private.blocks") == 0
+
+
+async def test_a_block_ends_although_the_clock_of_the_database_was_set_back(chat: Chat) -> None:
+    await block(chat)
+    await chat.connection.execute(
+        "update private.blocks set during = tstzrange(lower(during) + interval '1 hour', null)"
+    )
+    await unblock(chat)
+    assert await rows(chat.connection, "select from private.blocks") == []
 
 
 async def test_a_third_person_is_not_affected_by_a_block(chat: Chat) -> None:

@@ -186,6 +186,26 @@ async def test_a_missing_column_is_added_and_no_row_is_lost(
         await check_migrates(connection, missing)
 
 
+async def test_a_message_that_an_app_marked_as_read_by_a_receipt_alone_is_read(
+    server: Postgres, whole_app: str
+) -> None:
+    """mark_messages_read could not mark it any more, so it would count in the badge for ever."""
+    async with app_without(server, whole_app, []) as connection:
+        await connection.execute(
+            b"alter table chat_messages disable trigger user; update chat_messages set is_read = false, read_at = null"
+        )
+        await apply(connection)
+        read = await rows(
+            connection, "select message_id as id from message_receipts where read_at is not null order by 1"
+        )
+        assert read
+        marked = "select id from chat_messages where is_read and read_at is not null order by id"
+        assert await rows(connection, marked) == read
+        counted = await value(connection, "select sum(unread_count_user1 + unread_count_user2) from chat_rooms")
+        unread = "select count(*) from chat_messages where not is_read and deleted_at is null"
+        assert counted == await value(connection, unread)
+
+
 def subsets() -> Iterator[list[str]]:
     chance = random.Random(12)
     yield []
@@ -596,6 +616,7 @@ async def test_mark_existing_messages_read_marks_messages_older_than_the_install
     server: Postgres, whole_app: str
 ) -> None:
     async with app_without(server, whole_app, ["chat_messages.is_read", "chat_messages.read_at"]) as connection:
+        await connection.execute("delete from message_receipts")
         await apply(connection)
         await connection.execute("drop trigger webhook on chat_rooms")
         room = await row(connection, "select * from chat_rooms order by id limit 1")
@@ -617,6 +638,7 @@ async def test_mark_existing_messages_read_works_in_an_app_that_lacked_no_column
         await connection.execute("alter table chat_rooms disable trigger webhook")
         await connection.execute('drop policy "Participants send messages" on chat_messages')
         await connection.execute("update chat_messages set is_read = false, read_at = null")
+        await connection.execute("delete from message_receipts")
         await apply(connection)
         assert await value(connection, "select push.mark_existing_messages_read() = count(*) from chat_messages")
 
@@ -670,3 +692,13 @@ async def test_a_push_shows_the_name_of_the_usual_columns(chat: Chat, columns: s
     await chat.connection.execute(f"alter table users add {added}".encode())
     await chat.connection.execute(f"update users set display_name = null; update users set {content}".encode())
     assert await value(chat.connection, "select push.display_name(%s)", chat.tourist) == name
+
+
+async def test_a_profile_with_columns_of_other_types_can_be_changed(server: Postgres, whole_app: str) -> None:
+    """A value of the type json cannot be compared with another one."""
+    async with app_without(server, whole_app, ["users.display_name", "users.avatar_url"]) as connection:
+        await connection.execute("alter table users add display_name json, add avatar_url json")
+        await apply(connection)
+        await connection.execute("""update users set display_name = '{"en": "Tina"}', avatar_url = '{}'""")
+        async with refused(connection, "22001", "display_name is too long"):
+            await connection.execute("update users set display_name = to_json(repeat('x', 10000))")

@@ -117,6 +117,15 @@ async def test_a_leased_message_is_explained(chat: Chat) -> None:
     assert await explanation_of(chat, message) == "Being sent: a worker has leased it until T."
 
 
+async def test_a_message_that_came_while_a_worker_has_the_conversation_is_explained(chat: Chat) -> None:
+    await chat.device()
+    await claim_one(chat.connection, await chat.message())
+    message = await chat.message()
+    assert (await explain(chat.connection, message))["state"] == "pending"
+    explanation = "Waiting: a worker sends what came before in the conversation; sent after its report, or after T."
+    assert await explanation_of(chat, message) == explanation
+
+
 async def test_a_message_whose_lease_expired_is_explained(chat: Chat) -> None:
     await chat.device()
     message = await chat.message()
@@ -375,3 +384,17 @@ async def test_a_message_that_no_worker_saw_while_it_was_new_is_explained(chat: 
         "Skipped: no worker saw it while it was new:"
         " it was stored as read, deleted or old, or with a thousand newer ones."
     )
+
+
+async def test_a_message_to_nobody_is_explained_although_somebody_has_left_the_conversation(chat: Chat) -> None:
+    """Their job is still there, to remove what their phones show."""
+    await chat.message("This one creates the job.")
+    await chat.connection.execute("alter table chat_rooms alter user2_id drop not null")
+    await chat.connection.execute("update chat_rooms set user2_id = null")
+    message = await chat.message()
+    for _ in range(2):
+        explained = await explain(chat.connection, message)
+        assert explained["recipient_id"] is None
+        reason = "its sender or its recipient is not in the conversation any more"
+        assert explained["explanation"] == f"Skipped: {reason}."
+        await claim(chat.connection)

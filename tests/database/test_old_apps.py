@@ -183,6 +183,17 @@ async def test_a_message_that_was_read_never_becomes_unread(chat: Chat) -> None:
     assert (await chat.see_message(message))["is_read"]
 
 
+async def test_a_receipt_stays_that_of_its_message(chat: Chat) -> None:
+    """With the times of an older message, another one would be read before it was sent."""
+    first = await chat.message()
+    await chat.read()
+    other = await chat.message()
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute("update message_receipts set message_id = %s", (other,))
+    assert await rows(chat.connection, "select message_id from message_receipts") == [{"message_id": first}]
+    assert not (await chat.see_message(other))["is_read"]
+
+
 @pytest.mark.parametrize("change", ["message = 'forged'", "attachments = '[1]'", "deleted_at = now()"])
 async def test_a_recipient_never_changes_what_the_sender_wrote_even_beside_a_mark(chat: Chat, change: str) -> None:
     message = await chat.message()

@@ -60,6 +60,23 @@ async def test_an_offline_device_shows_no_conversation(chat: Chat) -> None:
     assert await presence(chat) == (False, None)
 
 
+@pytest.mark.parametrize("end", ["unregistered", "signed out", "another account", "installed again"])
+async def test_a_phone_that_is_no_device_of_the_person_any_more_shows_no_conversation(chat: Chat, end: str) -> None:
+    """Otherwise the person's other phone would get no push until the last heartbeat is stale."""
+    await two_phones(chat)
+    await report(chat, "one", room=chat.room)
+    if end == "unregistered":
+        async with as_user(chat.connection, chat.guide):
+            assert await value(chat.connection, "select public.unregister_device('one')")
+    elif end == "signed out":
+        await chat.connection.execute("update user_devices set session_id = gen_random_uuid() where device_id = 'one'")
+    else:
+        token = await value(chat.connection, "select push_token from user_devices where device_id = 'one'")
+        owner = await person(chat.connection) if end == "another account" else chat.guide
+        await chat.device(user_id=owner, device_id="three", push_token=token)
+    assert decision(await claim(chat.connection, await chat.message())) == "send"
+
+
 async def test_an_app_that_writes_user_presence_itself_counts_as_one_more_device(chat: Chat) -> None:
     await two_phones(chat)
     await report(chat, "one", room=chat.room)

@@ -222,11 +222,15 @@ async def test_pruning_leaves_locked_rows_for_a_later_call(database: Database) -
     await chat.pass_time(61 * DAY)
     await chat.look(chat.room)
     await chat.pass_time(60)
+    await chat.connection.execute("update private.device_presence set updated_at = updated_at - interval '2 days'")
     other = await database.connect()
     async with other.transaction():
         await rows(other, "select from public.user_devices for update")
         await rows(other, "select from public.user_presence for update")
         await rows(other, "select from push.decisions for update")
+        # A claim and a heartbeat lock more rows later: who waits here for the one would meet a deadlock.
+        await rows(other, "select from push.recipient_rates for update")
+        await rows(other, "select from private.device_presence for update")
         assert await prune(chat.connection) == NOTHING
     assert (await prune(chat.connection)) == NOTHING | {
         "presence_offline": 1,

@@ -163,6 +163,20 @@ async def test_marking_succeeds_when_one_of_the_messages_is_deleted_meanwhile(
     assert await rows(chat.connection, "select message_id from message_receipts") == [{"message_id": kept}]
 
 
+async def test_a_message_to_a_person_whose_account_is_being_deleted_meets_no_deadlock(
+    chat: Chat, database: Database
+) -> None:
+    await chat.message("This one creates the job.")
+    backend = await database.connect()
+    async with chat.connection.transaction():
+        await chat.connection.execute("select from chat_rooms for no key update")  # as the insert does first
+        deletion = asyncio.create_task(backend.execute("delete from auth.users where id = %s", (chat.guide,)))
+        await waits_for_lock(await database.connect(), backend)
+        await chat.message()
+    await deletion
+    assert await rows(chat.connection, "select from push.jobs where recipient_id = %s", chat.guide) == []
+
+
 async def test_three_thousand_calls_of_four_people_at_once_meet_no_deadlock(chat: Chat, database: Database) -> None:
     await chat.connection.execute("update private.chat_settings set message_limit = 1000000")
     other = await start_chat(chat.connection)
