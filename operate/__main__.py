@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 from uuid import UUID
+
+from operate.files import file_of_caller
 
 # The imports are inside main(), because ./dev calls parser() before any package is installed.
 
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (redrive, put, examine):
         where = command.add_mutually_exclusive_group(required=True)
         where.add_argument("--stack", type=_stack, metavar="NAME", help="a deployed stack")
-        where.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
+        where.add_argument("--env", type=file_of_caller, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     examine.add_argument(
         "--send",
         type=UUID,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chat_push.credentials import CredentialInvalid, parse_apns_key, parse_service_account
 
+from operate.files import file_of_caller
 from operate.stack import NotReachable, aws_of, local_aws, local_environment, stack_outputs
 
 if TYPE_CHECKING:
@@ -166,11 +167,11 @@ def _ask_for_service_account() -> dict[str, str]:
     """Asks for the JSON file of FCM until it is a service account. Returns the fields to change."""
 
     def fault(path: str) -> str | None:
-        return None if path in ("", REMOVE) else service_account_fault(Path(path))
+        return None if path in ("", REMOVE) else service_account_fault(file_of_caller(path))
 
     question = f"FCM service account, path of its JSON file ({KEEP_OR_REMOVE}): "
     path = _ask_until_valid(lambda: input(question).strip(), fault)
-    return {"fcm_service_account": path if path in ("", REMOVE) else Path(path).read_text()}
+    return {"fcm_service_account": path if path in ("", REMOVE) else file_of_caller(path).read_text()}
 
 
 def _ask_for_apns_key(stored: Mapping[str, Any]) -> dict[str, str]:
@@ -187,10 +188,10 @@ def _ask_for_apns_key(stored: Mapping[str, Any]) -> dict[str, str]:
             "apns_team_id": _ask_or_known("Apple team id, 10 letters and digits", known.get("apns_team_id")),
             "apns_topic": _ask_or_known("Bundle id of the app, such as com.example.app", known.get("apns_topic")),
         }
-        if found := apns_key_fault(Path(path), **given):
+        if found := apns_key_fault(file_of_caller(path), **given):
             print(found)
             continue
-        return {"apns_key": Path(path).read_text(), **given}
+        return {"apns_key": file_of_caller(path).read_text(), **given}
 
 
 def _ask_or_known(question: str, known: str | None) -> str:

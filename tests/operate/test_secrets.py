@@ -256,7 +256,7 @@ async def test_secrets_put_writes_credentials_of_fcm_and_apns_and_never_shows_th
     key.write_text(pem(ec_key()))
 
     def put(account_answer: object, key_answer: object, *more: str) -> str:
-        with terminal("--env", env_file, environment={}) as shown:
+        with terminal("--env", env_file, environment={"HOME": str(tmp_path)}) as shown:
             for question in ("Supabase secret key, ", "Supabase publishable key, ", "Expo access token, "):
                 shown.answer(question, "")
             shown.answer("FCM service account, ", str(key))
@@ -269,7 +269,9 @@ async def test_secrets_put_writes_credentials_of_fcm_and_apns_and_never_shows_th
             assert shown.end() == 0
             return shown.shown
 
-    shown = await asyncio.to_thread(put, account, key, "", APNS["team_id"], APNS["topic"])
+    shown = await asyncio.to_thread(
+        put, "~/account.json", "~/AuthKey_ABC1234567.p8", "", APNS["team_id"], APNS["topic"]
+    )
     assert written.read("BackendSecret") == {
         "fcm_service_account": service_account(),
         "apns_key": pem(ec_key()),
