@@ -11,11 +11,15 @@ from pathlib import Path
 
 from local.packages import UP_ENV, file_of_caller
 
+ENDS = [signal.SIGINT, signal.SIGTERM]
+if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+    ENDS.append(signal.SIGHUP)  # the terminal was closed
+
 # Each command imports its own modules: ./dev parses the options before anything is installed.
 
 
 async def up(env_file: Path) -> int:
-    """Runs a local cloud until SIGINT or SIGTERM, and prints its URLs, its keys and commands to try.
+    """Runs a local cloud until a signal, and prints its URLs, its keys and commands to try.
 
     Meanwhile `env_file` has the URLs and keys, one NAME=value per line.
     """
@@ -99,7 +103,7 @@ def _name(text: str) -> str:
 
 
 def main() -> int:
-    """Runs a command and returns its exit code. On SIGINT or SIGTERM it stops every child process first."""
+    """Runs a command and returns its exit code. On a signal it stops every child process first."""
     arguments = parser().parse_args()
     match arguments.command:
         case "openapi":
@@ -124,7 +128,7 @@ def main() -> int:
 
     async def until_signal() -> int:
         task = asyncio.ensure_future(command)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDS:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await task
 
