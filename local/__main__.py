@@ -2,19 +2,24 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.packages import UP_ENV
+from local.packages import UP_ENV, file_of_caller
+
+ENDS = [signal.SIGINT, signal.SIGTERM]
+if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+    ENDS.append(signal.SIGHUP)  # the terminal was closed
 
 # Each command imports its own modules: ./dev parses the options before anything is installed.
 
 
 async def up(env_file: Path) -> int:
-    """Runs a local cloud until SIGINT or SIGTERM, and prints its URLs, its keys and commands to try.
+    """Runs a local cloud until a signal, and prints its URLs, its keys and commands to try.
 
     Meanwhile `env_file` has the URLs and keys, one NAME=value per line.
     """
@@ -52,16 +57,16 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("up", description="Runs a local cloud until Ctrl-C, and prints its URLs and keys.")
     written = "write the URLs and keys to this file; ./dev chat finds them without it (default: .local/up.env)"
-    command.add_argument("--env", type=Path, metavar="FILE", default=UP_ENV, help=written)
+    command.add_argument("--env", type=_output, metavar="FILE", default=UP_ENV, help=written)
 
     about = "Opens the chat of one person in this terminal, on the local cloud of ./dev up or on a real project."
     command = commands.add_parser("chat", description=about)
     command.add_argument("--as", type=_name, required=True, metavar="NAME", dest="name", help="whose chat it is")
     read = "SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY of a project, API_URL for pushes (default: those of ./dev up)"
-    command.add_argument("--env", type=Path, metavar="FILE", default=UP_ENV, help=read)
+    command.add_argument("--env", type=file_of_caller, metavar="FILE", default=UP_ENV, help=read)
 
     command = commands.add_parser("demo", description="Runs the demo in a new local cloud, and checks every push.")
-    command.add_argument("--json", type=Path, metavar="FILE", help="also write the result of each step to this file")
+    command.add_argument("--json", type=_output, metavar="FILE", help="also write the result of each step to this file")
 
     chaos = "Injects faults into the traffic of a new local cloud, and checks every invariant."
     command = commands.add_parser("chaos", description=chaos)
@@ -69,11 +74,19 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--messages", type=_messages, default=2000, metavar="N", help=messages)
     command.add_argument("--seed", type=int, metavar="N", help="repeat the random choices of an earlier run")
     command.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the result of each invariant to this file"
+        "--json", type=_output, metavar="FILE", help="also write the result of each invariant to this file"
     )
 
     commands.add_parser("openapi", description="Writes docs/openapi.json from the code of register_device.")
     return options
+
+
+def _output(text: str) -> Path:
+    """A file that can be written. What it is for exists only after minutes."""
+    file = file_of_caller(text)
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"no file can be written at {file}")
+    return file
 
 
 def _messages(text: str) -> int:
@@ -90,7 +103,7 @@ def _name(text: str) -> str:
 
 
 def main() -> int:
-    """Runs a command and returns its exit code. On SIGINT or SIGTERM it stops every child process first."""
+    """Runs a command and returns its exit code. On a signal it stops every child process first."""
     arguments = parser().parse_args()
     match arguments.command:
         case "openapi":
@@ -115,7 +128,7 @@ def main() -> int:
 
     async def until_signal() -> int:
         task = asyncio.ensure_future(command)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDS:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await task
 

@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 from uuid import UUID
+
+from operate.files import file_of_caller
 
 # The imports are inside main(), because ./dev calls parser() before any package is installed.
 
@@ -22,8 +23,8 @@ def parser() -> argparse.ArgumentParser:
     )
     for command in (redrive, put, examine):
         where = command.add_mutually_exclusive_group(required=True)
-        where.add_argument("--stack", metavar="NAME", help="a deployed stack")
-        where.add_argument("--env", type=Path, metavar="FILE", help="the local cloud of ./dev up --env FILE")
+        where.add_argument("--stack", type=_stack, metavar="NAME", help="a deployed stack")
+        where.add_argument("--env", type=file_of_caller, metavar="FILE", help="the local cloud of ./dev up --env FILE")
     examine.add_argument(
         "--send",
         type=UUID,
@@ -33,8 +34,14 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def _stack(name: str) -> str:
+    if not name:  # as of --stack "$STACK", if the variable is not set
+        raise argparse.ArgumentTypeError("the name of the stack is empty")
+    return name
+
+
 def main() -> int:
-    """Runs a command and returns the exit code."""
+    """Runs a command and returns the exit code. That of the doctor is 2 if it could examine nothing."""
     arguments = parser().parse_args()
 
     import boto3
@@ -42,22 +49,28 @@ def main() -> int:
     from operate.doctor import doctor
     from operate.redrive import redrive_local, redrive_stack
     from operate.secrets import put_secrets
-    from operate.stack import NotReachable, deployed_region
+    from operate.stack import NotReachable, deployed_region, not_reachable_on_error
 
-    if arguments.stack and (region := deployed_region(arguments.stack)) not in (None, boto3.Session().region_name):
-        found = f"samconfig.toml names the Region {region} for this stack."
-        print(f"{found} Before you run aws: export AWS_DEFAULT_REGION={region}\n", file=sys.stderr)
+    where = f"--stack {arguments.stack}" if arguments.stack else f"--env {arguments.env}"
     try:
-        match arguments.command:
-            case "doctor":
-                return doctor(arguments)
-            case "redrive":
-                moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
-                print(f"{moved} dead letters are back in the queue")
-            case "secrets":
-                put_secrets(arguments.stack, arguments.env)
+        with not_reachable_on_error(where):
+            region = deployed_region(arguments.stack) if arguments.stack else None
+            if region and region != boto3.Session().region_name:
+                found = f"samconfig.toml names the Region {region} for this stack."
+                print(f"{found} Before you run aws: export AWS_DEFAULT_REGION={region}\n", file=sys.stderr)
+            match arguments.command:
+                case "doctor":
+                    return doctor(arguments)
+                case "redrive":
+                    moved = redrive_stack(arguments.stack) if arguments.stack else redrive_local(arguments.env)
+                    print(f"{moved} dead letters are back in the queue")
+                case "secrets":
+                    put_secrets(arguments.stack, arguments.env)
     except NotReachable as error:
-        sys.exit(f"./dev {arguments.command}: {error}")
+        print(f"./dev {arguments.command}: {error}", file=sys.stderr)
+        return 2 if arguments.command == "doctor" else 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chat_push.credentials import CredentialInvalid, parse_apns_key, parse_service_account
 
-from operate.stack import NotReachable, aws_of, local_aws, local_environment, not_reachable_on_error, stack_outputs
+from operate.files import file_of_caller
+from operate.stack import NotReachable, aws_of, local_aws, local_environment, stack_outputs
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -67,6 +68,7 @@ FIELDS = (
         optional=True,
     ),
 )
+SECRETS = ("WebhookSecret", "BackendSecret", "AppSecret")  # their names in template.yaml
 REMOVE = "-"
 KEEP_OR_REMOVE = f"Enter: keep it, {REMOVE}: remove it"
 # The credentials of FCM and APNs, in BackendSecret. chat_push.credentials knows their forms.
@@ -108,15 +110,18 @@ class Secrets:
 
 
 def put_secrets(stack: str | None, env_file: Path | None) -> None:
-    """Asks for the keys, writes them, and prints the next step. Raises NotReachable."""
+    """Asks for the keys, writes them, and prints the next step. Raises NotReachable and errors of AWS."""
     if not sys.stdin.isatty():
         raise NotReachable("it asks for keys without echo: run it in a terminal")
-    where = f"--stack {stack}" if stack else f"--env {env_file}"
-    with not_reachable_on_error(where):
-        secrets = _of_stack(stack) if stack else _of_local_cloud(env_file)
+    secrets = _of_stack(stack) if stack else _of_local_cloud(env_file)
+    stored = secrets.read("BackendSecret")  # Without the right to read it, nothing is asked.
+    try:
         given = {field.name: _ask(field) for field in FIELDS}
-        given |= _ask_for_service_account() | _ask_for_apns_key(secrets.read("BackendSecret"))
-        written = secrets.put(given, webhook := _ask_for_webhook())
+        given |= _ask_for_service_account() | _ask_for_apns_key(stored)
+        webhook = _ask_for_webhook()
+    except EOFError:
+        raise NotReachable("the input ended before the last answer; no key was changed") from None
+    written = secrets.put(given, webhook)
     print("\n".join([f"written: {name}" for name in written]) or "no key was changed")
     if written:
         print("The functions use the new values within five minutes.")
@@ -132,14 +137,20 @@ def put_secrets(stack: str | None, env_file: Path | None) -> None:
 
 
 def _of_stack(stack: str) -> Secrets:
-    return Secrets(aws_of(stack).client("secretsmanager"), stack_outputs(stack))
+    outputs = stack_outputs(stack)
+    if missing := [name for name in SECRETS if name not in outputs]:
+        raise NotReachable(
+            f"--stack {stack}: the stack has no output {', '.join(missing)}. Name a stack of this template; if it is"
+            " one: sam deploy"
+        )
+    return Secrets(aws_of(stack).client("secretsmanager"), outputs)
 
 
 def _of_local_cloud(env_file: Path | None) -> Secrets:
     assert env_file is not None
     session, endpoint_url = local_aws(local_environment(env_file))
     client = session.client("secretsmanager", endpoint_url=endpoint_url)
-    return Secrets(client, {name: name for name in ("WebhookSecret", "BackendSecret", "AppSecret")})
+    return Secrets(client, {name: name for name in SECRETS})
 
 
 def _ask(field: Field) -> str:
@@ -156,11 +167,11 @@ def _ask_for_service_account() -> dict[str, str]:
     """Asks for the JSON file of FCM until it is a service account. Returns the fields to change."""
 
     def fault(path: str) -> str | None:
-        return None if path in ("", REMOVE) else service_account_fault(Path(path))
+        return None if path in ("", REMOVE) else service_account_fault(file_of_caller(path))
 
     question = f"FCM service account, path of its JSON file ({KEEP_OR_REMOVE}): "
     path = _ask_until_valid(lambda: input(question).strip(), fault)
-    return {"fcm_service_account": path if path in ("", REMOVE) else Path(path).read_text()}
+    return {"fcm_service_account": path if path in ("", REMOVE) else file_of_caller(path).read_text()}
 
 
 def _ask_for_apns_key(stored: Mapping[str, Any]) -> dict[str, str]:
@@ -177,10 +188,10 @@ def _ask_for_apns_key(stored: Mapping[str, Any]) -> dict[str, str]:
             "apns_team_id": _ask_or_known("Apple team id, 10 letters and digits", known.get("apns_team_id")),
             "apns_topic": _ask_or_known("Bundle id of the app, such as com.example.app", known.get("apns_topic")),
         }
-        if found := apns_key_fault(Path(path), **given):
+        if found := apns_key_fault(file_of_caller(path), **given):
             print(found)
             continue
-        return {"apns_key": Path(path).read_text(), **given}
+        return {"apns_key": file_of_caller(path).read_text(), **given}
 
 
 def _ask_or_known(question: str, known: str | None) -> str:

@@ -14,7 +14,7 @@ SAMCONFIG = Path(__file__).parents[1] / "samconfig.toml"
 
 
 class NotReachable(Exception):
-    """The stack or the local cloud cannot be not_reachable_on_error. The text names the option and the fix."""
+    """The stack or the local cloud cannot be reached. The text names the option and the fix."""
 
 
 def aws_of(stack: str) -> boto3.Session:
@@ -54,10 +54,11 @@ def local_environment(env_file: Path) -> dict[str, str]:
     try:
         environment = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
         aws = urlsplit(environment["AWS_ENDPOINT_URL"])
+        port = aws.port or 80
     except (OSError, ValueError, KeyError) as error:
         raise NotReachable(f"--env {env_file}: not a file that ./dev up --env FILE wrote ({error})") from None
     try:
-        socket.create_connection((aws.hostname or "", aws.port or 80), timeout=5).close()
+        socket.create_connection((aws.hostname or "", port), timeout=5).close()
     except OSError:
         raise NotReachable(
             f"--env {env_file}: its local cloud does not run any more; start it again: ./dev up --env {env_file}"

@@ -17,7 +17,7 @@ from chat_push.settings import read_settings
 from pydantic import BaseModel
 
 from failures import HANDLED_ERRORS, document_errors, failure_from
-from request_validation import access_token, validate_and_normalize
+from request_validation import METHODS, access_token, validate_and_normalize
 
 
 class Settings(BaseModel):
@@ -26,6 +26,14 @@ class Settings(BaseModel):
     supabase_url: str
     app_secret_id: str
 
+
+# The app may be a page of any site. Its requests carry an access token and no cookie, so the origin proves nothing.
+CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After"}
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": ", ".join(METHODS.values()),
+    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Max-Age": "7200",  # seconds; browsers keep it no longer
+}
 
 settings = read_settings(Settings)
 app = APIGatewayHttpResolver(enable_validation=True)
@@ -99,7 +107,15 @@ def handle_failure(error: Exception) -> Response[Any]:
 @metrics.log_metrics
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """The response for API Gateway. The access token is verified first: without a valid one, every request gets 401."""
+    """The response for API Gateway, which also a browser may read."""
+    if event["requestContext"]["http"]["method"] == "OPTIONS":
+        return {"statusCode": 204, "headers": {**CORS, **PREFLIGHT}}
+    answer = _answer(event, context)
+    return {**answer, "headers": {**answer["headers"], **CORS}}
+
+
+def _answer(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """The access token is verified first: without a valid one, every request gets 401."""
     try:
         token = access_token(event)
         logger.append_keys(user_id=str(_auth(_key()).user_id(token)))

@@ -1,7 +1,6 @@
 """./dev doctor: runs the checks, prints their results, and returns an exit code for monitoring."""
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -12,7 +11,6 @@ from pydantic import ValidationError
 from operate.doctor import database, push_service, services, webhook
 from operate.doctor.results import Finding, NotExamined, Result, Unhealthy
 from operate.doctor.system import System, deployed, local_cloud
-from operate.stack import NotReachable
 
 type Check = Callable[[System], Iterator[Result]]
 
@@ -47,13 +45,10 @@ CHECKS: dict[str, Check] = {
 def doctor(arguments: argparse.Namespace) -> int:
     """Prints the results of all checks and returns the exit code.
 
-    0: healthy; 1: there are findings; 2: there are none, but a check could not be made.
+    0: healthy; 1: there are findings; 2: there are none, but a check could not be made. Raises NotReachable, and errors
+    of AWS for a stack that cannot be described.
     """
-    try:
-        system = deployed(arguments.stack) if arguments.stack else local_cloud(arguments.env)
-    except (NotReachable, BotoCoreError, ClientError) as error:
-        print(f"./dev doctor: {error}", file=sys.stderr)
-        return 2
+    system = deployed(arguments.stack) if arguments.stack else local_cloud(arguments.env)
     checks = CHECKS
     if arguments.send:
         checks = {**CHECKS, "test push": partial(push_service.send_test_push, user_id=arguments.send)}

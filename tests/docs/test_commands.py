@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -42,7 +43,11 @@ class Parsed(Exception):
 
 @cache
 def dev() -> ModuleType:
-    loader = SourceFileLoader("dev", str(PROJECT / "dev"))
+    return loaded(PROJECT / "dev")
+
+
+def loaded(file: Path) -> ModuleType:
+    loader = SourceFileLoader("dev", str(file))
     spec = spec_from_loader("dev", loader)
     assert spec
     module = module_from_spec(spec)
@@ -231,6 +236,44 @@ def test_dev_prints_the_version_of_the_project() -> None:
     assert without_packages("--version").stdout == f"{version}\n"
 
 
+def test_dev_finds_its_folder_if_it_is_called_by_a_symbolic_link(tmp_path: Path) -> None:
+    link = tmp_path / "dev"
+    link.symlink_to(PROJECT / "dev")
+    shown = subprocess.run([*WITHOUT_PACKAGES[:-1], link, "--version"], capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_dev_names_a_folder_that_it_cannot_write(tmp_path: Path) -> None:
+    copy = Path(shutil.copy(PROJECT / "dev", tmp_path))
+    (tmp_path / ".dev.lock").mkdir()
+    refused = subprocess.run([*WITHOUT_PACKAGES[:-1], copy, "lock"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(
+        "./dev lock needs a folder that you can write, for the packages that it installs: "
+    )
+    assert "Traceback" not in refused.stderr
+
+
+def test_relative_names_of_files_begin_in_the_folder_where_dev_is_called(tmp_path: Path) -> None:
+    """In a project whose path has a space and a letter that is not ASCII, and whose packages are installed."""
+    project, caller = tmp_path / "a prøject", tmp_path / "caller"
+    packages = project / ".venv-operate"
+    for folder in (packages / "bin", caller):
+        folder.mkdir(parents=True)
+    for name in ("operate", "layers", "requirements", "samconfig.toml"):
+        (project / name).symlink_to(PROJECT / name)
+    copy = Path(shutil.copy(PROJECT / "dev", project))
+    (packages / ".stamp").write_text(loaded(copy).stamp(("requirements/operate.txt",)))
+    (packages / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (packages / "bin" / "python").chmod(0o700)
+    command: list[str | Path] = [sys.executable, copy, "doctor", "--env", "up.env"]
+    refused = subprocess.run(command, capture_output=True, text=True, cwd=caller, check=False)
+    assert refused.stderr.startswith(
+        f"./dev doctor: --env {caller / 'up.env'}: not a file that ./dev up --env FILE wrote"
+    )
+    assert refused.stdout == ""
+
+
 @pytest.mark.parametrize("name", dev().COMMANDS)
 def test_each_command_of_dev_shows_its_usage_without_any_package(name: str) -> None:
     for command in (name, "secrets put") if name == "secrets" else (name,):
@@ -256,6 +299,9 @@ def test_each_command_of_dev_shows_its_usage_without_any_package(name: str) -> N
         ("lint --fix", "usage: ./dev lint\n./dev lint: there is no option --fix"),
         ("lock --upgade", "usage: ./dev lock [--upgrade]\n./dev lock: there is no option --upgade"),
         ("bench latnecy", "no such benchmark: latnecy; choose from latency"),
+        ("up --env /", "argument --env: no file can be written at /"),
+        ("demo --json /nowhere/demo.json", "argument --json: no file can be written at /nowhere/demo.json"),
+        ("chaos --json x/y/z", "argument --json: no file can be written at x/y/z"),
     ],
 )
 def test_dev_rejects_a_wrong_command_line_before_it_installs_anything(arguments: str, said: str) -> None:

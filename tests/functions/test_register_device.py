@@ -492,7 +492,8 @@ class TestDatabaseErrors:
         api.fault = fault
         answer = invoke(request())
         assert refusal(answer) == expected
-        assert answer["headers"].keys() == {"Content-Type", *filter(None, [header])}
+        cors = {"Access-Control-Allow-Origin", "Access-Control-Expose-Headers"}
+        assert answer["headers"].keys() == {"Content-Type", *cors, *filter(None, [header])}
         if header == "Retry-After":
             assert answer["headers"][header] == ("17" if expected[0] == 429 else "5")
         for shown in (answer["body"], str(printed())):
@@ -507,6 +508,34 @@ class TestDatabaseErrors:
         with pytest.raises(ValueError, match="Field required") as raised:
             invoke(request())
         assert push_token(1) not in str(raised.value) + str(printed())
+
+
+class TestBrowsers:
+    """They let a page of another site call the API only if it says so: https://fetch.spec.whatwg.org/#http-cors-protocol"""
+
+    @pytest.mark.parametrize("path", [REGISTER, UNREGISTER, DEVICES])
+    def test_a_preflight_needs_no_token_and_allows_what_the_client_sends(self, invoke: Invoke, path: str) -> None:
+        answer = invoke(request("OPTIONS", path, token=None))
+        assert answer["statusCode"] == 204
+        assert answer["headers"]["Access-Control-Allow-Origin"] == "*"
+        assert answer["headers"]["Access-Control-Allow-Headers"] == "Authorization, Content-Type"
+        assert set(answer["headers"]["Access-Control-Allow-Methods"].split(", ")) == {"POST", "DELETE", "GET"}
+
+    @pytest.mark.parametrize(
+        ("sent", "status"),
+        [
+            (request(), 201),
+            (unregistering("device_id=a"), 204),
+            (request("GET", DEVICES), 200),
+            (request(token=""), 401),
+        ],
+        ids=["register", "unregister", "list", "refused"],
+    )
+    def test_a_page_of_any_site_can_read_each_response(self, invoke: Invoke, sent: Json, status: int) -> None:
+        answer = invoke(sent)
+        assert answer["statusCode"] == status
+        assert answer["headers"]["Access-Control-Allow-Origin"] == "*"
+        assert answer["headers"]["Access-Control-Expose-Headers"] == "Retry-After"
 
 
 class TestInvalidRequests:
@@ -524,7 +553,7 @@ class TestInvalidRequests:
             (request("GET", "/api/push/chat-message"), (404, "not_found", [])),
             (request("GET", REGISTER), (405, "method_not_allowed", [])),
             (request("POST", UNREGISTER), (405, "method_not_allowed", [])),
-            (request("OPTIONS", DEVICES), (405, "method_not_allowed", [])),
+            (request("HEAD", DEVICES), (405, "method_not_allowed", [])),
             (registering(device_id="x" * 8200), (413, "too_long", [])),
             (request(body="é" * 4097), (413, "too_long", [])),
             (request(body=base64.b64encode(b" " * 8193).decode(), isBase64Encoded=True), (413, "too_long", [])),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import boto3
 import pytest
 
 from local.aws.services import Aws
+from operate.__main__ import main
 from operate.redrive import move_dead_letters, redrive_local, redrive_stack
 
 
@@ -67,6 +69,17 @@ async def test_a_record_that_cannot_be_sent_stays_a_dead_letter(stack: Stack) ->
     stack.put("id")
     with pytest.raises(stack.aws.sqs.exceptions.QueueDoesNotExist):
         await asyncio.to_thread(move_dead_letters, stack.aws.sqs, stack.dead_letters, f"{stack.queue}-gone")
+    assert stack.dead() == 1
+
+
+async def test_redrive_names_what_it_may_not_do(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.put("id")
+    stack.aws.sqs.delete_queue(QueueUrl=stack.queue)
+    monkeypatch.setattr(sys, "argv", ["./dev", "redrive", "--stack", stack.name])
+    assert await asyncio.to_thread(main) == 1
+    assert capsys.readouterr().err.startswith(f"./dev redrive: --stack {stack.name}: An error occurred (")
     assert stack.dead() == 1
 
 

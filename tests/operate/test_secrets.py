@@ -4,9 +4,10 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
@@ -151,7 +152,15 @@ class Terminal:
     def answer(self, question: str, answer: str) -> None:
         """Waits for a question and types the answer."""
         self.wait_for(question)
-        os.write(self._descriptor, f"{answer}\n".encode())
+        self.press(f"{answer}\n")
+
+    def press(self, key: str) -> None:
+        """Presses a key."""
+        os.write(self._descriptor, key.encode())
+
+    def interrupt(self) -> None:
+        """Does what Ctrl-C does at the terminal of a session, which this one is not."""
+        self._process.send_signal(signal.SIGINT)
 
     def end(self) -> int:
         """Waits for the end of the process and its output. Returns the exit code."""
@@ -247,7 +256,7 @@ async def test_secrets_put_writes_credentials_of_fcm_and_apns_and_never_shows_th
     key.write_text(pem(ec_key()))
 
     def put(account_answer: object, key_answer: object, *more: str) -> str:
-        with terminal("--env", env_file, environment={}) as shown:
+        with terminal("--env", env_file, environment={"HOME": str(tmp_path)}) as shown:
             for question in ("Supabase secret key, ", "Supabase publishable key, ", "Expo access token, "):
                 shown.answer(question, "")
             shown.answer("FCM service account, ", str(key))
@@ -260,7 +269,9 @@ async def test_secrets_put_writes_credentials_of_fcm_and_apns_and_never_shows_th
             assert shown.end() == 0
             return shown.shown
 
-    shown = await asyncio.to_thread(put, account, key, "", APNS["team_id"], APNS["topic"])
+    shown = await asyncio.to_thread(
+        put, "~/account.json", "~/AuthKey_ABC1234567.p8", "", APNS["team_id"], APNS["topic"]
+    )
     assert written.read("BackendSecret") == {
         "fcm_service_account": service_account(),
         "apns_key": pem(ec_key()),
@@ -287,6 +298,62 @@ async def test_secrets_put_names_a_stopped_local_cloud_before_it_asks_for_keys(t
         assert await asyncio.to_thread(shown.end) == 1
     assert shown.shown.startswith(f"./dev secrets: --env {env_file}: its local cloud does not run any more")
     assert "Traceback" not in shown.shown
+
+
+@pytest.mark.parametrize(
+    ("leave", "code", "message"),
+    [
+        (Terminal.interrupt, 130, ""),
+        (
+            lambda shown: shown.press("\x04"),
+            1,
+            "./dev secrets: the input ended before the last answer; no key was changed",
+        ),
+    ],
+    ids=["Ctrl-C", "Ctrl-D"],
+)
+async def test_an_operator_can_leave_at_each_question_and_no_key_is_changed(
+    local_cloud: tuple[Path, Secrets], leave: Callable[[Terminal], None], code: int, message: str
+) -> None:
+    env_file, written = local_cloud
+    keys = {"Supabase secret key, ": SECRET_KEY, "Supabase publishable key, ": "", "Expo access token, ": ""}
+
+    def run(answers: dict[str, str], question: str) -> None:
+        with terminal("--env", env_file, environment={}) as shown:
+            for asked, answer in answers.items():
+                shown.answer(asked, answer)
+            shown.wait_for(question)
+            leave(shown)
+            assert shown.end() == code
+        assert "Traceback" not in shown.shown
+        assert message in shown.shown
+
+    await asyncio.to_thread(run, {}, "Supabase secret key, ")  # asked by getpass
+    await asyncio.to_thread(run, keys, "FCM service account, ")  # asked by input
+    assert written.read("BackendSecret") == {}
+
+
+async def test_secrets_put_names_a_stack_of_another_template_before_it_asks_for_keys(services: Aws) -> None:
+    stack = f"other-{uuid4().hex}"
+    template = json.dumps({"Resources": {"PushQueue": {"Type": "AWS::SQS::Queue"}}})
+
+    def run() -> tuple[int, str]:
+        where = services.environment
+        boto3.client(
+            "cloudformation",
+            endpoint_url=services.endpoint_url,
+            region_name=where["AWS_REGION"],
+            aws_access_key_id=where["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=where["AWS_SECRET_ACCESS_KEY"],
+        ).create_stack(StackName=stack, TemplateBody=template)
+        with terminal("--stack", stack, environment=dict(where)) as shown:
+            return shown.end(), shown.shown
+
+    code, shown = await asyncio.to_thread(run)
+    assert code == 1
+    assert shown.startswith(
+        f"./dev secrets: --stack {stack}: the stack has no output WebhookSecret, BackendSecret, AppSe"
+    )
 
 
 async def test_secrets_put_names_a_stack_that_does_not_exist(services: Aws) -> None:

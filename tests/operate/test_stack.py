@@ -79,11 +79,10 @@ def test_a_command_prints_the_region_of_the_stack_if_it_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["./dev", "secrets", "put", "--stack", "chat-push-prod"])
-    with pytest.raises(SystemExit, match="run it in a terminal"):
-        main()
-    assert (
-        "the Region eu-west-1 for this stack. Before you run aws: export AWS_DEFAULT_REGION=" in capsys.readouterr().err
-    )
+    assert main() == 1
+    printed = capsys.readouterr().err
+    assert "the Region eu-west-1 for this stack. Before you run aws: export AWS_DEFAULT_REGION=" in printed
+    assert "run it in a terminal" in printed
 
 
 @pytest.mark.parametrize(
@@ -104,19 +103,38 @@ def test_a_command_names_a_stopped_local_cloud_in_one_sentence(
     env_file = tmp_path / "env"
     env_file.write_text(f"AWS_ENDPOINT_URL=http://127.0.0.1:{free_port()}\nSUPABASE_URL=http://x\n")
     monkeypatch.setattr(sys, "argv", ["./dev", command, "--env", str(env_file)])
-    with pytest.raises(SystemExit) as ended:
-        sys.exit(main())
+    assert main() == (2 if command == "doctor" else 1)
     printed = capsys.readouterr()
-    message = printed.err or str(ended.value.code)
     fault = f"./dev {command}: --env {env_file}: its local cloud does not run any more"
-    assert message.strip() == f"{fault}; start it again: ./dev up --env {env_file}"
+    assert printed.err.strip() == f"{fault}; start it again: ./dev up --env {env_file}"
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("command", ["doctor", "redrive"])
+def test_a_command_names_a_profile_that_does_not_exist(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setattr(sys, "argv", ["./dev", command, "--stack", "chat-push"])
+    assert main() == (2 if command == "doctor" else 1)
+    fault = f"./dev {command}: --stack chat-push: The config profile (nobody) could not be found. Set the account by"
+    assert capsys.readouterr().err.startswith(fault)
+
+
+def test_the_name_of_a_stack_may_not_be_empty(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["./dev", "doctor", "--stack", ""])
+    with pytest.raises(SystemExit):
+        main()
+    assert "argument --stack: the name of the stack is empty" in capsys.readouterr().err
 
 
 def test_an_env_file_that_dev_up_did_not_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotReachable, match="--env"):
         local_environment(tmp_path / "nothing")
-    for other in ("no name and no value\n", "NAME=value\n"):
+    for other in ("no name and no value\n", "NAME=value\n", "AWS_ENDPOINT_URL=http://127.0.0.1:99999\n"):
         (tmp_path / "other").write_text(other)
         with pytest.raises(NotReachable, match=r"--env .*: not a file that \./dev up"):
             local_environment(tmp_path / "other")

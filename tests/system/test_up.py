@@ -154,10 +154,11 @@ async def test_no_process_outlives_a_killed_supervisor(supervisors: list[Supervi
     assert await supervisors[1].end(signal.SIGKILL) == -signal.SIGKILL
 
 
-async def test_ctrl_c_during_the_start_leaves_neither_a_process_nor_a_file_behind() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "closed terminal"])
+async def test_an_end_during_the_start_leaves_neither_a_process_nor_a_file_behind(number: signal.Signals) -> None:
     async with _supervisor() as supervisor:
         await supervisor.until_printed("Supabase")
-        assert await supervisor.end(signal.SIGINT) == 0
+        assert await supervisor.end(number) == 0
         assert supervisor.folders() == []
         assert not supervisor.env_file.exists()
 

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 from botocore.stub import Stubber
 from chat_push.observability import metrics
-from chat_push.secrets import SecretReader, SecretUnavailable, provider, read_secret
+from chat_push.secrets import AppSecret, BackendSecret, SecretReader, SecretUnavailable, provider, read_secret
 from chat_push.settings import SettingsError, read_settings
 from pydantic import BaseModel, SecretStr
 
@@ -100,6 +100,25 @@ class TestSecrets:
             read_secret("keys", Keys)
         assert str(raised.value) == f"secret keys {text}"
         assert raised.value.__suppress_context__
+
+    @pytest.mark.parametrize("key", ["sb_secret_é", "sb_secret_x\n", " sb_secret_x"])
+    @pytest.mark.parametrize(
+        ("model", "name"),
+        [
+            (BackendSecret, "supabase_secret_key"),
+            (BackendSecret, "expo_access_token"),
+            (AppSecret, "supabase_publishable_key"),
+        ],
+    )
+    def test_a_key_that_no_header_can_carry_is_named_without_its_value(
+        self, secrets_manager: "SecretsManagerClient", model: type[BaseModel], name: str, key: str
+    ) -> None:
+        keys = {"supabase_secret_key": "sb_secret_x", name: key}
+        secrets_manager.create_secret(Name="keys", SecretString=json.dumps(keys))
+        with pytest.raises(SecretUnavailable) as raised:
+            read_secret("keys", model)
+        fault = "must be ASCII characters without spaces and line breaks"
+        assert str(raised.value) == f"secret keys is incomplete: {name}: {fault}"
 
     @pytest.mark.usefixtures("secrets_manager")
     def test_a_read_of_a_secret_times_out_before_any_function(self) -> None:

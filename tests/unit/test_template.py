@@ -151,10 +151,10 @@ def test_every_caller_of_a_function_invokes_the_alias(resources: Resources) -> N
     for scheme in api["Body"]["components"]["securitySchemes"].values():
         _, variables = scheme["x-amazon-apigateway-authorizer"]["authorizerUri"]["Fn::Sub"]
         callers += variables.values()
-    assert len(callers) == 9
+    assert len(callers) == 10
     assert all(caller["Ref"] in aliases for caller in callers)
     uris = re.findall(r"functions/\${(\w+)}/invocations", json.dumps(api["Body"]["paths"]))
-    assert len(uris) == 4
+    assert len(uris) == 5
     assert set(uris) <= aliases
 
 
@@ -187,6 +187,7 @@ def test_only_the_webhook_route_has_the_webhook_authorizer(template: Template) -
         "POST /api/push/register": None,
         "DELETE /api/push/unregister": None,
         "GET /api/push/devices": None,
+        "OPTIONS /api/push/{proxy+}": None,
         "ANY /api/push/{proxy+}": None,
     }
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterEr
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
 
 from chat_push.observability import count, logger
 from chat_push.validation import describe
@@ -32,11 +32,22 @@ _session = boto3.Session()
 _session.client("secretsmanager", region_name="us-east-1", config=Config(signature_version=UNSIGNED))
 
 
+def _sendable(key: SecretStr) -> SecretStr:
+    value = key.get_secret_value()
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise ValueError("must be ASCII characters without spaces and line breaks")
+    return key
+
+
+# A key that is sent as a header. For another value, httpx fails, or reports that the server does not respond.
+type Key = Annotated[SecretStr, AfterValidator(_sendable)]
+
+
 class BackendSecret(BaseModel):
     """The keys of the workers."""
 
-    supabase_secret_key: SecretStr = Field(min_length=1)
-    expo_access_token: SecretStr | None = None
+    supabase_secret_key: Key = Field(min_length=1)
+    expo_access_token: Key | None = None
     fcm_service_account: SecretStr | None = None  # the text of its JSON file
     apns_key: SecretStr | None = None  # the text of the .p8 file
     apns_key_id: str | None = None
@@ -64,7 +75,7 @@ class WebhookSecret(BaseModel):
 class AppSecret(BaseModel):
     """The key that every copy of the app contains."""
 
-    supabase_publishable_key: SecretStr = Field(min_length=1)
+    supabase_publishable_key: Key = Field(min_length=1)
 
 
 class SecretUnavailable(Exception):
