@@ -84,6 +84,7 @@ export class Store {
   readonly #emit: (event: ChatEvent) => void;
   readonly #log: (text: string) => void;
   readonly #newId: () => string;
+  readonly #gone = new Set<string>(); // removed messages, which an older answer of the server may still have
   #me: string | null = null;
   #deviceId = '';
 
@@ -198,7 +199,7 @@ export class Store {
     return this.#transaction(async (events) => {
       const changed = new Set<string>();
       for (const message of messages) {
-        if (await this.#apply(message, events)) changed.add(message.conversationId);
+        if (!this.#gone.has(message.id) && (await this.#apply(message, events))) changed.add(message.conversationId);
       }
       if (cursor !== null) await this.#set('cursor', cursor);
       return this.#noteConversations(changed, events);
@@ -234,6 +235,7 @@ export class Store {
 
   /** Removes a message that no longer exists on the server. */
   removeMessage(conversationId: string, messageId: string): Promise<void> {
+    this.#gone.add(messageId);
     return this.#transaction(async (events) => {
       await this.#removeMessage(conversationId, messageId, events);
       await this.#noteConversations([conversationId], events);
