@@ -150,11 +150,11 @@ class StoredFile {
     await this.#tidy().catch(() => undefined); // the next change tries it again
   }
 
-  /** Removes the chunks that are not in the list. */
+  /** Removes the chunks that are not in the list. A key of the app may begin with the name, too. */
   async #tidy(): Promise<void> {
     for (const key of await this.#storage.getAllKeys()) {
       const number = key.slice(this.#prefix.length);
-      if (key.startsWith(this.#prefix) && number && !this.#list.includes(number)) await this.#storage.removeItem(key);
+      if (key.startsWith(this.#prefix) && Number(number) && !this.#list.includes(number)) await this.#storage.removeItem(key);
     }
   }
 }
