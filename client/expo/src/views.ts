@@ -166,6 +166,7 @@ export class ConversationView extends StoredView<ConversationState> {
   };
 
   protected override opened(): void {
+    this.#hereIds = []; // the channel of the conversation says it when it is joined
     void this.readNow().then(() => this.#loadNewest());
   }
 
@@ -256,7 +257,7 @@ export class TypingView extends View<boolean> {
   }
 
   protected override opened(): void {
-    // There is nothing to read: only events say it.
+    this.set(false); // its end may have come while nobody listened
   }
 
   protected override noted(event: ChatEvent): void {
