@@ -204,7 +204,8 @@ export class Push {
   #returned(): void {
     this.#do('the registration', async () => {
       if (!(await this.#opening).signedIn) return;
-      if (!this.#status.isRegistered) this.#keepRegistered();
+      // The person may have taken the permission back in the settings of the system.
+      if (!this.#status.isRegistered || !allows(await Notifications.getPermissionsAsync())) this.#keepRegistered();
       await this.#refresh(true);
     });
   }
