@@ -609,3 +609,14 @@ async def test_a_phone_that_cannot_give_up_its_token_stays_signed_in(cloud: Loca
             await app.do("signOut")
         assert await app.do("signedIn") is True
         await until(cloud, "select from user_presence where user_id = %s and is_online", app.user_id)
+
+
+async def test_an_app_in_a_browser_follows_taps_and_signs_out_without_pushes(cloud: LocalCloud) -> None:
+    """There, a part of expo-notifications throws when it is used."""
+    no_api = f"http://127.0.0.1:{free_port()}"
+    async with expo_phone(cloud, PHONE_PLATFORM="web", EXPO_PUBLIC_CHAT_PUSH_URL=no_api) as app:
+        await app.sign_up("Gus")
+        await app.do("follow")
+        await until_registration(app, "web")
+        await app.do("signOut")
+        assert await app.do("signedIn") is False

@@ -75,7 +75,7 @@ export interface PushSettings {
 export class Push {
   readonly #settings: PushSettings;
   readonly #opening: Promise<ChatClient>;
-  readonly #missing = missingModule();
+  readonly #missing = missingPart();
   readonly #endings: (() => void)[] = [];
   readonly #listeners = new Set<() => void>();
   #status: PushStatus = { isRegistered: false, error: null };
@@ -144,7 +144,8 @@ export class Push {
    */
   readonly signOut = async (): Promise<void> => {
     const client = await this.#opening;
-    const isMissing = missingOf('expo-notifications'); // then this phone shows no push, and has no token to give up
+    // Then this device shows no push, and has no token to give up.
+    const isMissing = this.#missing?.reason === 'web' || missingOf('expo-notifications');
     await client.signOut(isMissing ? undefined : () => Notifications.unregisterForNotificationsAsync());
     this.#unread.clear();
     if (!isMissing) {
@@ -259,10 +260,6 @@ export class Push {
 
   /** This phone with its push token. Throws PushUnavailable. */
   async #device(ask: boolean, devicePushToken?: Expo.DevicePushToken): Promise<Device> {
-    const { OS: platform } = Platform;
-    if (platform !== 'ios' && platform !== 'android') {
-      throw new PushUnavailable('web', 'only iPhones and Android phones get the pushes of this package');
-    }
     if (isExpoGo()) throw new PushUnavailable('expo_go', EXPO_GO);
     if (!ExpoDevice.isDevice) {
       throw new PushUnavailable('simulator', 'simulators get no pushes: use a real phone');
@@ -272,7 +269,7 @@ export class Push {
     await this.#allow(ask);
     const token = projectId === null ? await nativeToken(devicePushToken) : await expoToken(projectId, devicePushToken);
     const appVersion = Application.nativeApplicationVersion;
-    return { platform, ...token, ...(appVersion === null ? {} : { appVersion }) };
+    return { platform: Platform.OS as 'ios' | 'android', ...token, ...(appVersion === null ? {} : { appVersion }) };
   }
 
   async #createChannels(): Promise<void> {
@@ -422,10 +419,13 @@ export class Push {
   }
 }
 
-/** Why there are no pushes if a package that they need is not in this build. */
-function missingModule(): PushUnavailable | null {
+/** Why there are no pushes if this is no phone, or a package that they need is not in this build. */
+function missingPart(): PushUnavailable | null {
   const cause = missingOf('expo-constants', 'expo-application', 'expo-device', 'expo-notifications', 'expo-task-manager');
-  if (!cause) return null;
+  if (!cause) {
+    const isPhone = Platform.OS === 'ios' || Platform.OS === 'android'; // in a browser, expo-notifications throws when it is used
+    return isPhone ? null : new PushUnavailable('web', 'only iPhones and Android phones get the pushes of this package');
+  }
   // In Expo Go for Android, the import of expo-notifications throws.
   if (!missingOf('expo-constants') && isExpoGo()) return new PushUnavailable('expo_go', EXPO_GO, { cause });
   return new PushUnavailable('missing_module', cause.message, { cause });

@@ -51,6 +51,11 @@ function listen<T>(listeners: Set<Listener<T>>, listener: Listener<T>): EventSub
   return { remove: () => void listeners.delete(listener) };
 }
 
+/** In a browser, a part of expo-notifications is not there. */
+function onPhone(): void {
+  if (!['ios', 'android'].includes(Platform.OS)) throw new Error('UnavailabilityError');
+}
+
 /** A push arrives while the app is open. Returns how the app wants to show it. */
 export async function arrive(notification: Notification): Promise<NotificationBehavior> {
   if (!handler) throw new Error('no handler is set');
@@ -112,6 +117,7 @@ export async function getExpoPushTokenAsync(options: ExpoPushTokenOptions = {}):
 }
 
 export async function unregisterForNotificationsAsync(): Promise<void> {
+  onPhone();
   if (!phone.canGiveUpToken) throw new Error('SERVICE_NOT_AVAILABLE');
   phone.registered = false;
 }
@@ -133,6 +139,7 @@ export function addNotificationResponseReceivedListener(listener: Listener<Notif
 }
 
 export function getLastNotificationResponse(): NotificationResponse | null {
+  onPhone();
   return phone.tappedBeforeStart;
 }
 
@@ -149,6 +156,7 @@ export async function dismissNotificationAsync(identifier: string): Promise<void
 }
 
 export async function dismissAllNotificationsAsync(): Promise<void> {
+  onPhone();
   phone.presented = [];
 }
 
