@@ -81,8 +81,9 @@ export class Push {
   #status: PushStatus = { isRegistered: false, error: null };
   #unread = new Map<string, number>(); // of each conversation, as the last event said
   readonly #registrations = new Turns();
-  #refreshing: Promise<void> | null = null;
-  #isStale = false;
+  readonly #refreshes = new Turns();
+  #nextRefresh: Promise<void> | null = null;
+  #mustSync = false;
   #handledTap = '';
   #isClosed = false;
 
@@ -356,21 +357,18 @@ export class Push {
    * that says so: iOS limits them, and the app may have been closed by force. `sync`: also if there is none to remove.
    */
   #refresh(sync: boolean): Promise<void> {
+    this.#mustSync ||= sync;
     // What happens during a refresh makes one more, not many.
-    if (this.#refreshing) {
-      this.#isStale = true;
-      return this.#refreshing;
-    }
-    this.#refreshing = this.#refreshNow(sync).finally(() => {
-      this.#refreshing = null;
-      if (!this.#isStale || this.#isClosed) return;
-      this.#isStale = false;
-      this.#refreshSoon();
+    this.#nextRefresh ??= this.#refreshes.take(() => {
+      this.#nextRefresh = null;
+      return this.#refreshNow();
     });
-    return this.#refreshing;
+    return this.#nextRefresh;
   }
 
-  async #refreshNow(sync: boolean): Promise<void> {
+  async #refreshNow(): Promise<void> {
+    const sync = this.#mustSync;
+    this.#mustSync = false;
     const client = await this.#opening;
     const shown = await dismiss(({ content }) => isForOther(client, content.data));
     if (client.signedIn && (sync || shown.length)) await this.#showUnread(client);

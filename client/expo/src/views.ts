@@ -107,7 +107,7 @@ abstract class StoredView<State extends { readonly error: Error | null }> extend
     try {
       state = await this.read();
     } catch (error) {
-      state = { ...this.state(), error: errorOf(error) };
+      state = { ...this.state(), error: error as Error };
     }
     this.#isReading = false;
     if (!this.isOpen()) return;
@@ -240,7 +240,7 @@ export class ConversationView extends StoredView<ConversationState> {
       this.#error = null;
       return page.length;
     } catch (error) {
-      this.#error = errorOf(error);
+      this.#error = error as Error;
       this.#isStale = true;
       return null;
     }
@@ -273,8 +273,4 @@ function kept<T extends { readonly id: string }>(former: readonly T[], items: re
     return before && JSON.stringify(before) === JSON.stringify(item) ? before : item;
   });
   return result.length === former.length && result.every((item, index) => item === former[index]) ? former : result;
-}
-
-function errorOf(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }
