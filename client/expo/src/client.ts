@@ -402,8 +402,7 @@ export class ChatClient {
     } catch (error) {
       this.#toldEnded = false;
       this.foreground();
-      const message = 'this phone would still get pushes: the server cannot be reached, and the phone keeps its push token';
-      throw new ServerUnreachable(message, { cause: error });
+      throw new ServerUnreachable('without the server, this phone keeps its push token and would get pushes', { cause: error });
     }
   }
 
