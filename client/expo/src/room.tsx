@@ -106,7 +106,8 @@ export type ChatRoomProps = Look & {
  * disk.
  */
 export function ChatRoom(props: ChatRoomProps): ReactElement {
-  return <OneRoom key={props.conversationId} {...props} />; // what is written in one conversation never stands in another
+  // What is written in one conversation never stands in another, nor what one account writes in that of another.
+  return <OneRoom key={`${useChat().userId} ${props.conversationId}`} {...props} />;
 }
 
 function OneRoom(props: ChatRoomProps): ReactElement {
