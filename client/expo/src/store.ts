@@ -213,8 +213,7 @@ export class Store {
   /** Stores a page of get_messages_paginated. Removes stored messages of its range that the page does not have. */
   async applyPage(page: Page): Promise<void> {
     await this.applyMessages(page.messages);
-    if (!page.messages.length && !page.complete) return;
-    const oldest = page.complete ? 0 : Math.min(...page.messages.map((message) => message.serverTimestamp));
+    const oldest = page.complete ? 0 : Math.min(FOREVER, ...page.messages.map((message) => message.serverTimestamp));
     const found = new Set(page.messages.map((message) => message.id));
     await this.#transaction(async (events) => {
       const newest = page.before ? await this.#timeOf(page.before) : FOREVER;
