@@ -233,6 +233,30 @@ async def test_a_message_that_arrives_while_a_page_is_loaded_is_not_removed(
     assert [message.text for message in page] == ["two", "one"]
 
 
+@pytest.mark.parametrize("call", ["get_changed_messages", "get_messages_paginated"])
+async def test_a_message_that_is_deleted_for_good_while_an_older_answer_is_on_its_way_does_not_come_back(
+    client: Client, server: FakeServer, room: UUID, call: str
+) -> None:
+    await client.sync.once()
+    gone = server.write(room, "gone")
+
+    def delete(request: httpx.Request) -> httpx.Response | None:
+        if not request.url.path.endswith(call):
+            return None
+        server.fault = lambda request: None
+        client.store.remove_message(room, UUID(gone["id"]))
+        return httpx.Response(200, json=[gone])
+
+    server.fault = delete
+    if call == "get_changed_messages":
+        await client.sync.once()
+    else:
+        await client.sync.page(room, None, 30)
+    del server.rows[gone["id"]]
+
+    assert client.store.messages(room) == []
+
+
 async def test_an_answer_that_comes_after_the_sign_out_is_not_stored(
     client: Client, server: FakeServer, room: UUID
 ) -> None:

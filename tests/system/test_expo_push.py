@@ -548,6 +548,16 @@ async def test_a_notification_that_arrives_while_the_app_reads_what_is_unread_st
     assert (await app.state("presented"), (await app.state("badges"))[-1]) == (presented, 1)
 
 
+async def test_a_permission_that_was_taken_back_in_the_settings_of_the_system_is_reported_at_the_next_return(
+    app: ExpoPhone,
+) -> None:
+    await app.do("ask")
+    await app.do("moveTo", "background")
+    await app.do("phone", {"allowed": False})
+    await app.do("moveTo", "active")
+    await until_registration(app, "denied")
+
+
 async def test_reading_on_this_phone_removes_the_notification_and_sets_the_badge(
     app: ExpoPhone, cloud: LocalCloud, tina: Person, omar: Person
 ) -> None:

@@ -54,7 +54,7 @@ export function inAsyncStorage(storage: AsyncStorage, initSqlJs: () => Promise<S
         } catch (cause) {
           throw new Error(`error code 1: ${(cause as Error).message}`, { cause }); // as that of expo-sqlite
         }
-        if (!changes || inTransaction(sqlite)) return result;
+        if (!changes || !runs(sqlite, 'begin; rollback')) return result; // within a transaction, no other one begins
         try {
           await file.write(sqlite.export());
           opened(sqlite);
@@ -84,21 +84,18 @@ export function inAsyncStorage(storage: AsyncStorage, initSqlJs: () => Promise<S
 
 /** Sets what SQLite forgets when it opens a file, which it does with each export. */
 function opened(sqlite: SqlJsDatabase): SqlJsDatabase {
-  try {
-    // The journal is for rollbacks only. One in a file would need random numbers, which Hermes does not have.
-    sqlite.run('pragma secure_delete = on; pragma journal_mode = memory');
-  } catch {
-    // The file is damaged. The next query says so.
-  }
+  // The journal is for rollbacks only. One in a file would need random numbers, which Hermes does not have.
+  runs(sqlite, 'pragma secure_delete = on; pragma journal_mode = memory'); // not if the file is damaged: the next query says so
   return sqlite;
 }
 
-function inTransaction(sqlite: SqlJsDatabase): boolean {
+/** Whether SQLite runs the statements. */
+function runs(sqlite: SqlJsDatabase, statements: string): boolean {
   try {
-    sqlite.run('begin; rollback');
-    return false;
-  } catch {
+    sqlite.run(statements);
     return true;
+  } catch {
+    return false;
   }
 }
 
@@ -150,11 +147,11 @@ class StoredFile {
     await this.#tidy().catch(() => undefined); // the next change tries it again
   }
 
-  /** Removes the chunks that are not in the list. */
+  /** Removes the chunks that are not in the list. A key of the app may begin with the name, too. */
   async #tidy(): Promise<void> {
     for (const key of await this.#storage.getAllKeys()) {
       const number = key.slice(this.#prefix.length);
-      if (key.startsWith(this.#prefix) && number && !this.#list.includes(number)) await this.#storage.removeItem(key);
+      if (key.startsWith(this.#prefix) && Number(number) && !this.#list.includes(number)) await this.#storage.removeItem(key);
     }
   }
 }

@@ -15,6 +15,7 @@ import { Session } from './session.ts';
 import { TIMING, check, type Settings, type Timing } from './settings.ts';
 import { Store } from './store.ts';
 import { Sync } from './sync.ts';
+import { Turns } from './waiting.ts';
 
 /**
  * Sends, syncs and shows the messages of one person.
@@ -41,6 +42,7 @@ export class ChatClient {
   readonly #sync: Sync;
   readonly #live: Live;
   readonly #devices: Devices;
+  readonly #registrations = new Turns(); // also their end: none may reach the server after a sign-out
   #loops: Promise<unknown> = Promise.resolve();
   #unfollow: () => void = () => undefined;
   #toldEnded = false;
@@ -170,18 +172,20 @@ export class ChatClient {
     this.background();
     this.#toldEnded = true; // by the person
     if (this.#session.signedIn) await this.#devices.report(); // A device that is not registered reports nothing.
-    try {
-      if (this.#session.signedIn && this.#settings.apiUrl !== undefined) await this.#devices.unregister();
-    } catch (error) {
-      this.#failed('the device was not unregistered', error);
-      await this.#giveUp(giveUpToken);
-    }
-    try {
-      await this.#session.signOut();
-    } catch (error) {
-      this.#failed('the session was ended on this device only', error);
-    }
-    await this.#store.wipe();
+    await this.#registrations.take(async () => {
+      try {
+        if (this.#session.signedIn && this.#settings.apiUrl !== undefined) await this.#devices.unregister();
+      } catch (error) {
+        this.#failed('the device was not unregistered', error);
+        await this.#giveUp(giveUpToken);
+      }
+      try {
+        await this.#session.signOut();
+      } catch (error) {
+        this.#failed('the session was ended on this device only', error);
+      }
+      await this.#store.wipe();
+    });
   }
 
   // App ------------------------------------------------------------------------------------------
@@ -366,7 +370,7 @@ export class ChatClient {
    * Throws Rejected, whose code is one of docs/client.md, RateLimited, ServerUnreachable and NotSignedIn.
    */
   registerDevice(device: Device): Promise<void> {
-    return this.#devices.register(device);
+    return this.#registrations.take(() => this.#devices.register(device));
   }
 
   /** Ends the pushes to this device. Throws what `registerDevice` throws. */
@@ -398,8 +402,7 @@ export class ChatClient {
     } catch (error) {
       this.#toldEnded = false;
       this.foreground();
-      const message = 'this phone would still get pushes: the server cannot be reached, and the phone keeps its push token';
-      throw new ServerUnreachable(message, { cause: error });
+      throw new ServerUnreachable('without the server, this phone keeps its push token and would get pushes', { cause: error });
     }
   }
 

@@ -35,12 +35,13 @@ export class Live {
   readonly #key: string;
   readonly #hooks: Hooks;
   readonly #restart: Signal;
-  readonly #typists = new Map<string, { room: string; timer: ReturnType<typeof setTimeout> }>();
+  #typist: { room: string; userId: string; timer: ReturnType<typeof setTimeout> } | null = null; // the partner
   #wanted = false;
   #connection: Connection | null = null;
   #room: string | null = null;
   #roomChannel: Room | null = null;
   #roomFailures = 0;
+  #roomRetry: ReturnType<typeof setTimeout> | undefined;
   #typedAt = 0; // seconds; 0: the person does not type
 
   constructor(parts: Parts, url: string, key: string, hooks: Hooks) {
@@ -126,7 +127,7 @@ export class Live {
         await this.#restart.wait(backoff(failures, timing));
       }
     }
-    this.#forgetTypists();
+    this.#stoppedTyping();
   }
 
   /** Returns when the app disconnects or connects anew. Throws ServerUnreachable when the connection is lost. */
@@ -164,8 +165,8 @@ export class Live {
     } finally {
       this.#connection = null;
       this.#roomChannel = null;
-      for (const timer of connection.timers) clearTimeout(timer);
-      this.#forgetTypists();
+      clearTimeout(this.#roomRetry);
+      this.#stoppedTyping();
       // Without waiting: a socket that died silently answers no goodbye.
       realtime.disconnect().catch((error: unknown) => this.#parts.failed('Realtime was not disconnected', error));
       if (connection.isOnline) emit({ type: 'connectionChanged', state: 'offline' });
@@ -185,7 +186,7 @@ export class Live {
     const last = this.#roomChannel;
     if (last?.id === this.#room && !last.isLost) return;
     this.#roomChannel = null;
-    this.#forgetTypists();
+    this.#stoppedTyping();
     // To its end: until then, the RealtimeClient returns the old channel for a conversation that is opened again.
     if (last) await connection.leave(last.channel);
     const { me } = this.#parts.store;
@@ -222,7 +223,8 @@ export class Live {
       room.isLost = true;
       this.#visit();
     };
-    connection.timers.push(setTimeout(again, delay * 1000));
+    clearTimeout(this.#roomRetry); // of a former one
+    this.#roomRetry = setTimeout(again, delay * 1000);
   }
 
   // Events ---------------------------------------------------------------------------------------
@@ -278,24 +280,22 @@ export class Live {
       this.#stoppedTyping(userId);
       return;
     }
-    const typist = this.#typists.get(userId);
-    if (typist) clearTimeout(typist.timer);
+    const isKnown = this.#typist?.userId === userId;
+    clearTimeout(this.#typist?.timer);
     // A phone that dies while its user types sends no end.
-    const timer = setTimeout(() => this.#stoppedTyping(userId), this.#parts.timing.typingTimeout * 1000);
-    this.#typists.set(userId, { room, timer });
-    if (!typist) this.#parts.emit({ type: 'typingChanged', conversationId: room, userId, isTyping: true });
+    const timer = setTimeout(() => this.#stoppedTyping(), this.#parts.timing.typingTimeout * 1000);
+    this.#typist = { room, userId, timer };
+    if (!isKnown) this.#parts.emit({ type: 'typingChanged', conversationId: room, userId, isTyping: true });
   }
 
-  #stoppedTyping(userId: string): void {
-    const typist = this.#typists.get(userId);
-    if (!typist) return;
-    clearTimeout(typist.timer);
-    this.#typists.delete(userId);
-    this.#parts.emit({ type: 'typingChanged', conversationId: typist.room, userId, isTyping: false });
-  }
-
-  #forgetTypists(): void {
-    for (const userId of [...this.#typists.keys()]) this.#stoppedTyping(userId);
+  /** Notes that this person has stopped to type; if not set, that anybody has. */
+  #stoppedTyping(stopped?: string): void {
+    if (!this.#typist) return;
+    const { room, userId, timer } = this.#typist;
+    if (stopped !== undefined && stopped !== userId) return;
+    clearTimeout(timer);
+    this.#typist = null;
+    this.#parts.emit({ type: 'typingChanged', conversationId: room, userId, isTyping: false });
   }
 }
 
@@ -305,7 +305,6 @@ class Connection {
   readonly ended: Promise<void>;
   isOnline = false;
   visits: Promise<void> = Promise.resolve(); // one channel of a conversation after the other
-  readonly timers: ReturnType<typeof setTimeout>[] = [];
   readonly #left = new Set<RealtimeChannel>();
   /** Ends it: null on purpose, else because it was lost. */
   end!: (error: Error | null) => void;

@@ -75,14 +75,15 @@ export interface PushSettings {
 export class Push {
   readonly #settings: PushSettings;
   readonly #opening: Promise<ChatClient>;
-  readonly #unavailable = unavailable();
+  readonly #missing = missingPart();
   readonly #endings: (() => void)[] = [];
   readonly #listeners = new Set<() => void>();
   #status: PushStatus = { isRegistered: false, error: null };
   #unread = new Map<string, number>(); // of each conversation, as the last event said
   readonly #registrations = new Turns();
-  #refreshing: Promise<void> | null = null;
-  #isStale = false;
+  readonly #refreshes = new Turns();
+  #nextRefresh: Promise<void> | null = null;
+  #mustSync = false;
   #handledTap = '';
   #isClosed = false;
 
@@ -90,9 +91,9 @@ export class Push {
   constructor(client: ChatClient | Promise<ChatClient>, settings: PushSettings = {}) {
     this.#settings = settings;
     this.#opening = Promise.resolve(client);
-    if (this.#unavailable) {
-      this.#set({ isRegistered: false, error: this.#unavailable });
-      this.#failed('the start', this.#unavailable);
+    if (this.#missing) {
+      this.#set({ isRegistered: false, error: this.#missing });
+      this.#failed('the start', this.#missing);
       return;
     }
     Notifications.setNotificationHandler({
@@ -144,21 +145,22 @@ export class Push {
    */
   readonly signOut = async (): Promise<void> => {
     const client = await this.#opening;
-    const isMissing = isBrowser() || missingOf('expo-notifications'); // then nothing shows a push or has a token to give up
+    // Then this device shows no push, and has no token to give up.
+    const isMissing = this.#missing?.reason === 'web' || missingOf('expo-notifications');
     await client.signOut(isMissing ? undefined : () => Notifications.unregisterForNotificationsAsync());
     this.#unread.clear();
     if (!isMissing) {
       await Notifications.dismissAllNotificationsAsync();
       await Notifications.setBadgeCountAsync(0);
     }
-    this.#set({ isRegistered: false, error: this.#unavailable });
+    this.#set({ isRegistered: false, error: this.#missing });
   };
 
   // Taps -----------------------------------------------------------------------------------------
 
   /** Calls `open` for each tapped push, also the one that started the app. Returns a function that ends it. */
   onTap(open: (tap: Tap) => void): () => void {
-    if (this.#unavailable) return () => undefined;
+    if (this.#missing) return () => undefined;
     const handle = (response: Expo.NotificationResponse | null) => {
       if (response) this.#do('a tap', () => this.#open(response, open));
     };
@@ -204,7 +206,8 @@ export class Push {
   #returned(): void {
     this.#do('the registration', async () => {
       if (!(await this.#opening).signedIn) return;
-      if (!this.#status.isRegistered) this.#keepRegistered();
+      // The person may have taken the permission back in the settings of the system.
+      if (!this.#status.isRegistered || !allows(await Notifications.getPermissionsAsync())) this.#keepRegistered();
       await this.#refresh(true);
     });
   }
@@ -245,7 +248,7 @@ export class Push {
   #register(ask: boolean, devicePushToken?: Expo.DevicePushToken): Promise<void> {
     return this.#registrations.take(async () => {
       try {
-        if (this.#unavailable) throw this.#unavailable;
+        if (this.#missing) throw this.#missing;
         const client = await this.#opening;
         await client.registerDevice(await this.#device(ask, devicePushToken));
         this.#set({ isRegistered: true, error: null });
@@ -354,21 +357,18 @@ export class Push {
    * that says so: iOS limits them, and the app may have been closed by force. `sync`: also if there is none to remove.
    */
   #refresh(sync: boolean): Promise<void> {
+    this.#mustSync ||= sync;
     // What happens during a refresh makes one more, not many.
-    if (this.#refreshing) {
-      this.#isStale = true;
-      return this.#refreshing;
-    }
-    this.#refreshing = this.#refreshNow(sync).finally(() => {
-      this.#refreshing = null;
-      if (!this.#isStale || this.#isClosed) return;
-      this.#isStale = false;
-      this.#refreshSoon();
+    this.#nextRefresh ??= this.#refreshes.take(() => {
+      this.#nextRefresh = null;
+      return this.#refreshNow();
     });
-    return this.#refreshing;
+    return this.#nextRefresh;
   }
 
-  async #refreshNow(sync: boolean): Promise<void> {
+  async #refreshNow(): Promise<void> {
+    const sync = this.#mustSync;
+    this.#mustSync = false;
     const client = await this.#opening;
     const shown = await dismiss(({ content }) => isForOther(client, content.data));
     if (client.signedIn && (sync || shown.length)) await this.#showUnread(client);
@@ -417,20 +417,16 @@ export class Push {
   }
 }
 
-/** Why there are no pushes without a package that they need, or in a browser. */
-function unavailable(): PushUnavailable | null {
+/** Why there are no pushes if this is no phone, or a package that they need is not in this build. */
+function missingPart(): PushUnavailable | null {
   const cause = missingOf('expo-constants', 'expo-application', 'expo-device', 'expo-notifications', 'expo-task-manager');
   if (!cause) {
-    return isBrowser() ? new PushUnavailable('web', 'only iPhones and Android phones get the pushes of this package') : null;
+    const isPhone = Platform.OS === 'ios' || Platform.OS === 'android'; // in a browser, expo-notifications throws when it is used
+    return isPhone ? null : new PushUnavailable('web', 'only iPhones and Android phones get the pushes of this package');
   }
   // In Expo Go for Android, the import of expo-notifications throws.
   if (!missingOf('expo-constants') && isExpoGo()) return new PushUnavailable('expo_go', EXPO_GO, { cause });
   return new PushUnavailable('missing_module', cause.message, { cause });
-}
-
-/** On the web, calls of expo-notifications throw. */
-function isBrowser(): boolean {
-  return Platform.OS === 'web';
 }
 
 function isExpoGo(): boolean {

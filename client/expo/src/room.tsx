@@ -5,7 +5,7 @@ import type { ComponentRef, ReactElement, ReactNode } from 'react';
 import { AppState, FlatList, Image, KeyboardAvoidingView, Platform, Pressable, StyleSheet, Text, TextInput, View, useColorScheme } from 'react-native';
 import type { TextInputKeyPressEvent } from 'react-native';
 
-import { useLatest } from './hooks.ts';
+import { useKept, useLatest, type Kept } from './hooks.ts';
 import type { Message, Status } from './models.ts';
 import { useChat, useConversation, useTyping } from './react.ts';
 import type { ConversationState } from './react.ts';
@@ -106,7 +106,8 @@ export type ChatRoomProps = Look & {
  * disk.
  */
 export function ChatRoom(props: ChatRoomProps): ReactElement {
-  return <OneRoom key={props.conversationId} {...props} />; // what is written in one conversation never stands in another
+  // What is written in one conversation never stands in another, nor what one account writes in that of another.
+  return <OneRoom key={`${useChat().userId} ${props.conversationId}`} {...props} />;
 }
 
 function OneRoom(props: ChatRoomProps): ReactElement {
@@ -199,7 +200,7 @@ export function useReadMark(
   { isOnScreen = true, onError = console.warn }: { readonly isOnScreen?: boolean; readonly onError?: (error: unknown) => void } = {},
 ): void {
   const chat = useChat();
-  const isActive = useIsActive();
+  const isActive = useKept(visible);
   const fail = useLatest(onError);
   const newest = messages.find(({ serverTimestamp }) => serverTimestamp !== null)?.id;
   useEffect(() => {
@@ -419,14 +420,13 @@ function useColors({ colors }: Look): Colors {
 }
 
 /** Whether the app is visible: messages that arrive in the background are not read. */
-function useIsActive(): boolean {
-  const [isActive, setIsActive] = useState(AppState.currentState !== 'background');
-  useEffect(() => {
-    const listener = AppState.addEventListener('change', (state) => setIsActive(state === 'active'));
-    return () => listener.remove();
-  }, []);
-  return isActive;
-}
+const visible: Kept<boolean> = {
+  state: () => AppState.currentState === 'active',
+  subscribe: (listener) => {
+    const changes = AppState.addEventListener('change', listener);
+    return () => changes.remove();
+  },
+};
 
 /** The time of a day, and the date of another day. */
 export function timeOf(time: Date): string {

@@ -44,7 +44,11 @@ from conversations conversation
 left join people person on person.id = partner_id
 left join outbox entry on entry.id = conversation.id`;
 
-type MessageChanged = Extract<ChatEvent, { type: 'messageChanged' }>;
+const ENTRIES = `
+select seq, id, conversation_id as conversationId, kind, text, attachments, created_at as createdAt, attempts,
+  tried_at as triedAt, next_try as nextTry, state, error
+from outbox`;
+
 type Key = 'user_id' | 'cursor' | 'device_id';
 
 /** A page of the server: the conversation, its messages, what was stored before, and whether none are older. */
@@ -84,6 +88,7 @@ export class Store {
   readonly #emit: (event: ChatEvent) => void;
   readonly #log: (text: string) => void;
   readonly #newId: () => string;
+  readonly #gone = new Set<string>(); // removed messages, which an older answer of the server may still have
   #me: string | null = null;
   #deviceId = '';
 
@@ -198,7 +203,7 @@ export class Store {
     return this.#transaction(async (events) => {
       const changed = new Set<string>();
       for (const message of messages) {
-        if (await this.#apply(message, events)) changed.add(message.conversationId);
+        if (!this.#gone.has(message.id) && (await this.#apply(message, events))) changed.add(message.conversationId);
       }
       if (cursor !== null) await this.#set('cursor', cursor);
       return this.#noteConversations(changed, events);
@@ -208,8 +213,7 @@ export class Store {
   /** Stores a page of get_messages_paginated. Removes stored messages of its range that the page does not have. */
   async applyPage(page: Page): Promise<void> {
     await this.applyMessages(page.messages);
-    if (!page.messages.length && !page.complete) return;
-    const oldest = page.complete ? 0 : Math.min(...page.messages.map((message) => message.serverTimestamp));
+    const oldest = page.complete ? 0 : Math.min(FOREVER, ...page.messages.map((message) => message.serverTimestamp));
     const found = new Set(page.messages.map((message) => message.id));
     await this.#transaction(async (events) => {
       const newest = page.before ? await this.#timeOf(page.before) : FOREVER;
@@ -234,6 +238,7 @@ export class Store {
 
   /** Removes a message that no longer exists on the server. */
   removeMessage(conversationId: string, messageId: string): Promise<void> {
+    this.#gone.add(messageId);
     return this.#transaction(async (events) => {
       await this.#removeMessage(conversationId, messageId, events);
       await this.#noteConversations([conversationId], events);
@@ -255,7 +260,7 @@ export class Store {
           Number(receipts.isRead),
           id,
         );
-        events.push(await this.#changed(id));
+        await this.#changed(id, events);
       }
       await this.#noteConversations([conversationId], events);
     });
@@ -330,9 +335,7 @@ export class Store {
     return this.#transaction(async (events) => {
       const id = this.#newId();
       await this.#enter(id, conversationId, 'send', content, now, attachments);
-      const event = await this.#changed(id, true);
-      events.push(event);
-      return event.message;
+      return this.#changed(id, events, true);
     });
   }
 
@@ -347,9 +350,7 @@ export class Store {
         id,
       );
       if (!changed) await this.#enter(id, conversationId, 'edit', content, now);
-      const event = await this.#changed(id);
-      events.push(event);
-      return event.message;
+      return this.#changed(id, events);
     });
   }
 
@@ -358,13 +359,11 @@ export class Store {
     return this.#transaction(async (events) => {
       const { id, conversationId } = await this.#message(messageId);
       const entry = await this.#sql.one('select * from outbox where id = ?', id);
-      if (entry?.['kind'] === 'send' && entry['attempts'] === 0) {
-        await this.#sql.run('delete from outbox where id = ?', id);
-      } else {
-        await this.#enter(id, conversationId, 'delete', '', now);
-      }
       const isUnsent = entry?.['kind'] === 'send';
-      events.push(isUnsent ? { type: 'messageRemoved', conversationId, messageId: id } : await this.#changed(id));
+      if (isUnsent && entry['attempts'] === 0) await this.#sql.run('delete from outbox where id = ?', id);
+      else await this.#enter(id, conversationId, 'delete', '', now);
+      if (isUnsent) events.push({ type: 'messageRemoved', conversationId, messageId: id });
+      else await this.#changed(id, events);
     });
   }
 
@@ -404,7 +403,7 @@ export class Store {
 
   /** All entries of the outbox, oldest first. */
   entries(): Promise<Entry[]> {
-    return this.#sql.reading(async () => (await this.#sql.all('select * from outbox order by seq')).map(entryFrom));
+    return this.#sql.reading(async () => (await this.#sql.all(`${ENTRIES} order by seq`)).map(entryFrom));
   }
 
   /**
@@ -415,7 +414,7 @@ export class Store {
   nextEntries(): Promise<Entry[]> {
     return this.#sql.reading(async () => {
       const rows = await this.#sql.all(
-        `select * from outbox where seq in
+        `${ENTRIES} where seq in
           (select min(seq) from outbox where state = 'pending'
             group by conversation_id, iif(kind = 'delete' and tried_at > 0, seq, 0)) order by seq`,
       );
@@ -430,7 +429,7 @@ export class Store {
    */
   beginAttempt(seq: number, now: number): Promise<Entry | null> {
     return this.#sql.transaction(async () => {
-      const row = await this.#sql.one("select * from outbox where seq = ? and state = 'pending'", seq);
+      const row = await this.#sql.one(`${ENTRIES} where seq = ? and state = 'pending'`, seq);
       if (!row) return null;
       await this.#sql.run(
         `update outbox set attempts = attempts + 1, tried_at = case kind when 'send' then ? else tried_at end,
@@ -444,20 +443,18 @@ export class Store {
 
   /** Sets when an entry is tried again. `count`: whether the attempt counts; the rate limit does not. */
   async postpone(entry: Entry, until: number, count = true): Promise<void> {
-    await this.#sql.transaction(() =>
-      this.#sql.run(
-        'update outbox set next_try = ?, attempts = attempts - ? where id = ? and kind = ?',
-        until,
-        Number(!count),
-        entry.id,
-        entry.kind,
-      ),
+    await this.#execute(
+      'update outbox set next_try = ?, attempts = attempts - ? where id = ? and kind = ?',
+      until,
+      Number(!count),
+      entry.id,
+      entry.kind,
     );
   }
 
   /** Ends the wait of all pending entries, because the server can be reached again. */
   async makeDue(): Promise<void> {
-    await this.#sql.transaction(() => this.#sql.run("update outbox set next_try = 0 where state = 'pending'"));
+    await this.#execute("update outbox set next_try = 0 where state = 'pending'");
   }
 
   /** Notes that the server will never accept an entry as it is. One that was changed meanwhile stays pending. */
@@ -480,7 +477,7 @@ export class Store {
       if (entry.kind !== 'send') {
         await this.#sql.run('delete from outbox where id = ? and kind = ? and not edited', entry.id, entry.kind);
       }
-      if (message && !(await this.#apply(message, events))) events.push(await this.#changed(message.id));
+      if (message && !(await this.#apply(message, events))) await this.#changed(message.id, events);
       await this.#noteConversations([entry.conversationId], events);
     });
   }
@@ -494,11 +491,9 @@ export class Store {
 
   /** Removes marks that the server has. */
   async removeDeliveredMarks(messageIds: readonly string[]): Promise<void> {
-    await this.#sql.transaction(() =>
-      this.#sql.run(
-        'delete from delivered_marks where message_id in (select value from json_each(?))',
-        JSON.stringify(messageIds),
-      ),
+    await this.#execute(
+      'delete from delivered_marks where message_id in (select value from json_each(?))',
+      JSON.stringify(messageIds),
     );
   }
 
@@ -526,23 +521,22 @@ export class Store {
   /** Conversations, and the message up to which each was read, of which the server does not know it. */
   readMarks(): Promise<{ conversationId: string; messageId: string }[]> {
     return this.#sql.reading(async () => {
-      const rows = await this.#sql.all('select conversation_id, message_id from read_marks');
-      return rows.map((row) => ({ conversationId: text(row, 'conversation_id'), messageId: text(row, 'message_id') }));
+      const rows = await this.#sql.all('select conversation_id as conversationId, message_id as messageId from read_marks');
+      return rows.map((row) => ({ ...row }) as { conversationId: string; messageId: string });
     });
   }
 
   /** Removes a mark that the server has, unless the person has read on. */
   async removeReadMark(conversationId: string, messageId: string): Promise<void> {
-    await this.#sql.transaction(() =>
-      this.#sql.run(
-        'delete from read_marks where conversation_id = ? and message_id = ?',
-        conversationId,
-        messageId,
-      ),
-    );
+    await this.#execute('delete from read_marks where conversation_id = ? and message_id = ?', conversationId, messageId);
   }
 
   // Within a transaction or reading --------------------------------------------------------------
+
+  /** A transaction of one statement. */
+  async #execute(statement: string, ...values: Value[]): Promise<void> {
+    await this.#sql.transaction(() => this.#sql.run(statement, ...values));
+  }
 
   async #transaction<T>(work: (events: ChatEvent[]) => Promise<T>): Promise<T> {
     const events: ChatEvent[] = [];
@@ -609,7 +603,7 @@ export class Store {
     } else if (message.senderId === this.#me && message.clientMsgId !== null) {
       replaces = await this.#settle(message.id, message.clientMsgId);
     }
-    events.push(await this.#changed(message.id, !old && replaces === null, replaces));
+    await this.#changed(message.id, events, !old && replaces === null, replaces);
     return true;
   }
 
@@ -711,13 +705,16 @@ export class Store {
     );
   }
 
-  async #changed(messageId: string, isNew = false, replaces: string | null = null): Promise<MessageChanged> {
-    return { type: 'messageChanged', message: await this.#message(messageId), replaces, isNew };
+  /** Notes that a message has changed, and returns it. */
+  async #changed(messageId: string, events: ChatEvent[], isNew = false, replaces: string | null = null): Promise<Message> {
+    const message = await this.#message(messageId);
+    events.push({ type: 'messageChanged', message, replaces, isNew });
+    return message;
   }
 
   async #noteMessage(messageId: string, events: ChatEvent[]): Promise<void> {
     try {
-      events.push(await this.#changed(messageId));
+      await this.#changed(messageId, events);
     } catch (error) {
       // An archive flag, or a message that was deleted before it was sent.
       if (!(error instanceof UnknownMessage)) throw error;
@@ -789,21 +786,9 @@ function conversationFrom(row: Row): Conversation {
   };
 }
 
+/** The entry in a row of ENTRIES. */
 function entryFrom(row: Row): Entry {
-  return {
-    seq: Number(row['seq']),
-    id: text(row, 'id'),
-    conversationId: text(row, 'conversation_id'),
-    kind: text(row, 'kind') as Entry['kind'],
-    text: text(row, 'text'),
-    attachments: JSON.parse(text(row, 'attachments')) as Attachment[],
-    createdAt: Number(row['created_at']),
-    attempts: Number(row['attempts']),
-    triedAt: Number(row['tried_at']),
-    nextTry: Number(row['next_try']),
-    state: row['state'] === 'failed' ? 'failed' : 'pending',
-    error: optional(row, 'error', text),
-  };
+  return { ...row, attachments: JSON.parse(text(row, 'attachments')) as Attachment[] } as unknown as Entry;
 }
 
 function date(micros: unknown): Date | null {

@@ -107,7 +107,7 @@ abstract class StoredView<State extends { readonly error: Error | null }> extend
     try {
       state = await this.read();
     } catch (error) {
-      state = { ...this.state(), error: errorOf(error) };
+      state = { ...this.state(), error: error as Error };
     }
     this.#isReading = false;
     if (!this.isOpen()) return;
@@ -166,6 +166,7 @@ export class ConversationView extends StoredView<ConversationState> {
   };
 
   protected override opened(): void {
+    this.#hereIds = []; // the channel of the conversation says it when it is joined
     void this.readNow().then(() => this.#loadNewest());
   }
 
@@ -239,7 +240,7 @@ export class ConversationView extends StoredView<ConversationState> {
       this.#error = null;
       return page.length;
     } catch (error) {
-      this.#error = errorOf(error);
+      this.#error = error as Error;
       this.#isStale = true;
       return null;
     }
@@ -256,7 +257,7 @@ export class TypingView extends View<boolean> {
   }
 
   protected override opened(): void {
-    // There is nothing to read: only events say it.
+    this.set(false); // its end may have come while nobody listened
   }
 
   protected override noted(event: ChatEvent): void {
@@ -272,8 +273,4 @@ function kept<T extends { readonly id: string }>(former: readonly T[], items: re
     return before && JSON.stringify(before) === JSON.stringify(item) ? before : item;
   });
   return result.length === former.length && result.every((item, index) => item === former[index]) ? former : result;
-}
-
-function errorOf(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

@@ -161,6 +161,13 @@ test('what is deleted is not in the storage any more', async () => {
   equal([...stored.values()].some((chunk) => /entry-|long conversation/.test(decoded(chunk))), false);
 });
 
+test('a key of the app that begins with the name of the database stays', async () => {
+  stored.set('chat/theme', 'dark');
+  await open(stored).then((store) => store.close());
+  equal(stored.get('chat/theme'), 'dark');
+  stored.delete('chat/theme');
+});
+
 test('a lost chunk that has only the end of a text is damage', async () => {
   await open(new Map()).then((store) => store.close());
   let database = await openStored('long');

@@ -1,4 +1,4 @@
-import { equal, rejects } from 'node:assert/strict';
+import { deepEqual, equal, rejects } from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
@@ -51,6 +51,34 @@ test('a page of a network that asks to log in registers no device', async () => 
   await client.useSession();
   await rejects(client.registerDevice({ pushToken: 'token', platform: 'ios' }), ServerUnreachable);
   await rejects(client.unregisterDevice(), ServerUnreachable);
+  await client.close();
+});
+
+test('a sign-out waits for a registration that the server may still get, and none follows it', async () => {
+  const device = { pushToken: 'token', platform: 'ios' } as const;
+  const calls: string[] = [];
+  let answer: () => void = () => undefined;
+  let late: Promise<void> | undefined;
+  const fetch = async (input: RequestInfo | URL, init?: RequestInit) => {
+    if (!String(input).startsWith('http://api.test')) return new Response('null');
+    calls.push(init?.method ?? '');
+    if (init?.method === 'POST') await new Promise<void>((resolve) => (answer = resolve));
+    else late = rejects(client.registerDevice(device), NotSignedIn);
+    calls.push('answered');
+    return new Response();
+  };
+  const signOut = () => Promise.resolve({ error: null });
+  const gus = { ...auth(ME), signOut } as unknown as Settings['auth'];
+  const client = await ChatClient.open({ ...settings(), auth: gus, apiUrl: 'http://api.test', fetch });
+  await client.useSession();
+  const registered = client.registerDevice(device);
+  while (!calls.length) await new Promise(setImmediate);
+  const ended = client.signOut();
+  for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate); // the sign-out goes as far as it can
+  answer();
+  await Promise.all([registered, ended]);
+  await late;
+  deepEqual(calls, ['POST', 'answered', 'DELETE', 'answered']);
   await client.close();
 });
 

@@ -3,11 +3,12 @@ import { mock, test } from 'node:test';
 
 import { openClient, server, written } from './client.ts';
 import { mount } from './dom.ts';
-import { broadcast, joined } from './live.ts';
+import { broadcast, joined, present } from './live.ts';
 import { ME, PARTNER, ROOM, auth } from './phone.ts';
 import type { Settings } from '../src/index.ts';
 import type { Row } from '../src/models.ts';
 import { useConversation } from '../src/react.ts';
+import { ConversationView, TypingView } from '../src/views.ts';
 
 const CHANNEL = `realtime:user:${ME}`;
 
@@ -71,5 +72,34 @@ test('a malformed typing event of the partner is ignored', async () => {
   for (const payload of [undefined, null, 'text', { user_id: 1 }]) broadcast(topic, 'typing', payload as Row);
   broadcast(topic, 'typing', { user_id: PARTNER, is_typing: true });
   await heard;
+  await client.close();
+});
+
+test('a screen that was hidden when the partner stopped to write or left does not say that they still do it', async () => {
+  const { client } = await openClient(server(written(1)));
+  const topic = `realtime:room:${ROOM}`;
+  await joined(CHANNEL);
+  client.lookAt(ROOM);
+  await joined(topic);
+  await client.sync();
+  const [typing, conversation] = [new TypingView(client, ROOM), new ConversationView(client, ROOM)];
+  const until = async (view: { subscribe: (listener: () => void) => () => void }, holds: () => boolean) => {
+    let end: () => void = () => undefined;
+    await new Promise<void>((resolve) => {
+      end = view.subscribe(() => holds() && resolve());
+      broadcast(topic, 'typing', { user_id: PARTNER, is_typing: true });
+      present(topic, PARTNER);
+    });
+    end();
+  };
+  await until(typing, () => typing.state());
+  await until(conversation, () => conversation.state().isPartnerHere);
+  client.lookAt(null); // as the hook of a hidden screen does
+  equal(await new Promise((resolve) => client.subscribe(({ type }) => type === 'typingChanged' && resolve(type))), 'typingChanged');
+  typing.subscribe(() => undefined)();
+  equal(typing.state(), false);
+  let end: () => void = () => undefined;
+  equal(await new Promise((resolve) => (end = conversation.subscribe(() => resolve(conversation.state().isPartnerHere)))), false);
+  end();
   await client.close();
 });

@@ -64,3 +64,12 @@ export function broadcast(topic: string, event: string, payload: Row): void {
     if (joinRef !== undefined) socket.receive([joinRef, null, topic, 'broadcast', { type: 'broadcast', event, payload }]);
   }
 }
+
+/** Tells all who have joined the channel that this person looks at its conversation. */
+export function present(topic: string, userId: string): void {
+  for (const socket of open) {
+    const joinRef = socket.channels.get(topic);
+    const payload = { [userId]: { metas: [{ phx_ref: '1' }] } };
+    if (joinRef !== undefined) socket.receive([joinRef, null, topic, 'presence_state', payload]);
+  }
+}

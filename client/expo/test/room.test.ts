@@ -5,13 +5,14 @@ import type { ReactNode } from 'react';
 
 import { openClient, server, written } from './client.ts';
 import { draw } from './dom.ts';
-import { ME, OTHER_ROOM, PARTNER, ROOM, rowOf, type Request, type Script } from './phone.ts';
+import { ME, OTHER_ROOM, PARTNER, ROOM, auth, rowOf, type Request, type Script } from './phone.ts';
 import { openDatabase } from '../conformance/sqlite.ts';
 import type { Attachment, ChatClient, Message } from '../src/index.ts';
 import type { Row } from '../src/models.ts';
 
 const { createElement, Fragment, useState } = await import('react');
 const { Button, KeyboardAvoidingView } = await import('react-native');
+const { ChatProvider } = await import('../src/react.ts');
 const { ChatRoom, Composer, DARK, ENGLISH, LIGHT, MessageBubble, MessageList } = await import('../src/room.tsx');
 
 /** A server that rejects each message. */
@@ -101,6 +102,22 @@ test('what is written in one conversation does not stand in another', async () =
   equal(screen.input().value, '');
   await screen.unmount();
   await client.close();
+});
+
+test('what one account writes does not stand in the same conversation of another account', async () => {
+  const [mine, other] = [await openClient(server([])), await openClient(server([]), undefined, { auth: auth(PARTNER) })];
+  const Accounts = () => {
+    const [{ client }, setAccount] = useState(mine);
+    const next = createElement(Button, { title: 'Next', onPress: () => setAccount(other) });
+    return createElement(ChatProvider, { client }, createElement(ChatRoom, { conversationId: ROOM, children: () => next }));
+  };
+  const screen = await draw(mine.client, createElement(Accounts));
+  await screen.type('as Gus');
+  await screen.press('Next');
+  equal(screen.input().value, '');
+  await screen.unmount();
+  await mine.client.close();
+  await other.client.close();
 });
 
 test('the keyboard is avoided from where the room is in the window, below a header', async () => {

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { tapOf } from '../src/index.ts';
 import { Events } from '../src/events.ts';
-import { messageOf } from '../src/models.ts';
+import { messageOf, type Row } from '../src/models.ts';
 import { Sync } from '../src/sync.ts';
 import { ME, OTHER_ROOM, PARTNER, ROOM, openPhone, rowOf, type Script } from './phone.ts';
 
@@ -68,6 +68,24 @@ test('a page that is asked for more messages than the server returns removes no 
   await parts.store.applyMessages(rows.map(messageOf));
   equal((await new Sync(parts, () => undefined).page(ROOM, null, 250)).length, 200);
   equal((await parts.store.messages(ROOM, null, 1000)).length, 300);
+});
+
+test('a message that is deleted for good while an older answer is on its way does not come back', async () => {
+  const gone = row('gone');
+  const [rows, removals]: [Row[], Promise<void>[]] = [[gone], []];
+  const { parts } = await openPhone(({ path }) => {
+    if (!/get_(changed_messages|messages_paginated)$/.test(path)) return [200, []];
+    const answer = rows.splice(0);
+    if (answer.length) removals.push(parts.store.removeMessage(ROOM, String(gone['id'])));
+    return [200, answer];
+  });
+  await parts.store.put('cursor', '2026-01-01T00:00:00.000001+00:00');
+  const sync = new Sync(parts, () => undefined);
+  await sync.once();
+  deepEqual(await parts.store.messages(ROOM, null, 10), []);
+  rows.push(gone);
+  deepEqual(await sync.page(ROOM, null, 30), []);
+  equal(removals.length, 2);
 });
 
 test('a malformed message is skipped, and the others are stored', async () => {

@@ -82,6 +82,8 @@ class Store:
         #: Held by a sync, and while a read mark is sent. A mark in the midst of a sync would be in the counters that it
         #: reads and not in the messages, and would be counted twice.
         self.counting = asyncio.Lock()
+        #: Removed messages, which an older answer of the server may still have.
+        self._gone: set[UUID] = set()
         self._emit = emit
         self._path = path
         finish_rescue(path)  # of a process that was killed
@@ -184,7 +186,7 @@ class Store:
         changed: set[UUID] = set()
         with self._transaction() as events:
             for message in messages:
-                if self._apply(message, events):
+                if message.id not in self._gone and self._apply(message, events):
                     changed.add(message.conversation_id)
             if cursor is not None:
                 self._set("cursor", cursor.isoformat())
@@ -221,6 +223,7 @@ class Store:
 
     def remove_message(self, conversation_id: UUID, message_id: UUID) -> None:
         """Removes a message that no longer exists on the server."""
+        self._gone.add(message_id)
         with self._transaction() as events:
             self._remove_message(conversation_id, message_id, events)
             self._emit_conversations({conversation_id}, events)

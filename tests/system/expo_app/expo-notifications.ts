@@ -51,9 +51,9 @@ function listen<T>(listeners: Set<Listener<T>>, listener: Listener<T>): EventSub
   return { remove: () => void listeners.delete(listener) };
 }
 
-/** In a browser, expo-notifications throws where it has no native module. */
-function notInBrowsers(name: string): void {
-  if (process.env['PHONE_PLATFORM'] === 'web') throw new Error(`ExpoNotifications.${name} is not available on web`);
+/** In a browser, a part of expo-notifications is not there. */
+function onPhone(): void {
+  if (!['ios', 'android'].includes(Platform.OS)) throw new Error('UnavailabilityError');
 }
 
 /** A push arrives while the app is open. Returns how the app wants to show it. */
@@ -117,6 +117,7 @@ export async function getExpoPushTokenAsync(options: ExpoPushTokenOptions = {}):
 }
 
 export async function unregisterForNotificationsAsync(): Promise<void> {
+  onPhone();
   if (!phone.canGiveUpToken) throw new Error('SERVICE_NOT_AVAILABLE');
   phone.registered = false;
 }
@@ -138,7 +139,7 @@ export function addNotificationResponseReceivedListener(listener: Listener<Notif
 }
 
 export function getLastNotificationResponse(): NotificationResponse | null {
-  notInBrowsers('getLastNotificationResponse');
+  onPhone();
   return phone.tappedBeforeStart;
 }
 
@@ -155,7 +156,7 @@ export async function dismissNotificationAsync(identifier: string): Promise<void
 }
 
 export async function dismissAllNotificationsAsync(): Promise<void> {
-  notInBrowsers('dismissAllNotificationsAsync');
+  onPhone();
   phone.presented = [];
 }
 

@@ -98,9 +98,16 @@ test('a person sees that the other one types, and is in the chat', async () => {
 
 test('a photo is uploaded, sent, and shown in the other window', async () => {
   const [tina, gus] = await twoWindows('Tina', 'Gus');
+  let upload: () => void = () => undefined;
+  const released = new Promise<void>((resolve) => (upload = resolve));
+  await gus.route('**/storage/v1/object/**', (route) => released.then(() => route.continue()));
+  const uploading = gus.waitForRequest('**/storage/v1/object/**');
   const choosing = gus.waitForEvent('filechooser');
   await gus.getByRole('button', { name: 'Send a photo' }).click();
   await (await choosing).setFiles({ name: 'fountain.png', mimeType: 'image/png', buffer: PHOTO });
+  await uploading;
+  await gus.getByRole('button', { name: 'Send a photo', disabled: true }).waitFor(); // a second press would send another photo
+  upload();
   await tina.getByRole('link', { name: 'Gus, 1 unread' }).click();
   await tina.getByAltText('Photo').evaluate((image: HTMLImageElement) => image.decode());
 });

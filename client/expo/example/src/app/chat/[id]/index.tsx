@@ -21,7 +21,7 @@ export default function Chat() {
   const { id } = useLocalSearchParams<{ id: string }>();
   const chat = useChat();
   const [reported, setReported] = useState<Message | null>(null);
-  const { error, fail, run } = useTask();
+  const { error, fail, isBusy, run } = useTask();
   const { room } = useTheme();
   const actions = useCallback(
     (message: Message) =>
@@ -35,7 +35,7 @@ export default function Chat() {
         isOnScreen={useIsFocused()}
         colors={room}
         actions={actions}
-        beforeInput={<PhotoButton onPress={() => void run(() => sendPhoto(chat, id))} />}
+        beforeInput={<PhotoButton disabled={isBusy} onPress={() => void run(() => sendPhoto(chat, id))} />}
         onError={fail}
       >
         {({ conversation, messages, isPartnerHere }) => {
