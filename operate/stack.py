@@ -23,8 +23,15 @@ def aws_of(stack: str) -> boto3.Session:
 
 
 def deployed_region(stack: str) -> str | None:
-    """The Region that samconfig.toml names for a stack; None if it names none and the AWS configuration decides."""
-    for commands in tomllib.loads(SAMCONFIG.read_text()).values():
+    """The Region that samconfig.toml names for a stack; None if it names none and the AWS configuration decides.
+
+    Raises NotReachable.
+    """
+    try:
+        environments = tomllib.loads(SAMCONFIG.read_text()).values()
+    except (OSError, ValueError) as error:
+        raise NotReachable(f"--stack {stack}: samconfig.toml cannot be read: {error}") from None
+    for commands in environments:
         deploy = commands.get("deploy", {}).get("parameters", {}) if isinstance(commands, dict) else {}
         if deploy.get("stack_name") == stack and "region" in deploy:
             return str(deploy["region"])

@@ -74,6 +74,21 @@ def test_the_region_of_a_stack_is_that_of_its_deployment() -> None:
     assert aws_of("chat-push-dev").region_name == "eu-central-1"
 
 
+@pytest.mark.parametrize("command", ["doctor", "redrive"])
+def test_a_command_names_a_samconfig_toml_that_it_cannot_read(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(operate.stack, "SAMCONFIG", tmp_path / "samconfig.toml")
+    monkeypatch.setattr(sys, "argv", ["./dev", command, "--stack", "chat-push"])
+    for text in (None, '[prod.deploy.parameters]\nregion = "eu-west-1\n'):
+        if text:
+            operate.stack.SAMCONFIG.write_text(text)
+        assert main() == (2 if command == "doctor" else 1)
+        assert capsys.readouterr().err.startswith(
+            f"./dev {command}: --stack chat-push: samconfig.toml cannot be read: "
+        )
+
+
 @pytest.mark.usefixtures("deployed_in_ireland")
 def test_a_command_prints_the_region_of_the_stack_if_it_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

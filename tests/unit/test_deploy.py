@@ -147,7 +147,7 @@ def _named_in(part: Any, parameters: Mapping[str, Any]) -> set[str]:
 
 
 def test_the_longest_parameters_fit_into_a_version_description() -> None:
-    longest = PARAMETERS | {name: "https://".ljust(100, "x") for name in ("SupabaseUrl", "ExpoUrl")}
+    longest = PARAMETERS | dict.fromkeys(("SupabaseUrl", "ExpoUrl"), "https://xx" + 45 * ".x")
     stack = Stack(translate(TEMPLATE), longest, ENDPOINT)
     schema = _schema_of_a_version()
     for _, version in stack.of_type("AWS::Lambda::Version"):
