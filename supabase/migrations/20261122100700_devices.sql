@@ -169,9 +169,10 @@ begin
     if me is not null then
       perform private.require_caller(new.user_id, 'user_id');
     end if;
-    -- If this row exists, the insert ends in its update, in nothing or in an error, and stores no row.
+    -- If this row exists, the insert ends in its update, in nothing or in an error, and stores no row. The lock keeps it: if it
+    -- was deleted meanwhile, the insert would store a row, whose token is still that of another one.
     select * into before from public.user_devices
-    where (user_id, device_id) = (new.user_id, new.device_id) or id = new.id limit 1;
+    where (user_id, device_id) = (new.user_id, new.device_id) or id = new.id limit 1 for key share;
   end if;
   perform private.check_device(new, before);
 

@@ -442,15 +442,16 @@ create trigger set_push_jobs_due_after_truncate after truncate on public.chat_me
 create function push.delete_jobs_of_person() returns trigger
 language plpgsql security definer set search_path = '' as $$
 declare
-  -- Locked before their jobs: the insert of a message has its conversation, and waits for the job.
-  rooms constant uuid[] := array(
-    select id from public.chat_rooms where user1_id = old.id or user2_id = old.id order by id for update);
+  rooms constant uuid[] := array(select id from public.chat_rooms where user1_id = old.id or user2_id = old.id);
 begin
+  -- The deletion of the account deletes them in another order than that of the locks, so they are locked before.
+  perform private.lock_messages(array(select id from public.chat_messages where room_id = any(rooms)));
+  perform from public.chat_rooms where id = any(rooms) order by id for update;
   delete from push.jobs where recipient_id = old.id and room_id = any(rooms);
   return old;
 end $$;
 comment on function push.delete_jobs_of_person() is
-  'Deletes the jobs of a recipient whose account is deleted, with the push tokens of their deliveries.';
+  'Deletes the jobs of a recipient whose account is deleted, with the push tokens of their deliveries. Locks what the deletion deletes, in order.';
 
 create trigger delete_push_jobs_of_person before delete on public.users
   for each row execute function push.delete_jobs_of_person();

@@ -177,6 +177,20 @@ async def test_a_message_to_a_person_whose_account_is_being_deleted_meets_no_dea
     assert await rows(chat.connection, "select from push.jobs where recipient_id = %s", chat.guide) == []
 
 
+async def test_an_edit_of_a_message_to_a_person_whose_account_is_being_deleted_meets_no_deadlock(
+    chat: Chat, database: Database
+) -> None:
+    message = await chat.message()
+    backend = await database.connect()
+    async with chat.connection.transaction():
+        await chat.connection.execute("select from chat_messages for no key update")  # as the edit does first
+        deletion = asyncio.create_task(backend.execute("delete from auth.users where id = %s", (chat.guide,)))
+        await waits_for_lock(await database.connect(), backend)
+        await chat.connection.execute("update chat_messages set message = 'Edited' where id = %s", (message,))
+    await deletion
+    assert await rows(chat.connection, "select from chat_messages") == []
+
+
 async def test_three_thousand_calls_of_four_people_at_once_meet_no_deadlock(chat: Chat, database: Database) -> None:
     await chat.connection.execute("update private.chat_settings set message_limit = 1000000")
     other = await start_chat(chat.connection)

@@ -176,6 +176,27 @@ async def test_a_push_token_moves_to_the_last_login_even_when_two_people_log_in_
     ]
 
 
+async def test_a_registration_takes_the_push_token_although_its_device_is_unregistered_meanwhile(
+    chat: Chat, database: Database
+) -> None:
+    token = "ExponentPushToken[shared]"
+    await chat.device(device_id="phone", push_token="ExponentPushToken[old]")
+    await chat.device(user_id=chat.tourist, push_token=token)
+    registering = await database.connect()
+
+    async def register() -> None:
+        async with as_user(registering, chat.guide):
+            await registering.execute("select public.register_device('phone', 'ios', %s)", (token,))
+
+    async with as_user(chat.connection, chat.guide):
+        await chat.connection.execute("select public.unregister_device('phone')")
+        waiting = asyncio.create_task(register())
+        await waits_for_lock(await database.connect(), registering)
+    await waiting
+    owner = await value(chat.connection, "select user_id from user_devices where push_token = %s", token)
+    assert owner == chat.guide
+
+
 REGISTER = "select public.register_device(%s, 'ios', %s) -> 'created'"
 
 
