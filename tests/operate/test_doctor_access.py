@@ -51,9 +51,9 @@ async def test_an_unreachable_supabase_is_a_finding(breakable: BreakableCloud) -
 @pytest.mark.parametrize(
     ("wanted", "given", "what"),
     [
-        ("a token", None, "Expo refuses requests without an access token (UNAUTHORIZED)"),
-        ("a token", "another", "Expo refuses expo_access_token of the secret BackendSecret (invalid_token)"),
-        (None, "a token", "Expo refuses expo_access_token of the secret BackendSecret (invalid_token)"),
+        ("a-token", None, "Expo refuses requests without an access token (UNAUTHORIZED)"),
+        ("a-token", "another", "Expo refuses expo_access_token of the secret BackendSecret (invalid_token)"),
+        (None, "a-token", "Expo refuses expo_access_token of the secret BackendSecret (invalid_token)"),
     ],
 )
 async def test_an_access_token_that_expo_refuses_is_a_finding(

@@ -161,6 +161,7 @@ class Terminal:
     def interrupt(self) -> None:
         """Does what Ctrl-C does at the terminal of a session, which this one is not."""
         self._process.send_signal(signal.SIGINT)
+        self.press("\n")  # Python looks at a signal that came just before its read only when the read ends.
 
     def end(self) -> int:
         """Waits for the end of the process and its output. Returns the exit code."""
