@@ -64,7 +64,7 @@ begin
         ('message_receipts', 'limit_receipt'), ('message_receipts', 'mark_messages_after_insert'),
         ('message_receipts', 'mark_messages_after_update'), ('user_devices', 'touch_updated_at'),
         ('user_devices', 'serialize_registrations'), ('user_devices', 'prepare_device'),
-        ('user_devices', 'limit_inserted_devices'), ('user_devices', 'limit_updated_devices'), ('user_devices', 'set_push_jobs_due'), ('user_devices', 'delete_device_states'),
+        ('user_devices', 'limit_inserted_devices'), ('user_devices', 'limit_updated_devices'), ('user_devices', 'set_push_jobs_due'), ('user_devices', 'delete_device_states'), ('user_devices', 'forget_device_presence'),
         ('user_presence', 'serialize_writes'), ('user_presence', 'stamp_presence'),
         ('user_presence', 'forget_presence'))
     union all

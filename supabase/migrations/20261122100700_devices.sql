@@ -212,14 +212,8 @@ begin
     perform private.try_lock_push_tokens(before.push_token, new.push_token);
   end if;
   if tg_op = 'UPDATE' or before.id is null then
-    with lost as (
-      update public.user_devices set push_token = null, is_active = false
-      where private.canonical_push_token(push_token) = private.canonical_push_token(new.push_token) and id <> new.id
-      returning user_id, device_id
-    )
-    -- What it shows is another account's now.
-    delete from private.device_presence seen using lost
-    where seen.user_id = lost.user_id and seen.device_id = lost.device_id;
+    update public.user_devices set push_token = null, is_active = false
+    where private.canonical_push_token(push_token) = private.canonical_push_token(new.push_token) and id <> new.id;
   end if;
   return new;
 end $$;

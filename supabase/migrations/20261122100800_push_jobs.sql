@@ -471,6 +471,19 @@ create trigger delete_device_states after delete on public.user_devices
   referencing old table as deleted
   for each statement execute function push.delete_device_states();
 
+create function push.forget_device_presence() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  delete from private.device_presence where user_id = old.user_id and device_id = old.device_id;
+  return null;
+end $$;
+comment on function push.forget_device_presence() is
+  'Forgets the last heartbeat of a device whose push token another row has taken: what it shows is that account''s now.';
+
+create trigger forget_device_presence after update of push_token on public.user_devices
+  for each row when (old.push_token is not null and new.push_token is null and not new.is_active)
+  execute function push.forget_device_presence();
+
 -- Existing apps ----------------------------------------------------------------------------------
 
 create function push.mark_existing_messages_read() returns bigint
