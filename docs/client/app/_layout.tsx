@@ -1,6 +1,6 @@
 import { usePush } from 'chat-push-client/expo';
 import { ChatProvider } from 'chat-push-client/react';
-import { Stack, router } from 'expo-router';
+import { Stack, router, usePathname } from 'expo-router';
 import { Suspense, use } from 'react';
 
 import { opening, push } from '../client';
@@ -15,7 +15,10 @@ export default function Layout() {
 
 function WithChat() {
   const client = use(opening); // an error of it goes to the ErrorBoundary of the app
-  usePush(push, ({ conversationId }) => router.push(`/chat/${conversationId}`));
+  const shown = usePathname();
+  usePush(push, ({ conversationId }) => {
+    if (shown !== `/chat/${conversationId}`) router.push(`/chat/${conversationId}`);
+  });
   return (
     <ChatProvider client={client}>
       <Stack>
