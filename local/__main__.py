@@ -85,7 +85,7 @@ def _output(text: str) -> Path:
     """A file that can be written. What it is for exists only after minutes."""
     file = file_of_caller(text)
     if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"no file can be written at {file}")
+        raise argparse.ArgumentTypeError(f"no file can be written at {text}")
     return file
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from select import select
 from uuid import uuid4
@@ -193,7 +194,13 @@ def terminal(*arguments: object, environment: dict[str, str]) -> Iterator[Termin
     command = [sys.executable, "-m", "operate", "secrets", "put", *map(str, arguments)]
     environment = {**os.environ, **environment}
     with subprocess.Popen(
-        command, stdin=its, stdout=its, stderr=its, start_new_session=True, env=environment
+        command,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+        env=environment,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # the tests may run in the background
     ) as process:
         os.close(its)
         try:

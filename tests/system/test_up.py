@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -72,6 +73,7 @@ async def _supervisor() -> AsyncIterator[Supervisor]:
             cwd=PROJECT,
             env={**os.environ, "TMPDIR": str(temporary)},
             stdout=asyncio.subprocess.PIPE,
+            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # the tests may run under nohup
         )
         try:
             yield Supervisor(process, temporary, env_file)
