@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.packages import UP_ENV, file_of_caller
+from local.packages import UP_ENV
+from operate.files import file_of_caller
 
 ENDS = [signal.SIGINT, signal.SIGTERM]
 if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it

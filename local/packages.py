@@ -1,6 +1,5 @@
 """Where this project and its installed packages keep their files."""
 
-import os
 import platform
 import sys
 from importlib.util import find_spec
@@ -13,11 +12,6 @@ UP_ENV = STATE / "up.env"  # the URLs and keys of the cloud that ./dev up runs
 
 # The name of this machine in npm packages with binaries, such as linux-x64 or darwin-arm64.
 NPM_PLATFORM = f"{sys.platform}-{'x64' if platform.machine() == 'x86_64' else 'arm64'}"
-
-
-def file_of_caller(text: str) -> Path:
-    """The file that an option names. ./dev changes the folder, so a relative name begins in the caller's folder."""
-    return Path(os.environ.get("DEV_CALLED_IN", ""), text)
 
 
 def package_folder(name: str) -> Path:

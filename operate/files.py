@@ -1,4 +1,4 @@
-"""Files that an operator names."""
+"""Files that an option or an answer names."""
 
 import os
 from pathlib import Path

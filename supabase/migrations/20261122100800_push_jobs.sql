@@ -460,12 +460,9 @@ create function push.delete_device_states() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
   delete from push.device_states where device_id = any(array(select id from deleted));
-  -- A phone that has logged out shows no conversation, and must not hold back the pushes of the others.
-  delete from private.device_presence seen using deleted
-  where seen.user_id = deleted.user_id and seen.device_id = deleted.device_id;
   return null;
 end $$;
-comment on function push.delete_device_states() is 'Deletes what deleted devices were told, and their last heartbeats.';
+comment on function push.delete_device_states() is 'Deletes what deleted devices were told.';
 
 create trigger delete_device_states after delete on public.user_devices
   referencing old table as deleted
@@ -474,15 +471,17 @@ create trigger delete_device_states after delete on public.user_devices
 create function push.forget_device_presence() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  delete from private.device_presence where user_id = old.user_id and device_id = old.device_id;
+  if tg_op = 'DELETE' or not new.is_active then
+    delete from private.device_presence where user_id = old.user_id and device_id = old.device_id;
+  end if;
   return null;
 end $$;
 comment on function push.forget_device_presence() is
-  'Forgets the last heartbeat of a device whose push token another row has taken: what it shows is that account''s now.';
+  'Forgets the last heartbeat of a device that was logged out or deactivated, or that another account has now: it holds back no push to the '
+  'person''s other devices.';
 
-create trigger forget_device_presence after update of push_token on public.user_devices
-  for each row when (old.push_token is not null and new.push_token is null and not new.is_active)
-  execute function push.forget_device_presence();
+create trigger forget_device_presence after delete or update of push_token, is_active on public.user_devices
+  for each row execute function push.forget_device_presence();
 
 -- Existing apps ----------------------------------------------------------------------------------
 

@@ -75,12 +75,7 @@ begin
     order by device.id for no key update skip locked
   );
   -- Asked again, because the app may have registered a new session before the row was locked.
-  with deactivated as (
-    update public.user_devices set is_active = false where id = any(private.ended_devices(locked)) returning user_id, device_id
-  )
-  -- A lost phone that shows a conversation holds back no push to the others.
-  delete from private.device_presence seen using deactivated
-  where seen.user_id = deactivated.user_id and seen.device_id = deactivated.device_id;
+  update public.user_devices set is_active = false where id = any(private.ended_devices(locked));
   return array(select device.user_id from public.user_devices device where device.id = any(ended) and device.is_active);
 end $$;
 comment on function push.deactivate_ended_devices(uuid[]) is

@@ -16,6 +16,7 @@ from tests.database.chat import (
     Row,
     as_user,
     claim,
+    person,
     record,
     rows,
     start_chat,
@@ -63,6 +64,16 @@ async def test_a_message_of_a_signed_in_person_calls_the_webhook(chat: Chat) -> 
     async with as_user(chat.connection, chat.tourist):
         await chat.message()
     assert len(await requests(chat)) == 1
+
+
+async def test_a_handover_of_conversations_calls_no_webhook(chat: Chat) -> None:
+    """There may be thousands of them. The next sweep takes them."""
+    await chat.message()
+    await configure(chat)
+    successor = await person(chat.connection)
+    await chat.connection.execute("update chat_rooms set user2_id = %s", (successor,))
+    assert await rows(chat.connection, "select from push.jobs where recipient_id = %s", successor) != []
+    assert await requests(chat) == []
 
 
 async def test_a_bulk_insert_calls_the_webhook_once_for_each_conversation(chat: Chat) -> None:
