@@ -49,6 +49,13 @@ test('without expo-notifications a person can sign out while the server cannot b
   await client.close();
 });
 
+test('a log of the app that throws stops no pushes', () => {
+  const log = () => {
+    throw new Error('the log is full');
+  };
+  equal(new Push(new Promise(() => undefined), { log }).status().error?.name, 'PushUnavailable');
+});
+
 test('pushes without a package say in their status, in ask and once in the log what is missing', async () => {
   const log: string[] = [];
   const push = new Push(new Promise(() => undefined), { log: (text) => log.push(text) });

@@ -96,6 +96,16 @@ test('when messages are damaged, account, device and outbox go on, and all messa
   deepEqual(await closed(store), before);
 });
 
+test('a log of the app that throws stops no rescue', async () => {
+  const file = newFile();
+  const before = await fill(file, 1);
+  damage(file, STORED);
+  const database = await openDatabase(openLater, file, () => {
+    throw new Error('the log is full');
+  });
+  deepEqual(await closed(await storeOn(database)), before);
+});
+
 test('when a page of the outbox is damaged, the entries before and after it go on with their ids', async () => {
   const file = newFile();
   const before = await fill(file, 9);
